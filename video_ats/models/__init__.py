@@ -1,0 +1,1 @@
+"""The hosts, each with a sampler slot in its blocks."""

@@ -1,0 +1,139 @@
+"""Attention over groups of a token set: dense while every token is there, ragged after sampling, one code for both."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from video_ats.tokens import Grouping, TokenSampler, TokenSet
+from video_ats.tokens.scoring import class_attention, significance
+
+
+class PatchAttention(nn.Module):
+    """Multi-head self-attention among the patch tokens of each group; the class token takes no part.
+
+    Args:
+        dim: width D.
+        num_heads: heads; must divide D.
+        qkv_bias: whether queries, keys and values have a bias.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, patches: Tensor, groups: Grouping) -> Tensor:
+        """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
+        qkv = self.qkv(patches).unflatten(-1, (3, self.num_heads, -1))  # (P, 3, heads, d)
+        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
+        mask = None if groups.mask is None else groups.mask[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(groups.unpad(out.transpose(1, 2)).flatten(1))
+
+
+class Attended(NamedTuple):
+    """What `ClassAttention` returns: ``patches (Tensor[P', D])``, ``class_tokens (Tensor[B, C, D])`` and ``keep``
+    (bool Tensor[P], or None where no sampler stood: P' = P).
+    """
+
+    patches: Tensor
+    class_tokens: Tensor
+    keep: Tensor | None
+
+
+class ClassAttention(nn.Module):
+    """Multi-head self-attention of each group with its class token in front, and the place where ATS happens.
+
+    A clip's only class token is copied to each of its groups and the outputs averaged (TimeSformer); class tokens
+    of frames belong to their frames (XViT, space-only TimeSformer). The copies are equal before attention and the
+    projection is linear, so queries, keys and values are computed once and the average is taken before the
+    projection: the same numbers as the published code, fewer operations.
+
+    With a sampler the output is ``A^s V``: rows of the class token and of the kept tokens only, over all columns.
+    Queries are computed for those rows only, and the class token's row, needed for the scores, is its output too.
+
+    Args:
+        dim: width D.
+        num_heads: heads; must divide D.
+        qkv_bias: whether queries, keys and values have a bias.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: TokenSet, groups: str, sampler: TokenSampler | None = None) -> Attended:
+        """Attend within each group of the token set.
+
+        Args:
+            tokens: already normalised.
+            groups: ``"frame"`` or ``"clip"``.
+            sampler: decides which patch tokens stay; None keeps all.
+        """
+        attend = self._dense if sampler is None else self._sampled
+        patches, classes, keep = attend(tokens, groups, sampler)
+        # (G, heads, d) -> (B, G / B, D) -> one class token a clip is the mean of its copies
+        classes = classes.flatten(1).unflatten(0, (len(tokens.class_tokens), -1))
+        if tokens.class_tokens.shape[1] == 1:
+            classes = classes.mean(dim=1, keepdim=True)
+        return Attended(self.proj(patches.flatten(1)), self.proj(classes), keep)
+
+    def _dense(self, tokens: TokenSet, groups: str, _: None) -> Attended:
+        grouping = _grouping(tokens, groups)
+        patches = self._heads(tokens.patches, 0, 3)  # (P, 3, heads, d)
+        classes = _per_group(self._heads(tokens.class_tokens, 0, 3), grouping)  # (G, 3, heads, d)
+        q, k, v = _with_class(classes, patches, grouping).transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
+        mask = _mask_with_class(grouping)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+        return Attended(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None)
+
+    def _sampled(self, tokens: TokenSet, groups: str, sampler: TokenSampler) -> Attended:
+        grouping = _grouping(tokens, groups)
+        patches = self._heads(tokens.patches, 1, 3)  # (P, 2, heads, d): keys and values of all
+        classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
+        k, v = _with_class(_per_group(classes[:, :, 1:], grouping), patches, grouping).transpose(1, 3).unbind(2)
+        mask = _mask_with_class(grouping)
+
+        row = class_attention(_per_group(classes[:, :, 0], grouping), k, mask)  # (G, heads, 1 + N)
+        scores = grouping.unpad(significance(row, v)[:, 1:])
+        keep = sampler(scores, tokens.origin)
+
+        kept = tokens.select(keep)
+        kept_grouping = _grouping(kept, groups)
+        q = kept_grouping.pad(self._heads(kept.patches, 0, 1)[:, 0]).transpose(1, 2)  # (G, heads, N', d)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+        class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)
+        return Attended(kept_grouping.unpad(out.transpose(1, 2)), class_out, keep)
+
+    def _heads(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Parts ``start`` to ``stop`` of (query, key, value): ``(..., D)`` to ``(..., stop - start, heads, d)``."""
+        dim = x.shape[-1]
+        rows = slice(start * dim, stop * dim)
+        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
+        return F.linear(x, self.qkv.weight[rows], bias).unflatten(-1, (stop - start, self.num_heads, -1))
+
+
+def _grouping(tokens: TokenSet, groups: str) -> Grouping:
+    return tokens.origin.by_frame if groups == "frame" else tokens.origin.by_clip
+
+
+def _per_group(classes: Tensor, grouping: Grouping) -> Tensor:
+    """``(B, C, ...)`` to ``(G, ...)``: a clip's only class token is repeated for each of its groups."""
+    clips = classes.shape[0]
+    return classes.expand(clips, grouping.num_groups // clips, *classes.shape[2:]).flatten(0, 1)
+
+
+def _with_class(classes: Tensor, patches: Tensor, grouping: Grouping) -> Tensor:
+    """``(G, ...)`` in front of the table ``(G, N, ...)`` of ``(P, ...)``."""
+    return torch.cat([classes[:, None], grouping.pad(patches)], dim=1)
+
+
+def _mask_with_class(grouping: Grouping) -> Tensor | None:
+    return None if grouping.mask is None else F.pad(grouping.mask, (1, 0), value=True)

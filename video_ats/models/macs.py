@@ -1,0 +1,95 @@
+"""Multiply-adds of one clip in closed form, from which tokens each block kept.
+
+A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection and the two matrix
+products of attention count; norms, softmax, activations, sums and the sampling itself do not, as in the papers'
+counters. Each clip is charged for its own tokens, never for what a batch-mate made it be padded with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+AttentionKind = Literal["divided", "joint", "space"]
+
+
+class HostShape(Protocol):
+    """What a host's multiply-adds depend on besides the kept tokens."""
+
+    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+        """Multiply-adds of each clip, int64 Tensor[B], from the presence after the embedding and each block."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Which tokens each block kept.
+
+    Attributes:
+        embedded (bool Tensor[B, T, H/P, W/P]): all True, the tokens that enter block 0.
+        kept: for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P].
+        shape: the host's sizes.
+    """
+
+    embedded: Tensor
+    kept: tuple[Tensor, ...]
+    shape: HostShape
+
+    def macs(self) -> Tensor:
+        """Multiply-adds of each clip, int64 Tensor[B]."""
+        return self.shape.macs((self.embedded, *self.kept))
+
+    def kept_counts(self) -> Tensor:
+        """Patch tokens that leave each block, per clip: int64 Tensor[B, depth]."""
+        return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)
+
+
+@dataclass(frozen=True)
+class TimesformerShape:
+    """Sizes of a TimeSformer.
+
+    Attributes:
+        attention: ``divided``, ``joint`` or ``space``.
+        embed_dim: width D.
+        mlp_dim: hidden width of the MLP.
+        patch_inputs: numbers in a patch, 3 * P * P.
+        num_classes: outputs of the head.
+    """
+
+    attention: AttentionKind
+    embed_dim: int
+    mlp_dim: int
+    patch_inputs: int
+    num_classes: int
+
+    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+        """See `HostShape.macs`."""
+        patches = kept[0].flatten(1).sum(dim=1)
+        total = patches * self.patch_inputs * self.embed_dim + self.embed_dim * self.num_classes
+        for before, after in zip(kept, kept[1:], strict=False):
+            total = total + self._block(before, after)
+        return total
+
+    def dense_macs(self, *, depth: int, frames: int, positions: int) -> int:
+        """Multiply-adds of a clip of ``frames`` frames of ``positions`` patches when every token stays."""
+        whole = torch.ones(1, frames, positions, 1, dtype=torch.bool)
+        return int(self.macs((whole,) * (depth + 1)))
+
+    def _block(self, before: Tensor, after: Tensor) -> Tensor:
+        dim, frames = self.embed_dim, before.shape[1]
+        came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
+        classes = frames if self.attention == "space" else 1
+        total = torch.zeros_like(came)
+        if self.attention == "divided":
+            along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
+            # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
+            total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
+        if self.attention == "joint":
+            pairs = (came + 1) * (left + 1)
+        else:
+            pairs = ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
+        # keys and values of all that came, queries and projection of those left; Q K^T and A V; MLP of those left
+        total = total + 2 * (came + classes) * dim**2 + 2 * (left + classes) * dim**2
+        return total + 2 * pairs * dim + 2 * (left + classes) * dim * self.mlp_dim

@@ -1,0 +1,191 @@
+"""Named model variants: one table of builder arguments, test protocol and published numbers."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.timesformer import create_timesformer
+from video_ats.tokens import SamplerConfig
+
+_TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
+_ATS = "ATS paper (arXiv 2111.15667), total over 3 views"
+_MMACTION2 = "mmaction2 model zoo (its own preprocessing)"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published result, never measured here.
+
+    Attributes:
+        dataset: ``kinetics400`` or ``kinetics600``.
+        top1, top5: video accuracy in percent; None where not published.
+        gflops: multiply-adds per video in units of 1e9, over all ``views``; None where not published.
+        views: temporal clips x spatial crops, as ``"1x3"``.
+        source: who says so.
+    """
+
+    dataset: str
+    top1: float | None
+    top5: float | None
+    gflops: float | None
+    views: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        name: what `create_model` takes.
+        builder: the keyword-only builder.
+        arguments: what the builder is called with.
+        view_preset: name of the preset in `video.views` with the published frame positions and normalisation.
+        frame_stride: frames between sampled frames at 30 fps.
+        clips, crops: the published test views.
+        published: results of papers and model zoos.
+        sampler: samplers inserted by `create_model`; None is the published dense model.
+    """
+
+    name: str
+    builder: Callable[..., nn.Module]
+    arguments: Mapping[str, Any]
+    view_preset: str
+    frame_stride: int
+    clips: int = 1
+    crops: int = 3
+    published: tuple[Published, ...] = ()
+    sampler: SamplerConfig | None = field(default=None)
+
+
+def _timesformer(name: str, *, frame_stride: int, published: tuple[Published, ...], **arguments: Any) -> Variant:
+    frozen = MappingProxyType(arguments)
+    return Variant(name, create_timesformer, frozen, "timesformer", frame_stride, published=published)
+
+
+def _with_ats(dense: Variant, *published: Published) -> Variant:
+    """The row of the same model with the published setting of ATS."""
+    scope = "clip" if dense.arguments.get("attention") == "joint" else "frame"
+    return replace(
+        dense, name=f"{dense.name}_ats", sampler=SamplerConfig(kind="ats", scope=scope), published=published
+    )
+
+
+def _published(source: str, gflops: float | None, **accuracy: tuple[float, float | None]) -> tuple[Published, ...]:
+    return tuple(Published(data, top1, top5, gflops, "1x3", source) for data, (top1, top5) in accuracy.items())
+
+
+_BASE = _timesformer(
+    "timesformer_base_8x32_224",
+    num_frames=8,
+    crop_size=224,
+    frame_stride=32,
+    published=_published(_TIMESFORMER, 3 * 196, kinetics400=(77.9, 93.2), kinetics600=(79.1, 94.4)),
+)
+_HR = _timesformer(
+    "timesformer_hr_16x16_448",
+    num_frames=16,
+    crop_size=448,
+    frame_stride=16,
+    published=_published(_TIMESFORMER, 3 * 1703, kinetics400=(79.6, 94.0), kinetics600=(81.8, 95.8)),
+)
+_LARGE = _timesformer(
+    "timesformer_large_96x4_224",
+    num_frames=96,
+    crop_size=224,
+    frame_stride=4,
+    published=_published(_TIMESFORMER, 3 * 2380, kinetics400=(80.6, 94.7), kinetics600=(82.2, 95.6)),
+)
+_JOINT = _timesformer(
+    "timesformer_base_8x32_224_joint",
+    num_frames=8,
+    crop_size=224,
+    frame_stride=32,
+    attention="joint",
+    published=_published(_MMACTION2, None, kinetics400=(77.01, 93.08)),
+)
+_SPACE = _timesformer(
+    "timesformer_base_8x32_224_space",
+    num_frames=8,
+    crop_size=224,
+    frame_stride=32,
+    attention="space",
+    published=_published(_MMACTION2, None, kinetics400=(76.93, 92.90)),
+)
+
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {
+        variant.name: variant
+        for variant in (
+            _BASE,
+            _with_ats(_BASE),
+            _HR,
+            _with_ats(_HR, Published("kinetics600", 82.2, None, 3103, "1x3", _ATS)),
+            _LARGE,
+            _with_ats(_LARGE, Published("kinetics400", 80.5, None, 3510, "1x3", _ATS)),
+            _JOINT,
+            _with_ats(_JOINT),
+            _SPACE,
+            _with_ats(_SPACE),
+        )
+    }
+)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the registered variants that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(VARIANTS, pattern))
+
+
+def get_variant(name: str) -> Variant:
+    """The row of a registered variant.
+
+    Raises:
+        ValueError: for an unknown name; lists near matches.
+    """
+    if name not in VARIANTS:
+        near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_models())}"
+        raise ValueError(f"model {name!r}: not registered; {hint}")
+    return VARIANTS[name]
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    **arguments: Any,
+) -> nn.Module:
+    """Build a registered variant, by default with random weights.
+
+    Args:
+        name: see `list_models`.
+        num_classes: outputs of the head; None: the builder's default, 400.
+        checkpoint: weights to load, in any format that `load_checkpoint` knows.
+        **arguments: replace the variant's builder arguments.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        ValueError: for an unknown name, or a checkpoint that does not fit.
+        TypeError: for an argument that the builder does not have.
+    """
+    variant = get_variant(name)
+    arguments = {**variant.arguments, "sampler": variant.sampler, **arguments}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    model = variant.builder(**arguments)
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return model.eval()

@@ -1,0 +1,188 @@
+"""The module that stands in a block's sampler slot, and the settings it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
+from video_ats.tokens.token_set import Grid, Grouping, Origin
+
+Kind = Literal["ats", "topk", "random", "uniform"]
+Scope = Literal["frame", "tube", "clip"]
+Scheme = Literal["reference", "inverse"]
+
+_CHOICES = {
+    "kind": ("ats", "topk", "random", "uniform"),
+    "scope": ("frame", "tube", "clip"),
+    "scheme": ("reference", "inverse"),
+}
+_MATCHED = "matched"
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """One setting of the samplers of a model.
+
+    Attributes:
+        kind: ``ats``, or a control: ``topk`` (highest scores), ``random``, ``uniform`` (evenly spaced).
+        scope: what one decision covers: ``frame`` (each frame's patches), ``tube`` (one set of positions for all
+            frames of the clip, scores averaged over frames), ``clip`` (all patches of all frames at once).
+        blocks: indices of the blocks that sample. None: from block 3 to the last, the published setting.
+        samples: K sampling points per frame for ``ats``: an int >= 2, one per block, or None for as many as a
+            whole frame has patches (the published setting). ``tube`` draws K positions, ``clip`` K * T points.
+            The controls take an exact count >= 1 per frame in the same forms, or ``"matched"`` / ``"matched:K"``:
+            in every group as many tokens as ``ats`` with K points (None: a whole frame) would keep there.
+        scheme: ``reference`` (the released code) or ``inverse`` (the paper's text); see `tokens.sampling`.
+        seed: of the ``random`` control. One random order per block, the same for every clip, so that a clip's
+            result does not depend on its batch-mates.
+
+    Raises:
+        ValueError: for a value outside these.
+    """
+
+    kind: Kind = "ats"
+    scope: Scope = "frame"
+    blocks: Sequence[int] | None = None
+    samples: int | Sequence[int] | str | None = None
+    scheme: Scheme = "reference"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"sampler {name} {getattr(self, name)!r}: must be one of {', '.join(known)}")
+        if self.blocks is not None:
+            object.__setattr__(self, "blocks", _block_indices(self.blocks))
+        object.__setattr__(self, "samples", self._checked_samples())
+
+    def _checked_samples(self) -> int | tuple[int, ...] | str | None:
+        if self.samples is None and self.kind == "ats":
+            return None
+        if isinstance(self.samples, str):
+            self._matched_points()
+            return self.samples
+        least = 2 if self.kind == "ats" else 1
+        wanted = "a count per frame or 'matched'" if self.kind != "ats" else "the number of sampling points"
+        if self.samples is None:
+            raise ValueError(f"sampler samples None: the control {self.kind!r} needs {wanted}")
+        counts = (self.samples,) if isinstance(self.samples, int) else tuple(self.samples)
+        for count in counts:
+            if not isinstance(count, int) or isinstance(count, bool) or count < least:
+                raise ValueError(f"sampler samples {count!r}: {wanted} must be an integer >= {least}")
+        if isinstance(self.samples, int):
+            return self.samples
+        if self.blocks is not None and len(counts) != len(self.blocks):
+            raise ValueError(f"sampler samples: {len(counts)} values for {len(self.blocks)} blocks; give one a block")
+        return counts
+
+    def _matched_points(self) -> int | None:
+        """K of the ``ats`` sampler that a matched control follows."""
+        assert isinstance(self.samples, str)
+        word, _, points = self.samples.partition(":")
+        if word != _MATCHED or self.kind == "ats":
+            rule = "an integer >= 2 or null" if self.kind == "ats" else "a count, 'matched' or 'matched:K'"
+            raise ValueError(f"sampler samples {self.samples!r}: must be {rule} for kind {self.kind!r}")
+        if not points:
+            return None
+        if not points.isdigit() or int(points) < 2:
+            raise ValueError(f"sampler samples {self.samples!r}: K of 'matched:K' must be an integer >= 2")
+        return int(points)
+
+    def for_depth(self, depth: int) -> dict[int, TokenSampler]:
+        """A sampler for each block that has one, in a model of ``depth`` blocks.
+
+        Raises:
+            ValueError: for a block that the model does not have, or a wrong number of per-block samples.
+        """
+        blocks = range(min(3, depth - 1), depth) if self.blocks is None else self.blocks
+        outside = [block for block in blocks if not 0 <= block < depth]
+        if outside:
+            raise ValueError(f"sampler blocks {outside}: the model has blocks 0 to {depth - 1}")
+        samples = self.samples
+        if isinstance(samples, str) or samples is None or isinstance(samples, int):
+            return {block: TokenSampler(self, block) for block in blocks}
+        if len(samples) != len(blocks):
+            raise ValueError(f"sampler samples: {len(samples)} values for {len(blocks)} blocks; give one a block")
+        one_each = zip(blocks, samples, strict=True)
+        return {block: TokenSampler(replace(self, blocks=None, samples=count), block) for block, count in one_each}
+
+
+def _block_indices(blocks: Sequence[int]) -> tuple[int, ...]:
+    indices = tuple(blocks)
+    if not indices or any(not isinstance(block, int) or block < 0 for block in indices):
+        raise ValueError(f"sampler blocks {list(indices)}: must be block indices from 0, at least one")
+    if len(set(indices)) != len(indices):
+        raise ValueError(f"sampler blocks {list(indices)}: a block is named twice")
+    return indices
+
+
+class TokenSampler(nn.Module):
+    """Decides which patch tokens stay. No parameters, no buffers.
+
+    Args:
+        config: the setting; its ``samples`` is not one per block any more.
+        block: the block it stands in; the ``random`` control draws another order in every block.
+    """
+
+    def __init__(self, config: SamplerConfig, block: int) -> None:
+        super().__init__()
+        if not isinstance(config.samples, (int, str, type(None))):
+            raise ValueError(f"samples {config.samples}: a single sampler takes one value")
+        self.config = config
+        self.block = block
+        self.points_or_count = config._matched_points() if isinstance(config.samples, str) else config.samples
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"{self.config}, block={self.block}"
+
+    @torch.no_grad()
+    def forward(self, scores: Tensor, origin: Origin) -> Tensor:
+        """Choose among the tokens that are left.
+
+        Args:
+            scores (Tensor[P]): raw significance of each token; see `tokens.scoring.significance`.
+            origin: where the tokens come from.
+
+        Returns:
+            bool Tensor[P]: True for tokens that stay; at least one in every group that has one. The choice has
+            no gradient.
+        """
+        per_frame = self.points_or_count or origin.grid.positions
+        if self.config.scope == "frame":
+            return self._choose(scores, origin, origin.by_frame, per_frame)
+        if self.config.scope == "clip":
+            # Raw scores are compared over frames: a frame that the class token reads more gets more.
+            return self._choose(scores, origin, origin.by_clip, per_frame * origin.grid.frames)
+        positions = origin.by_position
+        mean = positions.pad(scores).sum(dim=1) / positions.lengths
+        return self._choose(mean, origin.tubes, origin.tubes.by_frame, per_frame)[positions.group]
+
+    def _choose(self, scores: Tensor, origin: Origin, groups: Grouping, points_or_count: int) -> Tensor:
+        table, lengths = groups.pad(scores), groups.lengths
+        kind = self.config.kind
+        if kind == "ats":
+            return groups.unpad(self._sample(table, lengths, points_or_count))
+        count: Tensor | int = points_or_count
+        if isinstance(self.config.samples, str):
+            count = self._sample(table, lengths, points_or_count).sum(dim=1)
+        if kind == "uniform":
+            return groups.unpad(keep_uniform(table, lengths, count))
+        if kind == "random":
+            order = self._random_order(origin.grid).to(scores.device)
+            table = groups.pad(order[origin.index % origin.grid.per_clip])
+        return groups.unpad(keep_top(table, lengths, count))
+
+    def _sample(self, table: Tensor, lengths: Tensor, points: int) -> Tensor:
+        sample = sample_reference if self.config.scheme == "reference" else sample_inverse
+        return sample(table, lengths, points)
+
+    def _random_order(self, grid: Grid) -> Tensor:
+        """``float64 Tensor[T * H * W]``: a random rank for every place of a clip, without ties."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.block)
+        return torch.randperm(grid.per_clip, generator=generator).double()

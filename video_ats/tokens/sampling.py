@@ -1,0 +1,116 @@
+"""Which tokens of a group stay: inverse transform sampling of the scores (ATS paper, section 3.2), and controls.
+
+All functions take one row a group, ``lengths`` real tokens first and anything after them, and look at nothing
+outside the row: the released code takes its minimum over rows that padding fills with zeros, so that a clip's
+tokens there depend on its batch-mates. Here they do not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from video_ats.tokens.scoring import at_least_float32
+
+
+def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
+    """The released code's sampling: equally spaced points on the normalised cumulative sum of ascending scores.
+
+    ``c~ = (c - c_1) / (c_n - c_1)``, points ``y_0 + (1 - y_0) k / (K - 1)`` with ``y_0`` the smallest non-zero
+    ``c~``; each point takes the token with the nearest ``c~`` (the lower one of two equally near), a token taken
+    twice is kept once. The scale of the scores does not matter. If all are zero they count as equal.
+
+    Args:
+        scores (Tensor[G, N]): >= 0.
+        lengths (int64 Tensor[G]): real tokens in each row.
+        num_samples: K, >= 2.
+
+    Returns:
+        bool Tensor[G, N]: kept tokens; from 1 to min(K, length) in every row that is not empty.
+    """
+    _check_points(num_samples)
+    valid = _valid(scores, lengths)
+    scores = _positive(scores, valid)
+    ascending, order = scores.masked_fill(~valid, torch.inf).sort(dim=1, stable=True)
+    cumulative = ascending.masked_fill(~valid, 0).cumsum(dim=1)
+    first = cumulative[:, :1]
+    span = cumulative[:, -1:] - first  # zero for a single token only: then all points fall on it
+    cumulative = (cumulative - first) / span.masked_fill(span == 0, 1)
+    start = cumulative.masked_fill(cumulative <= 0, 1).amin(dim=1, keepdim=True)
+    steps = torch.arange(num_samples, device=scores.device, dtype=scores.dtype) / (num_samples - 1)
+    taken = _nearest(cumulative, start + (1 - start) * steps)
+    kept = torch.zeros_like(valid).scatter(1, taken, True)
+    return torch.zeros_like(valid).scatter(1, order, kept) & valid
+
+
+def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
+    """The paper's text: points ``(2k - 1) / 2K`` on the cumulative sum in raster order, each takes the first
+    token whose sum reaches it; a token taken twice is kept once. Arguments and result as `sample_reference`.
+    """
+    _check_points(num_samples)
+    valid = _valid(scores, lengths)
+    scores = _positive(scores, valid)
+    cumulative = scores.masked_fill(~valid, 0).cumsum(dim=1)
+    total = cumulative[:, -1:]
+    cumulative = cumulative / total.masked_fill(total == 0, 1)
+    points = (2 * torch.arange(num_samples, device=scores.device, dtype=scores.dtype) + 1) / (2 * num_samples)
+    taken = torch.searchsorted(cumulative, points.expand(scores.shape[0], -1).contiguous())
+    taken = taken.clamp(max=scores.shape[1] - 1)
+    return torch.zeros_like(valid).scatter(1, taken, True) & valid
+
+
+def keep_top(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
+    """Control: exactly ``min(count, length)`` tokens of each row, those with the highest scores; of equal ones
+    the first. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
+    """
+    valid = _valid(scores, lengths)
+    order = scores.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter(1, order, _places(scores).expand_as(order))
+    return (rank < _column(counts)) & valid
+
+
+def keep_uniform(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
+    """Control: exactly ``min(count, length)`` tokens of each row, evenly spaced in raster order, whatever the
+    scores. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
+    """
+    valid = _valid(scores, lengths)
+    count = torch.minimum(torch.as_tensor(_column(counts), device=lengths.device), lengths[:, None])
+    # A place is kept where the line count / length steps up: count steps in length places, as even as integers
+    # can; the half length centres them.
+    length = lengths[:, None].clamp(min=1)
+    before = _places(scores) * count + length // 2
+    return ((before + count) // length > before // length) & valid
+
+
+def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
+    """Index of the value in each row of ``ascending (G, N)`` nearest to each of ``points (G, K)``; first of equals."""
+    last = ascending.shape[1] - 1
+    above = torch.searchsorted(ascending, points.contiguous()).clamp(max=last)
+    below = (above - 1).clamp(min=0)
+    nearer_below = (points - ascending.gather(1, below)).abs() <= (points - ascending.gather(1, above)).abs()
+    value = ascending.gather(1, torch.where(nearer_below, below, above))
+    return torch.searchsorted(ascending, value).clamp(max=last)
+
+
+def _positive(scores: Tensor, valid: Tensor) -> Tensor:
+    """Scores in float32 at least; a row of zeros becomes a row of ones, its limit for equal scores."""
+    scores = at_least_float32(scores)
+    empty = ~((scores > 0) & valid).any(dim=1, keepdim=True)
+    return torch.where(empty, torch.ones_like(scores), scores)
+
+
+def _places(scores: Tensor) -> Tensor:
+    return torch.arange(scores.shape[1], device=scores.device)
+
+
+def _valid(scores: Tensor, lengths: Tensor) -> Tensor:
+    return _places(scores) < lengths[:, None]
+
+
+def _column(counts: Tensor | int) -> Tensor | int:
+    return counts[:, None] if isinstance(counts, Tensor) else counts
+
+
+def _check_points(num_samples: int) -> None:
+    if num_samples < 2:
+        raise ValueError(f"num_samples {num_samples}: at least 2 sampling points are needed")

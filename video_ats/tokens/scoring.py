@@ -1,0 +1,45 @@
+"""How significant is a token? By what the class token reads from it (ATS paper, section 3.1, eq. 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """The class token's row of the softmax attention: one query against all keys of its group.
+
+    Args:
+        query (Tensor[G, heads, d]): the class token of each group.
+        key (Tensor[G, heads, N, d]): the group's keys, the class token's own among them.
+        mask (bool Tensor[G, N] or None): True where a key is real.
+
+    Returns:
+        Tensor[G, heads, N], at least float32; rows sum to one, zero where there is no key.
+    """
+    logits = at_least_float32(torch.einsum("ghd,ghnd->ghn", query * query.shape[-1] ** -0.5, key))
+    if mask is not None:
+        logits = logits.masked_fill(~mask[:, None], -torch.inf)
+    return logits.softmax(dim=-1)
+
+
+def significance(attention: Tensor, value: Tensor) -> Tensor:
+    """Raw scores: attention of the class token, summed over heads, times the norm of the value.
+
+    ``(sum over heads of A[h, cls, j]) * ||V_j||_2``, the norm over the concatenated heads, as the released
+    code computes it. The division by the sum is left to the sampler, which knows over what to sum.
+
+    Args:
+        attention (Tensor[G, heads, N]): the class token's row.
+        value (Tensor[G, heads, N, d]): the group's values.
+
+    Returns:
+        Tensor[G, N], at least float32, >= 0. Column 0 is the class token's own where it leads the group.
+    """
+    norm = at_least_float32(value).square().sum(dim=(1, 3)).sqrt()
+    return attention.sum(dim=1) * norm

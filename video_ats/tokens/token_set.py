@@ -1,0 +1,240 @@
+"""The patch tokens that are left, packed over the whole batch, and where each of them comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """The patch grid of a batch: ``B`` clips of ``T`` frames of ``H x W`` patches."""
+
+    clips: int
+    frames: int
+    rows: int
+    columns: int
+
+    @property
+    def positions(self) -> int:
+        """Patches of one whole frame, ``H * W``."""
+        return self.rows * self.columns
+
+    @property
+    def per_clip(self) -> int:
+        """Patches of one whole clip, ``T * H * W``."""
+        return self.frames * self.positions
+
+    @property
+    def size(self) -> int:
+        """Patches of the whole batch, ``B * T * H * W``."""
+        return self.clips * self.per_clip
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """A division of ``P`` packed tokens into ``G`` groups, and the way to a table ``(G, N, ...)`` and back.
+
+    ``N`` is the length of the longest group. While every token is present the table is a plain view of the
+    packed tokens (``slots`` is None); afterwards shorter groups end in zeros and ``mask`` marks what is real.
+
+    Attributes:
+        layout: ``(outer, length, inner)`` of the complete table: group ``o * inner + i`` holds the packed
+            tokens ``(o * length + n) * inner + i``. None when ragged.
+        lengths (int64 Tensor[G]): tokens in each group.
+        longest: ``N``.
+        slots (int64 Tensor[P] or None): each token's place in the flattened table ``(G * N)``.
+    """
+
+    layout: tuple[int, int, int] | None
+    lengths: Tensor
+    longest: int
+    slots: Tensor | None
+
+    @staticmethod
+    def complete(outer: int, length: int, inner: int, device: torch.device) -> Grouping:
+        """Every group has ``length`` tokens: the table is a view."""
+        lengths = torch.full((outer * inner,), length, device=device)
+        return Grouping((outer, length, inner), lengths, length, None)
+
+    @staticmethod
+    def ragged(group: Tensor, num_groups: int) -> Grouping:
+        """Groups of any length, empty ones included, from each token's group ``(int64 Tensor[P])``."""
+        lengths = torch.bincount(group, minlength=num_groups)
+        longest = int(lengths.max()) if num_groups else 0
+        order = torch.argsort(group, stable=True)  # raster order is kept inside a group
+        starts = lengths.cumsum(0) - lengths
+        rank = torch.arange(group.numel(), device=group.device) - starts[group[order]]
+        slots = torch.empty_like(group)
+        slots[order] = group[order] * longest + rank
+        return Grouping(None, lengths, longest, slots)
+
+    @property
+    def num_groups(self) -> int:
+        """``G``, empty groups included."""
+        return self.lengths.numel()
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """``bool Tensor[G, N]``, True where a token is; None when no group is shorter than another."""
+        if self.slots is None or self.slots.numel() == self.num_groups * self.longest:
+            return None
+        return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
+
+    @cached_property
+    def group(self) -> Tensor:
+        """``int64 Tensor[P]``: the group of each packed token."""
+        if self.slots is not None:
+            return self.slots // self.longest
+        groups = torch.arange(self.num_groups, device=self.lengths.device)
+        return self.unpad(groups[:, None].expand(-1, self.longest))
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Packed ``Tensor[P, ...]`` to the table ``Tensor[G, N, ...]``; zeros where there is no token."""
+        if self.slots is None:
+            assert self.layout is not None
+            return x.unflatten(0, self.layout).transpose(1, 2).flatten(0, 1)
+        table = x.new_zeros(self.num_groups * self.longest, *x.shape[1:])
+        return table.index_copy(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
+
+    def unpad(self, table: Tensor) -> Tensor:
+        """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``; what is no token is left behind."""
+        if self.slots is None:
+            assert self.layout is not None
+            outer, _, inner = self.layout
+            return table.unflatten(0, (outer, inner)).transpose(1, 2).flatten(0, 2)
+        return table.flatten(0, 1)[self.slots]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where packed tokens come from: ascending raster positions in a ``(B, T, H, W)`` grid.
+
+    Attributes:
+        grid: the whole grid.
+        index (int64 Tensor[P]): ``((clip * T + frame) * H + row) * W + column``, strictly ascending.
+    """
+
+    grid: Grid
+    index: Tensor
+
+    @staticmethod
+    def whole(grid: Grid, device: torch.device) -> Origin:
+        """Every token of the grid."""
+        return Origin(grid, torch.arange(grid.size, device=device))
+
+    @property
+    def is_whole(self) -> bool:
+        """True while no token has been dropped."""
+        return self.index.numel() == self.grid.size
+
+    @cached_property
+    def clip(self) -> Tensor:
+        """``int64 Tensor[P]``, 0 to B - 1."""
+        return self.index // self.grid.per_clip
+
+    @cached_property
+    def frame(self) -> Tensor:
+        """``int64 Tensor[P]``, 0 to T - 1, within the clip."""
+        return self.index // self.grid.positions % self.grid.frames
+
+    @cached_property
+    def row(self) -> Tensor:
+        """``int64 Tensor[P]``, 0 to H - 1."""
+        return self.index // self.grid.columns % self.grid.rows
+
+    @cached_property
+    def column(self) -> Tensor:
+        """``int64 Tensor[P]``, 0 to W - 1."""
+        return self.index % self.grid.columns
+
+    @cached_property
+    def by_frame(self) -> Grouping:
+        """``B * T`` groups, one a frame; a frame that lost all its tokens is an empty group."""
+        b, t, h, w = self.grid
+        if self.is_whole:
+            return Grouping.complete(b * t, h * w, 1, self.index.device)
+        return Grouping.ragged(self.index // (h * w), b * t)
+
+    @cached_property
+    def by_clip(self) -> Grouping:
+        """``B`` groups, one a clip."""
+        b, t, h, w = self.grid
+        if self.is_whole:
+            return Grouping.complete(b, t * h * w, 1, self.index.device)
+        return Grouping.ragged(self.clip, b)
+
+    @cached_property
+    def by_position(self) -> Grouping:
+        """One group a (clip, row, column), over the frames in which it is left; positions with none have no group."""
+        b, t, h, w = self.grid
+        if self.is_whole:
+            return Grouping.complete(b, t, h * w, self.index.device)
+        _, member = torch.unique(self._position, return_inverse=True)
+        return Grouping.ragged(member, int(member.max()) + 1 if member.numel() else 0)
+
+    @cached_property
+    def tubes(self) -> Origin:
+        """The positions left in any frame, in the order of ``by_position``, as tokens of a grid of one frame."""
+        b, _, h, w = self.grid
+        return Origin(Grid(b, 1, h, w), torch.unique(self._position))
+
+    @property
+    def _position(self) -> Tensor:
+        return self.clip * self.grid.positions + self.index % self.grid.positions
+
+    def select(self, keep: Tensor) -> Origin:
+        """Only the tokens that ``keep (bool Tensor[P])`` marks."""
+        return Origin(self.grid, self.index[keep])
+
+    def presence(self) -> Tensor:
+        """``bool Tensor[B, T, H, W]``, True where the token is left."""
+        present = torch.zeros(self.grid.size, dtype=torch.bool, device=self.index.device)
+        present[self.index] = True
+        return present.view(self.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSet:
+    """The tokens of a batch of clips.
+
+    Attributes:
+        patches (Tensor[P, D]): the patch tokens that are left, packed, in raster order.
+        class_tokens (Tensor[B, C, D]): one class token a clip (C = 1) or one a frame (C = T).
+        origin: where the patch tokens come from.
+    """
+
+    patches: Tensor
+    class_tokens: Tensor
+    origin: Origin
+
+    def __post_init__(self) -> None:
+        grid = self.origin.grid
+        if self.patches.dim() != 2 or self.patches.shape[0] != self.origin.index.numel():
+            raise ValueError(
+                f"patches {tuple(self.patches.shape)} must be (P, D) with P = {self.origin.index.numel()} origins"
+            )
+        clips, per_clip, width = self.class_tokens.shape
+        if clips != grid.clips or per_clip not in (1, grid.frames) or width != self.patches.shape[1]:
+            raise ValueError(
+                f"class_tokens {tuple(self.class_tokens.shape)} must be (B, 1 or T, D) = "
+                f"({grid.clips}, 1 or {grid.frames}, {self.patches.shape[1]})"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenSet(patches={tuple(self.patches.shape)}, class_tokens={tuple(self.class_tokens.shape)}, "
+            f"grid={tuple(self.origin.grid)}, whole={self.origin.is_whole})"
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> TokenSet:
+        """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
+        return replace(self, patches=function(self.patches), class_tokens=function(self.class_tokens))
+
+    def select(self, keep: Tensor) -> TokenSet:
+        """Only the patch tokens that ``keep (bool Tensor[P])`` marks; class tokens always stay."""
+        return replace(self, patches=self.patches[keep], origin=self.origin.select(keep))

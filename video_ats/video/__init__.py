@@ -1,0 +1,1 @@
+"""From a video file to normalised views. Knows nothing of tokens or models."""

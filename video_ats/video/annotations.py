@@ -1,0 +1,285 @@
+"""Read the lists of labelled videos that people have: Kinetics CSVs, path lists and class folders."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from video_ats.video.label_names import (
+    built_in_names,
+    known_names,
+    number_labels,
+    number_names,
+    read_text_file,
+)
+from video_ats.video.path_lists import read_path_list
+from video_ats.video.video_files import VideoFolder, check_video_root, index_videos
+
+_KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+_HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """One listed video.
+
+    Attributes:
+        key: Name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics
+            CSV, the path as listed otherwise.
+        path: The video file, joined with the video root. Where no file was found for a CSV row, the
+            path at which it was expected.
+        label: Class index, >= 0.
+        problem: Why no file can be matched (one line); empty when nothing is known against the path.
+    """
+
+    key: str
+    path: str
+    label: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """All listed videos with the names of their classes.
+
+    Attributes:
+        entries: The videos in list order; a folder tree's in sorted order.
+        label_names: Class names in label order, or None when only integers are known.
+        source: The annotation file, or the folder that was listed.
+        form: ``kinetics_csv``, ``path_label``, ``path_frames_label`` or ``class_folders``.
+        sha256: Hash of the annotation file's bytes; of the sorted relative paths, each ended by a
+            newline, for a folder.
+    """
+
+    entries: tuple[VideoEntry, ...]
+    label_names: tuple[str, ...] | None
+    source: str
+    form: str
+    sha256: str
+
+
+def read_video_list(
+    *,
+    annotations: str | None,
+    videos: str | None,
+    labels: str | None = None,
+    num_classes: int | None = None,
+) -> VideoList:
+    """Read an annotation file or a class-folder tree.
+
+    Forms, told apart by the file itself:
+
+    - The official Kinetics CSV, known by a header with ``youtube_id``: ``label``, ``youtube_id``,
+      ``time_start``, ``time_end`` (whole seconds) in any order, further columns ignored. Rows are matched
+      to the files under ``videos``: first ``ID_START_END.*`` (six digits each), then ``ID.*``; see
+      ``VideoFolder.find`` for several. ``ID.*`` is ambiguous when the list has ID more than once.
+    - Lists of ``path label`` or ``path frames label``; see ``read_path_list``.
+    - Class folders (``annotations`` None): ``videos/<class>/**/*.mp4`` and the other video endings.
+
+    Args:
+        annotations: Annotation file (UTF-8), or None to list the class folders of ``videos``.
+        videos: Folder that relative paths are joined with and ids are searched in; may be None for path
+            lists, whose relative paths then count from the working directory.
+        labels: Class names in label order; see ``load_label_names``.
+        num_classes: The model's number of classes; checks labels and lists. Without ``labels``, 400 and
+            600 stand for the Kinetics names if every name that occurs is one; otherwise classes are
+            numbered by their sorted names, which then must be ``num_classes``.
+
+    Raises:
+        FileNotFoundError: a named file or folder does not exist.
+        ValueError: one line that says which line, which value, and what was expected.
+    """
+    names = known_names(labels, num_classes)
+    if videos is not None:
+        check_video_root(videos)
+    if annotations is None:
+        if videos is None:
+            raise ValueError(
+                "neither annotations nor videos is given; pass a list, a class-folder tree or both"
+            )
+        return _read_class_folders(videos, names, num_classes)
+    if os.path.isdir(annotations):
+        raise ValueError(
+            f"annotation file {annotations!r} is a folder; pass a class-folder tree as videos alone"
+        )
+    text, sha256 = read_text_file(annotations, "annotation file")
+    read = _read_kinetics_csv if _is_kinetics_csv(text, annotations) else _read_paths
+    form, entries, names = read(text, annotations, videos, names, num_classes)
+    return VideoList(tuple(entries), names, annotations, form, sha256)
+
+
+_Read = tuple[str, list[VideoEntry], "tuple[str, ...] | None"]
+_Names = tuple[str, ...]
+
+
+def _read_class_folders(root: str, names: _Names | None, num_classes: int | None) -> VideoList:
+    paths = index_videos(root).paths
+    if not paths:
+        raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>")
+    loose = next((path for path in paths if "/" not in path), None)
+    if loose is not None:
+        raise ValueError(f"video {loose!r} in {root!r} lies in no class folder; pass annotations, or move it")
+    written = [path.split("/")[0] for path in paths]
+    places = [f"class folder {folder!r} of {root!r}" for folder in written]
+    indices, found = number_names(written, places, names, num_classes)
+    if names is None and found != built_in_names(num_classes):
+        _check_own_numbering(root, found)
+    digest = hashlib.sha256("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
+    entries = tuple(
+        VideoEntry(key=path, path=os.path.join(root, path), label=label)
+        for path, label in zip(paths, indices, strict=True)
+    )
+    return VideoList(entries, found, root, "class_folders", digest.hexdigest())
+
+
+def _check_own_numbering(root: str, names: Sequence[str]) -> None:
+    """Folder names alone number the classes: refuse what would number them otherwise than meant."""
+    with os.scandir(root) as items:
+        folders = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
+    empty = sorted(folders - set(names))
+    if empty:
+        raise ValueError(
+            f"folder {empty[0]!r} of {root!r} holds no video, so whether it is a class is unknown; "
+            "pass labels, or remove it"
+        )
+    if all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
+        raise ValueError(
+            f"class folders of {root!r} are numbers, and sorted names put {names[1]!r} at index 1; "
+            "pass labels with the names in the order meant"
+        )
+
+
+def _read_paths(
+    text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None
+) -> _Read:
+    form, rows = read_path_list(text, source=source, root=root, names=names or built_in_names(num_classes))
+    places = [f"{source!r} line {row.line}" for row in rows]
+    indices, names = number_labels([row.label for row in rows], places, names, num_classes)
+    entries = [
+        VideoEntry(key=row.path, path=os.path.join(root or "", row.path), label=label)
+        for row, label in zip(rows, indices, strict=True)
+    ]
+    _check_unique([os.path.normpath(entry.path) for entry in entries], places)
+    return form, entries, names
+
+
+@dataclass(frozen=True)
+class _Clip:
+    line: int
+    label: str
+    youtube_id: str
+    key: str
+
+
+def _is_kinetics_csv(text: str, source: str) -> bool:
+    first = text.lstrip().split("\n", 1)[0].strip()
+    if "youtube_id" in first.lower().replace('"', "").replace(" ", "").split(","):
+        return True
+    if _HEADERLESS_KINETICS_ROW.fullmatch(first):
+        raise ValueError(
+            f"{source!r} looks like a Kinetics CSV without its header {','.join(_KINETICS_COLUMNS)}"
+        )
+    return False
+
+
+def _read_kinetics_csv(
+    text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None
+) -> _Read:
+    if root is None:
+        raise ValueError(
+            f"{source!r} lists YouTube ids; pass videos, the folder in which to look for their files"
+        )
+    clips = _parse_kinetics_csv(text, source)
+    places = [f"{source!r} line {clip.line}" for clip in clips]
+    indices, names = number_labels([clip.label for clip in clips], places, names, num_classes)
+    _check_unique([clip.key for clip in clips], places)
+    folder = index_videos(root)
+    times_listed = Counter(clip.youtube_id for clip in clips)
+    entries = []
+    for clip, label in zip(clips, indices, strict=True):
+        class_name = names[label] if names else clip.label
+        path, problem = _match(folder, clip, class_name, times_listed[clip.youtube_id])
+        entries.append(VideoEntry(key=clip.key, path=path, label=label, problem=problem))
+    return "kinetics_csv", entries, names
+
+
+def _parse_kinetics_csv(text: str, source: str) -> list[_Clip]:
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    header: list[str] = []
+    clips = []
+    try:
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if not header:
+                header = _checked_header(fields, source)
+            elif len(fields) != len(header):
+                raise ValueError(
+                    f"{source!r} line {reader.line_num} has {len(fields)} fields but the header has {len(header)}"
+                    " (a label with a comma needs quotes)"
+                )
+            else:
+                values = dict(zip(header, (field.strip() for field in fields), strict=True))
+                clips.append(_clip(values, reader.line_num, source))
+    except csv.Error as error:
+        raise ValueError(f"{source!r} line {reader.line_num} is not CSV: {error}") from error
+    if not clips:
+        raise ValueError(f"annotation file {source!r} lists no video")
+    return clips
+
+
+def _checked_header(fields: Sequence[str], source: str) -> list[str]:
+    header = [field.strip().lower() for field in fields]
+    missing = [column for column in _KINETICS_COLUMNS if column not in header]
+    if "label" in missing:
+        raise ValueError(f"{source!r} has no label column; a list without labels (test set) cannot be scored")
+    if missing:
+        raise ValueError(f"{source!r} has no column {missing[0]!r}; its columns are {', '.join(header)}")
+    return header
+
+
+def _clip(values: dict[str, str], line: int, source: str) -> _Clip:
+    youtube_id, start, end = values["youtube_id"], values["time_start"], values["time_end"]
+    if not values["label"]:
+        raise ValueError(f"{source!r} line {line} has no label; every video needs one")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", youtube_id):
+        raise ValueError(
+            f"{source!r} line {line}: youtube_id {youtube_id!r} is not made of letters, digits, - and _ "
+            "(spreadsheets spoil ids that start with -)"
+        )
+    if not re.fullmatch(r"[0-9]+,[0-9]+", f"{start},{end}") or int(start) >= int(end):
+        raise ValueError(
+            f"{source!r} line {line}: time_start {start!r} and time_end {end!r} are not whole seconds, start first"
+        )
+    return _Clip(line, values["label"], youtube_id, f"{youtube_id}_{int(start):06d}_{int(end):06d}")
+
+
+def _match(folder: VideoFolder, clip: _Clip, class_name: str, times_listed: int) -> tuple[str, str]:
+    """Path and problem of one CSV row."""
+    exact = folder.find(clip.key, class_name)
+    if exact is not None:
+        return exact
+    plain = folder.find(clip.youtube_id, class_name)
+    if plain is None:
+        expected = os.path.join(folder.root, f"{clip.key}.mp4")
+        return expected, f"no file {clip.key}.* or {clip.youtube_id}.* under {folder.root}"
+    if times_listed > 1:
+        return plain[0], (
+            f"{os.path.basename(plain[0])} may be any of the {times_listed} clips of this id in the list; "
+            f"name it {clip.key}.*"
+        )
+    return plain
+
+
+def _check_unique(names: Sequence[str], places: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name, place in zip(names, places, strict=True):
+        other = first.setdefault(name, place)
+        if other != place:
+            raise ValueError(f"{place}: {name!r} is already listed at {other}; every video counts once")

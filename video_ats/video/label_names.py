@@ -1,0 +1,272 @@
+"""Class names in label order, and the way from a written label to its index."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+#: The label lists that come with the package, by number of classes.
+KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INDEX_FIRST = re.compile(r"(?P<index>[0-9]+)[\s,]+(?P<name>[^\s,].*)")
+_INDEX_LAST = re.compile(r"(?P<name>.*[^\s,])[\s,]+(?P<index>[0-9]+)")
+
+
+def read_text_file(path: str, what: str) -> tuple[str, str]:
+    """Text and SHA-256 of a list; ``what`` names the file's role in errors.
+
+    UTF-8 with or without a byte-order mark. Bytes that are not UTF-8 become surrogates, as in
+    ``os.fsdecode``, so that a path with such bytes still opens its file.
+
+    Raises:
+        FileNotFoundError: ``path`` does not exist.
+        ValueError: ``path`` is a folder or not a text file.
+    """
+    if os.path.isdir(path):
+        raise ValueError(f"{what} {path!r} is a folder; a text file is needed")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{what} {path!r} does not exist")
+    with open(path, "rb") as file:
+        data = file.read()
+    if b"\0" in data:
+        raise ValueError(f"{what} {path!r} is not UTF-8 text (it has zero bytes: UTF-16, or a binary file?)")
+    return data.decode("utf-8-sig", errors="surrogateescape"), hashlib.sha256(data).hexdigest()
+
+
+def clean_label(text: str) -> str:
+    """A label as written, without surrounding white space and one pair of quotes."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    return text
+
+
+def fold_label(text: str) -> str:
+    """The form in which two spellings of one name are equal: cleaned, underscores as spaces, case kept."""
+    return clean_label(text).replace("_", " ")
+
+
+def load_label_names(labels: str) -> tuple[str, ...]:
+    """Class names in label order.
+
+    Args:
+        labels: ``"kinetics400"`` or ``"kinetics600"`` (the lists of the package, whatever lies in the
+            working directory) or the path of a file in one of these forms:
+
+            - one name per line, the first with index 0;
+            - an index before (``0 abseiling``) or after (``abseiling,0``) every name, with white space
+              or a comma between, and ``id,name`` or ``name,id`` as an optional first line. A list in
+              which every line begins (else: ends) with a separate integer is read so;
+            - a JSON object in either direction: ``{"abseiling": 0}`` or ``{"0": "abseiling"}``
+              (Hugging Face ``label2id`` and ``id2label``).
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is none of these forms, a name or index occurs twice (underscores and
+            spaces are the same), or the indices are not 0, 1, 2, ... without gaps.
+    """
+    if labels in KINETICS_LISTS.values():
+        shipped = importlib.resources.files("video_ats.video") / "labels" / f"{labels}.txt"
+        return tuple(shipped.read_text(encoding="utf-8").splitlines())
+    if not os.path.exists(labels):
+        known = " nor ".join(repr(name) for name in KINETICS_LISTS.values())
+        raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
+    text, _ = read_text_file(labels, "label list")
+    is_json = text.lstrip().startswith("{") or labels.lower().endswith(".json")
+    return _in_order(_json_pairs(text, labels) if is_json else _line_pairs(text, labels), labels)
+
+
+def label_index(name: str, names: Sequence[str]) -> int:
+    """Index of a written class name in ``names``.
+
+    Underscores and spaces are the same; surrounding white space and quotes are ignored; case matters.
+
+    Raises:
+        ValueError: ``name`` is not in ``names`` (the message names the nearest), or two of ``names``
+            are the same name.
+    """
+    return _index_in(_table(names), name, names)
+
+
+def known_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
+    """The names of ``labels``, checked against ``num_classes``; None without ``labels``."""
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes is {num_classes}; there is at least one class")
+    if labels is None:
+        return None
+    names = load_label_names(labels)
+    if num_classes is not None and len(names) != num_classes:
+        raise ValueError(
+            f"label list {labels!r} has {len(names)} names but num_classes is {num_classes}; "
+            "the list must be the one that the model was trained with"
+        )
+    return names
+
+
+def built_in_names(num_classes: int | None) -> tuple[str, ...] | None:
+    """The Kinetics names if ``num_classes`` is 400 or 600, else None."""
+    return load_label_names(KINETICS_LISTS[num_classes]) if num_classes in KINETICS_LISTS else None
+
+
+def number_labels(
+    written: Sequence[str], places: Sequence[str], names: Sequence[str] | None, num_classes: int | None
+) -> tuple[list[int], tuple[str, ...] | None]:
+    """Indices of labels that are all integers or all names, and the class names if they are known.
+
+    Args:
+        written: Labels as written. All integers: they are the indices, and ``names`` None becomes the
+            Kinetics list for 400 or 600 classes. All names: see ``number_names``.
+        places: Where each was found, for errors ("'val.csv' line 3").
+        names: Class names in label order, or None.
+        num_classes: Number of classes, or None.
+
+    Raises:
+        ValueError: integers and names are mixed, an integer is out of range, a name is unknown.
+    """
+    labels = [clean_label(text) for text in written]
+    whole = [is_integer(label) for label in labels]
+    if not any(whole):
+        return number_names(labels, places, names, num_classes)
+    if not all(whole):
+        odd, integer = whole.index(False), whole.index(True)
+        raise ValueError(
+            f"{places[odd]}: label {labels[odd]!r} is not an integer, but {labels[integer]!r} at "
+            f"{places[integer]} is; labels are all integers or all names (a header or a lost field?)"
+        )
+    names = names or built_in_names(num_classes)
+    limit = len(names) if names else num_classes
+    for label, place in zip(labels, places, strict=True):
+        if int(label) < 0 or (limit is not None and int(label) >= limit):
+            rule = "at least 0" if limit is None else f"0 to {limit - 1} for {limit} classes"
+            raise ValueError(
+                f"{place}: label {label} is out of range; indices are {rule} (another data set?)"
+            )
+    return [int(label) for label in labels], tuple(names) if names else None
+
+
+def number_names(
+    written: Sequence[str], places: Sequence[str], names: Sequence[str] | None, num_classes: int | None
+) -> tuple[list[int], tuple[str, ...]]:
+    """Indices of labels that are names, and the class names.
+
+    Without ``names`` they are the Kinetics list for 400 or 600 classes if every label is in it,
+    otherwise the sorted distinct labels; those must then be ``num_classes`` in number.
+    """
+    if names is None:
+        names = _names_from_labels(written, places[0], num_classes)
+    table = _table(names)
+    indices = []
+    for label, place in zip(written, places, strict=True):
+        found = table.get(fold_label(label))
+        if found is None:
+            raise ValueError(f"{place}: {_unknown(label, names)}")
+        indices.append(found)
+    return indices, tuple(names)
+
+
+def is_integer(text: str) -> bool:
+    """Whether a written label is a class index."""
+    return _INTEGER.fullmatch(text) is not None
+
+
+def _names_from_labels(written: Sequence[str], place: str, num_classes: int | None) -> tuple[str, ...]:
+    distinct = tuple(sorted(set(written)))
+    built_in = built_in_names(num_classes)
+    strange = ""
+    if built_in is not None:
+        table = _table(built_in)
+        outside = [name for name in distinct if fold_label(name) not in table]
+        if not outside:
+            return built_in
+        strange = f"; {_unknown(outside[0], built_in)}"
+    if num_classes is not None and len(distinct) != num_classes:
+        raise ValueError(
+            f"{place} and others: {len(distinct)} distinct class names but num_classes is {num_classes}; "
+            f"numbering a subset shifts the indices: pass labels, the full list of names{strange}"
+        )
+    return distinct
+
+
+def _table(names: Sequence[str]) -> dict[str, int]:
+    table: dict[str, int] = {}
+    for index, name in enumerate(names):
+        first = table.setdefault(fold_label(name), index)
+        if first != index:
+            raise ValueError(
+                f"classes {first} ({names[first]!r}) and {index} ({name!r}) have the same name; "
+                "names differ by more than underscores for spaces"
+            )
+    return table
+
+
+def _index_in(table: Mapping[str, int], name: str, names: Sequence[str]) -> int:
+    index = table.get(fold_label(name))
+    if index is None:
+        raise ValueError(_unknown(name, names))
+    return index
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(fold_label(name), [fold_label(n) for n in names], n=1, cutoff=0.0)
+    hint = f"nearest: {nearest[0]!r}" if nearest else "there are none"
+    return f"label {name!r} is not one of the {len(names)} class names ({hint}; case matters)"
+
+
+def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
+    """(name, index) pairs; read as pairs because a JSON object would swallow duplicate keys."""
+    try:
+        pairs = json.loads(text, object_pairs_hook=tuple)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"label list {labels!r} is not valid JSON: {error}") from error
+    if isinstance(pairs, tuple):
+        values = [value for _, value in pairs]
+        if all(type(value) is int for value in values):
+            return [(clean_label(key), value) for key, value in pairs]
+        if all(isinstance(value, str) and not is_integer(value) for value in values) and all(
+            is_integer(key) for key, _ in pairs
+        ):
+            return [(clean_label(value), int(key)) for key, value in pairs]
+    raise ValueError(
+        f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}'
+    )
+
+
+def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    offset = 1
+    if lines[0].lower() in ("id,name", "name,id"):
+        lines, offset = lines[1:], 2
+    for pattern in (_INDEX_FIRST, _INDEX_LAST):
+        matches = [pattern.fullmatch(line) for line in lines]
+        found = [match for match in matches if match is not None]
+        if found and len(found) == len(lines):
+            return [(clean_label(match["name"]), int(match["index"])) for match in found]
+        if 2 * len(found) > len(lines) or (found and offset == 2):
+            number = matches.index(None) + offset
+            raise ValueError(f"label list {labels!r} line {number} has no index, but most lines have one")
+    return [(clean_label(line), index) for index, line in enumerate(lines)]
+
+
+def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> tuple[str, ...]:
+    by_index: dict[int, str] = {}
+    for name, index in pairs:
+        if not name:
+            raise ValueError(f"label list {labels!r} has no name for class {index} (an empty line or file?)")
+        if index in by_index:
+            raise ValueError(f"label list {labels!r} gives index {index} to {by_index[index]!r} and {name!r}")
+        by_index[index] = name
+    count = len(by_index)
+    if set(by_index) != set(range(count)) or not count:
+        raise ValueError(
+            f"label list {labels!r} has {count} names with indices {min(by_index, default=None)} to "
+            f"{max(by_index, default=None)}; indices run from 0 without gaps (does it start at 1?)"
+        )
+    names = tuple(by_index[index] for index in range(count))
+    _table(names)
+    return names

@@ -1,0 +1,333 @@
+"""What a video file is, and its frames, read with PyAV (FFmpeg): decode in order and count.
+
+This is the reference. Seeking by timestamp is wrong on variable frame rates, packed B-frames and edit
+lists, and gains nothing on ten-second clips with two to four key frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from typing import Any
+
+import av
+import torch
+from torch import Tensor
+
+# (number of frames N, frame rate) -> wanted frame indices in [0, N - 1], any order, repeats allowed
+FramePlan = Callable[[int, Fraction], Sequence[int]]
+
+
+class VideoStatus(str, Enum):
+    """How reading one listed video ended; each video ends in exactly one of these."""
+
+    OK = "ok"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    NO_VIDEO = "no_video"
+    TRUNCATED = "truncated"
+    TOO_SHORT = "too_short"
+
+
+class VideoError(ValueError):
+    """A video that cannot be used.
+
+    Attributes:
+        status: Which kind of failure.
+        reason: One line, with FFmpeg's words where it has any.
+        path: The file.
+    """
+
+    def __init__(self, status: VideoStatus, reason: str, path: str) -> None:
+        self.status = status
+        self.reason = " ".join(reason.split())
+        self.path = path
+        super().__init__(status, self.reason, path)  # these arguments make the exception picklable
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason} ({self.status.value})"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file says of its best video stream, and what its packets say, without decoding it all.
+
+    Attributes:
+        path: The file.
+        container: FFmpeg's name of the format, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
+        codec: Canonical codec name, e.g. ``h264``, ``av1``.
+        pixel_format: FFmpeg's name, e.g. ``yuv420p``; empty when unknown.
+        width: Coded width in pixels, before any rotation.
+        height: Coded height in pixels, before any rotation.
+        frame_rate: Average frames per second; 0 when the file does not say.
+        header_frames: Frames the header counts; 0 when it does not say.
+        packets: Video packets in the file, those behind an edit list included.
+        hidden_packets: Packets that an edit list takes away (decoded for reference, never shown).
+        even_timestamps: The shown packets start at time 0 and are equally far apart.
+        rotation: Degrees from the display matrix, as PyAV gives them; never applied to frames.
+        video_streams: Number of video streams, attached pictures not counted.
+    """
+
+    path: str
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    frame_rate: Fraction
+    header_frames: int
+    packets: int
+    hidden_packets: int
+    even_timestamps: bool
+    rotation: int
+    video_streams: int
+
+
+@dataclass(frozen=True)
+class DecodedFrames:
+    """The wanted frames of one video.
+
+    Attributes:
+        frames (uint8 Tensor[F, H, W, 3]): RGB, coded orientation, one per entry of ``indices``.
+        indices: The distinct wanted frame indices, increasing.
+        num_frames: Frames in the whole video (N), as decoded or, by decord, as counted.
+        frame_rate: Average frames per second; 0 when unknown.
+        decoder: ``pyav`` or ``decord``: the one that read these frames.
+        damaged_frames: Frames in which FFmpeg concealed damage, counted by ``pyav`` only.
+    """
+
+    frames: Tensor
+    indices: tuple[int, ...]
+    num_frames: int
+    frame_rate: Fraction
+    decoder: str
+    damaged_frames: int = 0
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one decoding of the whole file found."""
+
+    frames: Tensor
+    num_frames: int
+    packets: int
+    hidden_packets: int
+    damaged_frames: int
+
+
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Read header and packets of a video, decoding one frame only (for the rotation).
+
+    Raises:
+        VideoError: missing, unreadable or no_video.
+    """
+    name = os.fspath(path)
+    packets, hidden, rotation = 0, 0, None
+    times: list[int | None] = []
+    with open_video(name) as (container, stream):
+        try:
+            for packet in container.demux(stream):
+                if rotation is None:
+                    rotation = next((int(frame.rotation) for frame in packet.decode()), None)
+                if packet.size == 0:
+                    continue
+                packets += 1
+                hidden += packet.is_discard
+                if not packet.is_discard:
+                    times.append(packet.pts)
+        except av.FFmpegError as error:
+            raise _unreadable(error, name, f"after {packets} packets") from error
+        context = stream.codec_context
+        return VideoInfo(
+            path=name,
+            container=container.format.name,
+            codec=context.codec.canonical_name,
+            pixel_format=context.pix_fmt or "",
+            width=context.width,
+            height=context.height,
+            frame_rate=_frame_rate(stream),
+            header_frames=stream.frames,
+            packets=packets,
+            hidden_packets=hidden,
+            even_timestamps=_are_even(times),
+            rotation=rotation or 0,
+            video_streams=sum(not _is_attached_picture(s) for s in container.streams.video),
+        )
+
+
+def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> DecodedFrames:
+    """Decode a video from first to last frame and keep the frames that ``plan`` wants.
+
+    The plan is made with the header's count (without one: with the number of packets). Where another
+    number decodes, it is made again with the decoded number and the file is read a second time. Fewer
+    frames than the header counts is ``truncated``, see :func:`_check_count`. Rotation metadata is
+    ignored, as by the released Kinetics loaders.
+
+    Raises:
+        VideoError: every status except ok.
+        ValueError: The plan wants a frame outside the video.
+    """
+    with open_video(path) as (container, stream):
+        rate = _frame_rate(stream)
+        planned = stream.frames or _count_packets(path)
+        wanted = wanted_indices(plan, planned, rate)
+        read = _decode(path, container, stream, wanted)
+        _check_count(path, container, stream, read, min_frames)
+    if read.num_frames != planned:
+        wanted = wanted_indices(plan, read.num_frames, rate)
+        first_count = read.num_frames
+        with open_video(path) as (container, stream):
+            read = _decode(path, container, stream, wanted)
+        if read.num_frames != first_count:
+            reason = f"decoded {first_count} frames, then {read.num_frames}; did the file change?"
+            raise VideoError(VideoStatus.UNREADABLE, reason, path)
+    return DecodedFrames(
+        frames=read.frames,
+        indices=tuple(wanted),
+        num_frames=read.num_frames,
+        frame_rate=rate,
+        decoder="pyav",
+        damaged_frames=read.damaged_frames,
+    )
+
+
+def wanted_indices(plan: FramePlan, num_frames: int, frame_rate: Fraction) -> list[int]:
+    """The distinct indices that ``plan`` wants of ``num_frames`` frames, increasing.
+
+    Raises:
+        ValueError: An index outside [0, num_frames - 1].
+    """
+    if num_frames == 0:
+        return []
+    wanted = sorted({int(index) for index in plan(num_frames, frame_rate)})
+    if wanted and not 0 <= wanted[0] <= wanted[-1] < num_frames:
+        bad = wanted[0] if wanted[0] < 0 else wanted[-1]
+        raise ValueError(f"the plan wants frame {bad}, the frames are 0 to {num_frames - 1}; clamp it in the plan")
+    return wanted
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[tuple[Any, Any]]:
+    """Open a file and its best video stream for single-threaded decoding; always closes it.
+
+    An unclosed container in a process that forks hangs or kills the child, hence a context manager only.
+
+    Yields:
+        PyAV's input container and video stream.
+
+    Raises:
+        VideoError: missing, unreadable or no_video.
+    """
+    if not os.path.exists(path):
+        raise VideoError(VideoStatus.MISSING, "no such file", path)
+    if os.path.isdir(path):
+        raise VideoError(VideoStatus.UNREADABLE, "is a directory, not a video file", path)
+    try:
+        container = av.open(file_url(path), metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise _unreadable(error, path, "on opening") from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or _is_attached_picture(stream):
+            raise VideoError(VideoStatus.NO_VIDEO, "the file has no video stream", path)
+        if stream.codec_context is None:
+            raise VideoError(VideoStatus.UNREADABLE, "this FFmpeg has no decoder for the video stream", path)
+        stream.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def file_url(path: str) -> str:
+    """``path`` such that FFmpeg takes a colon in a file name for a colon, not for a protocol."""
+    return "file:" + path
+
+
+def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _Pass:
+    """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
+    slots = {index: slot for slot, index in enumerate(wanted)}
+    frames: Tensor | None = None
+    size: tuple[int, int] | None = None
+    count = packets = hidden = damaged = 0
+    try:
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            hidden += packet.is_discard
+            for frame in packet.decode():
+                size = size or (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    reason = f"frame {count} is {frame.width}x{frame.height}, frame 0 is {size[0]}x{size[1]}"
+                    raise VideoError(VideoStatus.UNREADABLE, reason, path)
+                if count in slots:
+                    if frames is None:
+                        frames = torch.empty(len(slots), frame.height, frame.width, 3, dtype=torch.uint8)
+                    frames[slots[count]] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                damaged += frame.is_corrupt
+                count += 1
+    except av.FFmpegError as error:
+        raise _unreadable(error, path, f"after {count} frames") from error
+    if frames is None:
+        width, height = size or (0, 0)
+        frames = torch.empty(0, height, width, 3, dtype=torch.uint8)
+    return _Pass(frames, count, packets, hidden, damaged)
+
+
+def _check_count(path: str, container: Any, stream: Any, read: _Pass, min_frames: int) -> None:
+    """Raise unless as many frames decoded as the file promises.
+
+    Promised are the frames of the header's count, less those that an edit list hides. One allowance:
+    MPEG-4 part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty
+    one behind, so that one frame fewer than packets decodes although every packet is there.
+    """
+    promised = stream.frames - read.hidden_packets
+    packed_b_frames = (
+        container.format.name == "avi"
+        and stream.codec_context.codec.canonical_name == "mpeg4"
+        and read.packets == stream.frames
+        and read.num_frames == promised - 1
+    )
+    if read.num_frames < promised and not packed_b_frames:
+        source = "header and edit list count" if read.hidden_packets else "header counts"
+        reason = f"decoded {read.num_frames} of the {promised} frames the {source}"
+        raise VideoError(VideoStatus.TRUNCATED, reason, path)
+    check_min_frames(path, read.num_frames, min_frames)
+
+
+def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:
+    """Raise VideoError (too_short) for fewer than ``min_frames`` frames, or none."""
+    if num_frames < max(min_frames, 1):
+        reason = f"has {num_frames} frames, at least {max(min_frames, 1)} are needed"
+        raise VideoError(VideoStatus.TOO_SHORT, reason, path)
+
+
+def _count_packets(path: str) -> int:
+    """Number of shown video packets: what a header without a count would say."""
+    with open_video(path) as (container, stream):
+        try:
+            return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+        except av.FFmpegError as error:
+            raise _unreadable(error, path, "on counting packets") from error
+
+
+def _frame_rate(stream: Any) -> Fraction:
+    rate = stream.average_rate
+    return Fraction(int(rate.numerator), int(rate.denominator)) if rate else Fraction(0)
+
+
+def _is_attached_picture(stream: Any) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _are_even(times: list[int | None]) -> bool:
+    known = sorted(time for time in times if time is not None)
+    if len(known) != len(times) or not known or known[0] != 0:
+        return False
+    return len({after - before for before, after in zip(known, known[1:], strict=False)}) <= 1
+
+
+def _unreadable(error: av.FFmpegError, path: str, when: str) -> VideoError:
+    words = error.strerror or type(error).__name__
+    return VideoError(VideoStatus.UNREADABLE, f"FFmpeg stopped {when}: {words}", path)

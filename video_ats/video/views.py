@@ -1,0 +1,152 @@
+"""Which frames make the test views of a video: exact arithmetic on frame numbers, no pixels.
+
+Every preset covers a clip of ``span = frame_stride * T * fps / 30`` frames (not rounded), spreads T frames
+over it from end to end, and clamps to the last frame. They differ in where clip k of K starts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+TARGET_FRAME_RATE = 30  # strides are counted at this rate (DATA_LOADER target_fps of all three code bases)
+
+Position = Literal["timesformer", "xvit", "slowfast", "centre"]
+
+
+@dataclass(frozen=True)
+class ViewPreset:
+    """How a published model expects its pixels and where it takes its clips.
+
+    Attributes:
+        name: Key in :data:`VIEW_PRESETS`.
+        position: Rule for the first frame of clip k of K; N frames, slack = max(N - span, 0).
+            ``timesformer``: ceil(slack k / K), then floors within the clip. ``xvit``: slack k / K, one
+            floor at the end. ``slowfast``: k floor(slack / (K - 1)), floor(slack / 2) for one clip.
+            ``centre``: the middle of the k-th of K equal parts of the slack.
+        mean: Subtracted from RGB values in [0, 1], the same for the three channels.
+        std: Divides after that.
+    """
+
+    name: str
+    position: Position
+    mean: float
+    std: float
+
+
+VIEW_PRESETS: dict[str, ViewPreset] = {
+    preset.name: preset
+    for preset in (
+        # facebookresearch/TimeSformer: config/defaults.py (mean, std), datasets/decoder.py (first frame
+        # with pts >= start). One clip starts at frame 0, not in the middle.
+        ViewPreset("timesformer", "timesformer", mean=0.45, std=0.225),
+        # 1adrianb/video-transformers: xvit_B16_16x16_k400.yaml, datasets/image_decoder.py
+        ViewPreset("xvit", "xvit", mean=0.5, std=0.5),
+        # facebookresearch/SlowFast: datasets/decoder.py with use_offset
+        ViewPreset("slowfast", "slowfast", mean=0.45, std=0.225),
+        # no released code: for comparisons with clips taken from the middle
+        ViewPreset("centre", "centre", mean=0.45, std=0.225),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """The test views of one video: ``clips`` in time times ``crops`` in space.
+
+    Attributes:
+        preset: Name in :data:`VIEW_PRESETS`.
+        num_frames: Frames per clip (T), >= 1.
+        frame_stride: Frames between two sampled ones, at 30 frames per second, >= 1.
+        crop_size: Height and width of a view in pixels.
+        clips: Clips per video (K), >= 1.
+        crops: 3 (start, centre, end of the longer side) or 1 (centre).
+        short_side: Short side in pixels that frames are resized to; None: ``crop_size``, as with the
+            published three crops.
+
+    Raises:
+        ValueError: A value outside its range.
+    """
+
+    preset: str
+    num_frames: int
+    frame_stride: int
+    crop_size: int
+    clips: int = 1
+    crops: int = 3
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in VIEW_PRESETS:
+            near = get_close_matches(self.preset, VIEW_PRESETS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"view preset {self.preset!r} is unknown, the presets are {', '.join(VIEW_PRESETS)}{hint}"
+            )
+        for name in ("num_frames", "frame_stride", "crop_size", "clips"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1")
+        if self.crops not in (1, 3):
+            raise ValueError(f"crops is {self.crops}, it must be 1 (centre) or 3 (start, centre, end)")
+        if self.short_side is not None and self.short_side < self.crop_size:
+            raise ValueError(
+                f"short_side is {self.short_side}, it must be at least crop_size {self.crop_size}: "
+                "the crop would not fit"
+            )
+
+    @property
+    def num_views(self) -> int:
+        """Views per video (V)."""
+        return self.clips * self.crops
+
+    @property
+    def resize_side(self) -> int:
+        """Short side in pixels that frames are resized to."""
+        return self.crop_size if self.short_side is None else self.short_side
+
+    def frame_indices(self, num_frames: int, frame_rate: Fraction) -> npt.NDArray[np.int64]:
+        """Frame numbers of every clip of a video.
+
+        Args:
+            num_frames: Frames in the video (N), >= 1.
+            frame_rate: Its average frames per second; 0 (the file does not say) counts strides in frames
+                of the video, as if it ran at 30, which is what the released XViT does without a rate list.
+
+        Returns:
+            int64 array (clips, T), rows not decreasing, values in [0, N - 1]; short videos repeat their
+            last frame.
+
+        Raises:
+            ValueError: No frames, or a negative rate.
+        """
+        if num_frames < 1:
+            raise ValueError(f"num_frames is {num_frames}, a video to sample from has at least 1 frame")
+        if frame_rate < 0:
+            raise ValueError(f"frame_rate is {frame_rate}, it must not be negative")
+        rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
+        span = self.frame_stride * self.num_frames * rate / TARGET_FRAME_RATE
+        slack = max(num_frames - span, Fraction(0))
+        # Below one frame of span (few frames at a very low rate) the released step is negative; 0 here.
+        step = max(span - 1, Fraction(0)) / max(self.num_frames - 1, 1)
+        starts = [self._start(clip, slack) for clip in range(self.clips)]
+        rows = [[math.floor(start + i * step) for i in range(self.num_frames)] for start in starts]
+        return np.minimum(np.array(rows, dtype=np.int64), num_frames - 1)
+
+    def _start(self, clip: int, slack: Fraction) -> Fraction:
+        """Start of clip k in frames; a whole number where the preset rounds before it spreads."""
+        position = VIEW_PRESETS[self.preset].position
+        if position == "timesformer":
+            return Fraction(math.ceil(slack * clip / self.clips))
+        if position == "xvit":
+            return slack * clip / self.clips
+        if position == "slowfast":
+            parts = 2 if self.clips == 1 else self.clips - 1
+            return Fraction(max(clip, self.clips == 1) * math.floor(slack / parts))
+        return slack * (2 * clip + 1) / (2 * self.clips)
