@@ -1,0 +1,21 @@
+"""Adaptive Token Sampling for pretrained video transformers."""
+
+from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
+from video_ats.models.hub import register_with_pytorchvideo
+from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.registry import create_model, list_models
+from video_ats.models.timesformer import create_timesformer
+from video_ats.tokens import SamplerConfig
+
+register_with_pytorchvideo()
+
+__all__ = [
+    "SamplerConfig",
+    "create_model",
+    "create_timesformer",
+    "insert_samplers_",
+    "list_models",
+    "load_checkpoint",
+    "remove_samplers_",
+    "save_checkpoint",
+]

@@ -77,15 +77,15 @@ class ClassAttention(nn.Module):
             groups: ``"frame"`` or ``"clip"``.
             sampler: decides which patch tokens stay; None keeps all.
         """
-        attend = self._dense if sampler is None else self._sampled
-        patches, classes, keep = attend(tokens, groups, sampler)
+        attended = self._dense(tokens, groups) if sampler is None else self._sampled(tokens, groups, sampler)
+        patches, classes, keep = attended
         # (G, heads, d) -> (B, G / B, D) -> one class token a clip is the mean of its copies
         classes = classes.flatten(1).unflatten(0, (len(tokens.class_tokens), -1))
         if tokens.class_tokens.shape[1] == 1:
             classes = classes.mean(dim=1, keepdim=True)
         return Attended(self.proj(patches.flatten(1)), self.proj(classes), keep)
 
-    def _dense(self, tokens: TokenSet, groups: str, _: None) -> Attended:
+    def _dense(self, tokens: TokenSet, groups: str) -> Attended:
         grouping = _grouping(tokens, groups)
         patches = self._heads(tokens.patches, 0, 3)  # (P, 3, heads, d)
         classes = _per_group(self._heads(tokens.class_tokens, 0, 3), grouping)  # (G, 3, heads, d)

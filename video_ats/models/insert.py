@@ -31,14 +31,14 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     blocks = _blocks(model)
     samplers = config.for_depth(len(blocks))
     for index, block in enumerate(blocks):
-        block.sampler = samplers.get(index)
+        block.register_module("sampler", samplers.get(index))
     return model
 
 
 def remove_samplers_(model: Model) -> Model:
     """Empty all sampler slots, in place: the published model again, bit for bit. Returns the same model."""
     for block in _blocks(model):
-        block.sampler = None
+        block.register_module("sampler", None)
     return model
 
 

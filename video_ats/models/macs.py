@@ -8,6 +8,7 @@ counters. Each clip is charged for its own tokens, never for what a batch-mate m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import torch
@@ -68,7 +69,7 @@ class TimesformerShape:
         """See `HostShape.macs`."""
         patches = kept[0].flatten(1).sum(dim=1)
         total = patches * self.patch_inputs * self.embed_dim + self.embed_dim * self.num_classes
-        for before, after in zip(kept, kept[1:], strict=False):
+        for before, after in pairwise(kept):
             total = total + self._block(before, after)
         return total
 

@@ -15,6 +15,7 @@ from torch import nn
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.tokens import SamplerConfig
+from video_ats.tokens.samplers import Scope
 
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
 _ATS = "ATS paper (arXiv 2111.15667), total over 3 views"
@@ -74,10 +75,8 @@ def _timesformer(name: str, *, frame_stride: int, published: tuple[Published, ..
 
 def _with_ats(dense: Variant, *published: Published) -> Variant:
     """The row of the same model with the published setting of ATS."""
-    scope = "clip" if dense.arguments.get("attention") == "joint" else "frame"
-    return replace(
-        dense, name=f"{dense.name}_ats", sampler=SamplerConfig(kind="ats", scope=scope), published=published
-    )
+    scope: Scope = "clip" if dense.arguments.get("attention") == "joint" else "frame"
+    return replace(dense, name=f"{dense.name}_ats", sampler=SamplerConfig(kind="ats", scope=scope), published=published)
 
 
 def _published(source: str, gflops: float | None, **accuracy: tuple[float, float | None]) -> tuple[Published, ...]:
@@ -121,6 +120,16 @@ _SPACE = _timesformer(
     attention="space",
     published=_published(_MMACTION2, None, kinetics400=(76.93, 92.90)),
 )
+# Small enough for any laptop; no published counterpart.
+_MINI = _timesformer(
+    "timesformer_mini_8x4_112",
+    num_frames=8,
+    crop_size=112,
+    embed_dim=192,
+    num_heads=3,
+    frame_stride=4,
+    published=(),
+)
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {
@@ -136,6 +145,8 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             _with_ats(_JOINT),
             _SPACE,
             _with_ats(_SPACE),
+            _MINI,
+            _with_ats(_MINI),
         )
     }
 )

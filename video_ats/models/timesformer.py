@@ -56,7 +56,8 @@ class TimesformerBlock(nn.Module):
         self.mlp = mlp
         self.groups = groups
         self.drop_path = DropPath(drop_path)
-        self.sampler = sampler
+        self.sampler: TokenSampler | None
+        self.register_module("sampler", sampler)  # a module slot even while it is empty
 
     def forward(self, tokens: TokenSet) -> TokenSet:
         """All tokens that came in, to those that the sampler left."""
@@ -138,8 +139,8 @@ class TimeSformer(nn.Module):
             logits (Tensor[B, num_classes]), or (logits, Trace).
 
         Raises:
-            ValueError: if the clip has another number of dimensions or channels, or sides that the patch size
-                does not divide.
+            ValueError: if the clip has another number of dimensions or channels, is empty, or has sides that the
+                patch size does not divide.
         """
         tokens = self._embed(clip)
         embedded = tokens.origin.presence() if return_trace else None
@@ -160,8 +161,11 @@ class TimeSformer(nn.Module):
 
     def _embed(self, clip: Tensor) -> TokenSet:
         patch = self.patch_embed.patch_size[0]
-        if clip.dim() != 5 or clip.shape[1] != 3 or clip.shape[3] % patch or clip.shape[4] % patch:
-            raise ValueError(f"clip {tuple(clip.shape)}: must be (B, 3, T, H, W), H and W multiples of {patch}")
+        fits = clip.dim() == 5 and clip.shape[1] == 3 and clip.numel() > 0
+        if not fits or clip.shape[3] % patch or clip.shape[4] % patch:
+            raise ValueError(
+                f"clip {tuple(clip.shape)}: must be (B, 3, T, H, W), not empty, H and W multiples of {patch}"
+            )
         grid = Grid(clip.shape[0], clip.shape[2], clip.shape[3] // patch, clip.shape[4] // patch)
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
         patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + self._positions(grid)
@@ -215,7 +219,7 @@ def create_timesformer(
     drop_path_rate: float = 0.0,
     attention: AttentionKind = "divided",
     norm: Callable[[int], nn.Module] = _default_norm,
-    activation: Callable[[], nn.Module] = nn.GELU,
+    activation: type[nn.Module] = nn.GELU,
     head: Callable[[int, int], nn.Module] = nn.Linear,
     sampler: SamplerConfig | None = None,
 ) -> TimeSformer:
@@ -237,7 +241,7 @@ def create_timesformer(
         drop_path_rate: stochastic depth of the last block, rising from 0; the published recipe trains with 0.1.
         attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip at once) or ``space``.
         norm: makes a norm from a width.
-        activation: makes the MLP's activation.
+        activation: class of the MLP's activation.
         head: makes the head from (embed_dim, num_classes).
         sampler: samplers to insert; None is the published model.
 
@@ -287,6 +291,6 @@ def _initialise_(model: TimeSformer) -> None:
                 nn.init.zeros_(module.bias)
     for embedding in (model.cls_token, model.pos_embed):
         trunc_normal_(embedding, std=0.02)
-    for block in model.blocks:
-        if block.temporal_fc is not None:
-            nn.init.zeros_(block.temporal_fc.weight)
+    for module in model.modules():
+        if isinstance(module, TimesformerBlock) and isinstance(module.temporal_fc, nn.Linear):
+            nn.init.zeros_(module.temporal_fc.weight)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ _CHOICES = {
     "scope": ("frame", "tube", "clip"),
     "scheme": ("reference", "inverse"),
 }
-_MATCHED = "matched"
 
 
 @dataclass(frozen=True)
@@ -56,42 +56,36 @@ class SamplerConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"sampler {name} {getattr(self, name)!r}: must be one of {', '.join(known)}")
+        if not _is_integer(self.seed):
+            raise ValueError(f"sampler seed {self.seed!r}: must be an integer")
         if self.blocks is not None:
             object.__setattr__(self, "blocks", _block_indices(self.blocks))
         object.__setattr__(self, "samples", self._checked_samples())
 
     def _checked_samples(self) -> int | tuple[int, ...] | str | None:
-        if self.samples is None and self.kind == "ats":
-            return None
         if isinstance(self.samples, str):
             self._matched_points()
             return self.samples
-        least = 2 if self.kind == "ats" else 1
-        wanted = "a count per frame or 'matched'" if self.kind != "ats" else "the number of sampling points"
-        if self.samples is None:
-            raise ValueError(f"sampler samples None: the control {self.kind!r} needs {wanted}")
-        counts = (self.samples,) if isinstance(self.samples, int) else tuple(self.samples)
-        for count in counts:
-            if not isinstance(count, int) or isinstance(count, bool) or count < least:
-                raise ValueError(f"sampler samples {count!r}: {wanted} must be an integer >= {least}")
-        if isinstance(self.samples, int):
-            return self.samples
-        if self.blocks is not None and len(counts) != len(self.blocks):
+        least, rule = 2, "sampling points: an integer >= 2, one per block, or none for a whole frame"
+        if self.kind != "ats":
+            least, rule = 1, "a count >= 1 per frame, one per block, 'matched' or 'matched:K'"
+        if self.samples is None and self.kind == "ats":
+            return None
+        several = isinstance(self.samples, Sequence)
+        counts: tuple[Any, ...] = tuple(self.samples) if isinstance(self.samples, Sequence) else (self.samples,)
+        if not counts or not all(_is_integer(count) and count >= least for count in counts):
+            raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes {rule}")
+        if several and self.blocks is not None and len(counts) != len(self.blocks):
             raise ValueError(f"sampler samples: {len(counts)} values for {len(self.blocks)} blocks; give one a block")
-        return counts
+        return counts if several else counts[0]
 
     def _matched_points(self) -> int | None:
         """K of the ``ats`` sampler that a matched control follows."""
-        assert isinstance(self.samples, str)
-        word, _, points = self.samples.partition(":")
-        if word != _MATCHED or self.kind == "ats":
-            rule = "an integer >= 2 or null" if self.kind == "ats" else "a count, 'matched' or 'matched:K'"
-            raise ValueError(f"sampler samples {self.samples!r}: must be {rule} for kind {self.kind!r}")
-        if not points:
-            return None
-        if not points.isdigit() or int(points) < 2:
-            raise ValueError(f"sampler samples {self.samples!r}: K of 'matched:K' must be an integer >= 2")
-        return int(points)
+        matched = re.fullmatch(r"matched(?::(\d+))?", str(self.samples), flags=re.ASCII)
+        if matched is None or self.kind == "ats" or (matched[1] and int(matched[1]) < 2):
+            rule = "an integer >= 2 or none" if self.kind == "ats" else "a count, 'matched', or 'matched:K' with K >= 2"
+            raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes {rule}")
+        return int(matched[1]) if matched[1] else None
 
     def for_depth(self, depth: int) -> dict[int, TokenSampler]:
         """A sampler for each block that has one, in a model of ``depth`` blocks.
@@ -112,10 +106,14 @@ class SamplerConfig:
         return {block: TokenSampler(replace(self, blocks=None, samples=count), block) for block, count in one_each}
 
 
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _block_indices(blocks: Sequence[int]) -> tuple[int, ...]:
-    indices = tuple(blocks)
-    if not indices or any(not isinstance(block, int) or block < 0 for block in indices):
-        raise ValueError(f"sampler blocks {list(indices)}: must be block indices from 0, at least one")
+    indices = tuple(blocks) if isinstance(blocks, Sequence) else ()
+    if not indices or not all(_is_integer(block) and block >= 0 for block in indices):
+        raise ValueError(f"sampler blocks {blocks!r}: must be block indices from 0, at least one")
     if len(set(indices)) != len(indices):
         raise ValueError(f"sampler blocks {list(indices)}: a block is named twice")
     return indices
@@ -153,7 +151,8 @@ class TokenSampler(nn.Module):
             bool Tensor[P]: True for tokens that stay; at least one in every group that has one. The choice has
             no gradient.
         """
-        per_frame = self.points_or_count or origin.grid.positions
+        # A frame of one patch has no two places to draw from, but the two points that sampling needs find it.
+        per_frame = self.points_or_count or max(origin.grid.positions, 2)
         if self.config.scope == "frame":
             return self._choose(scores, origin, origin.by_frame, per_frame)
         if self.config.scope == "clip":

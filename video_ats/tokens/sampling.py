@@ -93,8 +93,10 @@ def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
 
 
 def _positive(scores: Tensor, valid: Tensor) -> Tensor:
-    """Scores in float32 at least; a row of zeros becomes a row of ones, its limit for equal scores."""
-    scores = at_least_float32(scores)
+    """Scores in float32 at least. What is not finite counts as zero, so that something is always kept; a row of
+    zeros becomes a row of ones, its limit for equal scores.
+    """
+    scores = at_least_float32(scores).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     empty = ~((scores > 0) & valid).any(dim=1, keepdim=True)
     return torch.where(empty, torch.ones_like(scores), scores)
 

@@ -39,8 +39,9 @@ class Grid(NamedTuple):
 class Grouping:
     """A division of ``P`` packed tokens into ``G`` groups, and the way to a table ``(G, N, ...)`` and back.
 
-    ``N`` is the length of the longest group. While every token is present the table is a plain view of the
-    packed tokens (``slots`` is None); afterwards shorter groups end in zeros and ``mask`` marks what is real.
+    ``N`` is the length of the longest group. While every token is present the table is the packed tokens in
+    another shape (``slots`` is None): a view, or by position a transposed copy. Afterwards shorter groups end in
+    zeros and ``mask`` marks what is real.
 
     Attributes:
         layout: ``(outer, length, inner)`` of the complete table: group ``o * inner + i`` holds the packed
@@ -218,8 +219,8 @@ class TokenSet:
             raise ValueError(
                 f"patches {tuple(self.patches.shape)} must be (P, D) with P = {self.origin.index.numel()} origins"
             )
-        clips, per_clip, width = self.class_tokens.shape
-        if clips != grid.clips or per_clip not in (1, grid.frames) or width != self.patches.shape[1]:
+        allowed = [(grid.clips, count, self.patches.shape[1]) for count in (1, grid.frames)]
+        if tuple(self.class_tokens.shape) not in allowed:
             raise ValueError(
                 f"class_tokens {tuple(self.class_tokens.shape)} must be (B, 1 or T, D) = "
                 f"({grid.clips}, 1 or {grid.frames}, {self.patches.shape[1]})"

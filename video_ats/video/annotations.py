@@ -24,6 +24,8 @@ from video_ats.video.video_files import VideoFolder, check_video_root, index_vid
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")
 
+_Names = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class VideoEntry:
@@ -63,6 +65,22 @@ class VideoList:
     form: str
     sha256: str
 
+    def identity(self) -> dict[str, str | int]:
+        """What tells one list from another, wherever its files lie: form, hashes of the source and of what was
+        understood (keys and labels), and the number of videos.
+        """
+        understood = "".join(f"{entry.key}\t{entry.label}\n" for entry in self.entries)
+        return {
+            "form": self.form,
+            "sha256": self.sha256,
+            "understood_sha256": hashlib.sha256(understood.encode(errors="surrogateescape")).hexdigest(),
+            "listed": len(self.entries),
+        }
+
+
+# What a reader of one form returns: the form, the entries, the class names.
+_Read = tuple[str, list[VideoEntry], _Names | None]
+
 
 def read_video_list(
     *,
@@ -100,22 +118,14 @@ def read_video_list(
         check_video_root(videos)
     if annotations is None:
         if videos is None:
-            raise ValueError(
-                "neither annotations nor videos is given; pass a list, a class-folder tree or both"
-            )
+            raise ValueError("neither annotations nor videos is given; pass a list, a class-folder tree or both")
         return _read_class_folders(videos, names, num_classes)
     if os.path.isdir(annotations):
-        raise ValueError(
-            f"annotation file {annotations!r} is a folder; pass a class-folder tree as videos alone"
-        )
+        raise ValueError(f"annotation file {annotations!r} is a folder; pass a class-folder tree as videos alone")
     text, sha256 = read_text_file(annotations, "annotation file")
     read = _read_kinetics_csv if _is_kinetics_csv(text, annotations) else _read_paths
     form, entries, names = read(text, annotations, videos, names, num_classes)
     return VideoList(tuple(entries), names, annotations, form, sha256)
-
-
-_Read = tuple[str, list[VideoEntry], "tuple[str, ...] | None"]
-_Names = tuple[str, ...]
 
 
 def _read_class_folders(root: str, names: _Names | None, num_classes: int | None) -> VideoList:
@@ -155,9 +165,7 @@ def _check_own_numbering(root: str, names: Sequence[str]) -> None:
         )
 
 
-def _read_paths(
-    text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None
-) -> _Read:
+def _read_paths(text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None) -> _Read:
     form, rows = read_path_list(text, source=source, root=root, names=names or built_in_names(num_classes))
     places = [f"{source!r} line {row.line}" for row in rows]
     indices, names = number_labels([row.label for row in rows], places, names, num_classes)
@@ -182,9 +190,7 @@ def _is_kinetics_csv(text: str, source: str) -> bool:
     if "youtube_id" in first.lower().replace('"', "").replace(" ", "").split(","):
         return True
     if _HEADERLESS_KINETICS_ROW.fullmatch(first):
-        raise ValueError(
-            f"{source!r} looks like a Kinetics CSV without its header {','.join(_KINETICS_COLUMNS)}"
-        )
+        raise ValueError(f"{source!r} looks like a Kinetics CSV without its header {','.join(_KINETICS_COLUMNS)}")
     return False
 
 
@@ -192,9 +198,7 @@ def _read_kinetics_csv(
     text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None
 ) -> _Read:
     if root is None:
-        raise ValueError(
-            f"{source!r} lists YouTube ids; pass videos, the folder in which to look for their files"
-        )
+        raise ValueError(f"{source!r} lists YouTube ids; pass videos, the folder in which to look for their files")
     clips = _parse_kinetics_csv(text, source)
     places = [f"{source!r} line {clip.line}" for clip in clips]
     indices, names = number_labels([clip.label for clip in clips], places, names, num_classes)
@@ -221,8 +225,8 @@ def _parse_kinetics_csv(text: str, source: str) -> list[_Clip]:
                 header = _checked_header(fields, source)
             elif len(fields) != len(header):
                 raise ValueError(
-                    f"{source!r} line {reader.line_num} has {len(fields)} fields but the header has {len(header)}"
-                    " (a label with a comma needs quotes)"
+                    f"{source!r} line {reader.line_num} has {len(fields)} fields but the header has "
+                    f"{len(header)} (a label with a comma needs quotes)"
                 )
             else:
                 values = dict(zip(header, (field.strip() for field in fields), strict=True))
@@ -255,7 +259,8 @@ def _clip(values: dict[str, str], line: int, source: str) -> _Clip:
         )
     if not re.fullmatch(r"[0-9]+,[0-9]+", f"{start},{end}") or int(start) >= int(end):
         raise ValueError(
-            f"{source!r} line {line}: time_start {start!r} and time_end {end!r} are not whole seconds, start first"
+            f"{source!r} line {line}: time_start {start!r} and time_end {end!r} are not whole seconds "
+            "with the start before the end"
         )
     return _Clip(line, values["label"], youtube_id, f"{youtube_id}_{int(start):06d}_{int(end):06d}")
 

@@ -6,15 +6,8 @@ import os
 from difflib import get_close_matches
 
 from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
-from video_ats.video.pyav_reader import (
-    DecodedFrames,
-    FramePlan,
-    VideoError,
-    VideoInfo,
-    VideoStatus,
-    probe,
-    read_with_pyav,
-)
+from video_ats.video.pyav_reader import probe, read_with_pyav
+from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 __all__ = [
     "DECODERS",

@@ -7,24 +7,18 @@ read AV1, and applies rotations. It decodes only what is asked for, so damage el
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from video_ats.video.pyav_reader import (
-    DecodedFrames,
-    FramePlan,
-    VideoError,
-    VideoInfo,
-    VideoStatus,
-    check_min_frames,
-    file_url,
-    wanted_indices,
-)
+from video_ats.video.pyav_reader import check_min_frames, file_url, wanted_indices
+from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 _MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of its one MP4/MOV demuxer
+_SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+?:\d+: ")  # time and C++ line in front of decord's messages
 
 
 def decord_is_installed() -> bool:
@@ -73,22 +67,19 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
         raise VideoError(VideoStatus.UNREADABLE, f"{refusal}; use decoder 'pyav'", info.path)
     import decord  # only here: the import loads a second FFmpeg
 
-    # decord says RuntimeError for a file it cannot open and its own error for all else
-    failures = (decord.DECORDError, RuntimeError)
     try:
         reader = decord.VideoReader(file_url(info.path), num_threads=1)
-    except failures as error:
+    except (decord.DECORDError, RuntimeError) as error:  # RuntimeError: FFmpeg cannot open the file
         raise _unreadable(error, info.path) from error
-    num_frames = len(reader)
-    if num_frames < info.header_frames:
-        reason = f"decord counts {num_frames} of the {info.header_frames} frames the header counts"
-        raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
-    check_min_frames(info.path, num_frames, min_frames)
-    wanted = wanted_indices(plan, num_frames, info.frame_rate)
     try:
+        num_frames = len(reader)
+        _check_count(info, num_frames, min_frames)
+        wanted = wanted_indices(plan, num_frames, info.frame_rate)
         batch = _as_tensor(reader.get_batch(sorted({*wanted, num_frames - 1})))
-    except failures as error:
+    except decord.DECORDError as error:
         raise _unreadable(error, info.path) from error
+    finally:
+        del reader  # closes the file; a traceback would keep it open, and an open reader hangs a fork
     return DecodedFrames(
         frames=batch[: len(wanted)],
         indices=tuple(wanted),
@@ -98,6 +89,13 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
     )
 
 
+def _check_count(info: VideoInfo, num_frames: int, min_frames: int) -> None:
+    if num_frames < info.header_frames:
+        reason = f"decord counts {num_frames} of the {info.header_frames} frames the header counts"
+        raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
+    check_min_frames(info.path, num_frames, min_frames)
+
+
 def _as_tensor(batch: Any) -> Tensor:
     """decord's array as a tensor; it is one already where the caller's program set decord's bridge."""
     return batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
@@ -105,4 +103,5 @@ def _as_tensor(batch: Any) -> Tensor:
 
 def _unreadable(error: Exception, path: str) -> VideoError:
     lines = str(error).splitlines() or [type(error).__name__]
-    return VideoError(VideoStatus.UNREADABLE, f"decord failed: {lines[0]}", path)
+    words = _SOURCE_LINE.sub("", lines[0])
+    return VideoError(VideoStatus.UNREADABLE, f"decord failed: {words}", path)

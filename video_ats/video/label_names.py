@@ -8,7 +8,7 @@ import importlib.resources
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 #: The label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
@@ -91,7 +91,10 @@ def label_index(name: str, names: Sequence[str]) -> int:
         ValueError: ``name`` is not in ``names`` (the message names the nearest), or two of ``names``
             are the same name.
     """
-    return _index_in(_table(names), name, names)
+    index = _table(names).get(fold_label(name))
+    if index is None:
+        raise ValueError(_unknown(name, names))
+    return index
 
 
 def known_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
@@ -144,9 +147,7 @@ def number_labels(
     for label, place in zip(labels, places, strict=True):
         if int(label) < 0 or (limit is not None and int(label) >= limit):
             rule = "at least 0" if limit is None else f"0 to {limit - 1} for {limit} classes"
-            raise ValueError(
-                f"{place}: label {label} is out of range; indices are {rule} (another data set?)"
-            )
+            raise ValueError(f"{place}: label {label} is out of range; indices are {rule} (another data set?)")
     return [int(label) for label in labels], tuple(names) if names else None
 
 
@@ -159,7 +160,7 @@ def number_names(
     otherwise the sorted distinct labels; those must then be ``num_classes`` in number.
     """
     if names is None:
-        names = _names_from_labels(written, places[0], num_classes)
+        names = _names_from_labels(written, places, num_classes)
     table = _table(names)
     indices = []
     for label, place in zip(written, places, strict=True):
@@ -175,20 +176,20 @@ def is_integer(text: str) -> bool:
     return _INTEGER.fullmatch(text) is not None
 
 
-def _names_from_labels(written: Sequence[str], place: str, num_classes: int | None) -> tuple[str, ...]:
+def _names_from_labels(written: Sequence[str], places: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
     distinct = tuple(sorted(set(written)))
     built_in = built_in_names(num_classes)
-    strange = ""
+    place, strange = places[0], ""
     if built_in is not None:
         table = _table(built_in)
-        outside = [name for name in distinct if fold_label(name) not in table]
-        if not outside:
+        outside = next((i for i, name in enumerate(written) if fold_label(name) not in table), None)
+        if outside is None:
             return built_in
-        strange = f"; {_unknown(outside[0], built_in)}"
+        place, strange = places[outside], f"{_unknown(written[outside], built_in)}; "
     if num_classes is not None and len(distinct) != num_classes:
         raise ValueError(
-            f"{place} and others: {len(distinct)} distinct class names but num_classes is {num_classes}; "
-            f"numbering a subset shifts the indices: pass labels, the full list of names{strange}"
+            f"{place}: {strange}{len(distinct)} distinct class names occur but num_classes is {num_classes}, "
+            "and numbering a subset would shift the indices: pass labels, the full list of names"
         )
     return distinct
 
@@ -203,13 +204,6 @@ def _table(names: Sequence[str]) -> dict[str, int]:
                 "names differ by more than underscores for spaces"
             )
     return table
-
-
-def _index_in(table: Mapping[str, int], name: str, names: Sequence[str]) -> int:
-    index = table.get(fold_label(name))
-    if index is None:
-        raise ValueError(_unknown(name, names))
-    return index
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:
@@ -232,9 +226,7 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
             is_integer(key) for key, _ in pairs
         ):
             return [(clean_label(value), int(key)) for key, value in pairs]
-    raise ValueError(
-        f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}'
-    )
+    raise ValueError(f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}')
 
 
 def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
@@ -247,9 +239,11 @@ def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         found = [match for match in matches if match is not None]
         if found and len(found) == len(lines):
             return [(clean_label(match["name"]), int(match["index"])) for match in found]
-        if 2 * len(found) > len(lines) or (found and offset == 2):
+        if 2 * len(found) > len(lines):
             number = matches.index(None) + offset
             raise ValueError(f"label list {labels!r} line {number} has no index, but most lines have one")
+    if offset == 2:
+        raise ValueError(f"label list {labels!r} has the header of an index and a name, but not both on each line")
     return [(clean_label(line), index) for index, line in enumerate(lines)]
 
 

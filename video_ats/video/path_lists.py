@@ -91,8 +91,8 @@ def _read_line(number: int, line: str, separator: str, form: str) -> ListedPath 
 
 
 def _last_fields(line: str, separator: str, count: int) -> list[str] | None:
-    """The line cut at its last ``count - 1`` separators, or None where it has fewer."""
-    if '"' in line:
+    """The line cut at its last ``count - 1`` separators; None or empty fields where it has fewer."""
+    if line.startswith('"') or line.endswith('"'):
         try:
             quoted = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
         except csv.Error:
@@ -130,9 +130,7 @@ def _best(
 
     def evidence(reading: tuple[str, tuple[ListedPath, ...]]) -> tuple[int, int]:
         paths = [row.path for row in reading[1]]
-        return sum(_exists(path, root) for path in paths), sum(
-            is_video_name(os.path.basename(path)) for path in paths
-        )
+        return sum(_exists(path, root) for path in paths), sum(is_video_name(os.path.basename(path)) for path in paths)
 
     return max(readings, key=evidence)
 
@@ -143,8 +141,7 @@ def _exists(path: str, root: str | None) -> bool:
 
 def _first_unreadable(lines: Sequence[tuple[int, str]], source: str) -> str:
     unreadable = [
-        [line for line in lines if _read_line(*line, separator, "path_label") is None]
-        for separator in _SEPARATORS
+        [line for line in lines if _read_line(*line, separator, "path_label") is None] for separator in _SEPARATORS
     ]
     number, line = min(unreadable, key=len)[0]
     return (

@@ -7,105 +7,18 @@ lists, and gains nothing on ten-second clips with two to four key frames.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
 import torch
 from torch import Tensor
 
-# (number of frames N, frame rate) -> wanted frame indices in [0, N - 1], any order, repeats allowed
-FramePlan = Callable[[int, Fraction], Sequence[int]]
-
-
-class VideoStatus(str, Enum):
-    """How reading one listed video ended; each video ends in exactly one of these."""
-
-    OK = "ok"
-    MISSING = "missing"
-    UNREADABLE = "unreadable"
-    NO_VIDEO = "no_video"
-    TRUNCATED = "truncated"
-    TOO_SHORT = "too_short"
-
-
-class VideoError(ValueError):
-    """A video that cannot be used.
-
-    Attributes:
-        status: Which kind of failure.
-        reason: One line, with FFmpeg's words where it has any.
-        path: The file.
-    """
-
-    def __init__(self, status: VideoStatus, reason: str, path: str) -> None:
-        self.status = status
-        self.reason = " ".join(reason.split())
-        self.path = path
-        super().__init__(status, self.reason, path)  # these arguments make the exception picklable
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason} ({self.status.value})"
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file says of its best video stream, and what its packets say, without decoding it all.
-
-    Attributes:
-        path: The file.
-        container: FFmpeg's name of the format, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
-        codec: Canonical codec name, e.g. ``h264``, ``av1``.
-        pixel_format: FFmpeg's name, e.g. ``yuv420p``; empty when unknown.
-        width: Coded width in pixels, before any rotation.
-        height: Coded height in pixels, before any rotation.
-        frame_rate: Average frames per second; 0 when the file does not say.
-        header_frames: Frames the header counts; 0 when it does not say.
-        packets: Video packets in the file, those behind an edit list included.
-        hidden_packets: Packets that an edit list takes away (decoded for reference, never shown).
-        even_timestamps: The shown packets start at time 0 and are equally far apart.
-        rotation: Degrees from the display matrix, as PyAV gives them; never applied to frames.
-        video_streams: Number of video streams, attached pictures not counted.
-    """
-
-    path: str
-    container: str
-    codec: str
-    pixel_format: str
-    width: int
-    height: int
-    frame_rate: Fraction
-    header_frames: int
-    packets: int
-    hidden_packets: int
-    even_timestamps: bool
-    rotation: int
-    video_streams: int
-
-
-@dataclass(frozen=True)
-class DecodedFrames:
-    """The wanted frames of one video.
-
-    Attributes:
-        frames (uint8 Tensor[F, H, W, 3]): RGB, coded orientation, one per entry of ``indices``.
-        indices: The distinct wanted frame indices, increasing.
-        num_frames: Frames in the whole video (N), as decoded or, by decord, as counted.
-        frame_rate: Average frames per second; 0 when unknown.
-        decoder: ``pyav`` or ``decord``: the one that read these frames.
-        damaged_frames: Frames in which FFmpeg concealed damage, counted by ``pyav`` only.
-    """
-
-    frames: Tensor
-    indices: tuple[int, ...]
-    num_frames: int
-    frame_rate: Fraction
-    decoder: str
-    damaged_frames: int = 0
+from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 
 @dataclass(frozen=True)
@@ -231,7 +144,7 @@ def open_video(path: str) -> Iterator[tuple[Any, Any]]:
     except av.FFmpegError as error:
         raise _unreadable(error, path, "on opening") from error
     with container:
-        stream = container.streams.best("video")
+        stream: Any = container.streams.best("video")  # the stubs know the base class only
         if stream is None or _is_attached_picture(stream):
             raise VideoError(VideoStatus.NO_VIDEO, "the file has no video stream", path)
         if stream.codec_context is None:
@@ -325,7 +238,7 @@ def _are_even(times: list[int | None]) -> bool:
     known = sorted(time for time in times if time is not None)
     if len(known) != len(times) or not known or known[0] != 0:
         return False
-    return len({after - before for before, after in zip(known, known[1:], strict=False)}) <= 1
+    return len({after - before for before, after in pairwise(known)}) <= 1
 
 
 def _unreadable(error: av.FFmpegError, path: str, when: str) -> VideoError:

@@ -40,9 +40,7 @@ class VideoFolder:
         if not candidates:
             return None
         wanted = fold_label(class_name)
-        in_class = [
-            path for path in candidates if fold_label(os.path.basename(os.path.dirname(path))) == wanted
-        ]
+        in_class = [path for path in candidates if fold_label(os.path.basename(os.path.dirname(path))) == wanted]
         chosen = in_class or candidates
         path = os.path.join(self.root, chosen[0])
         if len({os.path.realpath(os.path.join(self.root, other)) for other in chosen}) > 1:

@@ -86,9 +86,7 @@ class ViewPlan:
         if self.preset not in VIEW_PRESETS:
             near = get_close_matches(self.preset, VIEW_PRESETS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"view preset {self.preset!r} is unknown, the presets are {', '.join(VIEW_PRESETS)}{hint}"
-            )
+            raise ValueError(f"view preset {self.preset!r} is unknown, the presets are {', '.join(VIEW_PRESETS)}{hint}")
         for name in ("num_frames", "frame_stride", "crop_size", "clips"):
             value = getattr(self, name)
             if value < 1:
@@ -147,6 +145,7 @@ class ViewPlan:
         if position == "xvit":
             return slack * clip / self.clips
         if position == "slowfast":
-            parts = 2 if self.clips == 1 else self.clips - 1
-            return Fraction(max(clip, self.clips == 1) * math.floor(slack / parts))
+            if self.clips == 1:
+                return Fraction(math.floor(slack / 2))
+            return Fraction(clip * math.floor(slack / (self.clips - 1)))
         return slack * (2 * clip + 1) / (2 * self.clips)

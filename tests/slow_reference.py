@@ -1,0 +1,245 @@
+"""The method written a second time, slowly: one clip, one group, one head, one token at a time.
+
+Follows DESIGN.md section 3 and shares nothing with the package. Linear layers and the two products of attention
+are two-dimensional matrix products over exactly the tokens that need them, so that torch's FlopCounterMode, which
+counts two a multiply-add, measures what a clip costs. Choices are made in Python floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Place = tuple[int, int, int]  # frame, row, column
+
+
+def slow_sample_reference(scores: list[float], num_samples: int) -> list[bool]:
+    """The released code's sampling of one group."""
+    if len(scores) == 1:
+        return [True]
+    if not any(scores):
+        scores = [1.0] * len(scores)
+    ascending = sorted(range(len(scores)), key=lambda token: scores[token])
+    sums = _running_sums([scores[token] for token in ascending])
+    levels = [(value - sums[0]) / (sums[-1] - sums[0]) for value in sums]
+    start = min(level for level in levels if level > 0)
+    kept = [False] * len(scores)
+    for k in range(num_samples):
+        point = start + (1 - start) * (k / (num_samples - 1))
+        # Exact distances: in floats two tokens near zero are equally far from a large point. `min` takes the first.
+        distances = [abs(Fraction(level) - Fraction(point)) for level in levels]
+        kept[ascending[distances.index(min(distances))]] = True
+    return kept
+
+
+def slow_sample_inverse(scores: list[float], num_samples: int) -> list[bool]:
+    """The paper's text, for one group."""
+    if not any(scores):
+        scores = [1.0] * len(scores)
+    sums = _running_sums(scores)
+    kept = [False] * len(scores)
+    for k in range(1, num_samples + 1):
+        point = (2 * k - 1) / (2 * num_samples)
+        kept[next(token for token, value in enumerate(sums) if value / sums[-1] >= point)] = True
+    return kept
+
+
+def slow_topk(scores: list[float], count: int) -> list[bool]:
+    """The ``count`` highest scores of one group, the first of equal ones."""
+    best = sorted(range(len(scores)), key=lambda token: (-scores[token], token))[:count]
+    return [token in best for token in range(len(scores))]
+
+
+def _running_sums(values: list[float]) -> list[float]:
+    sums, total = [], 0.0
+    for value in values:
+        total += value
+        sums.append(total)
+    return sums
+
+
+@dataclass(frozen=True)
+class SlowSampler:
+    """What one block's sampler does: ``choose`` gets a group's scores and its points or count.
+
+    ``per_frame`` is K, or the control's count; None is as many as a whole frame has patches.
+    """
+
+    scope: str
+    choose: Callable[[list[float], int], list[bool]] = slow_sample_reference
+    per_frame: int | None = None
+
+
+@dataclass(frozen=True)
+class SlowResult:
+    """``logits (num_classes,)`` and, for each block, the tokens that leave it ``(T, H/P, W/P)``."""
+
+    logits: Tensor
+    kept: list[Tensor]
+
+
+def slow_timesformer(
+    state: dict[str, Tensor],
+    clip: Tensor,
+    *,
+    attention: str,
+    num_heads: int,
+    patch_size: int,
+    samplers: dict[int, SlowSampler] | None = None,
+) -> SlowResult:
+    """TimeSformer for one clip ``(3, T, H, W)``, with published weights and a sampler in some blocks."""
+    grid = (clip.shape[1], clip.shape[2] // patch_size, clip.shape[3] // patch_size)
+    places, patches, classes = _embed(state, clip, grid, patch_size, attention)
+    kept = []
+    for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
+        weights = {name.removeprefix(f"blocks.{index}."): value for name, value in state.items()}
+        if attention == "divided":
+            patches = patches + _over_time(weights, places, patches, num_heads)
+        sampler = (samplers or {}).get(index)
+        places, patches, classes = _with_class(
+            weights, places, patches, classes, grid, attention == "joint", num_heads, sampler
+        )
+        patches = patches + _mlp(weights, patches)
+        classes = classes + _mlp(weights, classes)
+        kept.append(torch.zeros(grid, dtype=torch.bool))
+        for place in places:
+            kept[-1][place] = True
+    feature = _norm(state, "norm", classes.mean(dim=0, keepdim=True))
+    return SlowResult(_linear(state, "head", feature)[0], kept)
+
+
+def _embed(
+    state: dict[str, Tensor], clip: Tensor, grid: Place, size: int, attention: str
+) -> tuple[list[Place], Tensor, Tensor]:
+    frames, rows, columns = grid
+    side = round((state["pos_embed"].shape[1] - 1) ** 0.5)
+    weight = state["patch_embed.proj.weight"].flatten(1)
+    places, tokens = [], []
+    for t in range(frames):
+        for r in range(rows):
+            for c in range(columns):
+                pixels = clip[:, t, r * size : (r + 1) * size, c * size : (c + 1) * size].reshape(1, -1)
+                token = F.linear(pixels, weight, state["patch_embed.proj.bias"])
+                # nearest: an embedding of another size is read at floor(place * old / new)
+                entry = 1 + (r * side // rows) * side + c * side // columns
+                token = token + state["pos_embed"][:, entry]
+                if attention != "space":
+                    times = state["time_embed"]
+                    token = token + times[:, t * times.shape[1] // frames]
+                places.append((t, r, c))
+                tokens.append(token)
+    class_token = state["cls_token"][0] + state["pos_embed"][:, 0]
+    return places, torch.cat(tokens), class_token.repeat(frames if attention == "space" else 1, 1)
+
+
+def _over_time(weights: dict[str, Tensor], places: list[Place], patches: Tensor, num_heads: int) -> Tensor:
+    """Attention of each position over the frames in which it is left, without the class token."""
+    q, k, v = _linear(weights, "temporal_attn.qkv", _norm(weights, "temporal_norm1", patches)).chunk(3, dim=1)
+    out = torch.zeros_like(patches)
+    for position in {place[1:] for place in places}:
+        members = _indices(place[1:] == position for place in places)
+        out[members] = _attend(q[members], k[members], v[members], num_heads)
+    return _linear(weights, "temporal_fc", _linear(weights, "temporal_attn.proj", out))
+
+
+def _with_class(
+    weights: dict[str, Tensor],
+    places: list[Place],
+    patches: Tensor,
+    classes: Tensor,
+    grid: Place,
+    joint: bool,
+    num_heads: int,
+    sampler: SlowSampler | None,
+) -> tuple[list[Place], Tensor, Tensor]:
+    """Attention with the class token, within each frame or the whole clip, and the sampler's choice."""
+    dim = patches.shape[1]
+    weight, bias = weights["attn.qkv.weight"], weights["attn.qkv.bias"]
+    normed, normed_classes = _norm(weights, "norm1", patches), _norm(weights, "norm1", classes)
+    class_q, class_k, class_v = F.linear(normed_classes, weight, bias).chunk(3, dim=1)
+    k, v = F.linear(normed, weight[dim:], bias[dim:]).chunk(2, dim=1)
+
+    groups, scores, class_out = [], [0.0] * len(places), []
+    for group in range(1 if joint else grid[0]):
+        members = _indices(joint or place[0] == group for place in places)
+        own = slice(group, group + 1) if len(classes) > 1 else slice(0, 1)  # the clip's only class token is copied
+        keys, values = torch.cat([class_k[own], k[members]]), torch.cat([class_v[own], v[members]])
+        rows = _attention(class_q[own], keys, num_heads)
+        class_out.append(_read(rows, values))
+        for column, token in enumerate(members.tolist(), start=1):
+            scores[token] = sum(row[0, column].item() for row in rows) * values[column].norm().item()
+        groups.append((members, keys, values))
+
+    stays = [True] * len(places) if sampler is None else _choose(scores, places, grid, sampler)
+    out = torch.zeros_like(patches)
+    for members, keys, values in groups:
+        left = members[torch.tensor([stays[token] for token in members.tolist()], dtype=torch.bool)]
+        out[left] = _read(_attention(F.linear(normed[left], weight[:dim], bias[:dim]), keys, num_heads), values)
+    read = torch.cat(class_out)
+    if len(classes) == 1:
+        read = read.mean(dim=0, keepdim=True)
+    kept = _indices(stays)
+    patches = patches[kept] + _linear(weights, "attn.proj", out[kept])
+    return [places[token] for token in kept.tolist()], patches, classes + _linear(weights, "attn.proj", read)
+
+
+def _choose(scores: list[float], places: list[Place], grid: Place, sampler: SlowSampler) -> list[bool]:
+    per_frame = sampler.per_frame or grid[1] * grid[2]
+    stays = [False] * len(places)
+    if sampler.scope == "tube":
+        positions = sorted({place[1:] for place in places})
+        means = []
+        for position in positions:
+            own = [score for score, place in zip(scores, places, strict=True) if place[1:] == position]
+            means.append(sum(own) / len(own))
+        chosen = dict(zip(positions, sampler.choose(means, per_frame), strict=True))
+        return [chosen[place[1:]] for place in places]
+    whole = sampler.scope == "clip"
+    for group in range(1 if whole else grid[0]):
+        members = [token for token, place in enumerate(places) if whole or place[0] == group]
+        if members:
+            choice = sampler.choose([scores[m] for m in members], per_frame * grid[0] if whole else per_frame)
+            for token, stay in zip(members, choice, strict=True):
+                stays[token] = stay
+    return stays
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    return _read(_attention(q, k, num_heads), v)
+
+
+def _attention(q: Tensor, k: Tensor, num_heads: int) -> list[Tensor]:
+    """The softmax attention of each head, ``(queries, keys)``."""
+    width = q.shape[1] // num_heads
+    pairs = zip(q.split(width, dim=1), k.split(width, dim=1), strict=True)
+    return [torch.softmax(torch.matmul(one, other.T) / width**0.5, dim=1) for one, other in pairs]
+
+
+def _read(attention: list[Tensor], v: Tensor) -> Tensor:
+    """What each query reads: heads side by side."""
+    width = v.shape[1] // len(attention)
+    pairs = zip(attention, v.split(width, dim=1), strict=True)
+    return torch.cat([torch.matmul(head, values) for head, values in pairs], dim=1)
+
+
+def _mlp(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    return _linear(weights, "mlp.fc2", F.gelu(_linear(weights, "mlp.fc1", _norm(weights, "norm2", x))))
+
+
+def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def _norm(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    centred = x - x.mean(dim=1, keepdim=True)
+    scaled = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
+    return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def _indices(marks: object) -> Tensor:
+    return torch.tensor([index for index, mark in enumerate(marks) if mark], dtype=torch.long)

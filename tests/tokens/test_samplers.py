@@ -1,0 +1,300 @@
+"""Sampler settings, and what a sampler keeps in each scope."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from slow_reference import slow_sample_inverse, slow_sample_reference
+from torch import Tensor
+
+from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSampler
+from video_ats.tokens.samplers import Scope
+
+GRID = Grid(clips=3, frames=4, rows=3, columns=4)
+SCOPES: tuple[Scope, ...] = ("frame", "tube", "clip")
+scopes = pytest.mark.parametrize("scope", SCOPES)
+
+# settings, the value that the message must name, the rule that it must name
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"kind": "atp"}, "'atp'", "one of ats, topk, random, uniform"),
+    ({"kind": None}, "None", "one of ats, topk, random, uniform"),
+    ({"scope": "video"}, "'video'", "one of frame, tube, clip"),
+    ({"scheme": "paper"}, "'paper'", "one of reference, inverse"),
+    ({"blocks": ()}, "()", "at least one"),
+    ({"blocks": (-1, 3)}, "(-1, 3)", "from 0"),
+    ({"blocks": (3, 4.0)}, "(3, 4.0)", "block indices"),
+    ({"blocks": "345"}, "'345'", "block indices"),
+    ({"blocks": (3, 4, 3)}, "[3, 4, 3]", "named twice"),
+    ({"samples": 1}, "1", "integer >= 2"),
+    ({"samples": 0}, "0", "integer >= 2"),
+    ({"samples": -5}, "-5", "integer >= 2"),
+    ({"samples": True}, "True", "integer >= 2"),
+    ({"samples": "196"}, "'196'", "integer >= 2"),
+    ({"samples": "matched"}, "'matched'", "kind 'ats' takes an integer >= 2"),
+    ({"samples": (8, 1), "blocks": (3, 4)}, "1", "integer >= 2"),
+    ({"samples": (8, 4.5), "blocks": (3, 4)}, "4.5", "integer >= 2"),
+    ({"samples": (8, 4), "blocks": (3, 4, 5)}, "2 values for 3 blocks", "one a block"),
+    ({"kind": "topk"}, "None", "kind 'topk' takes a count >= 1 per frame"),
+    ({"kind": "random", "samples": 0}, "0", "a count >= 1"),
+    ({"kind": "random", "samples": (4, 0), "blocks": (3, 4)}, "(4, 0)", "a count >= 1"),
+    ({"kind": "uniform", "samples": "mached"}, "'mached'", "'matched:K' with K >= 2"),
+    ({"kind": "uniform", "samples": "matched:1"}, "'matched:1'", "with K >= 2"),
+    ({"kind": "uniform", "samples": "matched:all"}, "'matched:all'", "with K >= 2"),
+]
+# Wrong types, which a YAML file or a hurried caller may well give.
+REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
+    ({"samples": 98.5}, "98.5"),
+    ({"blocks": 3}, "3"),
+    ({"blocks": (True, 3)}, "True"),
+    ({"samples": "matched:²", "kind": "topk"}, "'matched:²'"),
+    ({"samples": "matched:", "kind": "topk"}, "'matched:'"),
+    ({"samples": ()}, "()"),
+    ({"seed": "x", "kind": "random", "samples": 4}, "'x'"),
+]
+
+
+def some_left() -> Origin:
+    """What earlier blocks may leave: about 60 %, frame 2 of clip 1 empty."""
+    keep = torch.rand(GRID.size, generator=torch.Generator().manual_seed(5)) < 0.6
+    whole = Origin.whole(GRID, torch.device("cpu"))
+    return whole.select(keep & ~((whole.clip == 1) & (whole.frame == 2)))
+
+
+def scores_of(origin: Origin, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(origin.index.numel(), generator=generator, dtype=torch.float64) ** 3
+
+
+def sampler(block: int = 3, **settings: Any) -> TokenSampler:
+    return TokenSampler(SamplerConfig(**settings), block)
+
+
+ORIGINS = {"whole": Origin.whole(GRID, torch.device("cpu")), "some left": some_left()}
+origins = pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
+
+
+def groups_of(origin: Origin, scope: str) -> Iterator[Tensor]:
+    """Packed indices of the tokens of one decision; for ``tube``, of one clip."""
+    group = origin.clip * GRID.frames + origin.frame if scope == "frame" else origin.clip
+    for index in group.unique():
+        yield (group == index).nonzero().flatten()
+
+
+def decided(origin: Origin, keep: Tensor, scope: str) -> list[int]:
+    """How many tokens, or positions in scope ``tube``, each decision kept."""
+    places = origin.index % GRID.positions
+    return [
+        int(places[group][keep[group]].unique().numel()) if scope == "tube" else int(keep[group].sum())
+        for group in groups_of(origin, scope)
+    ]
+
+
+@pytest.mark.parametrize(("settings", "value", "rule"), REFUSED)
+def test_bad_settings_are_refused_in_one_line(settings: dict[str, Any], value: str, rule: str) -> None:
+    with pytest.raises(ValueError, match="sampler") as error:
+        SamplerConfig(**settings)
+    message = str(error.value)
+    assert value in message
+    assert rule in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("settings", "value"), REFUSED_TYPES)
+def test_wrong_types_are_refused_in_one_line(settings: dict[str, Any], value: str) -> None:
+    with pytest.raises((ValueError, TypeError), match="sampler") as error:
+        SamplerConfig(**settings)
+    assert value in str(error.value)
+
+
+def test_settings_are_frozen_and_lists_become_tuples() -> None:
+    config = SamplerConfig(blocks=[3, 4], samples=[8, 4])  # as YAML gives them
+    assert config == SamplerConfig(blocks=(3, 4), samples=(8, 4))
+    assert hash(config) == hash(SamplerConfig(blocks=(3, 4), samples=(8, 4)))
+    with pytest.raises(AttributeError):
+        config.kind = "topk"
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(12, list(range(3, 12))), (4, [3]), (3, [2]), (1, [0])])
+def test_blocks_default_to_the_third_to_the_last(depth: int, blocks: list[int]) -> None:
+    samplers = SamplerConfig().for_depth(depth)
+    assert list(samplers) == blocks
+    assert [each.block for each in samplers.values()] == blocks
+
+
+def test_samples_one_per_block() -> None:
+    samplers = SamplerConfig(blocks=range(3, 6), samples=(8, 4, 2)).for_depth(12)
+    assert {block: each.points_or_count for block, each in samplers.items()} == {3: 8, 4: 4, 5: 2}
+    samplers = SamplerConfig(kind="topk", samples=(8, 4)).for_depth(5)
+    assert {block: each.points_or_count for block, each in samplers.items()} == {3: 8, 4: 4}
+
+
+@pytest.mark.parametrize(
+    ("settings", "depth", "named"),
+    [
+        ({"blocks": (3, 12)}, 12, r"\[12\].*blocks 0 to 11"),
+        ({"samples": (8, 4)}, 12, "2 values for 9 blocks"),
+    ],
+)
+def test_settings_that_a_model_cannot_have(settings: dict[str, Any], depth: int, named: str) -> None:
+    with pytest.raises(ValueError, match=named) as error:
+        SamplerConfig(**settings).for_depth(depth)
+    assert "\n" not in str(error.value)
+
+
+def test_a_single_sampler_takes_one_value() -> None:
+    with pytest.raises(ValueError, match=r"samples \(8, 4\)"):
+        TokenSampler(SamplerConfig(blocks=(3, 4), samples=(8, 4)), 3)
+
+
+def test_a_sampler_has_nothing_to_save_and_says_what_it_is() -> None:
+    each = sampler(kind="random", samples="matched:7", scope="tube", seed=4)
+    assert not list(each.parameters())
+    assert not list(each.buffers())
+    assert not each.state_dict()
+    for part in ("kind='random'", "scope='tube'", "matched:7", "seed=4", "block=3"):
+        assert part in repr(each)
+
+
+@origins
+@scopes
+@pytest.mark.parametrize("scheme", ["reference", "inverse"])
+def test_ats_samples_each_scope_as_the_slow_reference(origin: Origin, scope: str, scheme: str) -> None:
+    scores = scores_of(origin)
+    keep = sampler(scope=scope, scheme=scheme, samples=5)(scores, origin)
+    slow = slow_sample_reference if scheme == "reference" else slow_sample_inverse
+    places = origin.index % GRID.positions
+    for group in groups_of(origin, scope):
+        if scope == "tube":
+            positions = places[group].unique()
+            means = [scores[group][places[group] == position].mean().item() for position in positions]
+            chosen = positions[torch.tensor(slow(means, 5))]
+            assert torch.equal(keep[group], torch.isin(places[group], chosen))
+        else:
+            points = 5 * GRID.frames if scope == "clip" else 5
+            assert keep[group].tolist() == slow(scores[group].tolist(), points)
+
+
+@scopes
+def test_samples_none_is_a_whole_frame_even_after_tokens_are_gone(scope: str) -> None:
+    origin = ORIGINS["some left"]
+    scores = scores_of(origin)
+    for scheme in ("reference", "inverse"):
+        published = sampler(scope=scope, scheme=scheme)(scores, origin)
+        assert torch.equal(published, sampler(scope=scope, scheme=scheme, samples=GRID.positions)(scores, origin))
+
+
+@scopes
+def test_frames_of_one_patch_keep_it(scope: str) -> None:
+    origin = Origin.whole(Grid(clips=2, frames=1, rows=1, columns=1), torch.device("cpu"))
+    assert sampler(scope=scope)(torch.rand(2), origin).tolist() == [True, True]
+
+
+def test_tube_keeps_the_same_positions_in_all_frames() -> None:
+    for kind in ("ats", "topk", "random", "uniform"):
+        keep = sampler(kind=kind, scope="tube", samples=5)(scores_of(ORIGINS["whole"]), ORIGINS["whole"])
+        frames = keep.view(GRID)
+        assert torch.equal(frames, frames[:, :1].expand_as(frames))
+        assert (frames[:, 0].flatten(1).sum(dim=1) <= 5).all()
+        assert frames.any()
+
+
+def test_clip_scope_spends_its_points_where_the_scores_are() -> None:
+    origin = ORIGINS["whole"]
+    busy = torch.tensor([0.01, 0.01, 1.0, 0.1], dtype=torch.float64)  # by frame
+    keep = sampler(scope="clip", samples=4)(scores_of(origin) * busy[origin.frame], origin)
+    counts = keep.view(GRID).flatten(2).sum(dim=2)
+    assert (counts.sum(dim=1) <= 4 * GRID.frames).all()
+    assert (counts[:, 2] > counts[:, 0]).all()
+    assert (counts[:, 2] > 4).all()  # more than a frame's share of the points
+
+
+@origins
+@scopes
+@pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
+def test_controls_keep_exact_counts(origin: Origin, scope: str, kind: str) -> None:
+    keep = sampler(kind=kind, scope=scope, samples=3)(scores_of(origin), origin)
+    count = 3 * GRID.frames if scope == "clip" else 3
+    places = origin.index % GRID.positions
+    there = [places[group].unique().numel() if scope == "tube" else len(group) for group in groups_of(origin, scope)]
+    assert decided(origin, keep, scope) == [min(count, number) for number in there]
+
+
+@origins
+@scopes
+@pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
+@pytest.mark.parametrize("points", [None, 4])
+@pytest.mark.parametrize("scheme", ["reference", "inverse"])
+def test_matched_controls_keep_as_many_as_ats_in_every_group(
+    origin: Origin, scope: str, kind: str, points: int | None, scheme: str
+) -> None:
+    scores = scores_of(origin)
+    ats = sampler(scope=scope, samples=points, scheme=scheme)(scores, origin)
+    samples = "matched" if points is None else f"matched:{points}"
+    keep = sampler(kind=kind, scope=scope, samples=samples, scheme=scheme)(scores, origin)
+    assert decided(origin, keep, scope) == decided(origin, ats, scope)
+    assert not torch.equal(keep, ats)  # as many, but chosen otherwise
+
+
+def test_topk_keeps_the_highest_scores_of_each_frame() -> None:
+    origin = ORIGINS["whole"]
+    scores = scores_of(origin)
+    keep = sampler(kind="topk", samples=3)(scores, origin)
+    for group in groups_of(origin, "frame"):
+        assert scores[group][keep[group]].min() > scores[group][~keep[group]].max()
+
+
+@scopes
+def test_random_is_reproducible_and_differs_by_seed_and_block(scope: str) -> None:
+    origin = ORIGINS["whole"]
+
+    def keep(seed: int, block: int) -> Tensor:
+        return sampler(block, kind="random", scope=scope, samples=4, seed=seed)(scores_of(origin), origin)
+
+    assert torch.equal(keep(0, 3), keep(0, 3))
+    assert not torch.equal(keep(0, 3), keep(1, 3))
+    assert not torch.equal(keep(0, 3), keep(0, 4))
+
+
+@scopes
+def test_random_and_uniform_are_the_same_for_every_clip_and_blind_to_scores(scope: str) -> None:
+    origin = ORIGINS["whole"]
+    for kind in ("random", "uniform"):
+        each = sampler(kind=kind, scope=scope, samples=4)
+        keep = each(scores_of(origin), origin).view(GRID)
+        assert torch.equal(keep, keep[:1].expand_as(keep))
+        assert torch.equal(each(scores_of(origin, seed=1), origin).view(GRID), keep)
+
+
+def test_random_leaves_the_global_generator_alone() -> None:
+    origin = ORIGINS["whole"]
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    sampler(kind="random", samples=4)(scores_of(origin), origin)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_random_draws_every_frame_differently() -> None:
+    keep = sampler(kind="random", samples=4)(scores_of(ORIGINS["whole"]), ORIGINS["whole"]).view(GRID)[0].flatten(1)
+    assert len({tuple(frame.tolist()) for frame in keep}) > 1
+
+
+@origins
+@scopes
+@pytest.mark.parametrize("kind", ["ats", "topk", "random", "uniform"])
+def test_a_clip_alone_keeps_what_it_keeps_in_a_batch(origin: Origin, scope: str, kind: str) -> None:
+    scores = scores_of(origin)
+    each = sampler(kind=kind, scope=scope, samples=4 if kind == "ats" else "matched:4")
+    keep = each(scores, origin)
+    for clip in range(GRID.clips):
+        own = origin.clip == clip
+        alone = Origin(GRID._replace(clips=1), origin.index[own] - clip * GRID.per_clip)
+        assert torch.equal(each(scores[own], alone), keep[own])
+
+
+def test_the_choice_has_no_gradient() -> None:
+    origin = ORIGINS["whole"]
+    keep = sampler(samples=4)(scores_of(origin).requires_grad_(), origin)
+    assert keep.dtype == torch.bool
+    assert not keep.requires_grad

@@ -1,0 +1,192 @@
+"""Token sets and their groupings against brute force over tuples (clip, frame, row, column)."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from video_ats.tokens import Grid, Grouping, Origin, TokenSet
+
+GRID = Grid(clips=2, frames=3, rows=2, columns=4)
+PLACES = list(product(*map(range, GRID)))
+
+# For each grouping: the key of a token's group, and the groups of a whole grid in order.
+KEYS = {
+    "by_frame": (lambda place: place[:2], list(product(range(2), range(3)))),
+    "by_clip": (lambda place: place[:1], [(0,), (1,)]),
+    "by_position": (lambda place: (place[0], *place[2:]), list(product(range(2), range(2), range(4)))),
+}
+
+
+def ragged_keep() -> torch.Tensor:
+    """Half the tokens; frame 1 of clip 0 and position (1, 3) of clip 1 have lost all of theirs."""
+    keep = torch.rand(GRID.size, generator=torch.Generator().manual_seed(3)) < 0.5
+    lost = [place[:2] == (0, 1) or (place[0] == 1 and place[2:] == (1, 3)) for place in PLACES]
+    return keep & ~torch.tensor(lost)
+
+
+KEEPS = {
+    "whole": torch.ones(GRID.size, dtype=torch.bool),
+    "ragged": ragged_keep(),
+    "one token": torch.arange(GRID.size) == 29,
+    "one per frame": torch.arange(GRID.size) % GRID.positions == 5,
+    "no token": torch.zeros(GRID.size, dtype=torch.bool),
+}
+
+
+def origin_of(name: str) -> tuple[Origin, list[tuple[int, ...]]]:
+    whole = Origin.whole(GRID, torch.device("cpu"))
+    keep = KEEPS[name]
+    origin = whole if name == "whole" else whole.select(keep)
+    return origin, [place for place, stays in zip(PLACES, keep.tolist(), strict=True) if stays]
+
+
+def expected_groups(name: str, grouping: str) -> list[list[int]]:
+    """For each group the packed indices of its tokens."""
+    key, groups = KEYS[grouping]
+    _, places = origin_of(name)
+    members = [[index for index, place in enumerate(places) if key(place) == group] for group in groups]
+    return [group for group in members if group or grouping != "by_position"]
+
+
+def test_grid_counts() -> None:
+    assert (GRID.positions, GRID.per_clip, GRID.size) == (8, 24, 48)
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_coordinates_and_presence(name: str) -> None:
+    origin, places = origin_of(name)
+    found = list(zip(*(getattr(origin, axis).tolist() for axis in ("clip", "frame", "row", "column")), strict=True))
+    assert found == places
+    assert [tuple(place) for place in origin.presence().nonzero().tolist()] == places
+    assert origin.presence().shape == tuple(GRID)
+    assert origin.is_whole == (name == "whole")
+
+
+@pytest.mark.parametrize("grouping", KEYS)
+@pytest.mark.parametrize("name", [name for name in KEEPS if name != "no token"])
+def test_grouping_is_brute_force(name: str, grouping: str) -> None:
+    origin, places = origin_of(name)
+    groups: Grouping = getattr(origin, grouping)
+    members = expected_groups(name, grouping)
+    lengths = [len(group) for group in members]
+    assert groups.num_groups == len(members)
+    assert groups.lengths.tolist() == lengths
+    assert groups.longest == max(lengths)
+    assert groups.group.tolist() == [
+        next(g for g, group in enumerate(members) if token in group) for token in range(len(places))
+    ]
+    if min(lengths) == max(lengths):
+        assert groups.mask is None
+    else:
+        mask = [[column < length for column in range(max(lengths))] for length in lengths]
+        assert groups.mask is not None
+        assert groups.mask.tolist() == mask
+
+
+@pytest.mark.parametrize("grouping", KEYS)
+@pytest.mark.parametrize("name", [name for name in KEEPS if name != "no token"])
+def test_pad_puts_each_token_in_its_group_and_unpad_brings_it_back(name: str, grouping: str) -> None:
+    origin, places = origin_of(name)
+    groups: Grouping = getattr(origin, grouping)
+    packed = 1 + torch.arange(len(places) * 6.0).reshape(len(places), 2, 3)
+    table = groups.pad(packed)
+    assert table.shape == (groups.num_groups, groups.longest, 2, 3)
+    for row, members in zip(table, expected_groups(name, grouping), strict=True):
+        assert torch.equal(row[: len(members)], packed[members])
+        assert not row[len(members) :].any()
+    assert torch.equal(groups.unpad(table), packed)
+    assert torch.equal(groups.unpad(groups.pad(packed[:, 0, 0] > 5)), packed[:, 0, 0] > 5)
+
+
+def test_pad_is_differentiable_where_tokens_are() -> None:
+    origin, places = origin_of("ragged")
+    packed = torch.ones(len(places), requires_grad=True)
+    (3 * origin.by_frame.pad(packed)).sum().backward()
+    assert packed.grad is not None
+    assert packed.grad.tolist() == [3.0] * len(places)
+
+
+@pytest.mark.parametrize("grouping", ["by_frame", "by_clip"])
+def test_a_whole_table_is_a_view(grouping: str) -> None:
+    groups = getattr(Origin.whole(GRID, torch.device("cpu")), grouping)
+    packed = torch.randn(GRID.size, 5)
+    table = groups.pad(packed)
+    assert table.data_ptr() == packed.data_ptr()
+    assert groups.unpad(table).data_ptr() == packed.data_ptr()
+
+
+def test_a_whole_table_by_position_of_one_clip_is_a_view() -> None:
+    packed = torch.randn(GRID.per_clip, 5)
+    groups = Origin.whole(GRID._replace(clips=1), torch.device("cpu")).by_position
+    assert groups.pad(packed).data_ptr() == packed.data_ptr()
+
+
+@pytest.mark.parametrize("grouping", KEYS)
+def test_groups_of_no_token_at_all(grouping: str) -> None:
+    origin, _ = origin_of("no token")
+    groups: Grouping = getattr(origin, grouping)
+    assert groups.lengths.tolist() == [0] * (0 if grouping == "by_position" else len(KEYS[grouping][1]))
+    assert groups.unpad(groups.pad(torch.zeros(0, 5))).shape == (0, 5)
+    assert not origin.presence().any()
+
+
+@pytest.mark.parametrize("name", ["whole", "ragged", "one token"])
+def test_tubes_are_the_positions_left_in_any_frame(name: str) -> None:
+    origin, places = origin_of(name)
+    tubes = sorted({(clip, 0, row, column) for clip, _, row, column in places})
+    assert [tuple(place) for place in origin.tubes.presence().nonzero().tolist()] == tubes
+    assert origin.tubes.grid == GRID._replace(frames=1)
+    # in the order of by_position, so that a choice among tubes can be given to their tokens
+    of_token = [tubes[group] for group in origin.by_position.group.tolist()]
+    assert of_token == [(clip, 0, row, column) for clip, _, row, column in places]
+
+
+def test_a_chain_of_selections_keeps_origin_and_tokens_together() -> None:
+    tokens = TokenSet(
+        torch.arange(GRID.size)[:, None].expand(-1, 6).float(),
+        torch.zeros(2, 1, 6),
+        Origin.whole(GRID, torch.device("cpu")),
+    )
+    left = list(range(GRID.size))
+    for step in (2, 3):
+        keep = torch.arange(len(left)) % step != 0
+        tokens, left = tokens.select(keep), [token for token, stays in zip(left, keep.tolist(), strict=True) if stays]
+        assert tokens.patches[:, 0].tolist() == left
+        assert tokens.origin.index.tolist() == left
+    assert tokens.class_tokens.shape == (2, 1, 6)
+    assert not tokens.origin.is_whole
+
+
+def test_map_reaches_patches_and_class_tokens() -> None:
+    origin, places = origin_of("ragged")
+    tokens = TokenSet(torch.ones(len(places), 6), torch.ones(2, 3, 6), origin).map(lambda x: 2 * x)
+    assert tokens.patches.eq(2).all()
+    assert tokens.class_tokens.eq(2).all()
+
+
+@pytest.mark.parametrize(
+    ("patches", "class_tokens", "named"),
+    [
+        ((47, 6), (2, 1, 6), r"\(47, 6\).*48 origins"),
+        ((2, 24, 6), (2, 1, 6), r"patches \(2, 24, 6\) must be \(P, D\)"),
+        ((48, 6), (3, 1, 6), r"class_tokens \(3, 1, 6\).*\(2, 1 or 3, 6\)"),
+        ((48, 6), (2, 2, 6), r"class_tokens \(2, 2, 6\)"),
+        ((48, 6), (2, 1, 5), r"class_tokens \(2, 1, 5\)"),
+        ((48, 6), (2, 6), r"class_tokens \(2, 6\)"),
+    ],
+)
+def test_shapes_that_do_not_fit(patches: tuple[int, ...], class_tokens: tuple[int, ...], named: str) -> None:
+    origin = Origin.whole(GRID, torch.device("cpu"))
+    with pytest.raises(ValueError, match=named):
+        TokenSet(torch.zeros(patches), torch.zeros(class_tokens), origin)
+
+
+def test_repr_prints_shapes_not_values() -> None:
+    origin, places = origin_of("ragged")
+    text = repr(TokenSet(torch.full((len(places), 6), 0.123), torch.full((2, 1, 6), 0.123), origin))
+    assert f"({len(places)}, 6)" in text
+    assert "(2, 1, 6)" in text
+    assert "(2, 3, 2, 4)" in text
+    assert "0.123" not in text
+    assert "tensor" not in text

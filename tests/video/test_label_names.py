@@ -1,0 +1,122 @@
+"""Label lists in every form, and names to indices."""
+
+import json
+
+import pytest
+
+from video_ats.video.label_names import known_names, label_index, load_label_names
+
+NAMES = ("abseiling", "air drumming", "massaging person's head")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abseiling\nair drumming\nmassaging person's head\n",
+        "abseiling\nair drumming\nmassaging person's head\n\n\n",
+        "\ufeffabseiling\r\nair drumming\r\nmassaging person's head",
+        '"abseiling"\n"air drumming"\n"massaging person\'s head"\n',
+        "0 abseiling\n1 air drumming\n2 massaging person's head\n",
+        "0\tabseiling\n1\tair drumming\n2\tmassaging person's head\n",
+        "1,air drumming\n0,abseiling\n2,massaging person's head\n",
+        "id,name\n0,abseiling\n1,air drumming\n2,massaging person's head\n",
+        "abseiling,0\nair drumming,1\nmassaging person's head,2\n",
+        '"air drumming", 1\nabseiling, 0\n"massaging person\'s head", 2\n',
+        "abseiling 0\nair drumming 1\nmassaging person's head 2\n",
+        json.dumps({name: index for index, name in enumerate(NAMES)}),
+        json.dumps({str(index): name for index, name in enumerate(NAMES)}),
+        json.dumps({f'"{name}"': index for index, name in enumerate(NAMES)}, indent=1),
+    ],
+)
+def test_every_form_gives_the_same_names(tmp_path, text):
+    (tmp_path / "names").write_text(text, encoding="utf-8", newline="")
+    assert load_label_names(str(tmp_path / "names")) == NAMES
+
+
+def test_names_with_commas_and_numbers_stay_whole(tmp_path):
+    text = "tipping something over, so something falls\nrunning 100 meters\nlifting\nlevel 1\n"
+    (tmp_path / "names").write_text(text)
+    assert load_label_names(str(tmp_path / "names")) == tuple(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("abseiling\nabseiling\n", "classes 0 .* and 1 .* same name"),
+        ("air drumming\nair_drumming\n", "classes 0 .* and 1 .* same name"),
+        ("abseiling\n\nyoga\n", "no name for class 1"),
+        ("0 abseiling\n0 yoga\n", "index 0 to 'abseiling' and 'yoga'"),
+        ("0 abseiling\n2 yoga\n", "indices 0 to 2; .* without gaps"),
+        ("1 abseiling\n2 yoga\n", "indices 1 to 2; .* start at 1"),
+        ("0 abseiling\n1 yoga\nzumba\n", "line 3 has no index"),
+        ("abseiling 0\nyoga 1\nzumba\n", "line 3 has no index"),
+        ("id,name\nabseiling\n", "header"),
+        ('{"abseiling": 0, "abseiling": 1}', "same name"),
+        ('{"0": "abseiling", "0": "yoga"}', "index 0 to 'abseiling' and 'yoga'"),
+        ('{"abseiling": 0, "yoga": 2}', "without gaps"),
+        ('{"abseiling": true}', "not a JSON object like"),
+        ('{"abseiling": "yoga"}', "not a JSON object like"),
+        ('{"0": "1", "1": "0"}', "not a JSON object like"),
+        ('{"0": {"name": "abseiling"}}', "not a JSON object like"),
+        ("{}", "0 names"),
+        ('{"abseiling": 0', "not valid JSON"),
+        ("a\0b", "not UTF-8 text"),
+    ],
+)
+def test_errors_of_label_lists_are_one_line(tmp_path, text, message):
+    (tmp_path / "names").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_label_names(str(tmp_path / "names"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_json_list_is_refused_by_its_ending(tmp_path):
+    (tmp_path / "names.json").write_text('["abseiling"]')
+    with pytest.raises(ValueError, match="not a JSON object like"):
+        load_label_names(str(tmp_path / "names.json"))
+
+
+def test_missing_label_list_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither 'kinetics400' nor 'kinetics600' nor an existing"):
+        load_label_names("kinetics700")
+    with pytest.raises(ValueError, match="is a folder"):
+        load_label_names(str(tmp_path))
+
+
+@pytest.mark.parametrize(("labels", "count", "last"), [("kinetics400", 400, "zumba"), ("kinetics600", 600, "zumba")])
+def test_shipped_lists(labels, count, last):
+    names = load_label_names(labels)
+    assert len(names) == count
+    assert (names[0], names[-1]) == ("abseiling", last)
+    assert list(names) == sorted(names)
+    # the spelling with underscores must stay free of collisions and lead back to the same index
+    assert [label_index(name.replace(" ", "_"), names) for name in names] == list(range(count))
+
+
+@pytest.mark.parametrize("written", ["air drumming", "air_drumming", ' "air drumming" ', "'air_drumming'"])
+def test_label_index_ignores_spelling_but_not_case(written):
+    assert label_index(written, NAMES) == 1
+
+
+def test_label_index_keeps_names_that_differ_in_case():
+    names = load_label_names("kinetics600")
+    inside = label_index("passing American football (in game)", names)
+    outside = label_index("passing_american_football_(not_in_game)", names)
+    assert (inside, outside) == (308, 309)
+    with pytest.raises(ValueError, match="nearest: 'passing American football"):
+        label_index("passing american football (in game)", names)
+
+
+def test_label_index_names_the_nearest():
+    with pytest.raises(ValueError, match=r"'Abseilin' is not one of the 3 class names \(nearest: 'abseiling'"):
+        label_index("Abseilin", NAMES)
+
+
+def test_num_classes_must_be_the_length_of_the_list():
+    assert known_names(None, 400) is None
+    assert known_names("kinetics400", 400) == load_label_names("kinetics400")
+    with pytest.raises(ValueError, match="'kinetics400' has 400 names but num_classes is 600"):
+        known_names("kinetics400", 600)
+    with pytest.raises(ValueError, match="num_classes is 0"):
+        known_names(None, 0)

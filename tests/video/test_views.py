@@ -1,0 +1,122 @@
+import math
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from video_ats.video.views import VIEW_PRESETS, ViewPlan
+
+NTSC = Fraction(30000, 1001)
+
+
+def plan(preset="timesformer", num_frames=8, frame_stride=32, **more):
+    return ViewPlan(preset, num_frames, frame_stride, 224, **more)
+
+
+# Numbers from running the released loaders, where there are any; else by hand from their formula.
+TABLE = [
+    (plan(), 303, 30, [[0, 36, 72, 109, 145, 182, 218, 255]]),
+    (plan("xvit"), 303, 30, [[0, 36, 72, 109, 145, 182, 218, 255]]),
+    (plan(), 332, NTSC, [[0, 36, 72, 109, 145, 181, 218, 254]]),
+    (plan(num_frames=16, frame_stride=16), 303, 30, [list(range(0, 256, 17))]),
+    (plan(num_frames=2, frame_stride=128, clips=3), 303, 30, [[0, 255], [16, 271], [32, 287]]),
+    (plan("slowfast", num_frames=2, frame_stride=128, clips=3), 303, 30, [[0, 255], [23, 278], [46, 301]]),
+    (plan("slowfast", num_frames=2, frame_stride=128), 303, 30, [[23, 278]]),
+    (plan("centre", num_frames=2, frame_stride=128), 303, 30, [[23, 278]]),
+    (plan("centre", num_frames=2, frame_stride=128, clips=2), 303, 30, [[11, 266], [35, 290]]),
+    (plan(num_frames=1, frame_stride=32, clips=2), 303, 30, [[0], [136]]),
+    (plan(num_frames=4, frame_stride=8, clips=2), 10, 30, [[0, 9, 9, 9], [0, 9, 9, 9]]),
+    (plan(num_frames=4), 1, 30, [[0, 0, 0, 0]]),
+    # a rate that is not known counts strides in frames of the video
+    (plan(), 303, 0, [[0, 36, 72, 109, 145, 182, 218, 255]]),
+    # at one frame per second the span is a fraction of a frame: never a step backwards
+    (plan("xvit", num_frames=2, frame_stride=1, clips=2), 9, 1, [[0, 0], [4, 4]]),
+]
+
+
+@pytest.mark.parametrize(("view_plan", "num_frames", "rate", "expected"), TABLE)
+def test_known_indices(view_plan, num_frames, rate, expected):
+    indices = view_plan.frame_indices(num_frames, Fraction(rate))
+    assert indices.dtype == np.int64
+    assert indices.tolist() == expected
+
+
+@pytest.mark.parametrize(("preset", "start"), [("timesformer", [32, 68, 104]), ("xvit", [31, 67, 104])])
+def test_third_clip_of_three(preset, start):
+    assert plan(preset, clips=3).frame_indices(303, Fraction(30))[2, :3].tolist() == start
+
+
+@pytest.mark.parametrize("num_frames", [300, 303])
+def test_long_clips_repeat_the_last_frame(num_frames):
+    indices = plan(num_frames=96, frame_stride=4).frame_indices(num_frames, Fraction(30))[0].tolist()
+    repeats = sum(index == num_frames - 1 for index in indices)
+    assert repeats == 96 - math.ceil(Fraction((num_frames - 1) * 95, 383))
+    assert len(set(indices)) == 96 - repeats + 1
+
+
+def test_properties_on_random_videos():
+    chance = random.Random(0)
+    rates = [Fraction(1, 3), 10, 24, 25, Fraction(24000, 1001), NTSC, 30, 50, 60, Fraction(2160, 77)]
+    for _ in range(400):
+        count, rate = chance.randint(1, 900), Fraction(chance.choice(rates))
+        frames, stride = chance.choice([1, 2, 8, 16, 96]), chance.choice([1, 4, 16, 32])
+        clips = chance.randint(1, 5)
+        for preset in VIEW_PRESETS:
+            view_plan = ViewPlan(preset, frames, stride, 224, clips=clips)
+            indices = view_plan.frame_indices(count, rate)
+            assert indices.shape == (clips, frames)
+            assert indices.min() >= 0
+            assert indices.max() <= count - 1
+            assert (np.diff(indices, axis=1) >= 0).all()
+            assert (np.diff(indices, axis=0) >= 0).all()
+            if preset in ("timesformer", "xvit"):
+                assert indices[0, 0] == 0
+            if count >= (span := frames * stride * rate / 30) >= 1:
+                # nothing is clamped: the clip ends span - 1 frames behind its start
+                ends = indices[:, -1] - indices[:, 0]
+                assert set(ends.tolist()) <= {math.floor(span - 1), math.ceil(span - 1)} or frames == 1
+
+
+def test_views_are_counted_and_resized():
+    assert plan(clips=2).num_views == 6
+    assert plan(clips=2, crops=1).num_views == 2
+    assert plan().resize_side == 224
+    assert plan(crops=1, short_side=256).resize_side == 256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preset": "timesfomer"}, "did you mean 'timesformer'"),
+        ({"preset": "q"}, "the presets are timesformer, xvit, slowfast, centre$"),
+        ({"num_frames": 0}, "num_frames is 0, it must be at least 1"),
+        ({"frame_stride": 0}, "frame_stride is 0"),
+        ({"clips": 0}, "clips is 0"),
+        ({"crop_size": 0}, "crop_size is 0"),
+        ({"crops": 2}, "crops is 2, it must be 1"),
+        ({"short_side": 200}, "short_side is 200, it must be at least crop_size 224"),
+    ],
+)
+def test_plans_check_themselves(change, message):
+    values = {"preset": "xvit", "num_frames": 8, "frame_stride": 16, "crop_size": 224, **change}
+    with pytest.raises(ValueError, match=message):
+        ViewPlan(**values)
+
+
+def test_a_video_without_frames_cannot_be_sampled():
+    with pytest.raises(ValueError, match="num_frames is 0"):
+        plan().frame_indices(0, Fraction(30))
+    with pytest.raises(ValueError, match="frame_rate is -1"):
+        plan().frame_indices(10, Fraction(-1))
+
+
+def test_presets_are_the_published_numbers():
+    numbers = {name: (preset.mean, preset.std) for name, preset in VIEW_PRESETS.items()}
+    published = (0.45, 0.225)
+    assert numbers == {
+        "timesformer": published,
+        "xvit": (0.5, 0.5),
+        "slowfast": published,
+        "centre": published,
+    }

@@ -1,0 +1,22 @@
+"""Evaluate a video transformer with and without token sampling: a list of videos and a checkpoint to a report."""
+
+from video_ats.cli import parse_config, run_tool
+from video_ats.evaluation.job import EvaluateConfig, prepare, run
+from video_ats.evaluation.report import as_markdown
+
+
+def main() -> None:
+    """Parse, run, print the report."""
+    config = parse_config(EvaluateConfig, __doc__ or "")
+    job = prepare(config)
+    try:
+        report, written = run(job)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
+        raise
+    print(as_markdown(report))
+    print("written: " + ", ".join(str(path) for path in written))
+
+
+if __name__ == "__main__":
+    run_tool(main)

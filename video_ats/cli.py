@@ -1,0 +1,79 @@
+"""From a YAML file and ``--key value`` overrides to a typed configuration, and from bad input to one clear line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+Config = TypeVar("Config")
+
+# How jsonargparse and argparse speak of a key that they do not know.
+_UNKNOWN_KEY = re.compile(
+    r"Group '(?P<group>[^']+)' does not accept option '(?P<nested>[^']+)'"
+    r"|Option '(?P<option>[^']+)' is not accepted"
+    r"|[Uu]nrecognized arguments?: -*(?P<argument>[\w.+-]+)"
+)
+
+
+def parse_config(config: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
+    """Read a tool's configuration.
+
+    Args:
+        config: a dataclass; its fields are the keys.
+        description: what the tool does, for ``--help``.
+        arguments: the command line; None: the process's own.
+
+    Returns:
+        An instance of ``config``: its defaults, then the file given as ``--config``, then the ``--key value`` pairs.
+
+    Raises:
+        ValueError: one line for an unknown key (with the nearest valid one), a wrong type or an impossible value.
+    """
+    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file; keys given on the command line win over it.")
+    parser.add_class_arguments(config)
+    try:
+        namespace = parser.parse_args(arguments)
+        namespace.pop("config", None)
+        return config(**vars(parser.instantiate_classes(namespace)))
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(_one_line(str(error)) + _nearest(str(error), parser)) from None
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Run a tool's ``main`` and exit: with its result; with 2 and one line for bad input or a file that cannot be
+    used; with 130 for Ctrl-C.
+    """
+    try:
+        sys.exit(main() or 0)
+    except (ValueError, OSError) as error:
+        print(f"error: {_one_line(_describe(error))}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _describe(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _nearest(message: str, parser: ArgumentParser) -> str:
+    """What the user may have meant, if the message is about an unknown key."""
+    found = _UNKNOWN_KEY.search(message)
+    if found is None:
+        return ""
+    unknown = found["option"] or found["argument"] or f"{found['group']}.{found['nested']}"
+    keys = [key for key, _ in parser.get_defaults().items() if key != "config"]
+    near = get_close_matches(unknown.rstrip("+"), keys, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(keys))}"

@@ -1,0 +1,69 @@
+"""Read a whole list once without a model: which videos an evaluation would fail on, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from video_ats.evaluation.evaluate import unscored
+from video_ats.evaluation.predictions import Prediction, VideoLog
+from video_ats.video.decode import VideoStatus
+from video_ats.video.source import DataConfig, open_videos, read_videos
+
+_LOG = "videos.jsonl"
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Configuration of ``tools/check_videos.py``.
+
+    Attributes:
+        output: folder for ``videos.jsonl``, one line a video. The same command continues an interrupted scan.
+        data: which videos.
+        num_classes: check the labels against this many classes; null: do not.
+    """
+
+    output: str
+    data: DataConfig = field(default_factory=DataConfig)
+    num_classes: int | None = None
+
+
+def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
+    """Decode every listed video to its end.
+
+    Returns:
+        One line a video, in list order, and the file they are written to.
+
+    Raises:
+        ValueError: for a list that cannot be read, or an output folder that holds something else.
+    """
+    videos = open_videos(config.data, num_classes=config.num_classes)
+    identity = {
+        "check": {"decoder": config.data.decoder, "min_frames": config.data.min_frames},
+        "videos": videos.identity(),
+    }
+    log = VideoLog(Path(config.output), identity, [], name=_LOG)
+    done = log.done
+    todo = [entry for entry in videos.entries if entry.key not in done]
+    if todo:
+        with tqdm(total=len(videos.entries), initial=len(done), unit="video", file=sys.stderr) as bar:
+            for sample in read_videos(todo, config.data, None):
+                log.append([unscored(sample)])
+                bar.update()
+    by_key = {line.video: line for line in log.predictions}
+    return [by_key[entry.key] for entry in videos.entries], log.path
+
+
+def as_text(lines: Sequence[Prediction]) -> str:
+    """Counts by status, then each video that is not simply fine."""
+    counts = Counter(line.status for line in lines)
+    text = [f"{len(lines)} listed: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())]
+    for line in lines:
+        if line.status != VideoStatus.OK.value or line.reason:
+            text.append(f"{line.status:12} {line.video!r}: {line.reason}")
+    return "\n".join(text)

@@ -1,0 +1,197 @@
+"""Score videos under every setting in one decoding pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from video_ats.evaluation.ensemble import Ensemble, combine_views
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.settings import Setting
+from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.video.dataset import VideoSample
+from video_ats.video.decode import VideoStatus
+from video_ats.video.transforms import make_views
+from video_ats.video.views import ViewPlan
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the model runs. ``batch_size``: clips per forward pass; a clip's result does not depend on it."""
+
+    device: torch.device
+    precision: Precision = "float32"
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Of the views of some videos under one setting: logits (N, num_classes), macs (N), kept (N, depth)."""
+
+    logits: Tensor
+    macs: Tensor
+    kept: Tensor
+    seconds: float
+
+
+def evaluate(
+    model: nn.Module,
+    samples: Iterable[VideoSample],
+    plan: ViewPlan,
+    settings: Sequence[Setting],
+    execution: Execution,
+    *,
+    ensemble: Ensemble = "logits",
+) -> Iterator[list[Prediction]]:
+    """Score each video under each setting.
+
+    Args:
+        model: with sampler slots, in evaluation mode, on ``execution.device``. Its samplers are replaced while
+            this runs and are empty afterwards.
+        samples: read videos, failed ones among them, such as the loader of a `VideoDataset` gives.
+        plan: the views to cut from each.
+        settings: what to score.
+        execution: device, precision and batch size.
+        ensemble: how views are combined; see `combine_views`.
+
+    Yields:
+        The predictions of one video: one for each setting, or a single one that says why it could not be read.
+    """
+    since = time.perf_counter()
+    for group in _groups(samples, max(execution.batch_size // plan.num_views, 1)):
+        readable = [sample for sample in group if sample.status is VideoStatus.OK]
+        scored = _score(model, readable, plan, settings, execution) if readable else {}
+        now = time.perf_counter()
+        share, since = (now - since) / len(group), now
+        first = 0  # row of the video's first view among those scored
+        for sample in group:
+            if sample.status is not VideoStatus.OK:
+                yield [unscored(sample, share)]
+                continue
+            views = slice(first, first + plan.num_views)
+            first += plan.num_views
+            yield [
+                _prediction(sample, name, result, views, ensemble, len(readable), share if number == 0 else 0.0)
+                for number, (name, result) in enumerate(scored.items())
+            ]
+
+
+def _groups(samples: Iterable[VideoSample], size: int) -> Iterator[list[VideoSample]]:
+    """As many readable videos at once as fill a batch; failed ones ride along in their order."""
+    group: list[VideoSample] = []
+    for sample in samples:
+        group.append(sample)
+        if sum(s.status is VideoStatus.OK for s in group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+@torch.inference_mode()
+def _score(
+    model: nn.Module,
+    samples: Sequence[VideoSample],
+    plan: ViewPlan,
+    settings: Sequence[Setting],
+    execution: Execution,
+) -> dict[str, _Scored]:
+    views = torch.cat([_views(sample, plan, execution.device) for sample in samples])  # (N, 3, T, S, S)
+    scored = {}
+    for setting in settings:
+        if setting.sampler is None:
+            remove_samplers_(model)
+        else:
+            insert_samplers_(model, setting.sampler)
+        clock = _clock(execution.device)
+        start = clock()
+        parts = [_forward(model, batch, execution) for batch in views.split(execution.batch_size)]
+        seconds = clock() - start
+        logits, macs, kept = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
+        scored[setting.name] = _Scored(logits, macs, kept, seconds)
+    remove_samplers_(model)
+    return scored
+
+
+def _views(sample: VideoSample, plan: ViewPlan, device: torch.device) -> Tensor:
+    assert sample.frames is not None
+    assert sample.clip_frames is not None
+    return make_views(sample.frames, sample.clip_frames, plan, device=device)
+
+
+def _forward(model: nn.Module, batch: Tensor, execution: Execution) -> tuple[Tensor, Tensor, Tensor]:
+    with _autocast(execution):
+        logits, trace = model(batch, return_trace=True)
+    return logits.float(), trace.macs(), trace.kept_counts()
+
+
+def _autocast(execution: Execution) -> AbstractContextManager[object]:
+    if execution.precision == "float32":
+        return nullcontext()
+    return torch.autocast(execution.device.type, dtype=getattr(torch, execution.precision))
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """A wall clock that waits for the device's queue first."""
+
+    def synchronised() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return synchronised if device.type == "cuda" else time.perf_counter
+
+
+def unscored(sample: VideoSample, wall_seconds: float = 0.0) -> Prediction:
+    """What is known of a video without a model: the line of one that could not be read, or was only checked."""
+    return Prediction(
+        video=sample.entry.key,
+        path=sample.entry.path,
+        label=sample.entry.label,
+        status=sample.status.value,
+        reason=sample.reason,
+        num_frames=sample.num_frames,
+        decoder=sample.decoder,
+        decode_seconds=sample.decode_seconds,
+        wall_seconds=wall_seconds,
+    )
+
+
+def _prediction(
+    sample: VideoSample,
+    setting: str,
+    scored: _Scored,
+    views: slice,
+    ensemble: Ensemble,
+    videos_in_batch: int,
+    wall_seconds: float,
+) -> Prediction:
+    logits = scored.logits[views]
+    scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
+    macs = scored.macs[views]
+    return Prediction(
+        video=sample.entry.key,
+        path=sample.entry.path,
+        label=sample.entry.label,
+        status=sample.status.value,
+        reason=sample.reason,
+        setting=setting,
+        top5=classes.tolist(),
+        scores=scores.tolist(),
+        view_top1=logits.argmax(dim=1).tolist(),
+        gflops=int(macs.sum()) / 1e9,
+        macs=macs.tolist(),
+        kept=scored.kept[views].tolist(),
+        num_frames=sample.num_frames,
+        decoder=sample.decoder,
+        decode_seconds=sample.decode_seconds,
+        model_seconds=scored.seconds / videos_in_batch,
+        wall_seconds=wall_seconds,
+    )

@@ -1,0 +1,255 @@
+"""The evaluation job: from its configuration to the report on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from video_ats.evaluation.ensemble import Ensemble
+from video_ats.evaluation.environment import describe_environment
+from video_ats.evaluation.evaluate import Execution, Precision, evaluate
+from video_ats.evaluation.predictions import VideoLog
+from video_ats.evaluation.report import Report, write_report
+from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
+from video_ats.evaluation.summary import summarise
+from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.insert import remove_samplers_
+from video_ats.models.registry import Variant, create_model, get_variant
+from video_ats.tokens import SamplerConfig
+from video_ats.video.annotations import VideoEntry, VideoList
+from video_ats.video.source import DataConfig, open_videos, read_videos
+from video_ats.video.views import ViewPlan
+
+RANDOM_WEIGHTS = "random"
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Which views of each video; what is null is taken from the model's published test protocol.
+
+    Attributes:
+        preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``slowfast`` or ``centre``.
+        clips: clips in time.
+        crops: crops in space, 1 or 3.
+        frame_stride: frames between sampled frames at 30 fps.
+        short_side: short side that frames are resized to, in pixels; null: the crop size.
+    """
+
+    preset: str | None = None
+    clips: int | None = None
+    crops: int | None = None
+    frame_stride: int | None = None
+    short_side: int | None = None
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Configuration of ``tools/evaluate.py``.
+
+    Attributes:
+        model: a registered name; see list_models().
+        output: folder for predictions and report. The same command continues an interrupted run.
+        checkpoint: file, folder or hub name of weights, or ``random`` to try the pipeline without any.
+        num_classes: outputs of the head; must be the checkpoint's.
+        data: which videos.
+        views: which views of each.
+        sweep: samplers to score, as a product of lists.
+        samplers: samplers to score, one by one.
+        ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
+        batch_size: clips in one forward pass.
+        seed: of random weights.
+    """
+
+    model: str
+    output: str
+    checkpoint: str | None = None
+    num_classes: int = 400
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    samplers: list[SamplerConfig] = field(default_factory=list)
+    ensemble: Ensemble = "logits"
+    device: str = "auto"
+    precision: Precision = "float32"
+    batch_size: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """Everything that an evaluation needs, checked and loaded; `prepare` makes it and `run` does the work."""
+
+    config: EvaluateConfig
+    model: nn.Module
+    weights: str
+    videos: VideoList
+    plan: ViewPlan
+    settings: tuple[Setting, ...]
+    execution: Execution
+    notes: tuple[str, ...]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that a prediction depends on; not how fast, where or in which batches it was computed."""
+        return {
+            "video_ats": metadata.version("video-ats"),
+            "model": {
+                "name": self.config.model,
+                "num_classes": self.config.num_classes,
+                "weights": self.weights,
+                "weights_sha256": _hash_weights(self.model),
+            },
+            "videos": {
+                **self.videos.identity(),
+                "decoder": self.config.data.decoder,
+                "min_frames": self.config.data.min_frames,
+            },
+            "views": asdict(self.plan),
+            "settings": {s.name: None if s.sampler is None else asdict(s.sampler) for s in self.settings},
+            "ensemble": self.config.ensemble,
+            "precision": self.config.precision,
+        }
+
+    def dense_macs(self) -> int:
+        """Multiply-adds of one view without samplers."""
+        return self.model.dense_macs(num_frames=self.plan.num_frames, crop_size=self.plan.crop_size)  # type: ignore[operator]
+
+
+def prepare(config: EvaluateConfig) -> EvaluationJob:
+    """Check the whole configuration and load the model, before the first video is touched.
+
+    Raises:
+        ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
+    """
+    variant = get_variant(config.model)
+    for name in ("batch_size", "num_classes"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} {getattr(config, name)}: must be at least 1")
+    samplers = [*([variant.sampler] if variant.sampler is not None else []), *config.samplers]
+    settings = make_settings(config.sweep, samplers)
+    plan = _plan(variant, config.views)
+    videos = open_videos(config.data, num_classes=config.num_classes)
+    device = _device(config.device)
+    model, weights, notes = _load_model(config)
+    for setting in settings:
+        if setting.sampler is not None:
+            setting.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]
+    execution = Execution(device, config.precision, config.batch_size)
+    return EvaluationJob(config, model.to(device), weights, videos, plan, settings, execution, notes)
+
+
+def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]]:
+    """Score what is not yet scored, then write the report.
+
+    Args:
+        job: from `prepare`.
+        say: told what a person should know on the way.
+
+    Returns:
+        The report, and the files written.
+
+    Raises:
+        ValueError: if the output folder holds another run.
+        KeyboardInterrupt: passed on; every finished video is kept.
+    """
+    for note in job.notes:
+        say(f"note: {note}")
+    log = VideoLog(Path(job.config.output), job.identity(), [setting.name for setting in job.settings])
+    done = log.done
+    if done:
+        say(f"{len(done)} of {len(job.videos.entries)} videos were done before; continuing")
+    todo = [entry for entry in job.videos.entries if entry.key not in done]
+    if todo:
+        _score(job, log, todo)
+    summary = summarise(
+        log.predictions,
+        job.settings,
+        listed_labels=[entry.label for entry in job.videos.entries],
+        dense_macs=job.dense_macs(),
+    )
+    report = Report(
+        run=job.identity(),
+        environment=describe_environment(job.execution.device),
+        notes=job.notes,
+        settings=job.settings,
+        summary=summary,
+        label_names=job.videos.label_names,
+        dense_macs=job.dense_macs(),
+    )
+    return report, write_report(Path(job.config.output), report)
+
+
+def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
+    samples = read_videos(todo, job.config.data, job.plan)
+    finished = evaluate(job.model, samples, job.plan, job.settings, job.execution, ensemble=job.config.ensemble)
+    total = len(job.videos.entries)
+    with tqdm(total=total, initial=total - len(todo), unit="video", file=sys.stderr) as bar:
+        for predictions in finished:
+            log.append(predictions)
+            bar.update()
+
+
+def _plan(variant: Variant, views: ViewsConfig) -> ViewPlan:
+    published = ViewPlan(
+        preset=variant.view_preset,
+        num_frames=variant.arguments["num_frames"],
+        frame_stride=variant.frame_stride,
+        crop_size=variant.arguments["crop_size"],
+        clips=variant.clips,
+        crops=variant.crops,
+    )
+    return replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
+
+
+def _load_model(config: EvaluateConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
+    """The model, what its weights are, and notes about them."""
+    if config.checkpoint is None:
+        raise ValueError(
+            f"checkpoint: none given; name a file, folder or hub id, or {RANDOM_WEIGHTS!r} to try the pipeline without"
+        )
+    torch.manual_seed(config.seed)
+    model = remove_samplers_(create_model(config.model, num_classes=config.num_classes))
+    if config.checkpoint == RANDOM_WEIGHTS:
+        note = f"random weights (seed {config.seed}): accuracies mean nothing, GFLOPs and speed do"
+        return model, f"random, seed {config.seed}", (note,)
+    loaded = load_checkpoint(model, config.checkpoint)
+    if loaded.head_replaced:
+        raise ValueError(
+            f"checkpoint {config.checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
+            "set num_classes to the checkpoint's"
+        )
+    notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
+    return model, f"{Path(config.checkpoint).name} ({loaded.source_format})", tuple(notes)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
+    return device
+
+
+def _hash_weights(model: nn.Module) -> str:
+    """SHA-256 of all names and values: equal weights hash equally in whatever format they came."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

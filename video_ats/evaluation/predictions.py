@@ -1,0 +1,166 @@
+"""What is known of each video, one JSON line a video and setting, kept through interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+PREDICTIONS = "predictions.jsonl"
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One video under one setting, or one video that could not be read (``setting`` None).
+
+    Attributes:
+        video: its key in the list. path: its file. label: index of its class.
+        status: ``ok`` or why not; see `video.decode.VideoStatus`.
+        reason: why not, in words; for ``ok``, damage that the decoder concealed.
+        setting: name of the setting.
+        top5: class indices, best first. scores: their combined scores.
+        view_top1: each view's best class.
+        gflops: multiply-adds of the whole video (all views) in units of 1e9. macs: multiply-adds of each view.
+        kept: for each view, patch tokens that leave each block.
+        num_frames: frames that decode. decoder: which one read them. decode_seconds: worker time of reading.
+        model_seconds: of this video under this setting, its share of a batch.
+        wall_seconds: time that the whole run took for this video, all settings; on its first line only.
+    """
+
+    video: str
+    path: str
+    label: int
+    status: str
+    reason: str = ""
+    setting: str | None = None
+    top5: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    view_top1: list[int] = field(default_factory=list)
+    gflops: float = 0.0
+    macs: list[int] = field(default_factory=list)
+    kept: list[list[int]] = field(default_factory=list)
+    num_frames: int = 0
+    decoder: str = ""
+    decode_seconds: float = 0.0
+    model_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+class VideoLog:
+    """The growing JSON-lines file of one run.
+
+    A video's lines are written together and flushed to the disk, so that an interruption loses no finished video.
+
+    Args:
+        folder: the run's output folder; made if it is not there.
+        identity: everything that a prediction depends on; a run continues only with the same identity.
+        settings: names of all settings; a video is done when it has a line for each, or one without a setting.
+        name: of the file.
+
+    Raises:
+        ValueError: if the folder holds another run, or lines that are not ours.
+    """
+
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], settings: Sequence[str], *, name: str = PREDICTIONS
+    ) -> None:
+        self.path = folder / name
+        self._settings = set(settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(self.path, json.loads(json.dumps(identity)))
+        self.predictions = self._recover() if self.path.exists() else []
+
+    @property
+    def done(self) -> set[str]:
+        """Keys of the videos that are finished."""
+        return {prediction.video for prediction in self.predictions}
+
+    def append(self, predictions: Iterable[Prediction]) -> None:
+        """Write the lines of finished videos; on return they are on the disk."""
+        new = list(predictions)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(map(_line, new)))
+            file.flush()
+            os.fsync(file.fileno())
+        self.predictions.extend(new)
+
+    def _recover(self) -> list[Prediction]:
+        """Complete videos only; what an interruption left half-written is taken out of the file."""
+        found, whole_file = _read_lines(self.path)
+        settings_of: dict[str, set[str | None]] = {}
+        for prediction in found:
+            settings_of.setdefault(prediction.video, set()).add(prediction.setting)
+        complete = {video for video, names in settings_of.items() if names in (self._settings, {None})}
+        kept = [prediction for prediction in found if prediction.video in complete]
+        if len(kept) < len(found) or not whole_file:
+            write_atomically(self.path, "".join(map(_line, kept)))
+        return kept
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, finds either the old content or the new."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _line(prediction: Prediction) -> str:
+    return json.dumps(asdict(prediction)) + "\n"
+
+
+def _read_lines(path: Path) -> tuple[list[Prediction], bool]:
+    """The predictions in a log, and whether its last line is whole."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    unfinished = lines.pop()  # empty when the file ends with a newline
+    names = {f.name for f in fields(Prediction)}
+    predictions = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number}: is not JSON ({error.msg}); the file was changed") from None
+        if not isinstance(record, dict) or set(record) != names:
+            raise ValueError(f"{path} line {number}: is not a prediction of this version; choose another output")
+        predictions.append(Prediction(**record))
+    return predictions, not unfinished
+
+
+def _claim(log: Path, identity: dict[str, Any]) -> None:
+    """Write the run's identity beside its log, or check that the one there is the same."""
+    folder, run = log.parent, log.parent / RUN
+    if not run.exists():
+        if log.exists():
+            raise ValueError(f"output {folder}: holds {log.name} but no {RUN}; choose another output folder")
+        write_atomically(run, json.dumps(identity, indent=1) + "\n")
+        return
+    try:
+        there = json.loads(run.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{run}: is not JSON ({error.msg}); choose another output folder") from None
+    changed = _differences(there, identity)
+    if changed:
+        raise ValueError(
+            f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
+            "choose another output folder, or delete this one"
+        )
+
+
+def _differences(there: Any, here: Any, key: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for name in sorted({*there, *here}):
+            found += _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+        return found
+    return [] if there == here else [f"{key}: {_short(there)} there, {_short(here)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,199 @@
+"""Write a run's report: JSON for programs, CSV for tables, Markdown for reading, a curve for looking at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from video_ats.evaluation.curve import draw_curve
+from video_ats.evaluation.metrics import Accuracy
+from video_ats.evaluation.predictions import write_atomically
+from video_ats.evaluation.settings import Setting
+from video_ats.evaluation.summary import RunSummary, SettingSummary
+
+_MOST_FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's figures and what they were measured on.
+
+    Attributes:
+        run: what the predictions depend on (model, weights, list, views, settings).
+        environment: machine and package versions of the last session.
+        notes: what a reader must know before believing a number, such as random weights.
+        settings: of the run.
+        summary: the figures.
+        label_names: class names, or None where none are known.
+        dense_macs: multiply-adds of one dense view.
+    """
+
+    run: dict[str, Any]
+    environment: dict[str, str]
+    notes: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    summary: RunSummary
+    label_names: tuple[str, ...] | None
+    dense_macs: int
+
+
+def write_report(folder: Path, report: Report) -> list[Path]:
+    """Write ``report.json``, ``report.csv``, ``report.md`` and ``curve.png``; returns their paths.
+
+    Without an evaluated video there is no curve to draw, and an older ``curve.png`` is removed.
+    """
+    contents = {
+        "report.json": json.dumps(as_json(report), indent=1) + "\n",
+        "report.csv": as_csv(report.summary.settings),
+        "report.md": as_markdown(report),
+    }
+    for name, text in contents.items():
+        write_atomically(folder / name, text)
+    written = [folder / name for name in contents]
+    curve = folder / "curve.png"
+    if report.summary.settings:
+        draw_curve(curve, report.settings, report.summary.settings, title=report.run["model"]["name"])
+        written.append(curve)
+    else:
+        curve.unlink(missing_ok=True)
+    return written
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The whole report as plain data."""
+    summary = asdict(report.summary)
+    for setting in summary["settings"]:
+        setting["per_class"] = {
+            _class_name(report.label_names, label): counts for label, counts in setting["per_class"].items()
+        }
+    return {
+        "notes": list(report.notes),
+        "run": report.run,
+        "environment": report.environment,
+        "dense_gflops_per_view": report.dense_macs / 1e9,
+        **summary,
+    }
+
+
+def as_csv(settings: Sequence[SettingSummary]) -> str:
+    """One row a setting."""
+    rows = []
+    for s in settings:
+        row: dict[str, object] = {"setting": s.name}
+        for name in ("top1", "top5", "top1_listed", "top5_listed", "clip_top1"):
+            accuracy: Accuracy = getattr(s, name)
+            row |= {name: accuracy.percent, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
+        row |= {"mean_class": s.mean_class, "agreement_with_dense": s.agreement}
+        for name in ("gflops_view", "gflops_video"):
+            row |= {f"{name}_{part}": value for part, value in asdict(getattr(s, name)).items()}
+        row |= {"relative_to_dense": s.relative_to_dense, "model_clips_per_second": s.model_clips_per_second}
+        row |= {f"kept_block{block}": count for block, count in enumerate(s.kept)}
+        rows.append(row)
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_markdown(report: Report) -> str:
+    """The report to read."""
+    run, summary = report.run, report.summary
+    lines = [f"# {run['model']['name']}: accuracy versus GFLOPs", ""]
+    lines += [f"> **{note}**" for note in report.notes] + ([""] if report.notes else [])
+    failed = ", ".join(f"{count} {status}" for status, count in sorted(summary.failed.items())) or "none"
+    lines += [
+        f"- Videos: {summary.listed} listed = {summary.evaluated} evaluated "
+        f"+ {summary.listed - summary.evaluated} failed ({failed})",
+        f"- List: {run['videos']['form']}, sha256 {run['videos']['sha256'][:12]}; {_views(run['views'])}",
+        f"- Weights: {run['model']['weights']}, sha256 {run['model']['weights_sha256'][:12]}; "
+        f"views combined by {run['ensemble']}, {run['precision']}",
+        f"- Dense: {report.dense_macs / 1e9:.1f} GFLOPs per view (multiply-adds / 1e9)",
+        f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s over "
+        f"all settings; reading a video takes {1000 * summary.decode_seconds:.0f} ms of a worker "
+        f"({', '.join(f'{name} {count}' for name, count in summary.decoders.items()) or 'none read'})",
+        "",
+    ]
+    if summary.settings:
+        lines += [*_accuracy_table(summary), "", *_cost_table(summary), "", *_kept_table(summary), ""]
+    lines += _failures(summary)
+    lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
+    return "\n".join(lines)
+
+
+def _views(views: dict[str, Any]) -> str:
+    return (
+        f"{views['clips']} x {views['crops']} views of {views['num_frames']} frames, stride {views['frame_stride']}, "
+        f"{views['crop_size']} pixels, preset {views['preset']}"
+    )
+
+
+def _accuracy_table(summary: RunSummary) -> list[str]:
+    rows = [
+        "| setting | top-1 % [95% interval] | top-5 % [95% interval] | top-1 of listed % | clip top-1 % | mean class % "
+        "| same top-1 as dense % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for s in summary.settings:
+        agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
+        rows.append(
+            f"| {s.name} | {s.top1} | {s.top5} | {s.top1_listed.percent:.1f} | {s.clip_top1.percent:.1f} "
+            f"| {s.mean_class:.1f} | {agreement} |"
+        )
+    return rows
+
+
+def _cost_table(summary: RunSummary) -> list[str]:
+    rows = [
+        "| setting | GFLOPs per view: mean | sd | p5 | p95 | GFLOPs per video: mean | sd | p5 | p95 | of dense "
+        "| model clips/s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for s in summary.settings:
+        view, video = s.gflops_view, s.gflops_video
+        rows.append(
+            f"| {s.name} | {_number(view.mean)} | {_number(view.sd)} | {_number(view.p5)} | {_number(view.p95)} "
+            f"| {_number(video.mean)} | {_number(video.sd)} | {_number(video.p5)} | {_number(video.p95)} "
+            f"| {s.relative_to_dense:.3f} | {s.model_clips_per_second:.2f} |"
+        )
+    return rows
+
+
+def _kept_table(summary: RunSummary) -> list[str]:
+    blocks = range(len(summary.settings[0].kept))
+    rows = [
+        "Patch tokens that leave each block, mean per view:",
+        "",
+        "| setting | " + " | ".join(map(str, blocks)) + " |",
+        "|---|" + "---|" * len(blocks),
+    ]
+    return rows + [f"| {s.name} | " + " | ".join(f"{count:.0f}" for count in s.kept) + " |" for s in summary.settings]
+
+
+def _failures(summary: RunSummary) -> list[str]:
+    if not summary.failures:
+        return []
+    lines = ["## Not evaluated", "", "| video | status | reason |", "|---|---|---|"]
+    for video, status, reason in summary.failures[:_MOST_FAILURES_SHOWN]:
+        lines.append(f"| {_cell(video)} | {status} | {_cell(reason)} |")
+    left = len(summary.failures) - _MOST_FAILURES_SHOWN
+    return lines + ([f"| … {left} more in report.json | | |"] if left > 0 else []) + [""]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _number(value: float) -> str:
+    """Three significant digits or one decimal, whichever says more."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _class_name(label_names: tuple[str, ...] | None, label: int) -> str:
+    return label_names[label] if label_names else str(label)

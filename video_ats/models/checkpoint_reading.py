@@ -1,0 +1,224 @@
+"""Read weights from a file, a folder or the Hugging Face hub, without ever running what a pickle says."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+_PICKLED = (".pyth", ".pth", ".pt", ".bin")
+_SAFE = ".safetensors"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_ELSEWHERE = "download the repository elsewhere and pass its folder"
+
+# How files of `torch.save` begin: a zip archive, and before PyTorch 1.6 a pickled magic number.
+_TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+_LFS_POINTER = b"version https://git-lfs"
+
+# The restricted unpickler is a small stack machine over the file's bytes: a damaged byte ends in any of these.
+_DAMAGED = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True)
+class RawCheckpoint:
+    """What a source holds, as found.
+
+    Attributes:
+        label: what error messages call it: a path, a hub name, ``"state dict"``.
+        entries: a state dict, or a container with one inside.
+        metadata: of a safetensors file; empty for others.
+        num_heads: from ``config.json`` beside the weights, None where there is none; shapes do not show it.
+    """
+
+    label: str
+    entries: Mapping[Any, Any]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    num_heads: int | None = None
+
+
+def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCheckpoint:
+    """Read a checkpoint file, a local folder in Hugging Face's layout, or a hub name ``org/name``.
+
+    A mapping is passed through. A name that is no path is looked for on the hub.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TypeError: if ``source`` is neither a path nor a mapping.
+        ValueError: if there are no weights, or they cannot be read, or reading them would run code.
+        ConnectionError: if the hub cannot be reached.
+    """
+    if isinstance(source, Mapping):
+        return RawCheckpoint("state dict", source)
+    if not isinstance(source, (str, PathLike)):
+        raise TypeError(f"checkpoint {source!r}: must be a path, a hub name or a state dict")
+    path = Path(source)
+    if path.is_dir():
+        return _read_folder(path)
+    if path.is_file():
+        return _read_file(path)
+    is_file_name = path.suffix in (*_PICKLED, _SAFE)
+    if isinstance(source, str) and _HUB_NAME.fullmatch(source) and not is_file_name:
+        return _read_folder(_download(source))
+    raise FileNotFoundError(f"checkpoint {path}: no such file or folder; check the path")
+
+
+def _read_file(path: Path) -> RawCheckpoint:
+    if path.suffix not in (*_PICKLED, _SAFE):
+        known = ", ".join((*_PICKLED, _SAFE))
+        raise ValueError(f"checkpoint {path}: the suffix must be one of {known}; is this another file?")
+    with path.open("rb") as file:
+        beginning = file.read(32)
+    if not beginning:
+        raise ValueError(f"checkpoint {path}: is empty (0 bytes); download or copy it again")
+    if beginning.startswith(_LFS_POINTER):
+        raise ValueError(f"checkpoint {path}: is a Git LFS pointer, not the weights; run git lfs pull")
+    return _read_safetensors(path) if path.suffix == _SAFE else _read_pickled(path, beginning)
+
+
+def _read_safetensors(path: Path) -> RawCheckpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return RawCheckpoint(str(path), tensors, file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(
+            f"checkpoint {path}: no safetensors, or cut short ({_reason(error)}); download or copy it again"
+        ) from error
+
+
+def _read_pickled(path: Path, beginning: bytes) -> RawCheckpoint:
+    if not beginning.startswith(_TORCH_BEGINNINGS):
+        raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
+    try:
+        entries = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise _refused(path, str(error)) from error
+    except _DAMAGED as error:
+        if "TorchScript" in str(error):
+            raise _refused(path, "GLOBAL TorchScript") from error
+        raise ValueError(
+            f"checkpoint {path}: is damaged or cut short ({_reason(error)}); download or copy it again"
+        ) from error
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict")
+    return RawCheckpoint(str(path), entries)
+
+
+def _refused(path: Path, message: str) -> ValueError:
+    found = re.search(r"GLOBAL (\S+)", message)
+    what = f"{found[1]}, which is no tensor" if found else "something that is no tensor, or is damaged"
+    return ValueError(
+        f"checkpoint {path}: refused, since a pickle can run code: it holds {what}; "
+        "where you trust it, load it and save its state dict alone with safetensors.torch.save_file"
+    )
+
+
+def _read_folder(folder: Path) -> RawCheckpoint:
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        raw = _read_file(folder / "model.safetensors")
+    elif index.is_file():
+        raw = _read_shards(index)
+    elif (folder / "pytorch_model.bin").is_file():
+        raw = _read_file(folder / "pytorch_model.bin")
+    else:
+        raise ValueError(
+            f"checkpoint {folder}: a folder without model.safetensors, model.safetensors.index.json or "
+            "pytorch_model.bin; name the weights file itself"
+        )
+    return RawCheckpoint(raw.label, raw.entries, raw.metadata, _num_heads(folder / "config.json"))
+
+
+def _read_shards(index: Path) -> RawCheckpoint:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise ValueError(f"checkpoint {index}: must have a weight_map from tensor names to files")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        # A name with folders in it could point anywhere on this machine.
+        if Path(shard).name != shard or not shard.endswith(_SAFE):
+            raise ValueError(f"checkpoint {index}: shard {shard!r} must be a safetensors file beside the index")
+        if not (index.parent / shard).is_file():
+            raise ValueError(f"checkpoint {index}: shard {shard} is missing; download the whole folder")
+        tensors.update(_read_file(index.parent / shard).entries)
+    return RawCheckpoint(str(index), tensors)
+
+
+def _num_heads(config: Path) -> int | None:
+    if not config.is_file():
+        return None
+    heads = _read_json(config).get("num_attention_heads")
+    return heads if isinstance(heads, int) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: is not JSON ({_reason(error)}); download it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"checkpoint {path}: holds a {type(content).__name__}; must hold a JSON object")
+    return content
+
+
+def _download(name: str) -> Path:
+    """The local folder with a hub repository's weights and configuration, downloaded or from the cache."""
+    weights = next((path for file in _HUB_WEIGHTS if (path := _hub_file(name, file))), None)
+    if weights is None:
+        raise ValueError(f"checkpoint {name}: the hub has it without {' or '.join(_HUB_WEIGHTS)}; {_ELSEWHERE}")
+    _hub_file(name, "config.json")
+    return weights.parent
+
+
+def _hub_file(name: str, file: str) -> Path | None:
+    """One file of a hub repository; None where the repository is there without it."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise _unreachable(name, error) from error
+    # The root of the errors of the HTTP library beneath, which is another one in other versions of the hub's.
+    http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
+    try:
+        return Path(hf_hub_download(name, file))
+    except LocalEntryNotFoundError as error:  # no network and not in the cache; before its base class
+        raise _unreachable(name, error) from error
+    except EntryNotFoundError:
+        return None
+    except (http_error, OSError, ValueError) as error:  # ValueError: a name that the hub does not allow
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"checkpoint {name}: no such folder here, and the hub did not give it ({_reason(error)}); {_ELSEWHERE}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of a foreign error, which may run over many lines."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".")[:160]

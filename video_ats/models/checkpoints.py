@@ -1,0 +1,242 @@
+"""Load published weights of any known format into a model, strictly, and say what was done; save our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+from os import PathLike
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from video_ats.models.attention import ClassAttention
+from video_ats.models.checkpoint_formats import Translated, has_temporal_attention, translate
+from video_ats.models.checkpoint_reading import read_checkpoint
+from video_ats.models.timesformer import resize_positions, resize_time
+
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_checkpoint` did.
+
+    Attributes:
+        source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface`` or ``vit_timm``.
+            The released code's names without its prefix ``model.`` are ours: ``video_ats``.
+        loaded: our names of the tensors that came from the checkpoint, resized ones included.
+        replaced: one sentence for each tensor that was left at its initial values.
+        resized: one sentence for each embedding that was resized.
+        initialised: one sentence for each part that the checkpoint does not have and that was made.
+        ignored: what the checkpoint also has and a model does not need.
+    """
+
+    source_format: str
+    loaded: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
+    initialised: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def head_replaced(self) -> bool:
+        """Whether the head is untrained: logits mean nothing until it is fine-tuned."""
+        return any(sentence.startswith("head.") for sentence in self.replaced)
+
+    def __str__(self) -> str:
+        lines = [f"{self.source_format}: {len(self.loaded)} tensors loaded"]
+        for word in ("replaced", "resized", "initialised", "ignored"):
+            lines += [f"  {word} {sentence}" for sentence in getattr(self, word)]
+        return "\n".join(lines)
+
+
+def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str, Tensor]) -> LoadReport:
+    """Load weights into a model, in place; the format is found by itself.
+
+    Known are: our safetensors; the released TimeSformer's ``.pyth``; Hugging Face's TimeSformer (a file, a
+    folder, sharded or not, or a hub name); a timm ViT as initialisation. Pickles are read with
+    ``weights_only=True``, always.
+
+    Every tensor must find its place and every place its tensor, but for what the report names: a head for
+    another number of classes stays at its initial values; position and time embeddings of another size are
+    resized with nearest interpolation, as in the released code.
+
+    Args:
+        model: a model of `create_model`; samplers in it make no difference.
+        source: a file, a folder, a hub name ``org/name`` (when no such path exists), or a state dict.
+
+    Returns:
+        What was loaded, replaced, resized, initialised and ignored.
+
+    Raises:
+        ValueError: if it does not fit, is damaged, or holds more than tensors. The model is then unchanged.
+        FileNotFoundError: if there is no such file.
+        TypeError: if ``source`` is neither a path nor a mapping.
+        ConnectionError: if a hub name cannot be downloaded.
+    """
+    raw = read_checkpoint(source)
+    target = model.state_dict()
+    _check_heads(model, raw.num_heads, raw.label)
+    found = translate(raw, target)
+    tensors, resized = _resize_embeddings(raw.label, found.tensors, target)
+    tensors, replaced = _leave_other_head(found, tensors, target)
+    _check_fit(raw.label, tensors, {name: t for name, t in target.items() if name not in replaced})
+    # Replaced names keep the model's own values; all shapes are checked, so this cannot fail half way.
+    model.load_state_dict({**target, **tensors})
+    return LoadReport(
+        found.source_format,
+        tuple(name for name in target if name in tensors and name not in found.made),
+        tuple(replaced.values()),
+        resized,
+        found.initialised,
+        found.ignored,
+    )
+
+
+def save_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
+    """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
+
+    Args:
+        model: any model; its state dict must not share memory between tensors.
+        path: ends in ``.safetensors``; a file that is there is replaced.
+
+    Raises:
+        ValueError: for another suffix.
+        FileNotFoundError: if the folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"checkpoint {path}: must end in .safetensors; pickles are read, not written")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # safetensors' own save_file makes files that nobody else may read.
+        with temporary.open("xb") as file:
+            file.write(save(state, metadata={"format": "video_ats"}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_heads(model: nn.Module, num_heads: int | None, label: str) -> None:
+    """Weights of another number of heads have the same shapes, and give other answers."""
+    own = {module.num_heads for module in model.modules() if isinstance(module, ClassAttention)}
+    if num_heads is not None and own and own != {num_heads}:
+        raise ValueError(
+            f"checkpoint {label}: config.json says {num_heads} attention heads, the model has {max(own)}; "
+            f"build the model with num_heads={num_heads}"
+        )
+
+
+def _resize_embeddings(
+    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Position and time embeddings of another length, not of another width."""
+    fitted, resized = dict(tensors), []
+    if _differ_in_length("pos_embed", tensors, target):
+        rows, wanted = (
+            _table_rows(label, tensors["pos_embed"]),
+            _table_rows("of the model", target["pos_embed"]),
+        )
+        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted))
+        resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, nearest")
+    if _differ_in_length("time_embed", tensors, target):
+        frames, wanted = tensors["time_embed"].shape[1], target["time_embed"].shape[1]
+        fitted["time_embed"] = resize_time(tensors["time_embed"], wanted)
+        resized.append(f"time_embed: {frames} to {wanted} frames, nearest")
+    return fitted, tuple(resized)
+
+
+def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> bool:
+    if name not in tensors or name not in target:
+        return False
+    shape, wanted = tensors[name].shape, target[name].shape
+    same_width = len(shape) == 3 and (shape[0], shape[2]) == (wanted[0], wanted[2])
+    return same_width and shape[1] != wanted[1] and shape[1] > 0
+
+
+def _table_rows(label: str, pos_embed: Tensor) -> int:
+    positions = pos_embed.shape[1] - 1
+    rows = isqrt(max(positions, 0))
+    if rows < 1 or rows**2 != positions:
+        raise ValueError(
+            f"checkpoint {label}: pos_embed {tuple(pos_embed.shape)} must be (1, 1 + rows * rows, D) to be "
+            "resized; is it of a model with more class tokens, or for frames that are not square?"
+        )
+    return rows
+
+
+def _leave_other_head(
+    found: Translated, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Take out a head for another number of classes. Returns the rest, and a sentence for each name left."""
+    replaced: dict[str, str] = {}
+    head, own = tensors.get("head.weight"), target.get("head.weight")
+    if not found.needs_head and not any(name.startswith("head.") for name in tensors):
+        sentence = "the checkpoint has no head; left at its initial values"
+        replaced = {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}
+    elif head is not None and own is not None and _differ_in_classes(head, own):
+        sentence = f"checkpoint has {len(head)} classes, the model {len(own)}; left at its initial values"
+        for name in ("head.weight", "head.bias"):
+            # A bias of yet another length is no head of that many classes: it stays in and is found unfit.
+            if name in target and name in tensors and tensors[name].shape[:1] == head.shape[:1]:
+                replaced[name] = f"{name}: {sentence}"
+    return {name: tensor for name, tensor in tensors.items() if name not in replaced}, replaced
+
+
+def _differ_in_classes(head: Tensor, own: Tensor) -> bool:
+    return head.dim() == 2 and head.shape[1] == own.shape[1] and len(head) != len(own)
+
+
+def _check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    problems = [f"missing {name}" for name in target if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in target]
+    for name, own in target.items():
+        if name not in tensors:
+            continue
+        if tensors[name].shape != own.shape:
+            problems.append(f"{name} is {tuple(tensors[name].shape)}, in the model {tuple(own.shape)}")
+        elif not tensors[name].is_floating_point():
+            problems.append(f"{name} is {tensors[name].dtype}, must be floating point")
+    if problems:
+        listed = ", ".join(problems[:_LISTED])
+        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise ValueError(f"checkpoint {label}: {_likely_mistake(tensors, target)}: {listed}{more}")
+
+
+def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
+    if not tensors.keys() & target.keys():
+        return "has no name in common with the model; it is of another kind of model"
+    attention, own = _attention(tensors), _attention(target)
+    if attention != own:
+        return f"seems to be of a model with attention={attention!r}, this one has {own!r}"
+    for what, measure in (("embed_dim", _width), ("depth", _depth), ("patch_size", _patch_size)):
+        theirs, ours = measure(tensors), measure(target)
+        if None not in (theirs, ours) and theirs != ours:
+            return f"seems to be of a model with {what}={theirs}, this one has {ours}"
+    return "does not fit the model; is it incomplete, or of another architecture?"
+
+
+def _attention(names: Mapping[str, Tensor]) -> str:
+    if has_temporal_attention(names):
+        return "divided"
+    return "joint" if "time_embed" in names else "space"
+
+
+def _width(tensors: Mapping[str, Tensor]) -> int | None:
+    return tensors["cls_token"].shape[-1] if "cls_token" in tensors else None
+
+
+def _depth(tensors: Mapping[str, Tensor]) -> int | None:
+    return len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}) or None
+
+
+def _patch_size(tensors: Mapping[str, Tensor]) -> int | None:
+    return tensors["patch_embed.proj.weight"].shape[-1] if "patch_embed.proj.weight" in tensors else None

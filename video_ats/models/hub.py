@@ -1,0 +1,73 @@
+"""The named variants in pytorchvideo's manner, registered beside pytorchvideo's own builders.
+
+pytorchvideo keeps no registry: its builders are attributes of ``pytorchvideo.models``, its variants attributes of
+``pytorchvideo.models.hub``. Importing ``video_ats`` adds ours to both, and never overwrites a name that is there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.registry import VARIANTS, Variant
+from video_ats.models.timesformer import create_timesformer
+
+with warnings.catch_warnings():
+    # pytorchvideo 0.1.5 scripts a layer while it is imported, which current torch calls deprecated.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script", category=Warning)
+    import pytorchvideo.models
+    import pytorchvideo.models.hub
+    from pytorchvideo.models.hub.utils import hub_model_builder
+
+HubFunction = Callable[..., nn.Module]
+
+
+def _hub_function(variant: Variant) -> HubFunction:
+    def build(
+        pretrained: bool = False,
+        progress: bool = True,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> nn.Module:
+        if pretrained:
+            raise ValueError(f"{variant.name}: pretrained weights have no download address; pass checkpoint=PATH")
+        defaults = {**variant.arguments, "sampler": variant.sampler}
+        model = hub_model_builder(variant.builder, False, progress, default_config=defaults, **kwargs)
+        if checkpoint is not None:
+            load_checkpoint(model, checkpoint)
+        return model
+
+    build.__name__ = build.__qualname__ = variant.name
+    build.__doc__ = f"""Build {variant.name} with random weights, or those of ``checkpoint``.
+
+    Args:
+        pretrained: must be False; the published weights cannot be downloaded by name.
+        progress: as in pytorchvideo.
+        checkpoint: weights in any format that `load_checkpoint` knows.
+        **kwargs: replace the variant's builder arguments; those that are None are filled in.
+    """
+    return build
+
+
+HUB_FUNCTIONS: dict[str, HubFunction] = {name: _hub_function(variant) for name, variant in VARIANTS.items()}
+# As attributes of this module too, so that each can be named by its path (a Hydra ``_target_``).
+globals().update(HUB_FUNCTIONS)
+
+
+def register_with_pytorchvideo() -> None:
+    """Add the builders to ``pytorchvideo.models`` and the variants to ``pytorchvideo.models.hub``."""
+    _add(pytorchvideo.models, {"create_timesformer": create_timesformer})
+    _add(pytorchvideo.models.hub, HUB_FUNCTIONS)
+
+
+def _add(module: ModuleType, functions: dict[str, HubFunction]) -> None:
+    for name, function in functions.items():
+        if not hasattr(module, name):
+            setattr(module, name, function)

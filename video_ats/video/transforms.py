@@ -1,0 +1,127 @@
+"""From decoded frames to the views that a model takes: scale, normalise, resize, crop.
+
+The released test code of TimeSformer and XViT, in its order: divide by 255, normalise, resize the short
+side with ``F.interpolate`` (bilinear, no antialiasing), crop. Resizing inside a decoder or with
+antialiasing moves pixels by 1 of 255 on average and by up to 48.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from video_ats.video.views import VIEW_PRESETS, ViewPlan
+
+_FRAMES_AT_ONCE = 8  # float32 copies at native size that exist at the same time
+
+
+def crop_offsets(height: int, width: int, size: int, crops: int) -> list[tuple[int, int]]:
+    """Upper left corners (y, x) of square crops, as in the released ``uniform_crop``.
+
+    Args:
+        height: Of the resized frame, in pixels, >= ``size``.
+        width: Likewise.
+        size: Side of the crops in pixels.
+        crops: 3: start, centre, end of the longer side (of the width where both are equal); 1: centre.
+
+    Raises:
+        ValueError: The crop does not fit, or another number of crops.
+    """
+    if crops not in (1, 3):
+        raise ValueError(f"crops is {crops}, it must be 1 or 3")
+    if min(height, width) < size:
+        raise ValueError(f"a crop of {size} does not fit into {height}x{width}; resize the short side first")
+    centre_y, centre_x = -(-(height - size) // 2), -(-(width - size) // 2)
+    if crops == 1:
+        return [(centre_y, centre_x)]
+    if height > width:
+        return [(0, centre_x), (centre_y, centre_x), (height - size, centre_x)]
+    return [(centre_y, 0), (centre_y, centre_x), (centre_y, width - size)]
+
+
+def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Size (height, width) of a frame resized to a short side, the long side rounded down.
+
+    Raises:
+        ValueError: A size below 1.
+    """
+    if min(height, width, short_side) < 1:
+        raise ValueError(f"cannot resize {height}x{width} to short side {short_side}: sizes are at least 1")
+    if width < height:
+        return height * short_side // width, short_side
+    return short_side, width * short_side // height
+
+
+def make_views(
+    frames: Tensor,
+    clip_frames: Tensor | npt.NDArray[np.int64],
+    plan: ViewPlan,
+    *,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Cut the normalised views of one video.
+
+    Each distinct frame is resized once, whatever the number of clips and crops.
+
+    Args:
+        frames (uint8 Tensor[F, H, W, 3]): RGB, the distinct frames.
+        clip_frames (int64 [clips, T]): For each clip, positions in ``frames``.
+        plan: Number and size of the views, and the preset with mean and std.
+        device: Where the work is done and the views are; None: where ``frames`` are. The frames travel as
+            uint8, a quarter of the bytes.
+
+    Returns:
+        float32 Tensor[V, 3, T, S, S]; view v is crop ``v % crops`` of clip ``v // crops``.
+
+    Raises:
+        TypeError: Frames that are not uint8, or positions that are not integers.
+        ValueError: Shapes that do not fit, or a position outside ``frames``.
+    """
+    positions = torch.as_tensor(clip_frames)
+    _check(frames, positions, plan)
+    resized = _resize(frames.to(device) if device is not None else frames, plan)
+    size, (height, width) = plan.crop_size, resized.shape[-2:]
+    views = resized.new_empty(plan.num_views, 3, plan.num_frames, size, size)
+    for clip, chosen in enumerate(positions.tolist()):
+        for crop, (y, x) in enumerate(crop_offsets(height, width, size, plan.crops)):
+            view = views[clip * plan.crops + crop]
+            for t, position in enumerate(chosen):
+                view[:, t] = resized[position, :, y : y + size, x : x + size]
+    return views
+
+
+def _resize(frames: Tensor, plan: ViewPlan) -> Tensor:
+    """Normalised frames at the plan's short side, float32 Tensor[F, 3, h, w], a few frames at a time."""
+    preset = VIEW_PRESETS[plan.preset]
+    count, height, width, _ = frames.shape
+    target = short_side_size(height, width, plan.resize_side)
+    resized = torch.empty(count, 3, *target, device=frames.device)
+    for start in range(0, count, _FRAMES_AT_ONCE):
+        part = frames[start : start + _FRAMES_AT_ONCE].permute(0, 3, 1, 2).float()
+        part = part.div_(255).sub_(preset.mean).div_(preset.std)
+        if target != (height, width):
+            part = F.interpolate(part, target, mode="bilinear", align_corners=False, antialias=False)
+        resized[start : start + _FRAMES_AT_ONCE] = part
+    return resized
+
+
+def _check(frames: Tensor, positions: Tensor, plan: ViewPlan) -> None:
+    """Raise TypeError or ValueError unless frames, positions and plan fit together."""
+    if frames.dtype != torch.uint8:
+        raise TypeError(f"frames are {frames.dtype}, they must be uint8 in 0..255: normalising happens here")
+    if frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"frames have shape {tuple(frames.shape)}, expected (F, H, W, 3)")
+    if positions.is_floating_point() or positions.dtype == torch.bool:
+        raise TypeError(f"clip_frames are {positions.dtype}, they must be integers")
+    expected = (plan.clips, plan.num_frames)
+    if tuple(positions.shape) != expected:
+        raise ValueError(f"clip_frames have shape {tuple(positions.shape)}, the plan has (clips, T) {expected}")
+    low, high = int(positions.min()), int(positions.max())
+    if low < 0 or high >= len(frames):
+        raise ValueError(
+            f"clip_frames reach from {low} to {high}, there are {len(frames)} frames; "
+            "are these frame numbers, not positions?"
+        )
