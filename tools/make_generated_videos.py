@@ -22,6 +22,11 @@ class GenerateConfig:
     videos_per_class: int = 3
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("num_classes", 1), ("videos_per_class", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)}: must be at least {least}")
+
 
 def main() -> None:
     """Parse, write, say where."""

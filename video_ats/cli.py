@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
+from pkgutil import resolve_name
 from typing import TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -18,6 +20,8 @@ _UNKNOWN_KEY = re.compile(
     r"|Option '(?P<option>[^']+)' is not accepted"
     r"|[Uu]nrecognized arguments?: -*(?P<argument>[\w.+-]+)"
 )
+# How it says that the key is one of a dataclass inside a list, such as a sampler's.
+_OF_CLASS = re.compile(r"Problem with given class_path '(?P<name>[\w.]+)'")
 
 
 def parse_config(config: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
@@ -34,13 +38,13 @@ def parse_config(config: type[Config], description: str, arguments: Sequence[str
     Raises:
         ValueError: one line for an unknown key (with the nearest valid one), a wrong type or an impossible value.
     """
-    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file; keys given on the command line win over it.")
     parser.add_class_arguments(config)
     try:
         namespace = parser.parse_args(arguments)
         namespace.pop("config", None)
-        return config(**vars(parser.instantiate_classes(namespace)))
+        return config(**vars(parser.instantiate(namespace)))
     except (ArgumentError, TypeError) as error:
         raise ValueError(_one_line(str(error)) + _nearest(str(error), parser)) from None
 
@@ -74,6 +78,10 @@ def _nearest(message: str, parser: ArgumentParser) -> str:
     if found is None:
         return ""
     unknown = found["option"] or found["argument"] or f"{found['group']}.{found['nested']}"
-    keys = [key for key, _ in parser.get_defaults().items() if key != "config"]
+    of_class = _OF_CLASS.search(message)
+    if of_class:
+        keys = [field.name for field in fields(resolve_name(of_class["name"]))]
+    else:
+        keys = [key for key, _ in parser.get_defaults().items() if key != "config"]
     near = get_close_matches(unknown.rstrip("+"), keys, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(keys))}"

@@ -13,7 +13,7 @@ import torch
 
 from video_ats.video import decode, pyav_reader
 from video_ats.video.decode import VideoError, VideoStatus, probe, read_frames
-from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, decord_refusal
+from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, decord_refusal, read_with_decord
 from video_ats.video.synthetic import frame_number, numbered_frames, synthetic_clip, write_video
 from video_ats.video.views import ViewPlan
 
@@ -433,3 +433,26 @@ def test_importing_does_not_import_decord():
     code = "import sys, video_ats.video.dataset; sys.exit('decord' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@needs_decord
+def test_decord_too_calls_a_shortfall_truncated(clip):
+    info = replace(probe(clip), header_frames=41)
+    with pytest.raises(VideoError, match="decord counts 40 of the 41 frames") as caught:
+        read_with_decord(info, every_frame)
+    assert caught.value.status is VideoStatus.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("times", "even"),
+    [
+        ([0, 1024, 512], True),  # decoding order
+        ([0], True),
+        ([512, 1024, 1536], False),  # starts late: an edit list, or a stream joined in its middle
+        ([0, 512, 1536], False),
+        ([0, None], False),
+        ([], False),
+    ],
+)
+def test_even_timestamps(times, even):
+    assert pyav_reader._are_even(times) is even

@@ -66,4 +66,4 @@ def as_text(lines: Sequence[Prediction]) -> str:
     for line in lines:
         if line.status != VideoStatus.OK.value or line.reason:
             text.append(f"{line.status:12} {line.video!r}: {line.reason}")
-    return "\n".join(text)
+    return "\n".join(text).encode(errors="backslashreplace").decode()  # file names need not be UTF-8

@@ -135,6 +135,8 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
     for name in ("batch_size", "num_classes"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} {getattr(config, name)}: must be at least 1")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
     samplers = [*([variant.sampler] if variant.sampler is not None else []), *config.samplers]
     settings = make_settings(config.sweep, samplers)
     plan = _plan(variant, config.views)
@@ -164,7 +166,8 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
     """
     for note in job.notes:
         say(f"note: {note}")
-    log = VideoLog(Path(job.config.output), job.identity(), [setting.name for setting in job.settings])
+    identity = job.identity()
+    log = VideoLog(Path(job.config.output), identity, [setting.name for setting in job.settings])
     done = log.done
     if done:
         say(f"{len(done)} of {len(job.videos.entries)} videos were done before; continuing")
@@ -178,7 +181,7 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
         dense_macs=job.dense_macs(),
     )
     report = Report(
-        run=job.identity(),
+        run=identity,
         environment=describe_environment(job.execution.device),
         notes=job.notes,
         settings=job.settings,

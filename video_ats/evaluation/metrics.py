@@ -32,7 +32,8 @@ class Accuracy:
         share, z = correct / total, _Z95
         centre = (share + z * z / (2 * total)) / (1 + z * z / total)
         half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-        low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+        # The interval holds the share; rounding may say otherwise where it is 0 or 1.
+        low, high = min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
         return Accuracy(correct, total, 100 * share, 100 * low, 100 * high)
 
     def __str__(self) -> str:

@@ -70,6 +70,8 @@ class VideoLog:
     ) -> None:
         self.path = folder / name
         self._settings = set(settings)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
         folder.mkdir(parents=True, exist_ok=True)
         _claim(self.path, json.loads(json.dumps(identity)))
         self.predictions = self._recover() if self.path.exists() else []

@@ -187,7 +187,8 @@ def _failures(summary: RunSummary) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    printable = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
+    return printable.replace("|", "\\|").replace("\n", " ")
 
 
 def _number(value: float) -> str:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_ats.tokens import Grouping, TokenSampler, TokenSet
+from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
 from video_ats.tokens.scoring import class_attention, significance
 
 
@@ -31,18 +31,20 @@ class PatchAttention(nn.Module):
         """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
         qkv = self.qkv(patches).unflatten(-1, (3, self.num_heads, -1))  # (P, 3, heads, d)
         q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
-        mask = None if groups.mask is None else groups.mask[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(groups.mask))
         return self.proj(groups.unpad(out.transpose(1, 2)).flatten(1))
 
 
 class Attended(NamedTuple):
-    """What `ClassAttention` returns: ``patches (Tensor[P', D])``, ``class_tokens (Tensor[B, C, D])`` and ``keep``
-    (bool Tensor[P], or None where no sampler stood: P' = P).
+    """What `ClassAttention` returns.
+
+    Attributes:
+        update: what attention adds to the tokens that stay; its origin, with the groupings already computed, is
+            theirs from here on.
+        keep (bool Tensor[P] or None): which tokens stay; None where no sampler stood and all do.
     """
 
-    patches: Tensor
-    class_tokens: Tensor
+    update: TokenSet
     keep: Tensor | None
 
 
@@ -52,7 +54,8 @@ class ClassAttention(nn.Module):
     A clip's only class token is copied to each of its groups and the outputs averaged (TimeSformer); class tokens
     of frames belong to their frames (XViT, space-only TimeSformer). The copies are equal before attention and the
     projection is linear, so queries, keys and values are computed once and the average is taken before the
-    projection: the same numbers as the published code, fewer operations.
+    projection: the same numbers as the published code, fewer operations. A frame that lost all its patches still
+    has its copy, which then reads only itself.
 
     With a sampler the output is ``A^s V``: rows of the class token and of the kept tokens only, over all columns.
     Queries are computed for those rows only, and the class token's row, needed for the scores, is its output too.
@@ -77,40 +80,39 @@ class ClassAttention(nn.Module):
             groups: ``"frame"`` or ``"clip"``.
             sampler: decides which patch tokens stay; None keeps all.
         """
-        attended = self._dense(tokens, groups) if sampler is None else self._sampled(tokens, groups, sampler)
-        patches, classes, keep = attended
+        patches, classes, keep, origin = (
+            self._dense(tokens, groups) if sampler is None else self._sampled(tokens, groups, sampler)
+        )
         # (G, heads, d) -> (B, G / B, D) -> one class token a clip is the mean of its copies
         classes = classes.flatten(1).unflatten(0, (len(tokens.class_tokens), -1))
         if tokens.class_tokens.shape[1] == 1:
             classes = classes.mean(dim=1, keepdim=True)
-        return Attended(self.proj(patches.flatten(1)), self.proj(classes), keep)
+        return Attended(TokenSet(self.proj(patches.flatten(1)), self.proj(classes), origin), keep)
 
-    def _dense(self, tokens: TokenSet, groups: str) -> Attended:
-        grouping = _grouping(tokens, groups)
+    def _dense(self, tokens: TokenSet, groups: str) -> _Attention:
+        grouping = _grouping(tokens.origin, groups)
         patches = self._heads(tokens.patches, 0, 3)  # (P, 3, heads, d)
         classes = _per_group(self._heads(tokens.class_tokens, 0, 3), grouping)  # (G, 3, heads, d)
         q, k, v = _with_class(classes, patches, grouping).transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
-        mask = _mask_with_class(grouping)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
-        return Attended(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(_mask_with_class(grouping)))
+        return _Attention(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None, tokens.origin)
 
-    def _sampled(self, tokens: TokenSet, groups: str, sampler: TokenSampler) -> Attended:
-        grouping = _grouping(tokens, groups)
+    def _sampled(self, tokens: TokenSet, groups: str, sampler: TokenSampler) -> _Attention:
+        grouping = _grouping(tokens.origin, groups)
         patches = self._heads(tokens.patches, 1, 3)  # (P, 2, heads, d): keys and values of all
         classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
         k, v = _with_class(_per_group(classes[:, :, 1:], grouping), patches, grouping).transpose(1, 3).unbind(2)
         mask = _mask_with_class(grouping)
 
         row = class_attention(_per_group(classes[:, :, 0], grouping), k, mask)  # (G, heads, 1 + N)
-        scores = grouping.unpad(significance(row, v)[:, 1:])
-        keep = sampler(scores, tokens.origin)
+        keep = sampler(grouping.unpad(significance(row, v)[:, 1:]), tokens.origin)
 
-        kept = tokens.select(keep)
-        kept_grouping = _grouping(kept, groups)
-        q = kept_grouping.pad(self._heads(kept.patches, 0, 1)[:, 0]).transpose(1, 2)  # (G, heads, N', d)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+        origin = tokens.origin.select(keep)
+        kept = _grouping(origin, groups)
+        q = kept.pad(self._heads(tokens.patches[keep], 0, 1)[:, 0]).transpose(1, 2)  # (G, heads, N', d)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(mask))
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)
-        return Attended(kept_grouping.unpad(out.transpose(1, 2)), class_out, keep)
+        return _Attention(kept.unpad(out.transpose(1, 2)), class_out, keep, origin)
 
     def _heads(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Parts ``start`` to ``stop`` of (query, key, value): ``(..., D)`` to ``(..., stop - start, heads, d)``."""
@@ -120,8 +122,17 @@ class ClassAttention(nn.Module):
         return F.linear(x, self.qkv.weight[rows], bias).unflatten(-1, (stop - start, self.num_heads, -1))
 
 
-def _grouping(tokens: TokenSet, groups: str) -> Grouping:
-    return tokens.origin.by_frame if groups == "frame" else tokens.origin.by_clip
+class _Attention(NamedTuple):
+    """Before the projection: patches (P', heads, d), classes (G, heads, d), and who stayed."""
+
+    patches: Tensor
+    classes: Tensor
+    keep: Tensor | None
+    origin: Origin
+
+
+def _grouping(origin: Origin, groups: str) -> Grouping:
+    return origin.by_frame if groups == "frame" else origin.by_clip
 
 
 def _per_group(classes: Tensor, grouping: Grouping) -> Tensor:
@@ -137,3 +148,8 @@ def _with_class(classes: Tensor, patches: Tensor, grouping: Grouping) -> Tensor:
 
 def _mask_with_class(grouping: Grouping) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (1, 0), value=True)
+
+
+def _for_heads(mask: Tensor | None) -> Tensor | None:
+    """A mask of keys ``(G, N)`` for every head and query."""
+    return None if mask is None else mask[:, None, None]

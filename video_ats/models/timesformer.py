@@ -62,10 +62,10 @@ class TimesformerBlock(nn.Module):
     def forward(self, tokens: TokenSet) -> TokenSet:
         """All tokens that came in, to those that the sampler left."""
         tokens = self._attend_over_time(tokens)
-        attended = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
-        if attended.keep is not None:
-            tokens = tokens.select(attended.keep)
-        tokens = self._add(tokens, attended.patches, attended.class_tokens)
+        update, keep = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
+        if keep is not None:
+            tokens = tokens.select(keep, update.origin)
+        tokens = self._add(tokens, update.patches, update.class_tokens)
         updated = tokens.map(lambda x: self.mlp(self.norm2(x)))
         return self._add(tokens, updated.patches, updated.class_tokens)
 

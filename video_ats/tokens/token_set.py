@@ -236,6 +236,8 @@ class TokenSet:
         """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
         return replace(self, patches=function(self.patches), class_tokens=function(self.class_tokens))
 
-    def select(self, keep: Tensor) -> TokenSet:
-        """Only the patch tokens that ``keep (bool Tensor[P])`` marks; class tokens always stay."""
-        return replace(self, patches=self.patches[keep], origin=self.origin.select(keep))
+    def select(self, keep: Tensor, origin: Origin | None = None) -> TokenSet:
+        """Only the patch tokens that ``keep (bool Tensor[P])`` marks; class tokens always stay. ``origin``: theirs,
+        where it has been made already.
+        """
+        return replace(self, patches=self.patches[keep], origin=origin or self.origin.select(keep))

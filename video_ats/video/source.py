@@ -37,6 +37,8 @@ class DataConfig:
         for name, least in (("num_workers", 0), ("min_frames", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"data.{name} {getattr(self, name)}: must be at least {least}")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"data.timeout_seconds {self.timeout_seconds}: must be positive; 0 would wait for ever")
 
 
 def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:

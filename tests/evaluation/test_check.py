@@ -1,0 +1,89 @@
+"""The scan of a list before a run."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from evaluation_cases import write_clip
+
+from video_ats.evaluation.check import CheckConfig, as_text, check_videos
+from video_ats.video.pyav_reader import read_with_pyav
+from video_ats.video.source import DataConfig
+
+STATUSES = {"good.mp4": "ok", "gone.mp4": "missing", "text.mp4": "unreadable", "short.mp4": "too_short"}
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_clip(folder / "good.mp4", seed=1)
+    write_clip(folder / "short.mp4", seed=2, num_frames=3)
+    (folder / "text.mp4").write_text("Video unavailable")
+    (folder / "list.txt").write_text("".join(f"{name} {label}\n" for label, name in enumerate(STATUSES)))
+    return folder
+
+
+def config(videos: Path, *, min_frames: int = 4, **changes: int) -> CheckConfig:
+    data = DataConfig(str(videos), str(videos / "list.txt"), min_frames=min_frames, num_workers=0)
+    return CheckConfig(str(videos.parent / "checked"), data, **changes)
+
+
+def test_every_listed_video_has_one_line_in_list_order(videos: Path) -> None:
+    lines, path = check_videos(config(videos))
+    assert {line.video: line.status for line in lines} == STATUSES
+    assert [line.video for line in lines] == list(STATUSES)
+    assert [line.num_frames for line in lines] == [12, 0, 0, 0]
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["video"], line["status"]) for line in written] == list(STATUSES.items())
+
+
+def test_the_text_counts_and_names_what_is_not_fine(videos: Path) -> None:
+    text = as_text(check_videos(config(videos))[0]).splitlines()
+    assert text[0].startswith("4 listed: ")
+    assert sorted(text[0].removeprefix("4 listed: ").split(", ")) == [
+        "1 missing",
+        "1 ok",
+        "1 too_short",
+        "1 unreadable",
+    ]
+    assert [line.split()[:2] for line in text[1:]] == [
+        ["missing", "'gone.mp4':"],
+        ["unreadable", "'text.mp4':"],
+        ["too_short", "'short.mp4':"],
+    ]
+
+
+def test_a_scan_continues_where_it_stopped(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, path = check_videos(config(videos))
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole[:2]) + whole[2][:30])
+    read: list[str] = []
+
+    def watched(name: str, *others: object, **options: object) -> object:
+        read.append(Path(name).name)
+        return read_with_pyav(name, *others, **options)
+
+    monkeypatch.setattr("video_ats.video.decode.read_with_pyav", watched)
+    again, _ = check_videos(config(videos))
+    assert [(line.video, line.status) for line in again] == [(line.video, line.status) for line in lines]
+    assert read == ["text.mp4", "short.mp4"]
+
+
+def test_another_scan_is_refused(videos: Path) -> None:
+    check_videos(config(videos))
+    with pytest.raises(ValueError, match=re.escape("check.min_frames: 4 there, 2 now")):
+        check_videos(config(videos, min_frames=2))
+
+
+def test_labels_are_checked_against_the_number_of_classes(videos: Path) -> None:
+    with pytest.raises(ValueError, match="label 2 is out of range; indices are 0 to 1 for 2 classes"):
+        check_videos(config(videos, num_classes=2))
+
+
+def test_a_name_that_is_not_text_can_be_printed(videos: Path) -> None:
+    (videos / "list.txt").write_bytes(b"caf\xe9.mp4 0\n")
+    text = as_text(check_videos(config(videos))[0])
+    assert "caf\\udce9.mp4" in text
+    assert text.encode()

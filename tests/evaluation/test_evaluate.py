@@ -1,0 +1,226 @@
+"""One decoding pass for many settings, against a loop that does one thing at a time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cases import ATTENTIONS, small_timesformer
+from evaluation_cases import write_clip
+from torch import nn
+
+from video_ats.evaluation.evaluate import Execution, evaluate
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
+from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.video.annotations import VideoEntry
+from video_ats.video.decode import read_frames
+from video_ats.video.source import DataConfig, read_videos
+from video_ats.video.transforms import make_views
+from video_ats.video.views import ViewPlan
+
+PLAN = ViewPlan("timesformer", num_frames=3, frame_stride=2, crop_size=16, clips=2, crops=3)
+SWEEP = SweepConfig(samples=[None, 6], scopes=["frame", "clip"], controls=["random", "topk"], blocks=[1, 3])
+SETTINGS = make_settings(SWEEP)
+GOOD = ("wide.mp4", "tall.mp4", "short.mp4", "long.mp4")
+STATUSES = {
+    "gone.mp4": "missing",
+    "wide.mp4": "ok",
+    "tall.mp4": "ok",
+    "text.mp4": "unreadable",
+    "short.mp4": "ok",
+    "still.mp4": "too_short",
+    "long.mp4": "ok",
+    "also_gone.mp4": "missing",
+}
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> list[VideoEntry]:
+    folder = tmp_path_factory.mktemp("videos")
+    write_clip(folder / "wide.mp4", seed=1)
+    write_clip(folder / "tall.mp4", seed=2, height=30, width=18)
+    write_clip(folder / "short.mp4", seed=3, num_frames=4)
+    write_clip(folder / "long.mp4", seed=4, num_frames=40)
+    write_clip(folder / "still.mp4", seed=5, num_frames=2)
+    (folder / "text.mp4").write_text("Video unavailable")
+    return [VideoEntry(name, str(folder / name), label % 5) for label, name in enumerate(STATUSES)]
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return small_timesformer("divided")
+
+
+def run(
+    model: nn.Module,
+    entries: Sequence[VideoEntry],
+    settings: Sequence[Setting] = SETTINGS,
+    *,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    **options: Any,
+) -> list[list[Prediction]]:
+    data = DataConfig(num_workers=num_workers, min_frames=3, timeout_seconds=60)
+    execution = Execution(torch.device("cpu"), options.pop("precision", "float32"), batch_size)
+    return list(evaluate(model, read_videos(entries, data, PLAN), PLAN, settings, execution, **options))
+
+
+@pytest.fixture(scope="module")
+def results(model: nn.Module, entries: list[VideoEntry]) -> list[list[Prediction]]:
+    return run(model, entries)
+
+
+def one_view_at_a_time(model: nn.Module, path: str, setting: Setting) -> tuple[torch.Tensor, list[int], list[Any]]:
+    """Logits (V, classes), multiply-adds and kept tokens of each view, without any of the code under test."""
+    chosen: list[np.ndarray] = []
+
+    def plan(num_frames: int, frame_rate: Any) -> list[int]:
+        chosen.append(PLAN.frame_indices(num_frames, frame_rate))
+        return chosen[-1].ravel().tolist()
+
+    read = read_frames(path, plan)
+    positions = torch.tensor([[read.indices.index(frame) for frame in clip] for clip in chosen[-1].tolist()])
+    remove_samplers_(model) if setting.sampler is None else insert_samplers_(model, setting.sampler)
+    logits, macs, kept = [], [], []
+    for view in make_views(read.frames, positions, PLAN):
+        with torch.no_grad():
+            answer, trace = model(view[None], return_trace=True)
+        logits.append(answer[0])
+        macs.append(int(trace.macs()[0]))
+        kept.append([int(block[0].sum()) for block in trace.kept])
+    remove_samplers_(model)
+    return torch.stack(logits), macs, kept
+
+
+def without_times(lines: Sequence[Prediction]) -> list[Prediction]:
+    return [replace(line, decode_seconds=0.0, model_seconds=0.0, wall_seconds=0.0) for line in lines]
+
+
+def assert_same(some: Sequence[Sequence[Prediction]], others: Sequence[Sequence[Prediction]]) -> None:
+    """Everything equal but times, and scores within float tolerance."""
+    for lines, expected in zip(some, others, strict=True):
+        for line, other in zip(without_times(lines), without_times(expected), strict=True):
+            assert line.scores == pytest.approx(other.scores, abs=1e-5)
+            assert replace(line, scores=[]) == replace(other, scores=[])
+
+
+def test_every_listed_video_ends_in_one_status_in_list_order(
+    results: list[list[Prediction]], entries: list[VideoEntry]
+) -> None:
+    assert [lines[0].video for lines in results] == list(STATUSES)
+    for lines, entry in zip(results, entries, strict=True):
+        assert {(line.video, line.path, line.label) for line in lines} == {(entry.key, entry.path, entry.label)}
+        assert {line.status for line in lines} == {STATUSES[entry.key]}
+        expected = [setting.name for setting in SETTINGS] if entry.key in GOOD else [None]
+        assert [line.setting for line in lines] == expected
+
+
+def test_failures_have_a_reason_and_no_answer(results: list[list[Prediction]]) -> None:
+    failures = [lines[0] for lines in results if lines[0].status != "ok"]
+    assert len(failures) == 4
+    for line in failures:
+        assert line.reason
+        assert "\n" not in line.reason
+        assert (line.top5, line.scores, line.view_top1, line.macs, line.kept, line.gflops) == ([], [], [], [], [], 0.0)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_predictions_are_those_of_one_view_at_a_time(
+    model: nn.Module, results: list[list[Prediction]], setting: Setting
+) -> None:
+    lines = [line for video in results for line in video if line.setting == setting.name]
+    assert [line.video for line in lines] == list(GOOD)
+    for line in lines:
+        logits, macs, kept = one_view_at_a_time(model, line.path, setting)
+        total = torch.zeros(5)
+        for view in logits:
+            total += view
+        best = total.argsort(descending=True)
+        assert line.top5 == best.tolist()
+        assert line.scores == pytest.approx(total[best].tolist(), abs=1e-5)
+        assert line.view_top1 == [int(view.argmax()) for view in logits]
+        assert line.macs == macs
+        assert line.gflops == pytest.approx(sum(macs) / 1e9, rel=1e-12)
+        assert line.kept == kept
+
+
+def test_the_settings_give_different_answers(results: list[list[Prediction]]) -> None:
+    for lines in results:
+        if lines[0].status == "ok":
+            scores = [tuple(line.scores) for line in lines]
+            # K of a whole frame may keep all tokens under several kinds; the others must differ
+            assert len(set(scores)) > len(SETTINGS) / 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 6, 13, 100])
+def test_the_batch_size_changes_nothing(
+    model: nn.Module, entries: list[VideoEntry], results: list[list[Prediction]], batch_size: int
+) -> None:
+    assert_same(run(model, entries, batch_size=batch_size), results)
+
+
+def test_worker_processes_change_nothing(
+    model: nn.Module, entries: list[VideoEntry], results: list[list[Prediction]]
+) -> None:
+    assert_same(run(model, entries, num_workers=2), results)
+
+
+def test_the_order_of_the_settings_changes_nothing(
+    model: nn.Module, entries: list[VideoEntry], results: list[list[Prediction]]
+) -> None:
+    backwards = run(model, entries, SETTINGS[::-1])
+    assert_same([lines[::-1] for lines in backwards], results)
+
+
+def test_the_model_ends_without_samplers(model: nn.Module, entries: list[VideoEntry]) -> None:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    run(model, entries[:2], SETTINGS[1:2])
+    assert [block.sampler for block in model.blocks] == [None] * 4
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_videos_come_out_as_soon_as_their_batch_is_done(model: nn.Module, entries: list[VideoEntry]) -> None:
+    data, asked = DataConfig(num_workers=0, min_frames=3), []
+
+    def samples() -> Any:
+        for sample in read_videos(entries, data, PLAN):
+            asked.append(sample.entry.key)
+            yield sample
+
+    finished = evaluate(model, samples(), PLAN, SETTINGS[:1], Execution(torch.device("cpu"), batch_size=6))
+    assert [next(finished)[0].video for _ in range(3)] == ["gone.mp4", "wide.mp4", "tall.mp4"]
+    assert asked == ["gone.mp4", "wide.mp4", "tall.mp4"]
+
+
+def test_softmax_can_be_asked_for(model: nn.Module, entries: list[VideoEntry]) -> None:
+    line = run(model, entries[1:2], SETTINGS[:1], ensemble="softmax")[0][0]
+    logits, _, _ = one_view_at_a_time(model, line.path, SETTINGS[0])
+    expected = logits.softmax(dim=1).mean(dim=0)
+    assert line.scores == pytest.approx(expected[line.top5].tolist(), abs=1e-5)
+    assert sum(line.scores) == pytest.approx(1)
+
+
+def test_autocast_is_near_and_not_equal(model: nn.Module, entries: list[VideoEntry]) -> None:
+    exact, rounded = (run(model, entries[1:2], SETTINGS[:1], precision=p)[0][0] for p in ("float32", "bfloat16"))
+    by_class = [dict(zip(line.top5, line.scores, strict=True)) for line in (exact, rounded)]
+    assert by_class[0] != by_class[1]
+    scale = max(map(abs, exact.scores))
+    assert all(abs(by_class[0][label] - by_class[1][label]) < 0.1 * scale for label in range(5))
+
+
+def test_times_are_shared_among_the_videos_of_a_batch(results: list[list[Prediction]]) -> None:
+    for lines in results:
+        assert lines[0].wall_seconds > 0
+        assert all(line.wall_seconds == 0 for line in lines[1:])
+        assert all((line.model_seconds > 0) == (line.status == "ok") for line in lines)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_dense_cost_is_the_closed_form(attention: str, entries: list[VideoEntry]) -> None:
+    host = small_timesformer(attention)
+    line = run(host, entries[1:2], SETTINGS[:1])[0][0]
+    assert line.macs == [host.dense_macs(num_frames=3, crop_size=16)] * 6

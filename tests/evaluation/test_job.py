@@ -1,0 +1,321 @@
+"""The evaluation job end to end on generated videos, and what an interruption leaves."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoint_files import write_official_pyth
+
+from video_ats import create_model, save_checkpoint
+from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, prepare, run
+from video_ats.evaluation.predictions import PREDICTIONS
+from video_ats.evaluation.settings import SweepConfig
+from video_ats.models.insert import insert_samplers_
+from video_ats.tokens import SamplerConfig
+from video_ats.video.source import DataConfig
+from video_ats.video.synthetic import write_synthetic_dataset
+
+ROOT = Path(__file__).parents[2]
+MINI = "timesformer_mini_8x4_112"
+LISTED = 7
+BASE = EvaluateConfig(
+    model=MINI,
+    output="set by each test",
+    checkpoint="random",
+    num_classes=3,
+    views=ViewsConfig(crops=1),
+    sweep=SweepConfig(samples=[16]),
+    device="cpu",
+    batch_size=1,
+)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of two clips, and a seventh file that is text."""
+    folder = write_synthetic_dataset(tmp_path_factory.mktemp("videos"), num_classes=3, videos_per_class=2)
+    (folder / "class_01" / "video_000_text.mp4").write_text("Video unavailable")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(videos: Path, output: Path, **changes: Any) -> EvaluateConfig:
+    return replace(BASE, **{"data": DataConfig(str(videos), num_workers=0), "output": str(output), **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    run(prepare(config(videos, folder)), say=lambda _: None)
+    return folder
+
+
+def predictions(folder: Path) -> list[dict[str, Any]]:
+    """All lines, without times and rounded so that another batch of the same clips gives the same."""
+    lines = [json.loads(line) for line in (folder / PREDICTIONS).read_text().splitlines()]
+    for line in lines:
+        line["scores"] = [round(score, 4) for score in line["scores"]]
+        for name in ("decode_seconds", "model_seconds", "wall_seconds"):
+            del line[name]
+    return lines
+
+
+def without_rates(folder: Path) -> dict[str, Any]:
+    """The report, without what depends on the time it took."""
+    report = json.loads((folder / "report.json").read_text())
+    for name in ("wall_seconds", "videos_per_second", "pipeline_clips_per_second", "decode_seconds", "environment"):
+        del report[name]
+    for setting in report["settings"]:
+        del setting["model_clips_per_second"]
+    return report
+
+
+# --- a whole run
+
+
+def test_a_run_writes_the_predictions_and_the_report(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == {
+        *("run.json", "predictions.jsonl", "report.json", "report.csv", "report.md", "curve.png"),
+    }
+    report = json.loads((finished / "report.json").read_text())
+    assert (report["listed"], report["evaluated"], report["failed"]) == (LISTED, 6, {"unreadable": 1})
+    assert [setting["name"] for setting in report["settings"]] == ["dense", "ats-frame-k16"]
+    assert report["notes"] == ["random weights (seed 0): accuracies mean nothing, GFLOPs and speed do"]
+
+
+def test_the_report_follows_from_the_predictions(finished: Path) -> None:
+    report, lines = json.loads((finished / "report.json").read_text()), predictions(finished)
+    assert [line["video"] for line in lines].count("class_01/video_000_text.mp4") == 1
+    for setting in report["settings"]:
+        of_setting = [line for line in lines if line["setting"] == setting["name"]]
+        right = sum(line["top5"][0] == line["label"] for line in of_setting)
+        assert (setting["top1"]["correct"], setting["top1"]["total"]) == (right, 6)
+        assert (setting["top1_listed"]["correct"], setting["top1_listed"]["total"]) == (right, LISTED)
+        mean = sum(line["gflops"] for line in of_setting) / 6
+        assert setting["gflops_video"]["mean"] == pytest.approx(mean)
+        assert setting["relative_to_dense"] == pytest.approx(mean / report["dense_gflops_per_view"])
+    dense, ats = report["settings"]
+    assert dense["relative_to_dense"] == 1.0
+    assert dense["kept"] == [8 * 49] * 12
+    assert ats["kept"][:3] == [8 * 49] * 3
+    assert ats["kept"][3] <= 8 * 16
+    assert ats["kept"][11] < ats["kept"][3]
+
+
+def test_the_report_names_what_was_run(finished: Path) -> None:
+    described = json.loads((finished / "report.json").read_text())["run"]
+    assert described == json.loads((finished / "run.json").read_text())
+    assert described["model"]["name"] == MINI
+    assert described["model"]["weights"] == "random, seed 0"
+    assert re.fullmatch("[0-9a-f]{64}", described["model"]["weights_sha256"])
+    assert described["views"]["crops"] == 1
+    assert described["settings"]["ats-frame-k16"]["samples"] == 16
+
+
+def test_the_same_command_again_scores_nothing_and_says_so(videos: Path, finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.iterdir() if path.suffix != ".png"}
+    said: list[str] = []
+    run(prepare(config(videos, finished)), say=said.append)
+    assert f"{LISTED} of {LISTED} videos were done before; continuing" in said
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_in_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("gone.mp4 0\nalso_gone.mp4 2\n")
+    data = DataConfig(annotations=str(tmp_path / "list.txt"), num_workers=0)
+    report, written = run(prepare(config(tmp_path, tmp_path / "out", data=data)), say=lambda _: None)
+    assert (report.summary.listed, report.summary.evaluated, report.summary.failed) == (2, 0, {"missing": 2})
+    assert [path.name for path in written] == ["report.json", "report.csv", "report.md"]
+
+
+# --- interruptions
+
+
+def start_tool(videos: Path, output: Path) -> subprocess.Popen[str]:
+    """The command a person would type, in a process group of its own, which Ctrl-C reaches as a whole."""
+    command = [sys.executable, "tools/evaluate.py", "--model", MINI, "--output", str(output), "--checkpoint", "random"]
+    command += ["--num_classes", "3", "--data.videos", str(videos), "--data.num_workers", "2", "--views.crops", "1"]
+    command += ["--sweep.samples", "[16]", "--device", "cpu", "--batch_size", "1"]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell without job control starts background commands with SIGINT ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or path.read_text().count("\n") < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=lambda stop: stop.name)
+def test_an_interrupted_run_continues_and_ends_as_if_nothing_had_happened(
+    videos: Path, finished: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
+    process = start_tool(videos, tmp_path)
+    wait_for_lines(process, tmp_path / PREDICTIONS, 2)
+    os.killpg(process.pid, stop)
+    out, err = process.communicate(timeout=60)
+    if stop is signal.SIGINT:
+        assert process.returncode == 130
+        assert f"interrupted: finished videos are kept in {tmp_path}; the same command continues" in out
+        assert "Traceback" not in err
+    done = len({line["video"] for line in predictions(tmp_path)})
+    assert 1 <= done < LISTED
+    assert not (tmp_path / "report.json").exists()
+
+    said: list[str] = []
+    run(prepare(config(videos, tmp_path)), say=said.append)
+    assert any(re.fullmatch(rf"\d of {LISTED} videos were done before; continuing", line) for line in said)
+    assert predictions(tmp_path) == predictions(finished)
+    assert without_rates(tmp_path) == without_rates(finished)
+
+
+# --- what a finished run accepts and refuses
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"sweep": SweepConfig(samples=[17])}, "settings.ats-frame-k16"),
+        ({"sweep": SweepConfig(samples=[16, 8])}, "settings.ats-frame-k8"),
+        ({"seed": 1}, 'model.weights: "random, seed 0" there, "random, seed 1" now'),
+        ({"views": ViewsConfig(crops=3)}, "views.crops: 1 there, 3 now"),
+        ({"ensemble": "softmax"}, 'ensemble: "logits" there, "softmax" now'),
+        ({"precision": "bfloat16"}, 'precision: "float32" there, "bfloat16" now'),
+    ],
+    ids=["K", "one more K", "weights", "views", "ensemble", "precision"],
+)
+def test_changed_settings_are_refused_and_named(
+    videos: Path, finished: Path, changes: dict[str, Any], named: str
+) -> None:
+    before = (finished / PREDICTIONS).read_bytes()
+    with pytest.raises(ValueError, match=re.escape(named)) as error:
+        run(prepare(config(videos, finished, **changes)), say=lambda _: None)
+    assert str(error.value).startswith(f"output {finished}: holds a run with other settings")
+    assert (finished / PREDICTIONS).read_bytes() == before
+
+
+def test_another_list_is_refused(videos: Path, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("class_00/video_000.mp4 0\n")
+    data = DataConfig(str(videos), annotations=str(tmp_path / "list.txt"), num_workers=0)
+    with pytest.raises(ValueError, match=r"videos\.form"):
+        run(prepare(config(videos, finished, data=data)), say=lambda _: None)
+
+
+def test_how_fast_it_runs_may_change(videos: Path, finished: Path) -> None:
+    data = DataConfig(str(videos), num_workers=1, timeout_seconds=9)
+    report, _ = run(prepare(config(videos, finished, data=data, batch_size=32)), say=lambda _: None)
+    assert report.summary.evaluated == 6
+
+
+# --- preparing
+
+
+def test_views_are_the_published_ones_unless_told_otherwise(videos: Path, tmp_path: Path) -> None:
+    published = prepare(config(videos, tmp_path, views=ViewsConfig())).plan
+    assert (published.preset, published.num_frames, published.frame_stride) == ("timesformer", 8, 4)
+    assert (published.clips, published.crops, published.crop_size, published.short_side) == (1, 3, 112, None)
+    changes = {"preset": "centre", "clips": 2, "crops": 1, "frame_stride": 3, "short_side": 128}
+    assert prepare(config(videos, tmp_path, views=ViewsConfig(**changes))).plan == replace(published, **changes)
+
+
+def test_a_row_with_samplers_is_scored_with_them_and_dense(videos: Path, tmp_path: Path) -> None:
+    job = prepare(config(videos, tmp_path, model=f"{MINI}_ats", sweep=SweepConfig()))
+    assert [setting.name for setting in job.settings] == ["dense", "ats-frame-kfull"]
+    assert job.dense_macs() == prepare(config(videos, tmp_path)).dense_macs() == 3_117_662_784
+
+
+def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model(MINI, num_classes=3)
+    write_official_pyth(model, tmp_path / "weights.pyth")
+    save_checkpoint(insert_samplers_(model, SamplerConfig()), tmp_path / "weights.safetensors")
+    jobs = [
+        prepare(config(videos, tmp_path, checkpoint=checkpoint))
+        for checkpoint in ("random", str(tmp_path / "weights.pyth"), str(tmp_path / "weights.safetensors"))
+    ]
+    assert len({job.identity()["model"]["weights_sha256"] for job in jobs}) == 1
+    assert [job.weights for job in jobs] == [
+        "random, seed 0",
+        "weights.pyth (timesformer_official)",
+        "weights.safetensors (video_ats)",
+    ]
+    assert [len(job.notes) for job in jobs] == [1, 0, 0]
+
+
+def test_what_loading_changed_is_noted(videos: Path, tmp_path: Path) -> None:
+    checkpoint = write_official_pyth(create_model(MINI, num_classes=3, num_frames=4), tmp_path / "short.pyth")
+    job = prepare(config(videos, tmp_path, checkpoint=str(checkpoint)))
+    assert len(job.notes) == 1
+    assert job.notes[0].startswith("resized time_embed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"model": "timesformer_mini_8x4_122"},
+            f"model 'timesformer_mini_8x4_122': not registered; did you mean {MINI}",
+        ),
+        ({"checkpoint": None}, "checkpoint: none given; name a file, folder or hub id, or 'random'"),
+        ({"checkpoint": "gone.pyth"}, "checkpoint gone.pyth: no such file"),
+        ({"num_classes": 4}, "3 distinct class names occur but num_classes is 4"),
+        ({"num_classes": 0}, "num_classes 0: must be at least 1"),
+        ({"batch_size": 0}, "batch_size 0: must be at least 1"),
+        ({"seed": -1}, "seed -1: must be from 0 to 2**63 - 1"),
+        ({"seed": 2**64}, f"seed {2**64}: must be from 0 to 2**63 - 1"),
+        ({"sweep": SweepConfig(samples=[8], blocks=[3, 12])}, "sampler blocks [12]: the model has blocks 0 to 11"),
+        ({"samplers": [SamplerConfig(samples=(8, 4))]}, "sampler samples: 2 values for 9 blocks"),
+        ({"sweep": SweepConfig(samples=[0])}, "sampler samples 0"),
+        ({"sweep": SweepConfig(samples=[8, 8])}, "setting 'ats-frame-k8': given twice"),
+        ({"sweep": SweepConfig(dense=False)}, "no setting to evaluate"),
+        ({"views": ViewsConfig(crops=2)}, "crops is 2, it must be 1 (centre) or 3"),
+        ({"views": ViewsConfig(preset="timesfomer")}, "did you mean 'timesformer'?"),
+        ({"device": "gpu"}, "device 'gpu': must be auto, cpu, cuda or cuda:N"),
+        ({"device": "meta"}, "device 'meta': must be auto, cpu, cuda or cuda:N"),
+        ({"device": "cuda:99"}, "device 'cuda:99': there are"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    videos: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(said)) as error:
+        prepare(config(videos, tmp_path / "out", **changes))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_for_other_classes_cannot_be_evaluated(videos: Path, tmp_path: Path) -> None:
+    checkpoint = write_official_pyth(create_model(MINI, num_classes=5), tmp_path / "five.pyth")
+    with pytest.raises(ValueError, match=r"checkpoint has 5 classes, the model 3; .*set num_classes") as error:
+        prepare(config(videos, tmp_path, checkpoint=str(checkpoint)))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,182 @@
+"""report.json, report.csv, report.md and curve.png say the same, and what the summary says."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation_cases import ATS, DENSE, failed, scored
+from matplotlib.image import imread
+
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.report import Report, write_report
+from video_ats.evaluation.settings import Setting
+from video_ats.evaluation.summary import summarise
+from video_ats.tokens import SamplerConfig
+
+NAMES = ("abseiling", "air drumming", "zumba")
+RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples="matched:8"))
+LINES = [
+    *(scored("a", 0, name, [0, 1, 2]) for name in ("dense", ATS.name, RANDOM.name)),
+    failed("b|c\nd \udcff", 1, "truncated", "172 of 303 frames"),
+    scored("e", 1, "dense", [1, 0, 2]),
+    scored("e", 1, ATS.name, [1, 2, 0], macs=[1_234_567_890, 1_000_000_000], kept=[[8, 5], [8, 3]]),
+    scored("e", 1, RANDOM.name, [2, 1, 0], macs=[1_234_567_890, 1_000_000_000], kept=[[8, 5], [8, 3]]),
+]
+RUN: dict[str, Any] = {
+    "model": {"name": "some_model", "weights": "w.pyth (official)", "weights_sha256": "0123456789abcdef"},
+    "videos": {"form": "path_label", "sha256": "fedcba9876543210", "listed": 3},
+    "views": {"clips": 1, "crops": 3, "num_frames": 8, "frame_stride": 32, "crop_size": 224, "preset": "timesformer"},
+    "ensemble": "logits",
+    "precision": "float32",
+}
+
+
+def make_report(lines: list[Prediction] = LINES, listed: tuple[int, ...] = (0, 1, 1)) -> Report:
+    settings = (DENSE, ATS, RANDOM)
+    summary = summarise(lines, settings, listed_labels=listed, dense_macs=2_000_000_000)
+    return Report(RUN, {"torch": "2.x"}, ("random weights: mean nothing",), settings, summary, NAMES, 2_000_000_000)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    paths = write_report(tmp_path, make_report())
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+    return tmp_path
+
+
+def rows_of(markdown: str, first_heading: str) -> dict[str, list[str]]:
+    """Cells by setting of the table whose second column begins with ``first_heading``."""
+    lines = markdown.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| setting | {first_heading}"))
+    rows: dict[str, list[str]] = {}
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        rows[name] = cells
+    return rows
+
+
+def test_the_json_is_the_summary(written: Path) -> None:
+    report, summary = json.loads((written / "report.json").read_text()), make_report().summary
+    assert (report["listed"], report["evaluated"], report["failed"]) == (3, 2, {"truncated": 1})
+    assert report["notes"] == ["random weights: mean nothing"]
+    assert (report["run"], report["environment"]) == (RUN, {"torch": "2.x"})
+    assert report["dense_gflops_per_view"] == 2.0
+    for entry, setting in zip(report["settings"], summary.settings, strict=True):
+        assert entry["name"] == setting.name
+        assert entry["top1_listed"]["percent"] == setting.top1_listed.percent
+        assert entry["gflops_view"]["p95"] == setting.gflops_view.p95
+        assert entry["kept"] == setting.kept
+        assert list(entry["per_class"]) == ["abseiling", "air drumming"]
+
+
+def test_csv_and_json_agree(written: Path) -> None:
+    report = json.loads((written / "report.json").read_text())
+    with (written / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(report["settings"]) == 3
+    for row, entry in zip(rows, report["settings"], strict=True):
+        assert row["setting"] == entry["name"]
+        for name in ("top1", "top5", "top1_listed", "top5_listed", "clip_top1"):
+            numbers = [float(row[name + part]) for part in ("", "_low", "_high")]
+            assert numbers == [entry[name][part] for part in ("percent", "low", "high")]
+        for name in ("gflops_view", "gflops_video"):
+            assert {part: float(row[f"{name}_{part}"]) for part in entry[name]} == entry[name]
+        assert [float(row[f"kept_block{block}"]) for block in range(2)] == entry["kept"]
+        for name in ("mean_class", "relative_to_dense", "model_clips_per_second"):
+            assert float(row[name]) == entry[name]
+        assert float(row["agreement_with_dense"]) == entry["agreement"]
+
+
+def test_markdown_and_json_agree(written: Path) -> None:
+    report = json.loads((written / "report.json").read_text())
+    text = (written / "report.md").read_text()
+    accuracy, cost = rows_of(text, "top-1"), rows_of(text, "GFLOPs")
+    kept = rows_of(text, "0 |")
+    assert list(accuracy) == list(cost) == list(kept) == [entry["name"] for entry in report["settings"]]
+    for entry in report["settings"]:
+        top1, top5, of_listed, clip, mean_class, agreement = accuracy[entry["name"]]
+        assert top1 == "{percent:.1f} [{low:.1f}, {high:.1f}]".format(**entry["top1"])
+        assert top5 == "{percent:.1f} [{low:.1f}, {high:.1f}]".format(**entry["top5"])
+        assert [float(cell) for cell in (of_listed, clip, mean_class, agreement)] == pytest.approx(
+            [entry["top1_listed"]["percent"], entry["clip_top1"]["percent"], entry["mean_class"], entry["agreement"]],
+            abs=0.051,
+        )
+        numbers = [float(cell) for cell in cost[entry["name"]]]
+        spreads = [
+            entry[name][part] for name in ("gflops_view", "gflops_video") for part in ("mean", "sd", "p5", "p95")
+        ]
+        assert numbers[:8] == pytest.approx(spreads, rel=0.006)
+        assert numbers[8:] == pytest.approx([entry["relative_to_dense"], entry["model_clips_per_second"]], rel=0.006)
+        assert [float(cell) for cell in kept[entry["name"]]] == pytest.approx(entry["kept"], abs=0.51)
+
+
+def test_markdown_counts_every_listed_video_and_says_what_it_is_about(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    for words in (
+        "3 listed = 2 evaluated + 1 failed (1 truncated)",
+        "> **random weights: mean nothing**",
+        "path_label, sha256 fedcba987654",
+        "1 x 3 views of 8 frames, stride 32, 224 pixels, preset timesformer",
+        "w.pyth (official), sha256 0123456789ab; views combined by logits, float32",
+        "Dense: 2.0 GFLOPs per view",
+        "- torch: 2.x",
+    ):
+        assert words in text
+
+
+def test_failures_are_listed_on_one_line_each_whatever_their_name(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    assert "| b\\|c d \\udcff | truncated | 172 of 303 frames |" in text
+
+
+def test_of_many_failures_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    lines = [*LINES, *(failed(f"lost{number:02}", 1) for number in range(30))]
+    write_report(tmp_path, make_report(lines, listed=(0, 1, 1) + (1,) * 30))
+    text = (tmp_path / "report.md").read_text()
+    assert "33 listed = 2 evaluated + 31 failed (30 missing, 1 truncated)" in text
+    assert text.count("| missing | no such file |") == 19
+    assert "… 11 more in report.json" in text
+    assert len(json.loads((tmp_path / "report.json").read_text())["failures"]) == 31
+
+
+def test_the_curve_is_a_picture_with_something_on_it(written: Path) -> None:
+    assert (written / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    picture = imread(written / "curve.png")
+    assert picture.shape[:2] == (675, 1050)
+    ink = (picture[..., :3] < 0.9).any(axis=-1)
+    assert 0.005 < ink.mean() < 0.5
+    coloured = np.ptp(picture[..., :3], axis=-1) > 0.3
+    assert coloured.sum() > 100  # ATS and the control; axes and dense are black
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 7), (7, 7), (10, 10), (0, 18), (1, 1)])
+def test_the_curve_is_drawn_where_all_are_right_or_none(tmp_path: Path, right: int, total: int) -> None:
+    lines = [scored(str(n), 0, name, [0 if n < right else 1]) for n in range(total) for name in (DENSE.name, ATS.name)]
+    report = make_report(lines, listed=(0,) * total)
+    assert tmp_path / "curve.png" in write_report(tmp_path, report)
+
+
+def test_a_report_without_any_evaluated_video(tmp_path: Path) -> None:
+    (tmp_path / "curve.png").write_bytes(b"of an older run")
+    lines = [failed("a", 0), failed("b", 1), failed("c", 1, "unreadable", "text")]
+    paths = write_report(tmp_path, make_report(lines))
+    assert sorted(path.name for path in paths) == ["report.csv", "report.json", "report.md"]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    text = (tmp_path / "report.md").read_text()
+    assert "3 listed = 0 evaluated + 3 failed (2 missing, 1 unreadable)" in text
+    assert "none read" in text
+    assert "| setting |" not in text
+    assert json.loads((tmp_path / "report.json").read_text())["settings"] == []
+    assert (tmp_path / "report.csv").read_text() == ""
+
+
+def test_classes_without_names_are_numbers(tmp_path: Path) -> None:
+    write_report(tmp_path, replace(make_report(), label_names=None))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["settings"][0]["per_class"]) == ["0", "1"]

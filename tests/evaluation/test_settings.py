@@ -1,0 +1,91 @@
+"""The settings of a run: their names, the product of a sweep, and what is refused."""
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from video_ats.evaluation.settings import SweepConfig, make_settings, setting_name
+from video_ats.tokens import SamplerConfig
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (None, "dense"),
+        (SamplerConfig(), "ats-frame-kfull"),
+        (SamplerConfig(samples=128), "ats-frame-k128"),
+        (SamplerConfig(scope="tube", samples=64), "ats-tube-k64"),
+        (SamplerConfig(scope="clip", samples=64, scheme="inverse"), "ats-clip-k64-inverse"),
+        (SamplerConfig(samples=64, blocks=range(3, 12)), "ats-frame-k64-b3..11"),
+        (SamplerConfig(samples=(9, 7, 5, 3), blocks=(3, 4, 5, 8)), "ats-frame-k9,7,5,3-b3..5,8"),
+        (SamplerConfig(samples=64, blocks=(5, 3, 4)), "ats-frame-k64-b5,3..4"),
+        (SamplerConfig("topk", samples=30), "topk-frame-n30"),
+        (SamplerConfig("uniform", samples="matched"), "uniform-frame-matched"),
+        (SamplerConfig("random", "tube", samples="matched:128"), "random-tube-matched:128"),
+        (SamplerConfig("random", samples="matched:128", seed=2), "random-frame-matched:128-s2"),
+    ],
+)
+def test_names(config: SamplerConfig | None, name: str) -> None:
+    assert setting_name(config) == name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "topk"},
+        {"kind": "uniform"},
+        {"scope": "tube"},
+        {"scope": "clip"},
+        {"blocks": (3,)},
+        {"blocks": (4,)},
+        {"blocks": (3, 4)},
+        {"samples": 8},
+        {"samples": "matched:9"},
+        {"scheme": "inverse"},
+        {"seed": 1},
+    ],
+    ids=str,
+)
+def test_settings_that_sample_otherwise_have_another_name(changes: dict[str, object]) -> None:
+    start = {"kind": "random", "scope": "frame", "samples": 9}
+    assert setting_name(SamplerConfig(**start)) != setting_name(SamplerConfig(**{**start, **changes}))
+
+
+def test_every_field_of_a_sampler_is_tried_above() -> None:
+    assert {field.name for field in fields(SamplerConfig)} == {"kind", "scope", "blocks", "samples", "scheme", "seed"}
+
+
+def test_a_sweep_is_a_product_and_each_ats_setting_is_followed_by_its_controls() -> None:
+    sweep = SweepConfig(samples=[None, 64], scopes=["frame", "clip"], controls=["random", "topk"])
+    assert [setting.name for setting in make_settings(sweep)] == [
+        "dense",
+        *("ats-frame-kfull", "random-frame-matched", "topk-frame-matched"),
+        *("ats-frame-k64", "random-frame-matched:64", "topk-frame-matched:64"),
+        *("ats-clip-kfull", "random-clip-matched", "topk-clip-matched"),
+        *("ats-clip-k64", "random-clip-matched:64", "topk-clip-matched:64"),
+    ]
+
+
+def test_a_sweep_hands_blocks_scheme_and_seed_to_all_its_samplers() -> None:
+    sweep = SweepConfig(samples=[8], controls=["random"], blocks=[1, 2], scheme="inverse", seed=5)
+    common = {"scope": "frame", "blocks": (1, 2), "scheme": "inverse", "seed": 5}
+    assert sweep.samplers() == [
+        SamplerConfig("ats", samples=8, **common),
+        SamplerConfig("random", samples="matched:8", **common),
+    ]
+
+
+def test_samplers_given_one_by_one_come_last_and_dense_can_be_left_out() -> None:
+    settings = make_settings(SweepConfig(dense=False, samples=[8]), [SamplerConfig("topk", samples=3)])
+    assert [setting.name for setting in settings] == ["ats-frame-k8", "topk-frame-n3"]
+
+
+def test_nothing_to_evaluate_is_an_error() -> None:
+    with pytest.raises(ValueError, match=re.escape("no setting to evaluate: sweep.dense is false")):
+        make_settings(SweepConfig(dense=False))
+
+
+def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
+    with pytest.raises(ValueError, match=r"^setting 'ats-frame-k8': given twice"):
+        make_settings(SweepConfig(samples=[8]), [SamplerConfig(samples=8)])

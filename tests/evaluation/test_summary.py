@@ -1,0 +1,121 @@
+"""A run's figures from predictions made by hand, whose answers are known."""
+
+import pytest
+from evaluation_cases import ATS, DENSE, failed, scored
+
+from video_ats.evaluation.metrics import Accuracy
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.settings import Setting
+from video_ats.evaluation.summary import ClassAccuracy, RunSummary, summarise
+
+SETTINGS = (DENSE, ATS)
+# Seven listed videos of classes 0 to 2: five evaluated, one missing, one truncated.
+LISTED = [0, 0, 0, 1, 1, 1, 2]
+LINES = [
+    scored("a", 0, "dense", [0, 1, 2], wall_seconds=2.0, view_top1=[0, 1]),
+    scored("a", 0, "ats-frame-k8", [0, 1, 2], macs=[1_000_000_000, 500_000_000], kept=[[8, 4], [8, 2]]),
+    failed("b", 0, "missing", "no such file", wall_seconds=0.5),
+    scored("c", 0, "dense", [1, 2, 0], wall_seconds=2.0),
+    scored("c", 0, "ats-frame-k8", [0, 2, 1], macs=[1_500_000_000, 1_000_000_000], kept=[[8, 6], [8, 8]]),
+    scored("d", 1, "dense", [1, 0, 2], wall_seconds=2.0),
+    scored("d", 1, "ats-frame-k8", [1, 0, 2], macs=[1_000_000_000, 1_000_000_000], model_seconds=0.125),
+    failed("e", 1, "truncated", "172 of 303 frames", wall_seconds=0.5),
+    scored("f", 1, "dense", [1, 0, 2], wall_seconds=2.0, decode_seconds=1.25),
+    scored("f", 1, "ats-frame-k8", [2, 0], macs=[1_000_000_000, 1_000_000_000], model_seconds=0.125),
+    scored("g", 2, "dense", [0, 1, 2], wall_seconds=1.0, decoder="decord"),
+    scored("g", 2, "ats-frame-k8", [0, 1, 2], macs=[1_000_000_000, 1_000_000_000], decoder="decord"),
+]
+
+
+def summary(lines: list[Prediction] = LINES, settings: tuple[Setting, ...] = SETTINGS) -> RunSummary:
+    return summarise(lines, settings, listed_labels=LISTED, dense_macs=2_000_000_000)
+
+
+def test_every_listed_video_is_counted_once() -> None:
+    run = summary()
+    assert (run.listed, run.evaluated, run.failed) == (7, 5, {"missing": 1, "truncated": 1})
+    assert run.listed == run.evaluated + sum(run.failed.values())
+    assert run.failures == [("b", "missing", "no such file"), ("e", "truncated", "172 of 303 frames")]
+
+
+def test_accuracies_over_the_evaluated_and_over_the_listed() -> None:
+    dense, ats = summary().settings
+    assert dense.top1 == Accuracy.of(3, 5)
+    assert dense.top5 == Accuracy.of(5, 5)
+    assert dense.top1_listed == Accuracy.of(3, 7)
+    assert dense.top5_listed == Accuracy.of(5, 7)
+    assert ats.top1 == Accuracy.of(3, 5)
+    assert ats.top5 == Accuracy.of(4, 5)
+    assert ats.top5_listed == Accuracy.of(4, 7)
+
+
+def test_accuracy_of_single_views() -> None:
+    dense, ats = summary().settings
+    assert dense.clip_top1 == Accuracy.of(1 + 0 + 2 + 2 + 0, 10)
+    assert ats.clip_top1 == Accuracy.of(2 + 2 + 2 + 0 + 0, 10)
+
+
+def test_accuracy_by_class() -> None:
+    dense, ats = summary().settings
+    assert dense.per_class == {0: ClassAccuracy(1, 2, 3), 1: ClassAccuracy(2, 2, 3), 2: ClassAccuracy(0, 1, 1)}
+    assert dense.mean_class == pytest.approx(100 * (1 / 2 + 1 + 0) / 3)
+    assert ats.per_class == {0: ClassAccuracy(2, 2, 3), 1: ClassAccuracy(1, 2, 3), 2: ClassAccuracy(0, 1, 1)}
+
+
+def test_a_class_without_evaluated_videos_is_listed_but_not_averaged() -> None:
+    dense = summary([line for line in LINES if line.video != "g"]).settings[0]
+    assert dense.per_class[2] == ClassAccuracy(0, 0, 1)
+    assert dense.mean_class == pytest.approx(75.0)
+
+
+def test_agreement_counts_equal_answers_right_or_wrong() -> None:
+    dense, ats = summary().settings
+    assert dense.agreement == 100
+    assert ats.agreement == pytest.approx(100 * 3 / 5)  # a, d and g, which is wrong under both
+    assert summary(settings=(ATS,)).settings[0].agreement is None
+
+
+def test_cost_of_a_view_and_of_a_video() -> None:
+    dense, ats = summary().settings
+    assert (dense.gflops_view.mean, dense.gflops_view.sd) == (2, 0)
+    assert (dense.gflops_video.mean, dense.gflops_video.p5, dense.gflops_video.p95) == (4, 4, 4)
+    # views of 1, 0.5, 1.5 and seven times 1; videos of 1.5, 2.5 and three times 2
+    assert ats.gflops_view.mean == pytest.approx(1.0)
+    assert ats.gflops_view.sd == pytest.approx((0.5 / 10) ** 0.5)
+    assert (ats.gflops_view.p5, ats.gflops_view.p95) == pytest.approx((0.725, 1.275))
+    assert (ats.gflops_video.mean, ats.gflops_video.sd) == pytest.approx((2.0, 0.1**0.5))
+    assert (ats.gflops_video.p5, ats.gflops_video.p95) == pytest.approx((1.6, 2.4))
+
+
+def test_cost_relative_to_dense_whether_or_not_dense_was_run() -> None:
+    assert [setting.relative_to_dense for setting in summary().settings] == pytest.approx([1.0, 0.5])
+    assert summary(settings=(ATS,)).settings[0].relative_to_dense == pytest.approx(0.5)
+
+
+def test_tokens_kept_by_block() -> None:
+    dense, ats = summary().settings
+    assert dense.kept == [8, 8]
+    assert ats.kept == pytest.approx([8, (4 + 2 + 6 + 8 + 6 * 8) / 10])
+
+
+def test_rates_of_the_model_and_of_the_pipeline() -> None:
+    run = summary()
+    assert [s.model_clips_per_second for s in run.settings] == pytest.approx([10 / 2.5, 10 / 1.75])
+    assert run.wall_seconds == pytest.approx(10.0)
+    assert run.videos_per_second == pytest.approx(5 / 10)
+    assert run.pipeline_clips_per_second == pytest.approx(5 * 2 * 2 / 10)
+    assert run.decode_seconds == pytest.approx((4 * 0.25 + 1.25) / 5)
+    assert run.decoders == {"pyav": 4, "decord": 1}
+
+
+def test_the_order_of_the_lines_is_of_no_account() -> None:
+    backwards, forwards = summary(LINES[::-1]), summary()
+    assert backwards.settings == forwards.settings
+    assert (backwards.listed, backwards.evaluated, backwards.failed) == (7, 5, forwards.failed)
+
+
+def test_a_run_in_which_nothing_could_be_read() -> None:
+    run = summary([line for line in LINES if line.setting is None])
+    assert (run.listed, run.evaluated, run.failed) == (7, 0, {"missing": 1, "truncated": 1})
+    assert (run.settings, run.decoders) == ([], {})
+    assert (run.videos_per_second, run.pipeline_clips_per_second, run.decode_seconds) == (0, 0, 0)

@@ -1,0 +1,46 @@
+"""Predictions made by hand and videos made of numbers, which the tests of the evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.settings import Setting
+from video_ats.tokens import SamplerConfig
+from video_ats.video.synthetic import synthetic_clip, write_video
+
+DENSE = Setting("dense", None)
+ATS = Setting("ats-frame-k8", SamplerConfig(samples=8))
+
+
+def scored(video: str, label: int, setting: str, top5: Sequence[int], **others: Any) -> Prediction:
+    """A video that was read and scored, with two views in agreement unless told otherwise."""
+    known: dict[str, Any] = {
+        "path": f"videos/{video}",
+        "status": "ok",
+        "scores": [float(5 - place) for place in range(len(top5))],
+        "view_top1": [top5[0], top5[0]],
+        "macs": [2_000_000_000, 2_000_000_000],
+        "kept": [[8, 8], [8, 8]],
+        "num_frames": 50,
+        "decoder": "pyav",
+        "decode_seconds": 0.25,
+        "model_seconds": 0.5,
+    }
+    known |= others
+    gflops = sum(known["macs"]) / 1e9
+    return Prediction(video=video, label=label, setting=setting, top5=list(top5), gflops=gflops, **known)
+
+
+def failed(video: str, label: int, status: str = "missing", reason: str = "no such file", **others: Any) -> Prediction:
+    """A video that could not be read."""
+    return Prediction(video=video, path=f"videos/{video}", label=label, status=status, reason=reason, **others)
+
+
+def write_clip(path: Path, *, seed: int, num_frames: int = 12, height: int = 20, width: int = 28) -> Path:
+    """A generated clip, by default as small as the models of `cases`."""
+    clip = synthetic_clip(label=seed % 8, seed=seed, num_frames=num_frames, height=height, width=width)
+    write_video(path, clip, frame_rate=30)
+    return path

@@ -1,0 +1,215 @@
+"""From YAML and the command line to a typed configuration, and from mistakes to one line."""
+
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from video_ats.cli import parse_config, run_tool
+from video_ats.evaluation.check import CheckConfig
+from video_ats.evaluation.job import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.settings import SweepConfig
+from video_ats.tokens import SamplerConfig
+from video_ats.video.source import DataConfig
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Nested keys.
+
+    Attributes:
+        depth: how deep.
+        colour: one of two.
+    """
+
+    depth: int = 1
+    colour: Literal["red", "green"] = "red"
+
+    def __post_init__(self) -> None:
+        if self.depth < 0:
+            raise ValueError(f"inner.depth {self.depth}: must be at least 0")
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Keys.
+
+    Attributes:
+        name: required.
+        amounts: a list.
+        inner: nested.
+    """
+
+    name: str
+    amounts: list[int | None] = field(default_factory=list)
+    inner: Inner = field(default_factory=Inner)
+
+
+def parse(*arguments: str) -> Outer:
+    return parse_config(Outer, "A tool.", arguments)
+
+
+def message_of(*arguments: str, config: type = Outer) -> str:
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as error:
+        parse_config(config, "A tool.", arguments)
+    return str(error.value)
+
+
+@pytest.fixture
+def yaml(tmp_path: Path) -> Path:
+    path = tmp_path / "some.yaml"
+    path.write_text("name: file\namounts: [1, null]\ninner:\n  depth: 5\n")
+    return path
+
+
+def test_defaults() -> None:
+    assert parse("--name", "a") == Outer("a", [], Inner(1, "red"))
+
+
+def test_a_file_fills_the_configuration(yaml: Path) -> None:
+    assert parse("--config", str(yaml)) == Outer("file", [1, None], Inner(5, "red"))
+
+
+def test_the_command_line_wins_over_the_file(yaml: Path) -> None:
+    parsed = parse("--config", str(yaml), "--name", "b", "--inner.colour", "green", "--amounts", "[2]")
+    assert parsed == Outer("b", [2], Inner(5, "green"))
+
+
+def test_the_process_s_own_command_line_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["tool", "--name", "mine"])
+    assert parse_config(Outer, "A tool.") == Outer("mine")
+
+
+def test_samplers_are_parsed_into_their_class(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "{model: m, output: o, samplers: [{kind: topk, samples: 5}, {scope: tube, blocks: [1, 2], samples: [9, 8]}]}"
+    )
+    parsed = parse_config(EvaluateConfig, "", ["--config", str(tmp_path / "run.yaml")])
+    assert parsed.samplers == [
+        SamplerConfig("topk", samples=5),
+        SamplerConfig(scope="tube", blocks=(1, 2), samples=(9, 8)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown", "nearest"),
+    [
+        (["--name", "a", "--nmae", "b"], "nmae", "name"),
+        (["--name", "a", "--ammounts", "[1]"], "ammounts", "amounts"),
+        (["--name", "a", "--inner.dept", "3"], "inner.dept", "inner.depth"),
+        (["--name", "a", "--iner.depth", "3"], "iner.depth", "inner.depth"),
+        (["--name", "a", "--inner", "{clour: red}"], "clour", "inner.colour"),
+    ],
+)
+def test_an_unknown_key_on_the_command_line_names_the_nearest(arguments: list[str], unknown: str, nearest: str) -> None:
+    message = message_of(*arguments)
+    assert unknown in message
+    assert message.endswith(f"; did you mean {nearest}?")
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "nearest"),
+    [
+        ("nmae: b\n", "nmae", "name"),
+        ("name: a\namount: [1]\n", "amount", "amounts"),
+        ("name: a\ninner:\n  dpth: 3\n", "dpth", "inner.depth"),
+        ("name: a\niner:\n  depth: 3\n", "iner", "inner.depth"),
+    ],
+)
+def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, text: str, unknown: str, nearest: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    message = message_of("--config", str(tmp_path / "bad.yaml"))
+    assert unknown in message
+    assert message.endswith(f"; did you mean {nearest}?")
+
+
+def test_an_unknown_key_of_a_sampler_names_the_sampler_s_nearest() -> None:
+    arguments = ["--model", "m", "--output", "o", "--samplers", "[{sampels: 3}]"]
+    message = message_of(*arguments, config=EvaluateConfig)
+    assert "'sampels' is not accepted" in message
+    assert message.endswith("; did you mean samples?")
+
+
+def test_a_key_like_no_other_lists_all() -> None:
+    assert message_of("--name", "a", "--xyzzy", "1").endswith("; the keys are amounts, inner.colour, inner.depth, name")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "required: name"),
+        (["--name", "a", "--inner.depth", "x"], "\"inner.depth\": Expected a <class 'int'>. Got value: x"),
+        (["--name", "a", "--inner.depth", "1.5"], "\"inner.depth\": Expected a <class 'int'>. Got value: 1.5"),
+        (["--name", "a", "--inner.colour", "blue"], "Expected a typing.Literal['red', 'green']. Got value: blue"),
+        (["--name", "a", "--amounts", "3"], '"amounts"'),
+        (["--name", "a", "--amounts", "[1, b]"], '"amounts"'),
+        (["--name", "a", "--amounts", "[1"], '"amounts"'),
+        (["--name", "a", "--inner.depth", "-1"], "inner.depth -1: must be at least 0"),
+        (["--name"], "--name: expected one argument"),
+        (["--config", "gone.yaml"], "gone.yaml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_value_that_does_not_fit_is_one_line_that_names_it(arguments: list[str], said: str) -> None:
+    assert said in message_of(*arguments)
+
+
+@pytest.mark.parametrize("text", ["name: [\n", "- a\n", "", "name: a\n\tinner: 3\n", "\0"])
+def test_a_file_that_is_no_configuration_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    assert message_of("--config", str(tmp_path / "bad.yaml"))
+
+
+def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("--help")
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for words in ("A tool.", "--name", "--amounts", "--inner.depth", "how deep", "one of two"):
+        assert words in out
+
+
+def failing(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("two\n  lines"), 2, "error: two lines\n"),
+        (FileNotFoundError("list 'a' does not exist"), 2, "error: list 'a' does not exist\n"),
+        (PermissionError(13, "Permission denied", "out/x"), 2, "error: out/x: Permission denied\n"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_a_tool_ends_with_one_line_and_a_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_tool(lambda: failing(error))
+    assert stop.value.code == code
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (1, 1)])
+def test_a_tool_ends_with_what_main_returns(result: int | None, code: int) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_tool(lambda: result)
+    assert stop.value.code == code
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: failing(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, CheckConfig])
+def test_every_key_is_documented(config: type) -> None:
+    nested = {DataConfig, ViewsConfig, SweepConfig, SamplerConfig}
+    for documented in {config, *nested}:
+        for key in fields(documented):
+            assert re.search(rf"\b{key.name}(, \w+)*: ", documented.__doc__ or ""), (documented, key.name)

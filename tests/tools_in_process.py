@@ -1,0 +1,35 @@
+"""Run a tool as its command line does, without the seconds that a new process takes to import torch."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a tool ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_tool_file(
+    name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Ended:
+    """Run ``tools/<name>`` as ``__main__``."""
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+    printed = capsys.readouterr()
+    code = stop.value.code
+    assert isinstance(code, int)
+    return Ended(code, printed.out, printed.err)
