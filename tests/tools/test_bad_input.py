@@ -50,7 +50,6 @@ def tool(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def assert_one_line(ended: Ended, *said: str) -> None:
     assert ended.code not in (0, None)
-    assert ended.out == ""
     assert ended.err.startswith("error: ")
     assert ended.err.count("\n") == 1
     assert ended.err.endswith("\n")
@@ -110,7 +109,7 @@ BAD_EVALUATIONS = {
     "workers": ("--data.num_workers -1", "data.num_workers -1: must be at least 0"),
     "timeout": ("--data.timeout_seconds 0", "data.timeout_seconds 0.0: must be positive"),
     "model": ("--model timesformer_bse_8x32_224", "did you mean timesformer_base_8x32_224"),
-    "model like no other": ("--model xyz", f"model 'xyz': not registered; known: timesformer_base_8x32_224"),
+    "model like no other": ("--model xyz", "model 'xyz': not registered; known: timesformer_base_8x32_224"),
     "crops": ("--views.crops 2", "crops is 2, it must be 1 (centre) or 3"),
     "preset": ("--views.preset timesfomer", "did you mean 'timesformer'?"),
     "device": ("--device gpu", "device 'gpu': must be auto, cpu, cuda or cuda:N"),
@@ -185,9 +184,9 @@ def test_help(tool: RunTool, name: str) -> None:
     assert ended.out.startswith(f"usage: {name}")
 
 
-@pytest.mark.parametrize("name", TOOLS)
-def test_in_a_process_of_its_own(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / name), "--unknown", "1"]
+def test_in_a_process_of_its_own(workplace: Path) -> None:
+    """Nothing else reaches stderr there either, such as a warning while a library is imported."""
+    command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), *EVALUATE, "--sweep.samples", "[0]"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert_one_line(Ended(ended.returncode, ended.stdout, ended.stderr), "--unknown")
+    ended = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
+    assert_one_line(Ended(ended.returncode, ended.stdout, ended.stderr), "sampler samples 0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def config_table(folder: Path) -> str:
         sweep = config.get("sweep", {})
         points = ", ".join("whole frame" if k is None else str(k) for k in sweep.get("samples", []))
         settings = "dense" + (f"; K = {points}" if points else "")
-        gflops = f"{_dense_gflops(variant, config.get('num_classes', 400)):.1f}"
+        gflops = f"{_dense_gflops(variant.name, config.get('num_classes', 400)):.1f}"
         for published in _published(variant, path.parent.name, sampled=bool(points)) or [None]:
             rows.append(f"| `{path.relative_to(folder)}` | {settings} | {gflops} | {_published_cells(published)} |")
     return "\n".join(rows)
@@ -65,7 +66,7 @@ def run_table(report: Mapping[str, Any]) -> str:
     environment = report["environment"]
     rows += [
         "",
-        f"Measured here: `{report['run']['model']['name']}`, {'; '.join(report['notes'])}; "
+        f"Measured here: `{report['run']['model']['name']}`, weights {report['run']['model']['weights']}; "
         f"{report['listed']} videos listed, {report['evaluated']} evaluated; {environment['device']} "
         f"({environment['processor']}, {environment['threads']} threads), torch {environment['torch']}, "
         f"PyAV {environment['av']}. Source: `{_SHOWN_RUN.parent}`.",
@@ -87,9 +88,10 @@ def _published_cells(published: Published | None) -> str:
     return f"{gflops} | {top1} / {top5} | {published.source}"
 
 
-def _dense_gflops(variant: Variant, num_classes: int) -> float:
+@cache
+def _dense_gflops(name: str, num_classes: int) -> float:
     with torch.device("meta"):
-        model = create_model(variant.name, num_classes=num_classes)
+        model = create_model(name, num_classes=num_classes)
     return model.dense_macs() / 1e9  # type: ignore[operator]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -67,13 +67,13 @@ def evaluate(
     """
     since = time.perf_counter()
     for group in _groups(samples, max(execution.batch_size // plan.num_views, 1)):
-        readable = [sample for sample in group if sample.status is VideoStatus.OK]
+        readable = [sample for sample in group if _is_readable(sample)]
         scored = _score(model, readable, plan, settings, execution) if readable else {}
         now = time.perf_counter()
         share, since = (now - since) / len(group), now
         first = 0  # row of the video's first view among those scored
         for sample in group:
-            if sample.status is not VideoStatus.OK:
+            if not _is_readable(sample):
                 yield [unscored(sample, share)]
                 continue
             views = slice(first, first + plan.num_views)
@@ -85,15 +85,23 @@ def evaluate(
 
 
 def _groups(samples: Iterable[VideoSample], size: int) -> Iterator[list[VideoSample]]:
-    """As many readable videos at once as fill a batch; failed ones ride along in their order."""
+    """As many readable videos at once as fill a batch. One that failed keeps its place in the order: it passes at
+    once where nothing waits before it, and rides along otherwise.
+    """
     group: list[VideoSample] = []
+    readable = 0
     for sample in samples:
         group.append(sample)
-        if sum(s.status is VideoStatus.OK for s in group) == size:
+        readable += _is_readable(sample)
+        if readable in (0, size):
             yield group
-            group = []
+            group, readable = [], 0
     if group:
         yield group
+
+
+def _is_readable(sample: VideoSample) -> bool:
+    return sample.status is VideoStatus.OK
 
 
 @torch.inference_mode()
@@ -176,12 +184,8 @@ def _prediction(
     logits = scored.logits[views]
     scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
     macs = scored.macs[views]
-    return Prediction(
-        video=sample.entry.key,
-        path=sample.entry.path,
-        label=sample.entry.label,
-        status=sample.status.value,
-        reason=sample.reason,
+    return replace(
+        unscored(sample, wall_seconds),
         setting=setting,
         top5=classes.tolist(),
         scores=scores.tolist(),
@@ -189,9 +193,5 @@ def _prediction(
         gflops=int(macs.sum()) / 1e9,
         macs=macs.tolist(),
         kept=scored.kept[views].tolist(),
-        num_frames=sample.num_frames,
-        decoder=sample.decoder,
-        decode_seconds=sample.decode_seconds,
         model_seconds=scored.seconds / videos_in_batch,
-        wall_seconds=wall_seconds,
     )

@@ -171,6 +171,9 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
     done = log.done
     if done:
         say(f"{len(done)} of {len(job.videos.entries)} videos were done before; continuing")
+    unmatched = sum(bool(entry.problem) for entry in job.videos.entries)
+    if unmatched:
+        say(f"{unmatched} of {len(job.videos.entries)} listed videos match no file; they are recorded as missing")
     todo = [entry for entry in job.videos.entries if entry.key not in done]
     if todo:
         _score(job, log, todo)
@@ -196,9 +199,12 @@ def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
     samples = read_videos(todo, job.config.data, job.plan)
     finished = evaluate(job.model, samples, job.plan, job.settings, job.execution, ensemble=job.config.ensemble)
     total = len(job.videos.entries)
+    failed = sum(prediction.setting is None for prediction in log.predictions)
     with tqdm(total=total, initial=total - len(todo), unit="video", file=sys.stderr) as bar:
         for predictions in finished:
             log.append(predictions)
+            failed += predictions[0].setting is None
+            bar.set_postfix(failed=failed, refresh=False)
             bar.update()
 
 

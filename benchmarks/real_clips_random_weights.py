@@ -1,0 +1,54 @@
+"""The main job on real input: five Kinetics clips, the base TimeSformer, dense beside three K and a control.
+
+Usage: python benchmarks/real_clips_random_weights.py VIDEOS
+
+VIDEOS is a folder that holds the clips named below. The weights are random (seed 0), written in the released code's
+format, so that the whole road is measured: checkpoint, decoding, views, model, report. Accuracies mean nothing.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from video_ats import create_model
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "timesformer_base_8x32_224"
+# Kinetics-400 label indices.
+CLIPS = {
+    "R6llTwEh07w.mp4": 375,
+    "SOX5yA1l24A.mp4": 375,
+    "WUzgd7C1pWA.mp4": 375,
+    "arm_wrestling_demo.mp4": 6,
+    "flipping_a_pancake.mkv": 129,
+}
+
+
+def write_random_checkpoint(path: Path) -> None:
+    """Random weights as the released code saves them; temporal projections, zero at the start, are random too."""
+    torch.manual_seed(0)
+    model = create_model(MODEL)
+    for block in model.blocks:
+        torch.nn.init.trunc_normal_(block.temporal_fc.weight, std=0.02)
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"epoch": 15, "model_state": state, "optimizer_state": {}, "cfg": ""}, path)
+
+
+def main() -> int:
+    """Write weights and list into a temporary folder, evaluate, leave the report in benchmarks/results."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, clips = Path(folder) / "random_weights.pyth", Path(folder) / "clips.txt"
+        write_random_checkpoint(checkpoint)
+        clips.write_text("".join(f"{name} {label}\n" for name, label in CLIPS.items()))
+        command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "--model", MODEL]
+        command += ["--checkpoint", str(checkpoint), "--data.annotations", str(clips), "--data.videos", sys.argv[1]]
+        command += ["--sweep.samples", "[null, 128, 64]", "--sweep.controls", "[random]", "--batch_size", "3"]
+        command += ["--output", str(ROOT / "benchmarks" / "results" / Path(__file__).stem)]
+        return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The generated tables of the documentation, on small inputs."""
+
+from pathlib import Path
+
+import pytest
+
+from video_ats.evaluation.docs import _replace_block, config_table, run_table
+
+
+def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
+    (folder / dataset).mkdir(exist_ok=True)
+    (folder / dataset / f"{name}.yaml").write_text(text)
+
+
+def test_each_configuration_has_its_published_rows(tmp_path: Path) -> None:
+    write_config(tmp_path, "kinetics400", "l", "model: timesformer_large_96x4_224\nsweep: {samples: [null, 96]}\n")
+    write_config(tmp_path, "kinetics400", "s", "model: timesformer_base_8x32_224_space\n")
+    write_config(tmp_path, "mini", "m", "model: timesformer_mini_8x4_112\nnum_classes: 4\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in config_table(tmp_path).splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        ["`kinetics400/l.yaml`", "dense; K = whole frame, 96"],
+        ["`kinetics400/l.yaml`", "dense; K = whole frame, 96"],
+        ["`kinetics400/s.yaml`", "dense"],
+        ["`mini/m.yaml`", "dense"],
+    ]
+    assert [row[3:5] for row in rows] == [
+        ["7140", "80.6 / 94.7"],
+        ["3510", "80.5 / -"],
+        ["-", "76.93 / 92.9"],
+        ["-", "-"],
+    ]
+    assert float(rows[0][2]) == pytest.approx(2380, rel=0.01)
+    assert rows[3][2] == "3.1"
+
+
+def test_a_run_is_a_table_and_a_line_on_where_it_was_measured() -> None:
+    view = {"mean": 150.04, "p5": 140.0, "p95": 160.06}
+    setting = {"name": "ats", "gflops_view": view, "relative_to_dense": 0.7, "model_clips_per_second": 1.5}
+    report = {
+        "settings": [setting | {"kept": [8.0, 8.0, 8.0, 6.0, 4.0]}],
+        "notes": ["random weights"],
+        "listed": 5,
+        "evaluated": 4,
+        "run": {"model": {"name": "some_model", "weights": "some.pyth (official)"}},
+        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
+    }
+    lines = run_table(report).splitlines()
+    assert lines[2] == "| ats | 150.0 (140.0 to 160.1) | 0.70 | 1.50 | 6 / 4 |"
+    assert lines[4].startswith(
+        "Measured here: `some_model`, weights some.pyth (official); 5 videos listed, 4 evaluated; cpu (some, 2"
+    )
+
+
+def test_a_block_is_replaced_and_the_rest_left(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("before\n<!-- begin a -->\nold\n<!-- end a -->\nafter\n<!-- begin b -->\n<!-- end b -->\n")
+    new = _replace_block(path, "a", "new \\1")
+    assert new == "before\n<!-- begin a -->\nnew \\1\n<!-- end a -->\nafter\n<!-- begin b -->\n<!-- end b -->\n"
+    with pytest.raises(ValueError, match="has no block between '<!-- begin c -->'"):
+        _replace_block(path, "c", "new")
