@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from update_docs import updated_documents
 
 from video_ats.cli import parse_config
 from video_ats.evaluation.check import CheckConfig
-from video_ats.evaluation.docs import updated_documents
 from video_ats.evaluation.job import EvaluateConfig
 from video_ats.video.decode import VideoStatus
 
@@ -121,7 +121,7 @@ def test_values_in_the_text_parse() -> None:
     told = re.findall(r'`(--sweep\.\w+)\s+"(\[[^\]]+\])"`', README.read_text())
     assert len(told) == 3
     for key, value in told:
-        assert parse_config(EvaluateConfig, "", ["--model", "m", "--output", "o", key, value])
+        assert parse_config(EvaluateConfig, "", ["--model", "m", "--output", "o", "--sweep.samples", "[8]", key, value])
 
 
 def test_every_status_is_named() -> None:

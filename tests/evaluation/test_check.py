@@ -1,15 +1,20 @@
 """The scan of a list before a run."""
 
 import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation_cases import write_clip
 
 from video_ats.evaluation.check import CheckConfig, as_text, check_videos
+from video_ats.video import dataset
 from video_ats.video.pyav_reader import read_with_pyav
-from video_ats.video.source import DataConfig
+from video_ats.video.source import DataConfig, explaining_worker_failures
 
 STATUSES = {"good.mp4": "ok", "gone.mp4": "missing", "text.mp4": "unreadable", "short.mp4": "too_short"}
 
@@ -68,7 +73,7 @@ def test_a_scan_continues_where_it_stopped(videos: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("video_ats.video.decode.read_with_pyav", watched)
     again, _ = check_videos(config(videos))
     assert [(line.video, line.status) for line in again] == [(line.video, line.status) for line in lines]
-    assert read == ["text.mp4", "short.mp4"]
+    assert read == ["gone.mp4", "text.mp4", "short.mp4"]  # what was missing is looked for again
 
 
 def test_another_scan_is_refused(videos: Path) -> None:
@@ -87,3 +92,36 @@ def test_a_name_that_is_not_text_can_be_printed(videos: Path) -> None:
     text = as_text(check_videos(config(videos))[0])
     assert "caf\\udce9.mp4" in text
     assert text.encode()
+
+
+@pytest.mark.parametrize("end", ["killed", "hangs"])
+def test_a_worker_that_does_not_answer_is_one_line_and_finished_videos_are_kept(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    read_frames = dataset.read_frames
+
+    def read(path: str, *arguments: Any, **options: Any) -> Any:
+        if path.endswith("short.mp4"):
+            os.kill(os.getpid(), signal.SIGKILL) if end == "killed" else time.sleep(30)
+        return read_frames(path, *arguments, **options)
+
+    data = DataConfig(str(videos), str(videos / "list.txt"), num_workers=1, min_frames=4, timeout_seconds=3)
+    asked = CheckConfig(str(videos.parent / "out"), data)
+    monkeypatch.setattr(dataset, "read_frames", read)
+    with pytest.raises(ChildProcessError, match=r"^DataLoader .*: a video stopped the decoder") as error:
+        check_videos(asked)
+    assert "\n" not in str(error.value)
+    monkeypatch.undo()
+    lines, _ = check_videos(asked)
+    assert {line.video: line.status for line in lines} == STATUSES
+
+
+def test_other_errors_are_not_called_a_workers() -> None:
+    def items() -> Any:
+        yield 1
+        raise RuntimeError("a bug")
+
+    passed = explaining_worker_failures(items())
+    assert next(passed) == 1
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        next(passed)

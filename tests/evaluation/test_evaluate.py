@@ -230,3 +230,10 @@ def test_dense_cost_is_the_closed_form(attention: str, entries: list[VideoEntry]
     host = small_timesformer(attention)
     line = run(host, entries[1:2], SETTINGS[:1])[0][0]
     assert line.macs == [host.dense_macs(num_frames=3, crop_size=16)] * 6
+
+
+def test_logits_that_are_not_finite_end_the_run_in_one_line(entries: list[VideoEntry]) -> None:
+    broken = small_timesformer("divided")
+    torch.nn.init.constant_(broken.head.bias, torch.nan)
+    with pytest.raises(ValueError, match=r"^video 'wide.mp4', setting dense: logits are not finite"):
+        run(broken, entries[1:2], SETTINGS[:1])

@@ -15,7 +15,7 @@ from video_ats.evaluation.predictions import PREDICTIONS, RUN, Prediction, Video
 NAMES = ["dense", "ats-frame-k8"]
 IDENTITY: dict[str, Any] = {"model": {"name": "mini", "num_classes": 4}, "settings": {"dense": None}}
 FIRST = [scored("a.mp4", 0, name, [0, 1]) for name in NAMES]
-SECOND = [failed("b.mp4", 1)]
+SECOND = [failed("b.mp4", 1, "unreadable", "FFmpeg stopped")]
 LAST = [scored("ü \udcff.mp4", 2, name, [2, 0]) for name in NAMES]
 
 
@@ -154,3 +154,11 @@ def test_every_field_survives_the_file(tmp_path: Path) -> None:
     line = Prediction("k", "p", 3, "ok", "why", "dense", [1], [0.1], [1, 2], 0.3, [7], [[5]], 9, "pyav", 0.1, 0.2, 0.3)
     VideoLog(tmp_path, IDENTITY, ["dense"]).append([line])
     assert VideoLog(tmp_path, IDENTITY, ["dense"]).predictions == [line]
+
+
+def test_a_missing_video_is_looked_for_again_and_another_failure_stands(tmp_path: Path) -> None:
+    log = VideoLog(tmp_path, {}, ["dense"])
+    log.append([failed("gone", 0)])
+    log.append([failed("broken", 1, "unreadable", "FFmpeg stopped")])
+    assert VideoLog(tmp_path, {}, ["dense"]).done == {"broken"}
+    assert [line["video"] for line in lines_of(log.path)] == ["broken"]

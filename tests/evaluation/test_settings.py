@@ -89,3 +89,8 @@ def test_nothing_to_evaluate_is_an_error() -> None:
 def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
     with pytest.raises(ValueError, match=r"^setting 'ats-frame-k8': given twice"):
         make_settings(SweepConfig(samples=[8]), [SamplerConfig(samples=8)])
+
+
+def test_controls_without_anything_to_match_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sweep.controls \['random'\]: need sweep.samples"):
+        SweepConfig(controls=["random"])

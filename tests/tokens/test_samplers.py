@@ -51,6 +51,7 @@ REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
     ({"samples": "matched:", "kind": "topk"}, "'matched:'"),
     ({"samples": ()}, "()"),
     ({"seed": "x", "kind": "random", "samples": 4}, "'x'"),
+    ({"seed": 2**32, "kind": "random", "samples": 4}, "4294967296"),
 ]
 
 

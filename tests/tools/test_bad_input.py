@@ -115,6 +115,7 @@ BAD_EVALUATIONS = {
     "device": ("--device gpu", "device 'gpu': must be auto, cpu, cuda or cuda:N"),
     "precision": ("--precision float64", "Got value: float64"),
     "batch size": ("--batch_size 0", "batch_size 0: must be at least 1"),
+    "output empty": ("--output=", "output '': must name a folder"),
     "output is a file": ("--output file", "output file: is a file"),
     "output below a file": ("--output file/out", "file/out: Not a directory"),
     "unknown key": ("--data.vidoes x", "--data.vidoes x; did you mean data.videos?"),

@@ -264,11 +264,12 @@ def test_a_cut_inside_a_packet_is_unreadable(tmp_path, decoder):
     [
         (lambda path: None, VideoStatus.MISSING, "no such file"),
         (lambda path: path.mkdir(), VideoStatus.UNREADABLE, "is a directory"),
+        (lambda path: os.mkfifo(path), VideoStatus.UNREADABLE, "is not a regular file"),
         (lambda path: path.write_bytes(b""), VideoStatus.UNREADABLE, "Invalid data found"),
         (lambda path: path.write_text("Video unavailable\n" * 99), VideoStatus.UNREADABLE, "Invalid data found"),
         (lambda path: write_audio(path), VideoStatus.NO_VIDEO, "no video stream"),
     ],
-    ids=["missing", "directory", "empty", "text", "audio"],
+    ids=["missing", "directory", "pipe", "empty", "text", "audio"],
 )
 def test_what_is_no_video_says_so(tmp_path, make, status, words, decoder):
     make(tmp_path / "-a_b.mp4")

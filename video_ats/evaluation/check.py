@@ -13,7 +13,7 @@ from tqdm import tqdm
 from video_ats.evaluation.evaluate import unscored
 from video_ats.evaluation.predictions import Prediction, VideoLog
 from video_ats.video.decode import VideoStatus
-from video_ats.video.source import DataConfig, open_videos, read_videos
+from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
 
 _LOG = "videos.jsonl"
 
@@ -42,6 +42,8 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
     Raises:
         ValueError: for a list that cannot be read, or an output folder that holds something else.
     """
+    if not config.output:
+        raise ValueError("output '': must name a folder")
     videos = open_videos(config.data, num_classes=config.num_classes)
     identity = {
         "check": {"decoder": config.data.decoder, "min_frames": config.data.min_frames},
@@ -52,7 +54,7 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
     todo = [entry for entry in videos.entries if entry.key not in done]
     if todo:
         with tqdm(total=len(videos.entries), initial=len(done), unit="video", file=sys.stderr) as bar:
-            for sample in read_videos(todo, config.data, None):
+            for sample in explaining_worker_failures(read_videos(todo, config.data, None)):
                 log.append([unscored(sample)])
                 bar.update()
     by_key = {line.video: line for line in log.predictions}

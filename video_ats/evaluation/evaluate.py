@@ -62,6 +62,9 @@ def evaluate(
         execution: device, precision and batch size.
         ensemble: how views are combined; see `combine_views`.
 
+    Raises:
+        ValueError: if a logit is not finite.
+
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.
     """
@@ -182,6 +185,11 @@ def _prediction(
     wall_seconds: float,
 ) -> Prediction:
     logits = scored.logits[views]
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"video {sample.entry.key!r}, setting {setting}: logits are not finite; "
+            "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
+        )
     scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
     macs = scored.macs[views]
     return replace(

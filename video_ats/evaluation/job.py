@@ -26,7 +26,7 @@ from video_ats.models.insert import remove_samplers_
 from video_ats.models.registry import Variant, create_model, get_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.video.annotations import VideoEntry, VideoList
-from video_ats.video.source import DataConfig, open_videos, read_videos
+from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
 from video_ats.video.views import ViewPlan
 
 RANDOM_WEIGHTS = "random"
@@ -132,6 +132,8 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
     """
     variant = get_variant(config.model)
+    if not config.output:
+        raise ValueError("output '': must name a folder")
     for name in ("batch_size", "num_classes"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} {getattr(config, name)}: must be at least 1")
@@ -201,7 +203,7 @@ def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
     total = len(job.videos.entries)
     failed = sum(prediction.setting is None for prediction in log.predictions)
     with tqdm(total=total, initial=total - len(todo), unit="video", file=sys.stderr) as bar:
-        for predictions in finished:
+        for predictions in explaining_worker_failures(finished):
             log.append(predictions)
             failed += predictions[0].setting is None
             bar.set_postfix(failed=failed, refresh=False)

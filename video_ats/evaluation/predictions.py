@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from video_ats.video.decode import VideoStatus
+
 PREDICTIONS = "predictions.jsonl"
 RUN = "run.json"
 
@@ -54,6 +56,7 @@ class VideoLog:
     """The growing JSON-lines file of one run.
 
     A video's lines are written together and flushed to the disk, so that an interruption loses no finished video.
+    A video that was missing is not finished: when the run continues it is looked for again.
 
     Args:
         folder: the run's output folder; made if it is not there.
@@ -91,11 +94,12 @@ class VideoLog:
         self.predictions.extend(new)
 
     def _recover(self) -> list[Prediction]:
-        """Complete videos only; what an interruption left half-written is taken out of the file."""
+        """Finished videos only; what an interruption left half-written is taken out of the file."""
         found, whole_file = _read_lines(self.path)
         settings_of: dict[str, set[str | None]] = {}
         for prediction in found:
-            settings_of.setdefault(prediction.video, set()).add(prediction.setting)
+            if prediction.status != VideoStatus.MISSING.value:
+                settings_of.setdefault(prediction.video, set()).add(prediction.setting)
         complete = {video for video, names in settings_of.items() if names in (self._settings, {None})}
         kept = [prediction for prediction in found if prediction.video in complete]
         if len(kept) < len(found) or not whole_file:

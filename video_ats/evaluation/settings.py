@@ -40,6 +40,12 @@ class SweepConfig:
     scheme: Scheme = "reference"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.controls and not self.samples:
+            raise ValueError(
+                f"sweep.controls {self.controls}: need sweep.samples, the settings that they are matched to"
+            )
+
     def samplers(self) -> list[SamplerConfig]:
         """All samplers of the product, each ``ats`` setting followed by its controls."""
         configs: list[SamplerConfig] = []

@@ -56,8 +56,8 @@ class SamplerConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"sampler {name} {getattr(self, name)!r}: must be one of {', '.join(known)}")
-        if not _is_integer(self.seed):
-            raise ValueError(f"sampler seed {self.seed!r}: must be an integer")
+        if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"sampler seed {self.seed!r}: must be an integer from 0 to 2**32 - 1")
         if self.blocks is not None:
             object.__setattr__(self, "blocks", _block_indices(self.blocks))
         object.__setattr__(self, "samples", self._checked_samples())

@@ -139,6 +139,8 @@ def open_video(path: str) -> Iterator[tuple[Any, Any]]:
         raise VideoError(VideoStatus.MISSING, "no such file", path)
     if os.path.isdir(path):
         raise VideoError(VideoStatus.UNREADABLE, "is a directory, not a video file", path)
+    if not os.path.isfile(path):  # a pipe or a device may wait for ever
+        raise VideoError(VideoStatus.UNREADABLE, "is not a regular file", path)
     try:
         container = av.open(file_url(path), metadata_errors="replace")
     except av.FFmpegError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from video_ats.video.annotations import VideoEntry, VideoList, read_video_list
 from video_ats.video.dataset import VideoDataset, VideoSample, make_loader
 from video_ats.video.views import ViewPlan
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,21 @@ def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan 
     """Read listed videos in order, in worker processes; see `VideoDataset`."""
     dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames)
     return make_loader(dataset, num_workers=data.num_workers, timeout_seconds=data.timeout_seconds)
+
+
+def explaining_worker_failures(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass on what is made of `read_videos`, and say in one line when a worker was killed or hangs.
+
+    Raises:
+        ChildProcessError: for torch's ``RuntimeError`` about a worker. It may strike anywhere, since torch raises it
+            in a signal handler, so wrap the outermost loop.
+    """
+    try:
+        yield from items
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader "):
+            raise
+        raise ChildProcessError(
+            f"{str(error).splitlines()[0]}: a video stopped the decoder; finished videos are kept. Find it among the "
+            "next ones in the list with data.num_workers 1, and take it off the list"
+        ) from error

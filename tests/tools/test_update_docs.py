@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from video_ats.evaluation.docs import _replace_block, config_table, run_table
+from update_docs import _replace_block, config_table, run_table
 
 
 def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
