@@ -22,6 +22,13 @@ _UNKNOWN_KEY = re.compile(
 )
 # How it says that the key is one of a dataclass inside a list, such as a sampler's.
 _OF_CLASS = re.compile(r"Problem with given class_path '(?P<name>[\w.]+)'")
+# Its words for what a user knows by shorter ones.
+_PLAINER = (
+    (re.compile(r'Parser key "([^"]+)":'), r"\1:"),
+    (re.compile(r"Problem with given class_path '[^']+':\s*"), ""),
+    (re.compile(r"Expected an? typing\.Literal\[([^\]]*)\]"), r"must be one of \1"),
+    (re.compile(r"Expected an? <class '([^']+)'>"), r"must be of type \1"),
+)
 
 
 def parse_config(config: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
@@ -46,7 +53,7 @@ def parse_config(config: type[Config], description: str, arguments: Sequence[str
         namespace.pop("config", None)
         return config(**vars(parser.instantiate(namespace)))
     except (ArgumentError, TypeError) as error:
-        raise ValueError(_one_line(str(error)) + _nearest(str(error), parser)) from None
+        raise ValueError(_plainer(str(error)) + _nearest(str(error), parser)) from None
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -66,6 +73,12 @@ def _describe(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def _plainer(message: str) -> str:
+    for words, plainer in _PLAINER:
+        message = words.sub(plainer, message)
+    return _one_line(message)
 
 
 def _one_line(message: str) -> str:
