@@ -104,7 +104,7 @@ BAD_EVALUATIONS = {
     "scope": ("--sweep.samples [8] --sweep.scopes [video]", "must be one of 'frame', 'tube', 'clip'. Got value: video"),
     "control": (
         "--sweep.samples [8] --sweep.controls [rnadom]",
-        "must be one of 'topk', 'random', 'uniform'. Got value: rnadom",
+        "one of 'topk', 'random', 'uniform'. Got value: rnadom",
     ),
     "setting twice": ("--sweep.samples [8,8]", "setting 'ats-frame-k8': given twice"),
     "no setting": ("--sweep.dense false", "no setting to evaluate"),
