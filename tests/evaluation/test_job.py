@@ -288,7 +288,7 @@ def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path
         prepare(config(videos, tmp_path, checkpoint=checkpoint))
         for checkpoint in ("random", str(tmp_path / "weights.pyth"), str(tmp_path / "weights.safetensors"))
     ]
-    assert len({job.identity()["model"]["weights_sha256"] for job in jobs}) == 1
+    assert jobs[0].identity() == jobs[1].identity() == jobs[2].identity()  # so that any of them continues a run
     assert [job.weights for job in jobs] == [
         "random, seed 0",
         "weights.pyth (timesformer_official)",

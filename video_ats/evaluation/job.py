@@ -100,13 +100,12 @@ class EvaluationJob:
     notes: tuple[str, ...]
 
     def identity(self) -> dict[str, Any]:
-        """Everything that a prediction depends on; not how fast, where or in which batches it was computed."""
+        """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""
         return {
             "video_ats": metadata.version("video-ats"),
             "model": {
                 "name": self.config.model,
                 "num_classes": self.config.num_classes,
-                "weights": self.weights,
                 "weights_sha256": _hash_weights(self.model),
             },
             "videos": {
@@ -186,7 +185,7 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
         dense_macs=job.dense_macs(),
     )
     report = Report(
-        run=identity,
+        run={**identity, "model": {**identity["model"], "weights": job.weights}},
         environment=describe_environment(job.execution.device),
         notes=job.notes,
         settings=job.settings,
