@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from video_ats.models.checkpoints import LoadReport, load_checkpoint, save_checkpoint
+from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.registry import create_model
-from video_ats.models.timesformer import create_timesformer, resize_positions, resize_time
+from video_ats.models.timesformer import create_timesformer
 from video_ats.tokens import SamplerConfig
 
 DATA = Path(__file__).parents[1] / "data"
@@ -289,3 +290,11 @@ def test_loading_twice_changes_nothing(tmp_path):
     load_checkpoint(model, tmp_path / "a.safetensors")
     with torch.no_grad():
         assert math.isclose(float((model(clip()) - before).abs().max()), 0.0)
+
+
+def test_a_model_without_memory_is_refused() -> None:
+    state = build().state_dict()
+    with torch.device("meta"):
+        model = create_timesformer(**SIZES)
+    with pytest.raises(ValueError, match="the model is on the meta device"):
+        load_checkpoint(model, state)

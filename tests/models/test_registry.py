@@ -209,3 +209,16 @@ def test_a_variant_can_be_named_by_its_path() -> None:
     function = getattr(__import__(module, fromlist=[name]), name)
     with torch.device("meta"):
         assert function(num_classes=3).head.out_features == 3
+
+
+def test_hub_variants_go_through_pytorchvideo_s_builder_and_evaluate(monkeypatch: pytest.MonkeyPatch) -> None:
+    build, asked = hub.hub_model_builder, []
+
+    def watched(builder: Any, *arguments: Any, **options: Any) -> Any:
+        asked.append(builder)
+        return build(builder, *arguments, **options)
+
+    monkeypatch.setattr(hub, "hub_model_builder", watched)
+    model = hub.HUB_FUNCTIONS[MINI](depth=2)
+    assert asked == [create_timesformer]
+    assert not model.training

@@ -9,9 +9,10 @@ import torch
 from cases import ATTENTIONS, SCOPES, SMALL, golden, golden_state, random_clips, small_timesformer, wave
 from torch import Tensor, nn
 
+from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.macs import Trace
-from video_ats.models.timesformer import TimeSformer, create_timesformer, resize_positions, resize_time
+from video_ats.models.timesformer import TimeSformer, create_timesformer
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSet
 
 POSITIONS = 16
@@ -310,6 +311,7 @@ def test_clips_of_a_wrong_shape(shape: tuple[int, ...]) -> None:
         ({"attention": "divided_space_time"}, "attention 'divided_space_time': must be one of divided, joint, space"),
         ({"crop_size": 18}, "crop_size 18: must be a multiple of patch_size 4"),
         ({"num_heads": 5}, "embed_dim 24: must be a multiple of num_heads 5"),
+        *(({size: 0}, f"{size} 0: must be at least 1") for size in ("num_frames", "patch_size", "depth", "num_heads")),
     ],
 )
 def test_arguments_that_do_not_fit(arguments: dict[str, Any], named: str) -> None:
@@ -348,3 +350,29 @@ def test_embeddings_of_another_size_are_read_at_the_nearest_entry() -> None:
     times = torch.arange(4.0)[None, :, None]
     assert resize_time(times, 6)[0, :, 0].tolist() == [math.floor(t * 4 / 6) for t in range(6)]
     assert resize_time(times, 4) is times
+
+
+def test_a_clip_of_integers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"clip of torch.uint8: must be floating point and normalised"):
+        small_timesformer("divided")(torch.zeros(1, 3, 3, 16, 16, dtype=torch.uint8))
+
+
+def test_dense_macs_of_a_crop_that_patches_do_not_fill() -> None:
+    with pytest.raises(ValueError, match="crop_size 17: must be a multiple of the patch size 4"):
+        small_timesformer("divided").dense_macs(crop_size=17)
+
+
+def test_an_unknown_grouping_is_refused() -> None:
+    block = small_timesformer("divided").blocks[0]
+    block.groups = "fram"
+    origin = Origin.whole(Grid(1, 2, 2, 2), torch.device("cpu"))
+    with pytest.raises(ValueError, match="groups 'fram': must be frame or clip"):
+        block(TokenSet(torch.zeros(8, 24), torch.zeros(1, 1, 24), origin))
+
+
+def test_the_dense_model_calls_its_query_key_value_layer() -> None:
+    model = small_timesformer("divided")
+    called: list[object] = []
+    model.blocks[0].attn.qkv.register_forward_hook(lambda *_: called.append(1))
+    model(torch.zeros(1, 3, 3, 16, 16))
+    assert called

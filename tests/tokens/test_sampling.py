@@ -217,3 +217,21 @@ def test_fewer_than_two_points_are_refused(scheme: str, points: int) -> None:
     with pytest.raises(ValueError, match=f"num_samples {points}: at least 2") as error:
         SCHEMES[scheme](torch.ones(1, 4), torch.tensor([4]), points)
     assert "\n" not in str(error.value)
+
+
+@schemes
+def test_infinity_is_the_largest_score_and_nan_the_smallest(scheme: str) -> None:
+    assert alone(SCHEMES[scheme], [1.0, torch.inf, 2.0, 3.0], 2)[1]
+    assert not alone(SCHEMES[scheme], [1.0, torch.nan, 2.0, 3.0], 2)[1]
+
+
+def test_the_controls_rank_what_is_not_finite_in_the_same_way() -> None:
+    scores, lengths = torch.tensor([[1.0, torch.inf, torch.nan, 3.0]]), torch.tensor([4])
+    assert keep_top(scores, lengths, 1).tolist() == [[False, True, False, False]]
+    assert keep_top(scores, lengths, 3).tolist() == [[True, True, False, True]]
+
+
+@schemes
+def test_sums_past_the_largest_float32_do_not_overflow(scheme: str) -> None:
+    large = [3e38, 3e38, 3e38, 1e38]
+    assert alone(SCHEMES[scheme], large, 4) == alone(SCHEMES[scheme], [score / 1e38 for score in large], 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
 from video_ats.tokens.scoring import class_attention, significance
+
+Groups = Literal["frame", "clip"]
 
 
 class PatchAttention(nn.Module):
@@ -58,7 +60,8 @@ class ClassAttention(nn.Module):
     has its copy, which then reads only itself.
 
     With a sampler the output is ``A^s V``: rows of the class token and of the kept tokens only, over all columns.
-    Queries are computed for those rows only, and the class token's row, needed for the scores, is its output too.
+    Queries are computed for those rows only, from rows of ``qkv``'s weight (the module itself is not called then, so
+    hooks on it see the dense model only), and the class token's row, needed for the scores, is its output too.
 
     Args:
         dim: width D.
@@ -72,7 +75,7 @@ class ClassAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, tokens: TokenSet, groups: str, sampler: TokenSampler | None = None) -> Attended:
+    def forward(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None) -> Attended:
         """Attend within each group of the token set.
 
         Args:
@@ -89,15 +92,16 @@ class ClassAttention(nn.Module):
             classes = classes.mean(dim=1, keepdim=True)
         return Attended(TokenSet(self.proj(patches.flatten(1)), self.proj(classes), origin), keep)
 
-    def _dense(self, tokens: TokenSet, groups: str) -> _Attention:
+    def _dense(self, tokens: TokenSet, groups: Groups) -> _Attention:
         grouping = _grouping(tokens.origin, groups)
-        patches = self._heads(tokens.patches, 0, 3)  # (P, 3, heads, d)
-        classes = _per_group(self._heads(tokens.class_tokens, 0, 3), grouping)  # (G, 3, heads, d)
+        per_head = (3, self.num_heads, -1)
+        patches = self.qkv(tokens.patches).unflatten(-1, per_head)  # (P, 3, heads, d)
+        classes = _per_group(self.qkv(tokens.class_tokens).unflatten(-1, per_head), grouping)  # (G, 3, heads, d)
         q, k, v = _with_class(classes, patches, grouping).transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(_mask_with_class(grouping)))
         return _Attention(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None, tokens.origin)
 
-    def _sampled(self, tokens: TokenSet, groups: str, sampler: TokenSampler) -> _Attention:
+    def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
         grouping = _grouping(tokens.origin, groups)
         patches = self._heads(tokens.patches, 1, 3)  # (P, 2, heads, d): keys and values of all
         classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
@@ -131,7 +135,9 @@ class _Attention(NamedTuple):
     origin: Origin
 
 
-def _grouping(origin: Origin, groups: str) -> Grouping:
+def _grouping(origin: Origin, groups: Groups) -> Grouping:
+    if groups not in ("frame", "clip"):
+        raise ValueError(f"groups {groups!r}: must be frame or clip")
     return origin.by_frame if groups == "frame" else origin.by_clip
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from video_ats.models.attention import ClassAttention
 from video_ats.models.checkpoint_formats import Translated, has_temporal_attention, translate
 from video_ats.models.checkpoint_reading import read_checkpoint
-from video_ats.models.timesformer import resize_positions, resize_time
+from video_ats.models.embeddings import resize_positions, resize_time
 
 _LISTED = 8
 
@@ -26,7 +26,8 @@ class LoadReport:
 
     Attributes:
         source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface`` or ``vit_timm``.
-            The released code's names without its prefix ``model.`` are ours: ``video_ats``.
+            The released code's names without its prefix ``model.`` are ours: ``video_ats``; so are those of a timm
+            ViT where the model is space-only.
         loaded: our names of the tensors that came from the checkpoint, resized ones included.
         replaced: one sentence for each tensor that was left at its initial values.
         resized: one sentence for each embedding that was resized.
@@ -79,6 +80,8 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     """
     raw = read_checkpoint(source)
     target = model.state_dict()
+    if any(tensor.is_meta for tensor in target.values()):
+        raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
     _check_heads(model, raw.num_heads, raw.label)
     found = translate(raw, target)
     tensors, resized = _resize_embeddings(raw.label, found.tensors, target)

@@ -16,7 +16,6 @@ from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.registry import VARIANTS, Variant
-from video_ats.models.timesformer import create_timesformer
 
 with warnings.catch_warnings():
     # pytorchvideo 0.1.5 scripts a layer while it is imported, which current torch calls deprecated.
@@ -42,10 +41,10 @@ def _hub_function(variant: Variant) -> HubFunction:
         model = hub_model_builder(variant.builder, False, progress, default_config=defaults, **kwargs)
         if checkpoint is not None:
             load_checkpoint(model, checkpoint)
-        return model
+        return model.eval()
 
     build.__name__ = build.__qualname__ = variant.name
-    build.__doc__ = f"""Build {variant.name} with random weights, or those of ``checkpoint``.
+    build.__doc__ = f"""Build {variant.name} with random weights, or those of ``checkpoint``, in evaluation mode.
 
     Args:
         pretrained: must be False; the published weights cannot be downloaded by name.
@@ -63,7 +62,8 @@ globals().update(HUB_FUNCTIONS)
 
 def register_with_pytorchvideo() -> None:
     """Add the builders to ``pytorchvideo.models`` and the variants to ``pytorchvideo.models.hub``."""
-    _add(pytorchvideo.models, {"create_timesformer": create_timesformer})
+    builders = {variant.builder.__name__: variant.builder for variant in VARIANTS.values()}
+    _add(pytorchvideo.models, builders)
     _add(pytorchvideo.models.hub, HUB_FUNCTIONS)
 
 

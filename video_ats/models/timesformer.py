@@ -7,12 +7,12 @@ from functools import partial
 from typing import Literal, overload
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
-from video_ats.models.attention import ClassAttention, PatchAttention
+from video_ats.models.attention import ClassAttention, Groups, PatchAttention
+from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import AttentionKind, TimesformerShape, Trace
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSampler, TokenSet
@@ -42,7 +42,7 @@ class TimesformerBlock(nn.Module):
         temporal_norm1: nn.Module | None = None,
         temporal_attn: PatchAttention | None = None,
         temporal_fc: nn.Module | None = None,
-        groups: Literal["frame", "clip"] = "frame",
+        groups: Groups = "frame",
         drop_path: float = 0.0,
         sampler: TokenSampler | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class TimeSformer(nn.Module):
         norm: the last norm.
         head: from ``(B, D)`` to ``(B, num_classes)``.
         shape: sizes, for the multiply-adds.
-        num_frames: frames that the time embedding has an entry for; none for space-only attention.
+        num_frames: frames of a clip; the time embedding, which space-only attention does not have, has as many.
         patch_rows: rows (= columns) of patches that the position embedding has an entry for.
     """
 
@@ -139,8 +139,8 @@ class TimeSformer(nn.Module):
             logits (Tensor[B, num_classes]), or (logits, Trace).
 
         Raises:
-            ValueError: if the clip has another number of dimensions or channels, is empty, or has sides that the
-                patch size does not divide.
+            ValueError: if the clip is of integers, has another number of dimensions or channels, is empty, or has
+                sides that the patch size does not divide.
         """
         tokens = self._embed(clip)
         embedded = tokens.origin.presence() if return_trace else None
@@ -154,13 +154,24 @@ class TimeSformer(nn.Module):
         return logits if embedded is None else (logits, Trace(embedded, tuple(kept), self.shape))
 
     def dense_macs(self, *, num_frames: int | None = None, crop_size: int | None = None) -> int:
-        """Multiply-adds of one clip without samplers, by default at the size the model was built for."""
-        rows = self.patch_rows if crop_size is None else crop_size // self.patch_embed.patch_size[0]
+        """Multiply-adds of one clip without samplers, by default at the size the model was built for.
+
+        Raises:
+            ValueError: if the patch size does not divide ``crop_size``.
+        """
+        patch = self.patch_embed.patch_size[0]
+        if crop_size is not None and crop_size % patch:
+            raise ValueError(f"crop_size {crop_size}: must be a multiple of the patch size {patch}")
+        rows = self.patch_rows if crop_size is None else crop_size // patch
         frames = self.num_frames if num_frames is None else num_frames
         return self.shape.dense_macs(depth=len(self.blocks), frames=frames, positions=rows**2)
 
     def _embed(self, clip: Tensor) -> TokenSet:
         patch = self.patch_embed.patch_size[0]
+        if not clip.is_floating_point():
+            raise ValueError(
+                f"clip of {clip.dtype}: must be floating point and normalised; see video.transforms.make_views"
+            )
         fits = clip.dim() == 5 and clip.shape[1] == 3 and clip.numel() > 0
         if not fits or clip.shape[3] % patch or clip.shape[4] % patch:
             raise ValueError(
@@ -170,7 +181,7 @@ class TimeSformer(nn.Module):
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
         patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + self._positions(grid)
         if self.time_embed is not None:
-            patches = patches + _resize_nearest(self.time_embed, (grid.frames,))[:, :, None]
+            patches = patches + resize_time(self.time_embed, grid.frames)[:, :, None]
         classes = grid.frames if self.shape.attention == "space" else 1
         class_tokens = (self.cls_token + self.pos_embed[:, :1]).expand(grid.clips, classes, -1)
         return TokenSet(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
@@ -180,29 +191,6 @@ class TimeSformer(nn.Module):
         if (grid.rows, grid.columns) == (self.patch_rows, self.patch_rows):
             return self.pos_embed[:, 1:]
         return resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]
-
-
-def resize_positions(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
-    """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, nearest in 2-D; the class token's stays.
-
-    The released code does so when it runs. (When it loads a checkpoint it resizes the flattened axis in 1-D, which
-    tears rows apart; that is not done here.)
-    """
-    rows = round((pos_embed.shape[1] - 1) ** 0.5)
-    table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
-    table = F.interpolate(table, size=size, mode="nearest").flatten(2).transpose(1, 2)
-    return torch.cat([pos_embed[:, :1], table], dim=1)
-
-
-def resize_time(time_embed: Tensor, num_frames: int) -> Tensor:
-    """Time embeddings ``(1, t, D)`` to ``(1, T, D)``, nearest, as in the released code."""
-    return _resize_nearest(time_embed, (num_frames,))
-
-
-def _resize_nearest(embed: Tensor, size: tuple[int]) -> Tensor:
-    if embed.shape[1] == size[0]:
-        return embed
-    return F.interpolate(embed.transpose(1, 2), size=size, mode="nearest").transpose(1, 2)
 
 
 def create_timesformer(
@@ -220,7 +208,6 @@ def create_timesformer(
     attention: AttentionKind = "divided",
     norm: Callable[[int], nn.Module] = _default_norm,
     activation: type[nn.Module] = nn.GELU,
-    head: Callable[[int, int], nn.Module] = nn.Linear,
     sampler: SamplerConfig | None = None,
 ) -> TimeSformer:
     """Build a TimeSformer with random weights.
@@ -242,7 +229,6 @@ def create_timesformer(
         attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip at once) or ``space``.
         norm: makes a norm from a width.
         activation: class of the MLP's activation.
-        head: makes the head from (embed_dim, num_classes).
         sampler: samplers to insert; None is the published model.
 
     Raises:
@@ -250,6 +236,11 @@ def create_timesformer(
     """
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
+    sizes = {"num_frames": num_frames, "crop_size": crop_size, "patch_size": patch_size, "num_classes": num_classes}
+    sizes |= {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} {size}: must be at least 1")
     if crop_size % patch_size:
         raise ValueError(f"crop_size {crop_size}: must be a multiple of patch_size {patch_size}")
     if embed_dim % num_heads:
@@ -274,7 +265,7 @@ def create_timesformer(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        head=head(embed_dim, num_classes),
+        head=nn.Linear(embed_dim, num_classes),
         shape=TimesformerShape(attention, embed_dim, mlp_dim, 3 * patch_size**2, num_classes),
         num_frames=num_frames,
         patch_rows=crop_size // patch_size,

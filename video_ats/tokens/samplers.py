@@ -32,7 +32,8 @@ class SamplerConfig:
         kind: ``ats``, or a control: ``topk`` (highest scores), ``random``, ``uniform`` (evenly spaced).
         scope: what one decision covers: ``frame`` (each frame's patches), ``tube`` (one set of positions for all
             frames of the clip, scores averaged over frames), ``clip`` (all patches of all frames at once).
-        blocks: indices of the blocks that sample. None: from block 3 to the last, the published setting.
+        blocks: indices of the blocks that sample. None: from block 3 to the last, the published setting; in models
+            of three blocks or fewer the last.
         samples: K sampling points per frame for ``ats``: an int >= 2, one per block, or None for as many as a
             whole frame has patches (the published setting). ``tube`` draws K positions, ``clip`` K * T points.
             The controls take an exact count >= 1 per frame in the same forms, or ``"matched"`` / ``"matched:K"``:
@@ -158,6 +159,8 @@ class TokenSampler(nn.Module):
         if self.config.scope == "clip":
             # Raw scores are compared over frames: a frame that the class token reads more gets more.
             return self._choose(scores, origin, origin.by_clip, per_frame * origin.grid.frames)
+        # Departure: raw scores are averaged too, not first divided by each frame's sum. So weighed is what the class
+        # token, the mean of its copies over the frames, reads from the position.
         positions = origin.by_position
         mean = positions.pad(scores).sum(dim=1) / positions.lengths
         return self._choose(mean, origin.tubes, origin.tubes.by_frame, per_frame)[positions.group]

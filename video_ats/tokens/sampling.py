@@ -2,7 +2,10 @@
 
 All functions take one row a group, ``lengths`` real tokens first and anything after them, and look at nothing
 outside the row: the released code takes its minimum over rows that padding fills with zeros, so that a clip's
-tokens there depend on its batch-mates. Here they do not.
+tokens there depend on its batch-mates. Here they do not. Cumulative sums are taken in float64 (the released code:
+float32), since how a parallel sum rounds depends on the shape of the batch, and near ties depend on the rounding.
+
+A score that is not finite is NaN for zero and infinity for the largest float32, in all functions alike.
 """
 
 from __future__ import annotations
@@ -32,12 +35,12 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
     valid = _valid(scores, lengths)
     scores = _positive(scores, valid)
     ascending, order = scores.masked_fill(~valid, torch.inf).sort(dim=1, stable=True)
-    cumulative = ascending.masked_fill(~valid, 0).cumsum(dim=1)
+    cumulative = ascending.masked_fill(~valid, 0).cumsum(dim=1, dtype=torch.float64)
     first = cumulative[:, :1]
     span = cumulative[:, -1:] - first  # zero for a single token only: then all points fall on it
     cumulative = (cumulative - first) / span.masked_fill(span == 0, 1)
     start = cumulative.masked_fill(cumulative <= 0, 1).amin(dim=1, keepdim=True)
-    steps = torch.arange(num_samples, device=scores.device, dtype=scores.dtype) / (num_samples - 1)
+    steps = torch.arange(num_samples, device=scores.device, dtype=torch.float64) / (num_samples - 1)
     taken = _nearest(cumulative, start + (1 - start) * steps)
     kept = torch.zeros_like(valid).scatter(1, taken, True)
     return torch.zeros_like(valid).scatter(1, order, kept) & valid
@@ -50,10 +53,10 @@ def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
     _check_points(num_samples)
     valid = _valid(scores, lengths)
     scores = _positive(scores, valid)
-    cumulative = scores.masked_fill(~valid, 0).cumsum(dim=1)
+    cumulative = scores.masked_fill(~valid, 0).cumsum(dim=1, dtype=torch.float64)
     total = cumulative[:, -1:]
     cumulative = cumulative / total.masked_fill(total == 0, 1)
-    points = (2 * torch.arange(num_samples, device=scores.device, dtype=scores.dtype) + 1) / (2 * num_samples)
+    points = (2 * torch.arange(num_samples, device=scores.device, dtype=torch.float64) + 1) / (2 * num_samples)
     taken = torch.searchsorted(cumulative, points.expand(scores.shape[0], -1).contiguous())
     taken = taken.clamp(max=scores.shape[1] - 1)
     return torch.zeros_like(valid).scatter(1, taken, True) & valid
@@ -64,7 +67,7 @@ def keep_top(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
     the first. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
     """
     valid = _valid(scores, lengths)
-    order = scores.masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    order = _finite(scores).masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter(1, order, _places(scores).expand_as(order))
     return (rank < _column(counts)) & valid
 
@@ -93,12 +96,15 @@ def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
 
 
 def _positive(scores: Tensor, valid: Tensor) -> Tensor:
-    """Scores in float32 at least. What is not finite counts as zero, so that something is always kept; a row of
-    zeros becomes a row of ones, its limit for equal scores.
-    """
-    scores = at_least_float32(scores).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    """Finite scores; a row of zeros becomes a row of ones, its limit for equal scores."""
+    scores = _finite(scores)
     empty = ~((scores > 0) & valid).any(dim=1, keepdim=True)
     return torch.where(empty, torch.ones_like(scores), scores)
+
+
+def _finite(scores: Tensor) -> Tensor:
+    """Scores in float32 at least, without NaN and infinity."""
+    return at_least_float32(scores).nan_to_num(nan=0.0, posinf=torch.finfo(torch.float32).max, neginf=0.0)
 
 
 def _places(scores: Tensor) -> Tensor:

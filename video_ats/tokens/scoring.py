@@ -22,7 +22,10 @@ def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     Returns:
         Tensor[G, heads, N], at least float32; rows sum to one, zero where there is no key.
     """
-    logits = at_least_float32(torch.einsum("ghd,ghnd->ghn", query * query.shape[-1] ** -0.5, key))
+    # One query a group costs little, and half precision here would change which tokens stay.
+    with torch.autocast(query.device.type, enabled=False):
+        query, key = at_least_float32(query), at_least_float32(key)
+        logits = torch.einsum("ghd,ghnd->ghn", query * query.shape[-1] ** -0.5, key)
     if mask is not None:
         logits = logits.masked_fill(~mask[:, None], -torch.inf)
     return logits.softmax(dim=-1)
@@ -32,7 +35,8 @@ def significance(attention: Tensor, value: Tensor) -> Tensor:
     """Raw scores: attention of the class token, summed over heads, times the norm of the value.
 
     ``(sum over heads of A[h, cls, j]) * ||V_j||_2``, the norm over the concatenated heads, as the released
-    code computes it. The division by the sum is left to the sampler, which knows over what to sum.
+    code computes it. Its division by the sum is left out: the sampling divides the cumulative sum, over whatever
+    one decision covers.
 
     Args:
         attention (Tensor[G, heads, N]): the class token's row.

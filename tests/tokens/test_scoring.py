@@ -1,0 +1,64 @@
+"""Scores against explicit attention, and their precision when the model runs in half."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from video_ats.tokens.scoring import class_attention, significance
+
+halves = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_scores_are_attention_times_value_norm() -> None:
+    query, key, value = drawn(0, 2, 3, 8), drawn(1, 2, 3, 5, 8), drawn(2, 2, 3, 5, 8)
+    row = class_attention(query, key, None)
+    scores = significance(row, value)
+    for group in range(2):
+        for token in range(5):
+            expected = 0.0
+            for head in range(3):
+                logits = [float(query[group, head] @ key[group, head, other]) / 8**0.5 for other in range(5)]
+                expected += float(torch.tensor(logits).softmax(0)[token])
+            norm = float(value[group, :, token].flatten().norm())  # over the concatenated heads
+            assert float(scores[group, token]) == pytest.approx(expected * norm, rel=1e-5)
+
+
+def test_keys_that_are_not_there_get_nothing() -> None:
+    query, key = drawn(0, 2, 3, 8), drawn(1, 2, 3, 5, 8)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    row = class_attention(query, key, mask)
+    assert row[1, :, 3:].eq(0).all()
+    torch.testing.assert_close(row[1, :, :3], class_attention(query[1:], key[1:, :, :3], None)[0])
+    torch.testing.assert_close(row.sum(dim=-1), torch.ones(2, 3))
+
+
+@halves
+def test_half_precision_inputs_are_scored_in_float32(dtype: torch.dtype) -> None:
+    query, key, value = (drawn(seed, 2, 3, *rest, 8).to(dtype) for seed, rest in enumerate([(), (5,), (5,)]))
+    row = class_attention(query, key, None)
+    scores = significance(row, value)
+    assert row.dtype == scores.dtype == torch.float32
+    exact = class_attention(query.float(), key.float(), None)
+    torch.testing.assert_close(row, exact, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(scores, significance(exact, value.float()), rtol=1e-6, atol=1e-7)
+
+
+@halves
+def test_autocast_does_not_round_the_scores(dtype: torch.dtype) -> None:
+    query, key = drawn(0, 2, 3, 8), drawn(1, 2, 3, 5, 8)
+    with torch.autocast("cpu", dtype=dtype):
+        row = class_attention(query, key, None)
+    torch.testing.assert_close(row, class_attention(query, key, None), rtol=1e-6, atol=1e-7)
+
+
+def test_large_half_precision_values_do_not_overflow() -> None:
+    query = torch.full((1, 2, 64), 100.0, dtype=torch.float16)
+    key = query[:, :, None].expand(1, 2, 3, 64)
+    row = class_attention(query, key, None)
+    torch.testing.assert_close(row, torch.full((1, 2, 3), 1 / 3))
+    value = torch.full((1, 2, 3, 64), 300.0, dtype=torch.float16)
+    assert significance(row, value).isfinite().all()
