@@ -16,6 +16,8 @@ def main() -> None:
         raise
     print(as_markdown(report))
     print("written: " + ", ".join(str(path) for path in written))
+    if not report.summary.evaluated:
+        raise ValueError(f"none of the {report.summary.listed} listed videos could be evaluated; see the reasons above")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,20 @@ _UNKNOWN_KEY = re.compile(
 _OF_CLASS = re.compile(r"Problem with given class_path '(?P<name>[\w.]+)'")
 # Its words for what a user knows by shorter ones.
 _PLAINER = (
+    (
+        re.compile(
+            r"Does not validate against any of the Union subtypes.*?Subtypes: \[(.*?)\]\s+Errors:.*Given value: ", re.S
+        ),
+        r"must be of one of the types \1. Got value: ",
+    ),
+    (re.compile(r"<class 'NoneType'>"), "null"),
+    (re.compile(r"Expected a dot import path string: "), "must be a mapping, such as {key: value}. Got value: "),
+    (re.compile(r"Unexpected config:\s*$"), "the configuration file holds no mapping of keys to values"),
     (re.compile(r'Parser key "([^"]+)":'), r"\1:"),
     (re.compile(r"Problem with given class_path '[^']+':\s*"), ""),
     (re.compile(r"Expected an? typing\.Literal\[([^\]]*)\]"), r"must be one of \1"),
     (re.compile(r"Expected an? <class '([^']+)'>"), r"must be of type \1"),
+    (re.compile(r"<class '([^']+)'>"), r"\1"),
 )
 
 

@@ -18,7 +18,7 @@ from checkpoint_files import write_official_pyth
 
 from video_ats import create_model, save_checkpoint
 from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, prepare, run
-from video_ats.evaluation.predictions import PREDICTIONS
+from video_ats.evaluation.predictions import PREDICTIONS, sole_user
 from video_ats.evaluation.settings import SweepConfig
 from video_ats.models.insert import insert_samplers_
 from video_ats.tokens import SamplerConfig
@@ -92,13 +92,16 @@ def without_rates(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_writes_the_predictions_and_the_report(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {
+    assert {path.name for path in finished.iterdir()} - {".lock"} == {
         *("run.json", "predictions.jsonl", "report.json", "report.csv", "report.md", "curve.png"),
     }
     report = json.loads((finished / "report.json").read_text())
     assert (report["listed"], report["evaluated"], report["failed"]) == (LISTED, 6, {"unreadable": 1})
     assert [setting["name"] for setting in report["settings"]] == ["dense", "ats-frame-k16"]
-    assert report["notes"] == ["random weights (seed 0): accuracies mean nothing, GFLOPs and speed do"]
+    assert report["notes"] == [
+        "random weights (seed 0): accuracies, and how much ATS saves at a K, mean nothing; the count of GFLOPs and the "
+        "speed do"
+    ]
 
 
 def test_the_report_follows_from_the_predictions(finished: Path) -> None:
@@ -123,6 +126,7 @@ def test_the_report_follows_from_the_predictions(finished: Path) -> None:
 def test_the_report_names_what_was_run(finished: Path) -> None:
     described = json.loads((finished / "report.json").read_text())["run"]
     assert described["model"].pop("weights") == "random, seed 0"
+    assert described["videos"].pop("source").startswith("videos")
     assert described == json.loads((finished / "run.json").read_text())
     assert described["model"]["name"] == MINI
     assert re.fullmatch("[0-9a-f]{64}", described["model"]["weights_sha256"])
@@ -345,3 +349,28 @@ def test_a_head_for_other_classes_cannot_be_evaluated(videos: Path, tmp_path: Pa
     with pytest.raises(ValueError, match=r"checkpoint has 5 classes, the model 3; .*set num_classes") as error:
         prepare(config(videos, tmp_path, checkpoint=str(checkpoint)))
     assert "\n" not in str(error.value)
+
+
+def test_another_copy_of_the_videos_is_refused(videos: Path, finished: Path, tmp_path: Path) -> None:
+    copy = write_synthetic_dataset(tmp_path / "copy", num_classes=3, videos_per_class=2, seed=5)
+    (copy / "class_01" / "video_000_text.mp4").write_text("Video unavailable")
+    with pytest.raises(ValueError, match=r"had \d+ bytes when it was scored, \d+ now; is data.videos another copy"):
+        run(prepare(config(copy, finished)), say=lambda _: None)
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(videos: Path, finished: Path) -> None:
+    with sole_user(finished), pytest.raises(ValueError, match="another run is writing to it"):
+        run(prepare(config(videos, finished)), say=lambda _: None)
+
+
+def test_a_row_s_own_setting_in_the_sweep_is_scored_once(videos: Path, tmp_path: Path) -> None:
+    job = prepare(config(videos, tmp_path, model=f"{MINI}_ats", sweep=SweepConfig(samples=[None, 16])))
+    assert [setting.name for setting in job.settings] == ["dense", "ats-frame-kfull", "ats-frame-k16"]
+
+
+def test_a_list_of_which_nothing_is_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "val.csv").write_text("label,youtube_id,time_start,time_end,split\nzumba,0wR5jVB-WPk,4,14,val\n")
+    data = DataConfig(str(tmp_path / "videos"), str(tmp_path / "val.csv"), num_workers=0)
+    with pytest.raises(ValueError, match="no listed video is there"):
+        prepare(config(tmp_path, tmp_path / "out", data=data, num_classes=1))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from evaluation_cases import failed, scored
 
-from video_ats.evaluation.predictions import PREDICTIONS, RUN, Prediction, VideoLog, write_atomically
+from video_ats.evaluation.predictions import PREDICTIONS, RUN, Prediction, VideoLog, sole_user, write_atomically
 
 NAMES = ["dense", "ats-frame-k8"]
 IDENTITY: dict[str, Any] = {"model": {"name": "mini", "num_classes": 4}, "settings": {"dense": None}}
@@ -37,7 +37,8 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_new_log_is_empty_and_makes_its_folder(tmp_path: Path) -> None:
-    log = VideoLog(tmp_path / "deep" / "run", IDENTITY, NAMES)
+    with sole_user(tmp_path / "deep" / "run"):
+        log = VideoLog(tmp_path / "deep" / "run", IDENTITY, NAMES)
     assert (log.predictions, log.done) == ([], set())
     assert json.loads((tmp_path / "deep" / "run" / RUN).read_text()) == IDENTITY
 
@@ -119,7 +120,7 @@ def test_a_run_file_that_is_not_json_is_refused(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(ValueError, match="taken: is a file"):
-        VideoLog(tmp_path / "taken", IDENTITY, NAMES)
+        sole_user(tmp_path / "taken").__enter__()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,9 @@ def test_writing_whole_files_leaves_no_temporary_one(tmp_path: Path) -> None:
 
 
 def test_every_field_survives_the_file(tmp_path: Path) -> None:
-    line = Prediction("k", "p", 3, "ok", "why", "dense", [1], [0.1], [1, 2], 0.3, [7], [[5]], 9, "pyav", 0.1, 0.2, 0.3)
+    line = Prediction(
+        "k", "p", 3, "ok", "why", 77, "dense", [1], [0.1], [1, 2], 0.3, [7], [[5]], 9, "pyav", 0.1, 0.2, 0.3
+    )
     VideoLog(tmp_path, IDENTITY, ["dense"]).append([line])
     assert VideoLog(tmp_path, IDENTITY, ["dense"]).predictions == [line]
 
@@ -162,3 +165,17 @@ def test_a_missing_video_is_looked_for_again_and_another_failure_stands(tmp_path
     log.append([failed("broken", 1, "unreadable", "FFmpeg stopped")])
     assert VideoLog(tmp_path, {}, ["dense"]).done == {"broken"}
     assert [line["video"] for line in lines_of(log.path)] == ["broken"]
+
+
+def test_one_run_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
+    with sole_user(tmp_path), pytest.raises(ValueError, match="another run is writing to it"):
+        sole_user(tmp_path).__enter__()
+    with sole_user(tmp_path):
+        pass  # free again
+
+
+def test_lines_written_twice_count_once(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    log.append(FIRST)
+    assert VideoLog(tmp_path, IDENTITY, NAMES).predictions == [*FIRST, *SECOND, *LAST]
+    assert len(lines_of(log.path)) == 5

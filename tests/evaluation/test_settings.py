@@ -94,3 +94,8 @@ def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
 def test_controls_without_anything_to_match_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sweep.controls \['random'\]: need sweep.samples"):
         SweepConfig(controls=["random"])
+
+
+def test_a_sweep_over_no_scope_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"sweep.scopes \[\]: name at least one"):
+        SweepConfig(samples=[8], scopes=[])

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from video_ats.evaluation.evaluate import unscored
-from video_ats.evaluation.predictions import Prediction, VideoLog
+from video_ats.evaluation.predictions import Prediction, VideoLog, sole_user
 from video_ats.video.decode import VideoStatus
 from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
 
@@ -49,10 +49,10 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
         "check": {"decoder": config.data.decoder, "min_frames": config.data.min_frames},
         "videos": videos.identity(),
     }
-    log = VideoLog(Path(config.output), identity, [], name=_LOG)
-    done = log.done
-    todo = [entry for entry in videos.entries if entry.key not in done]
-    if todo:
+    with sole_user(Path(config.output)):
+        log = VideoLog(Path(config.output), identity, [], name=_LOG)
+        done = log.done
+        todo = [entry for entry in videos.entries if entry.key not in done]
         with tqdm(total=len(videos.entries), initial=len(done), unit="video", file=sys.stderr) as bar:
             for sample in explaining_worker_failures(read_videos(todo, config.data, None)):
                 log.append([unscored(sample)])

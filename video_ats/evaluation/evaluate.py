@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -160,6 +161,11 @@ def _clock(device: torch.device) -> Callable[[], float]:
     return synchronised if device.type == "cuda" else time.perf_counter
 
 
+def file_bytes(path: str) -> int:
+    """Size of a file; 0 if there is none."""
+    return os.path.getsize(path) if os.path.isfile(path) else 0
+
+
 def unscored(sample: VideoSample, wall_seconds: float = 0.0) -> Prediction:
     """What is known of a video without a model: the line of one that could not be read, or was only checked."""
     return Prediction(
@@ -168,6 +174,7 @@ def unscored(sample: VideoSample, wall_seconds: float = 0.0) -> Prediction:
         label=sample.entry.label,
         status=sample.status.value,
         reason=sample.reason,
+        file_bytes=file_bytes(sample.entry.path),
         num_frames=sample.num_frames,
         decoder=sample.decoder,
         decode_seconds=sample.decode_seconds,

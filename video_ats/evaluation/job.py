@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from video_ats.evaluation.ensemble import Ensemble
 from video_ats.evaluation.environment import describe_environment
-from video_ats.evaluation.evaluate import Execution, Precision, evaluate
-from video_ats.evaluation.predictions import VideoLog
+from video_ats.evaluation.evaluate import Execution, Precision, evaluate, file_bytes
+from video_ats.evaluation.predictions import VideoLog, sole_user
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.summary import summarise
@@ -117,6 +117,9 @@ class EvaluationJob:
             "settings": {s.name: None if s.sampler is None else asdict(s.sampler) for s in self.settings},
             "ensemble": self.config.ensemble,
             "precision": self.config.precision,
+            # Other versions decode and round otherwise.
+            "software": {name: metadata.version(name) for name in ("torch", "av")},
+            "device": self.execution.device.type,
         }
 
     def dense_macs(self) -> int:
@@ -138,10 +141,13 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
             raise ValueError(f"{name} {getattr(config, name)}: must be at least 1")
     if not 0 <= config.seed < 2**63:
         raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
-    samplers = [*([variant.sampler] if variant.sampler is not None else []), *config.samplers]
-    settings = make_settings(config.sweep, samplers)
+    # A row with samplers of its own is scored with them, unless the sweep has the same setting already.
+    own = [] if variant.sampler is None or variant.sampler in config.sweep.samplers() else [variant.sampler]
+    settings = make_settings(config.sweep, [*own, *config.samplers])
     plan = _plan(variant, config.views)
     videos = open_videos(config.data, num_classes=config.num_classes)
+    if all(entry.problem for entry in videos.entries):
+        raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     device = _device(config.device)
     model, weights, notes = _load_model(config)
     for setting in settings:
@@ -152,7 +158,7 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
 
 
 def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]]:
-    """Score what is not yet scored, then write the report.
+    """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
 
     Args:
         job: from `prepare`.
@@ -162,13 +168,19 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
         The report, and the files written.
 
     Raises:
-        ValueError: if the output folder holds another run.
+        ValueError: if the output folder holds another run, one that is still running, or one of other files.
         KeyboardInterrupt: passed on; every finished video is kept.
     """
     for note in job.notes:
         say(f"note: {note}")
+    with sole_user(Path(job.config.output)):
+        return _run(job, say)
+
+
+def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[Path]]:
     identity = job.identity()
     log = VideoLog(Path(job.config.output), identity, [setting.name for setting in job.settings])
+    _check_same_files(log, job.videos)
     done = log.done
     if done:
         say(f"{len(done)} of {len(job.videos.entries)} videos were done before; continuing")
@@ -185,8 +197,16 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
         dense_macs=job.dense_macs(),
     )
     report = Report(
-        run={**identity, "model": {**identity["model"], "weights": job.weights}},
-        environment=describe_environment(job.execution.device),
+        run={
+            **identity,
+            "model": {**identity["model"], "weights": job.weights},
+            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
+        },
+        environment={
+            **describe_environment(job.execution.device),
+            "batch size": str(job.execution.batch_size),
+            "reading workers": str(job.config.data.num_workers),
+        },
         notes=job.notes,
         settings=job.settings,
         summary=summary,
@@ -194,6 +214,18 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
         dense_macs=job.dense_macs(),
     )
     return report, write_report(Path(job.config.output), report)
+
+
+def _check_same_files(log: VideoLog, videos: VideoList) -> None:
+    """A run that continues on another copy of the videos would mix two."""
+    paths = {entry.key: entry.path for entry in videos.entries}
+    for prediction in log.predictions:
+        now = file_bytes(paths[prediction.video])
+        if now != prediction.file_bytes:
+            raise ValueError(
+                f"output {log.path.parent}: video {prediction.video!r} had {prediction.file_bytes} bytes when it was "
+                f"scored, {now} now; is data.videos another copy? Choose another output folder, or delete this one"
+            )
 
 
 def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
@@ -230,7 +262,10 @@ def _load_model(config: EvaluateConfig) -> tuple[nn.Module, str, tuple[str, ...]
     torch.manual_seed(config.seed)
     model = remove_samplers_(create_model(config.model, num_classes=config.num_classes))
     if config.checkpoint == RANDOM_WEIGHTS:
-        note = f"random weights (seed {config.seed}): accuracies mean nothing, GFLOPs and speed do"
+        note = (
+            f"random weights (seed {config.seed}): accuracies, and how much ATS saves at a K, mean nothing; "
+            "the count of GFLOPs and the speed do"
+        )
         return model, f"random, seed {config.seed}", (note,)
     loaded = load_checkpoint(model, config.checkpoint)
     if loaded.head_replaced:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from video_ats.video.decode import VideoStatus
 
@@ -21,6 +24,7 @@ class Prediction:
 
     Attributes:
         video: its key in the list. path: its file. label: index of its class.
+        file_bytes: size of the file, 0 if there is none; tells a copy from another when a run continues.
         status: ``ok`` or why not; see `video.decode.VideoStatus`.
         reason: why not, in words; for ``ok``, damage that the decoder concealed.
         setting: name of the setting.
@@ -38,6 +42,7 @@ class Prediction:
     label: int
     status: str
     reason: str = ""
+    file_bytes: int = 0
     setting: str | None = None
     top5: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -59,7 +64,7 @@ class VideoLog:
     A video that was missing is not finished: when the run continues it is looked for again.
 
     Args:
-        folder: the run's output folder; made if it is not there.
+        folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
         settings: names of all settings; a video is done when it has a line for each, or one without a setting.
         name: of the file.
@@ -73,9 +78,6 @@ class VideoLog:
     ) -> None:
         self.path = folder / name
         self._settings = set(settings)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
-        folder.mkdir(parents=True, exist_ok=True)
         _claim(self.path, json.loads(json.dumps(identity)))
         self.predictions = self._recover() if self.path.exists() else []
 
@@ -101,10 +103,28 @@ class VideoLog:
             if prediction.status != VideoStatus.MISSING.value:
                 settings_of.setdefault(prediction.video, set()).add(prediction.setting)
         complete = {video for video, names in settings_of.items() if names in (self._settings, {None})}
-        kept = [prediction for prediction in found if prediction.video in complete]
+        first = {(p.video, p.setting): p for p in reversed(found) if p.video in complete}
+        kept = [prediction for prediction in found if first.get((prediction.video, prediction.setting)) is prediction]
         if len(kept) < len(found) or not whole_file:
             write_atomically(self.path, "".join(map(_line, kept)))
         return kept
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold an output folder, made if it is not there, while a run writes to it; a killed run holds nothing.
+
+    Raises:
+        ValueError: if ``folder`` is a file, or another run is writing to it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +58,9 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     written = [folder / name for name in contents]
     curve = folder / "curve.png"
     if report.summary.settings:
-        draw_curve(curve, report.settings, report.summary.settings, title=report.run["model"]["name"])
+        title = f"{report.run['model']['name']}, {report.summary.evaluated} videos"
+        title = "\n".join([title, *(textwrap.fill(note, 90) for note in report.notes)])
+        draw_curve(curve, report.settings, report.summary.settings, title=title)
         written.append(curve)
     else:
         curve.unlink(missing_ok=True)
@@ -85,10 +88,10 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
     rows = []
     for s in settings:
         row: dict[str, object] = {"setting": s.name}
-        for name in ("top1", "top5", "top1_listed", "top5_listed", "clip_top1"):
+        for name in ("top1", "top5", "top1_listed", "top5_listed"):
             accuracy: Accuracy = getattr(s, name)
             row |= {name: accuracy.percent, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
-        row |= {"mean_class": s.mean_class, "agreement_with_dense": s.agreement}
+        row |= {"clip_top1": s.clip_top1, "mean_class": s.mean_class, "agreement_with_dense": s.agreement}
         for name in ("gflops_view", "gflops_video"):
             row |= {f"{name}_{part}": value for part, value in asdict(getattr(s, name)).items()}
         row |= {"relative_to_dense": s.relative_to_dense, "model_clips_per_second": s.model_clips_per_second}
@@ -111,17 +114,20 @@ def as_markdown(report: Report) -> str:
     lines += [
         f"- Videos: {summary.listed} listed = {summary.evaluated} evaluated "
         f"+ {summary.listed - summary.evaluated} failed ({failed})",
-        f"- List: {run['videos']['form']}, sha256 {run['videos']['sha256'][:12]}; {_views(run['views'])}",
+        f"- List: {run['videos']['source']} ({run['videos']['form']}, sha256 {run['videos']['sha256'][:12]}), decoder "
+        f"{run['videos']['decoder']}, at least {run['videos']['min_frames']} frames",
+        f"- Views: {_views(run['views'])}",
         f"- Weights: {run['model']['weights']}, sha256 {run['model']['weights_sha256'][:12]}; "
         f"views combined by {run['ensemble']}, {run['precision']}",
         f"- Dense: {report.dense_macs / 1e9:.1f} GFLOPs per view (multiply-adds / 1e9)",
-        f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s over "
-        f"all settings; reading a video takes {1000 * summary.decode_seconds:.0f} ms of a worker "
+        f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s (each "
+        f"view counted once a setting); reading a video takes {1000 * summary.decode_seconds:.0f} ms of a worker "
         f"({', '.join(f'{name} {count}' for name, count in summary.decoders.items()) or 'none read'})",
         "",
     ]
     if summary.settings:
-        lines += [*_accuracy_table(summary), "", *_cost_table(summary), "", *_kept_table(summary), ""]
+        has_top5 = run["model"]["num_classes"] > 5
+        lines += [*_accuracy_table(summary, has_top5), "", *_cost_table(summary), "", *_kept_table(summary), ""]
     lines += _failures(summary)
     lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
     return "\n".join(lines)
@@ -130,21 +136,23 @@ def as_markdown(report: Report) -> str:
 def _views(views: dict[str, Any]) -> str:
     return (
         f"{views['clips']} x {views['crops']} views of {views['num_frames']} frames, stride {views['frame_stride']}, "
-        f"{views['crop_size']} pixels, preset {views['preset']}"
+        f"short side {views['short_side'] or views['crop_size']}, crops of {views['crop_size']} pixels, "
+        f"preset {views['preset']}"
     )
 
 
-def _accuracy_table(summary: RunSummary) -> list[str]:
+def _accuracy_table(summary: RunSummary, has_top5: bool) -> list[str]:
+    """With five classes or fewer a top-5 accuracy says nothing."""
     rows = [
-        "| setting | top-1 % [95% interval] | top-5 % [95% interval] | top-1 of listed % | clip top-1 % | mean class % "
-        "| same top-1 as dense % |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | top-1 % [95% interval] | top-5 % | top-1 of listed % | top-5 of listed % | clip top-1 % "
+        "| mean class % | same top-1 as dense % |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for s in summary.settings:
         agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
         rows.append(
-            f"| {s.name} | {s.top1} | {s.top5} | {s.top1_listed.percent:.1f} | {s.clip_top1.percent:.1f} "
-            f"| {s.mean_class:.1f} | {agreement} |"
+            f"| {s.name} | {s.top1} | {s.top5 if has_top5 else '-'} | {s.top1_listed} "
+            f"| {s.top5_listed if has_top5 else '-'} | {s.clip_top1:.1f} | {s.mean_class:.1f} | {agreement} |"
         )
     return rows
 

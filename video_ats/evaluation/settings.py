@@ -26,7 +26,8 @@ class SweepConfig:
         dense: also score the model without samplers.
         samples: numbers of sampling points K per frame; null for as many as a whole frame has patches. Empty: none.
         scopes: each K is scored with each of these.
-        controls: each of these at exactly the token counts of each ``ats`` setting.
+        controls: each of these beside each ``ats`` setting, keeping in every group as many tokens as ``ats`` would
+            keep there; since other tokens are left after the first block that samples, totals may drift apart.
         blocks: blocks that sample; null for block 3 to the last.
         scheme: ``reference`` (the released code) or ``inverse`` (the paper's text).
         seed: of the random control.
@@ -41,6 +42,8 @@ class SweepConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.scopes:
+            raise ValueError("sweep.scopes []: name at least one of frame, tube, clip")
         if self.controls and not self.samples:
             raise ValueError(
                 f"sweep.controls {self.controls}: need sweep.samples, the settings that they are matched to"
@@ -88,7 +91,7 @@ def setting_name(config: SamplerConfig | None) -> str:
         amount = ("k" if config.kind == "ats" else "n") + ",".join(map(str, counts))
     parts = [config.kind, config.scope, amount]
     if config.blocks is not None:
-        parts.append("b" + _ranges(config.blocks))
+        parts.append("b" + block_ranges(config.blocks))
     if config.scheme != "reference":
         parts.append(config.scheme)
     if config.kind == "random" and config.seed:
@@ -96,7 +99,7 @@ def setting_name(config: SamplerConfig | None) -> str:
     return "-".join(parts)
 
 
-def _ranges(blocks: Sequence[int]) -> str:
+def block_ranges(blocks: Sequence[int]) -> str:
     """``3,4,5,8`` as ``3..5,8``; order is kept since samples may be given per block."""
     runs: list[list[int]] = []
     for block in blocks:

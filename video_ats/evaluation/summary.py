@@ -30,7 +30,7 @@ class SettingSummary:
         name: of the setting.
         top1, top5: video accuracy over the evaluated videos.
         top1_listed, top5_listed: over all listed videos; one that could not be read counts as wrong.
-        clip_top1: accuracy of single views.
+        clip_top1: accuracy of single views in percent; no interval, since the views of a video are not independent.
         mean_class: mean over classes of the top-1 accuracy, in percent; classes without evaluated videos left out.
         per_class: by class index.
         agreement: share in percent of the evaluated videos whose top-1 is the dense model's; None without dense.
@@ -45,7 +45,7 @@ class SettingSummary:
     top5: Accuracy
     top1_listed: Accuracy
     top5_listed: Accuracy
-    clip_top1: Accuracy
+    clip_top1: float
     mean_class: float
     per_class: dict[int, ClassAccuracy]
     agreement: float | None
@@ -143,7 +143,7 @@ def _summarise_setting(
         top5=Accuracy.of(top5, evaluated),
         top1_listed=Accuracy.of(top1, listed),
         top5_listed=Accuracy.of(top5, listed),
-        clip_top1=Accuracy.of(sum(label == guess for label, guess in views), len(views)),
+        clip_top1=100 * float(np.mean([label == guess for label, guess in views])),
         mean_class=100 * float(np.mean(shares)),
         per_class=per_class,
         agreement=100 * float(np.mean(agreeing)) if agreeing else None,
