@@ -121,7 +121,7 @@ def test_markdown_and_json_agree(written: Path) -> None:
     assert list(accuracy) == list(cost) == list(kept) == [entry["name"] for entry in report["settings"]]
     for entry in report["settings"]:
         cells = accuracy[entry["name"]]
-        for cell, name in zip(cells, ("top1", "top5", "top1_listed", "top5_listed"), strict=False):
+        for cell, name in zip(cells[:4], ("top1", "top5", "top1_listed", "top5_listed"), strict=True):
             assert cell == "{percent:.1f} [{low:.1f}, {high:.1f}]".format(**entry[name])
         assert [float(cell) for cell in cells[4:]] == pytest.approx(
             [entry["clip_top1"], entry["mean_class"], entry["agreement"]], abs=0.051

@@ -180,6 +180,16 @@ def test_update_docs(tool: RunTool) -> None:
     assert_one_line(tool("update_docs.py", "--check", "maybe"), "Got value: maybe")
 
 
+def test_an_evaluation_of_nothing_writes_its_report_and_fails(tool: RunTool, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("gone.mp4 0\n")
+    asked = ["--model", "timesformer_mini_8x4_112", "--checkpoint", "random", "--num_classes", "1", "--device", "cpu"]
+    asked += ["--data.videos", str(tmp_path), "--data.annotations", str(tmp_path / "list.txt")]
+    ended = tool("evaluate.py", *asked, "--data.num_workers", "0", "--output", str(tmp_path / "out"))
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith("error: none of the 1 listed videos could be evaluated")
+    assert (tmp_path / "out" / "report.md").exists()
+
+
 @pytest.mark.parametrize("name", TOOLS)
 def test_help(tool: RunTool, name: str) -> None:
     ended = tool(name, "--help")
