@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from drawn_videos import synthetic_clip
+
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
 from video_ats.tokens import SamplerConfig
-from video_ats.video.synthetic import synthetic_clip, write_video
+from video_ats.video.encode import write_video
 
 DENSE = Setting("dense", None)
 ATS = Setting("ats-frame-k8", SamplerConfig(samples=8))

@@ -3,11 +3,12 @@ import time
 
 import pytest
 import torch
+from drawn_videos import frame_number, numbered_frames
 
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.dataset import VideoDataset, make_loader
 from video_ats.video.decode import VideoStatus
-from video_ats.video.synthetic import frame_number, numbered_frames, write_video
+from video_ats.video.encode import write_video
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 

@@ -10,11 +10,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from drawn_videos import frame_number, numbered_frames, synthetic_clip
 
 from video_ats.video import decode, pyav_reader
 from video_ats.video.decode import VideoError, VideoStatus, probe, read_frames
 from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, decord_refusal, read_with_decord
-from video_ats.video.synthetic import frame_number, numbered_frames, synthetic_clip, write_video
+from video_ats.video.encode import write_video
 from video_ats.video.views import ViewPlan
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from video_ats.video.label_names import known_names, label_index, load_label_names
+from video_ats.video.label_names import is_mirror_safe, known_names, label_index, load_label_names
 
 NAMES = ("abseiling", "air drumming", "massaging person's head")
 
@@ -78,17 +78,25 @@ def test_a_json_list_is_refused_by_its_ending(tmp_path):
 
 
 def test_missing_label_list_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="neither 'kinetics400' nor 'kinetics600' nor an existing"):
+    lists = "neither 'kinetics400' nor 'kinetics600' nor 'mini_kinetics' nor an existing"
+    with pytest.raises(FileNotFoundError, match=lists):
         load_label_names("kinetics700")
     with pytest.raises(ValueError, match="is a folder"):
         load_label_names(str(tmp_path))
 
 
-@pytest.mark.parametrize(("labels", "count", "last"), [("kinetics400", 400, "zumba"), ("kinetics600", 600, "zumba")])
-def test_shipped_lists(labels, count, last):
+@pytest.mark.parametrize(
+    ("labels", "count", "first", "last"),
+    [
+        ("kinetics400", 400, "abseiling", "zumba"),
+        ("kinetics600", 600, "abseiling", "zumba"),
+        ("mini_kinetics", 16, "bouncing up and down", "zigzagging"),
+    ],
+)
+def test_shipped_lists(labels, count, first, last):
     names = load_label_names(labels)
     assert len(names) == count
-    assert (names[0], names[-1]) == ("abseiling", last)
+    assert (names[0], names[-1]) == (first, last)
     assert list(names) == sorted(names)
     # the spelling with underscores must stay free of collisions and lead back to the same index
     assert [label_index(name.replace(" ", "_"), names) for name in names] == list(range(count))
@@ -120,3 +128,13 @@ def test_num_classes_must_be_the_length_of_the_list():
         known_names("kinetics400", 600)
     with pytest.raises(ValueError, match="num_classes is 0"):
         known_names(None, 0)
+
+
+def test_a_mirror_image_changes_classes_of_the_mini_kinetics_only():
+    mini = load_label_names("mini_kinetics")
+    assert not is_mirror_safe(mini)
+    assert not is_mirror_safe([name.replace(" ", "_") for name in reversed(mini)])
+    assert is_mirror_safe(None)
+    assert is_mirror_safe(NAMES)
+    assert is_mirror_safe(load_label_names("kinetics400"))
+    assert is_mirror_safe(load_label_names("kinetics600"))

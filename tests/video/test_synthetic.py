@@ -1,135 +1,264 @@
-from fractions import Fraction
-from pathlib import Path
+"""The drawn clips: the class is the motion, and nothing but the motion."""
+
+import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-import torch
 
-from video_ats.video.decode import read_frames
+from video_ats.video.label_names import load_label_names
 from video_ats.video.synthetic import (
-    frame_number,
-    numbered_frames,
-    synthetic_clip,
-    write_synthetic_dataset,
-    write_video,
+    CLASSES,
+    FRAME_RATES,
+    Clip,
+    Difficulty,
+    _Actor,
+    _draw_actor,
+    _Figure,
+    _sprite,
+    draw_clip,
 )
 
+classes = pytest.mark.parametrize("name", CLASSES)
+HEIGHT, WIDTH = 120, 144
+MOMENTS = np.arange(0, 4, 1 / 30)
+Floats = npt.NDArray[np.float64]
 
-def read_all(path):
-    return read_frames(path, lambda count, rate: range(count)).frames.numpy()
+
+def clip_of(name: str, seed: int = 0, level: float = 1.0, *, still: bool = False) -> Clip:
+    return draw_clip(name, np.random.default_rng(seed), level, still=still)
 
 
-@pytest.mark.parametrize("size", [(16, 8), (17, 9), (64, 48), (120, 161)])
-def test_numbers_are_read_back(size):
-    frames = numbered_frames(300, *size)
-    assert frames.shape == (300, *size, 3)
+def actor_of(name: str, seed: int, moments: Floats = MOMENTS) -> _Actor:
+    random = np.random.default_rng((seed, *name.encode()))
+    return _draw_actor(random, CLASSES[name](random, moments), Difficulty.at(1), HEIGHT, WIDTH)
+
+
+def tracks(name: str) -> list[_Actor]:
+    return [actor_of(name, seed) for seed in range(20)]
+
+
+def changes(values: Floats) -> Floats:
+    """From frame to frame, free of rounding."""
+    return np.diff(values).round(9)
+
+
+# --- clips
+
+
+def test_names_are_sorted_and_are_the_label_list() -> None:
+    assert list(CLASSES) == sorted(CLASSES)
+    assert tuple(CLASSES) == load_label_names("mini_kinetics")
+    assert len(CLASSES) == 16
+
+
+@classes
+def test_every_class_is_drawn_in_range(name: str) -> None:
+    frames, rate = clip_of(name)
+    count, height, width, channels = frames.shape
     assert frames.dtype == np.uint8
-    assert [frame_number(frame) for frame in frames] == list(range(300))
-    assert frame_number(torch.from_numpy(frames[77])) == 77
+    assert channels == 3
+    assert rate in FRAME_RATES
+    assert 2 <= round(count / rate, 1) <= 4
+    assert height % 2 == width % 2 == 0
+    assert 126 <= min(height, width) <= 178
+    assert 1 <= max(height, width) / min(height, width) <= 1.27
+    assert not np.array_equal(frames[0], frames[-1])
 
 
-def test_a_picture_without_a_number_is_not_taken_for_one():
-    with pytest.raises(ValueError, match="carries no number"):
-        frame_number(np.zeros((32, 32, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match="carries no number"):
-        frame_number(255 - numbered_frames(4, 32, 32)[3] // 2)
+def test_sizes_rates_and_lengths_vary() -> None:
+    clips = [clip_of("growing", seed, level=0) for seed in range(12)]
+    assert len({clip.frames.shape for clip in clips}) == 12
+    assert len({clip.frame_rate for clip in clips}) >= 3
+    assert {clip.frames.shape[1] > clip.frames.shape[2] for clip in clips} == {True, False}
+
+
+def test_the_seed_is_the_clip() -> None:
+    one, again, other = clip_of("shaking", 3), clip_of("shaking", 3), clip_of("shaking", 4)
+    assert np.array_equal(one.frames, again.frames)
+    assert one.frame_rate == again.frame_rate
+    assert one.frames.shape != other.frames.shape or not np.array_equal(one.frames, other.frames)
+
+
+def test_level_zero_is_a_lone_actor_on_grey() -> None:
+    for seed, name in enumerate(("moving up", "hopping about", "spinning clockwise")):
+        frames, _ = clip_of(name, seed, level=0)
+        pixels = frames[:: len(frames) - 1].reshape(2, -1, 3)
+        for frame in pixels:
+            colours = {tuple(colour) for colour in np.unique(frame, axis=0).tolist()}
+            # the ground, the border's white and black, the two halves
+            assert colours == {(128, 128, 128), (255, 255, 255), (0, 0, 0), (220, 40, 90), (92, 168, 218)}
+            assert 0.8 < (frame == 128).all(axis=1).mean() < 0.99
+
+
+def test_levels_add_ground_noise_and_company() -> None:
+    spread = [clip_of("growing", 5, level).frames[0].reshape(-1, 3).std(axis=0).mean() for level in (0, 0.5, 1)]
+    counts = [len(np.unique(clip_of("growing", 5, level).frames[0].reshape(-1, 3), axis=0)) for level in (0, 0.5, 1)]
+    assert spread[0] < spread[2]
+    assert counts[0] == 5
+    assert counts[0] < counts[1] < counts[2]
+    easy, hard = Difficulty.at(0), Difficulty.at(1)
+    assert (easy.distractors, easy.ground_contrast, easy.noise, easy.flicker, easy.colours) == (0, 0, 0, 0, 0)
+    assert hard.distractors == 3
+    assert hard.actor_size[1] < easy.actor_size[1]
+
+
+@pytest.mark.parametrize("name", ["moving left", "pulsing"])
+def test_still_repeats_one_frame_of_the_clip(name: str) -> None:
+    still, moving = clip_of(name, 8, level=0, still=True), clip_of(name, 8, level=0)
+    assert still.frames.shape == moving.frames.shape
+    assert still.frame_rate == moving.frame_rate
+    assert (still.frames == still.frames[0]).all()
+    places = []
+    for seed in range(8, 12):
+        frame, frames = clip_of(name, seed, level=0, still=True).frames[0], clip_of(name, seed, level=0).frames
+        places.append(next(place for place, other in enumerate(frames) if np.array_equal(frame, other)))
+    assert len(set(places)) > 2  # not always the first
+
+
+def test_an_unknown_class_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^class 'moving': the mini Kinetics has bouncing up and down, circling"):
+        clip_of("moving")
+
+
+# --- one frame does not tell the class
+
+
+def waves(actors: list[_Actor]) -> Floats:
+    """Waves of what a frame shows, (N, 16): row and column on the torus, size between its bounds, angle."""
+    small, large = (math.log(size * HEIGHT / 2) for size in Difficulty.at(1).actor_size)
+    shown = [
+        (a.y[0] / HEIGHT, a.x[0] / WIDTH, (math.log(a.radius[0]) - small) / (large - small), a.angle[0] / math.tau)
+        for a in actors
+    ]
+    turns = math.tau * np.array(shown)
+    return np.concatenate([np.cos(turns), np.sin(turns), np.cos(2 * turns), np.sin(2 * turns)], axis=1)
+
+
+@pytest.mark.parametrize("when", ["at the start", "soon", "later", "whenever"])
+@classes
+def test_a_single_frame_has_one_distribution_whatever_the_class(name: str, when: str) -> None:
+    chance = np.random.default_rng(1)
+    fixed = {"at the start": 0.0, "soon": 0.4, "later": 1.3}
+    moments = chance.uniform(0, 4, 400) if when == "whenever" else np.full(400, fixed[when])
+    seen = waves([actor_of(name, seed, moments[[seed]]) for seed in range(400)])
+    # Of uniform quantities each wave has mean 0 and variance 1/2, and no two of them have to do with one another.
+    # The bounds are five standard errors wide: 5 * sqrt(1/2 / 400), and half of that again for products.
+    assert np.abs(seen.mean(axis=0)).max() < 0.18
+    together = seen.T @ seen / len(seen)
+    assert np.abs(together - np.eye(16) / 2).max() < 0.14
+
+
+@classes
+def test_figures_do_not_know_the_class(name: str) -> None:
+    figures = [actor_of(name, seed, MOMENTS[:1]).figure for seed in range(300)]
+    corners = np.array([figure.corners for figure in figures])
+    assert [abs((corners == count).mean() - 0.25) < 0.12 for count in (0, 3, 4, 5)] == [True] * 4
+    # level 1 draws colours evenly
+    assert np.abs(np.array([figure.colours[0] for figure in figures]).mean(axis=0) - 127.5).max() < 22
+    assert all(figure.border for figure in figures)
+
+
+# --- the motion is the one that the class names
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
-    [((70000, 64, 64), "num_frames is 70000"), ((3, 8, 64), "8x64 frames are too small")],
+    ("name", "right", "down"),
+    [("moving right", 1, 0), ("moving left", -1, 0), ("moving down", 0, 1), ("moving up", 0, -1)],
 )
-def test_numbered_frames_refuses(args, message):
-    with pytest.raises(ValueError, match=message):
-        numbered_frames(*args)
+def test_straight_ways(name: str, right: int, down: int) -> None:
+    for actor in tracks(name):
+        step_x, step_y = changes(actor.x), changes(actor.y)
+        assert (np.sign(step_x) == right).all()
+        assert (np.sign(step_y) == down).all()
+        speed = 30 * np.hypot(step_x, step_y) / HEIGHT
+        np.testing.assert_allclose(speed, speed[0], rtol=1e-5)
+        assert 0.29 < speed[0] < 0.51
+        assert np.ptp(actor.radius) == np.ptp(actor.angle) == 0
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "ffv1"), ("a.mkv", "libx264")])
-def test_lossless_means_every_pixel(tmp_path, name, codec):
-    clip = synthetic_clip(label=1, seed=3, num_frames=5, height=33, width=47)
-    write_video(tmp_path / name, torch.from_numpy(clip), frame_rate=25, codec=codec, lossless=True)
-    assert np.array_equal(read_all(tmp_path / name), clip)
+@pytest.mark.parametrize("name", ["moving right", "moving left"])
+def test_what_leaves_the_frame_comes_back_on_the_other_side(name: str) -> None:
+    frames, _ = clip_of(name, 2, level=0)
+    width = frames.shape[2]
+    actor = (frames != 128).any(axis=(1, 3))  # (T, W): columns that it covers
+    around = np.exp(1j * math.tau * np.arange(width) / width)
+    centres = np.angle((actor * around).sum(axis=1))
+    steps = np.angle(np.exp(1j * np.diff(centres)))
+    assert steps.sum() > 0.5 if name == "moving right" else steps.sum() < -0.5
+    assert actor.any(axis=1).all()
+    assert np.ptp(actor.sum(axis=1)) <= 4  # nothing of it is lost at the edge
 
 
-def test_the_frame_rate_is_written(tmp_path):
-    write_video(tmp_path / "a.mp4", numbered_frames(9, 32, 32), frame_rate=Fraction(30000, 1001))
-    read = read_frames(tmp_path / "a.mp4", lambda count, rate: [])
-    assert read.frame_rate == Fraction(30000, 1001)
+@pytest.mark.parametrize(("name", "turn"), [("circling clockwise", 1), ("circling counterclockwise", -1)])
+def test_circling(name: str, turn: int) -> None:
+    for actor in tracks(name):
+        x, y = changes(actor.x), changes(actor.y)
+        # rows count downwards, so a positive cross product turns clockwise
+        assert (np.sign(x[:-1] * y[1:] - y[:-1] * x[1:]) == turn).all()
+        assert 0.27 < np.ptp(actor.x) / HEIGHT < 0.45
+        assert 0.27 < np.ptp(actor.y) / HEIGHT < 0.45
+
+
+@pytest.mark.parametrize(("name", "turn"), [("spinning clockwise", 1), ("spinning counterclockwise", -1)])
+def test_spinning(name: str, turn: int) -> None:
+    for actor in tracks(name):
+        assert (np.sign(changes(actor.angle)) == turn).all()
+        assert np.ptp(actor.x) == np.ptp(actor.y) == np.ptp(actor.radius) == 0
+
+
+def test_a_growing_angle_turns_clockwise_on_the_screen() -> None:
+    figure = _Figure(0, np.array([[0, 0, 0], [9, 9, 9]], dtype=np.uint8), border=False)
+    for angle in (0.0, 0.7, 2.0, -1.2):
+        sprite = _sprite(figure, 20, angle)
+        half = sprite.colours[:, 0] == 9
+        # clockwise from the right: downwards, where rows grow
+        found = math.atan2(sprite.rows[half].mean(), sprite.columns[half].mean())
+        assert abs(found - angle) < 0.05
+
+
+@pytest.mark.parametrize(("name", "way"), [("growing", 1), ("shrinking", -1)])
+def test_growing_until_it_resets(name: str, way: int) -> None:
+    small, large = (size * HEIGHT / 2 for size in Difficulty.at(1).actor_size)
+    resets = 0
+    for actor in tracks(name):
+        steps = changes(actor.radius)
+        against = np.sign(steps) != way
+        resets += against.sum()
+        assert against.sum() <= 4
+        assert (np.abs(steps[against]) > 0.9 * (large - small)).all()
+        assert (np.abs(steps[~against]) < 0.1 * (large - small)).all()
+        assert small - 1e-9 <= actor.radius.min() <= actor.radius.max() <= large + 1e-9
+        assert np.ptp(actor.x) == np.ptp(actor.y) == np.ptp(actor.angle) == 0
+    assert resets > 20
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "options", "message"),
-    [
-        ("a.mp4", np.zeros((2, 33, 32, 3), np.uint8), {}, "33x32, yuv420p needs even sizes"),
-        ("a.mp4", np.zeros((2, 32, 32), np.uint8), {}, r"expected \(T, H, W, 3\)"),
-        ("a.mp4", np.zeros((0, 32, 32, 3), np.uint8), {}, "T >= 1"),
-        ("a.xyz", np.zeros((2, 32, 32, 3), np.uint8), {}, "suffix '.xyz' is unknown"),
-        ("no/a.mp4", np.zeros((2, 32, 32, 3), np.uint8), {}, "does not exist; make it first"),
-        ("a.mp4", np.zeros((2, 32, 32, 3), np.uint8), {"codec": "nope"}, "'nope' is not in this FFmpeg"),
-        ("a.avi", np.zeros((2, 32, 32, 3), np.uint8), {"codec": "mpeg4", "lossless": True}, "no lossless"),
-    ],
+    ("name", "moves"), [("pacing left and right", "x"), ("bouncing up and down", "y"), ("pulsing", "radius")]
 )
-def test_write_video_refuses(tmp_path, name, frames, options, message):
-    with pytest.raises(ValueError, match=message):
-        write_video(tmp_path / name, frames, frame_rate=30, **options)
-    assert list(tmp_path.iterdir()) == []
+def test_there_and_back(name: str, moves: str) -> None:
+    for actor in tracks(name):
+        steps = changes(getattr(actor, moves))
+        turns = (np.diff(np.sign(steps[steps != 0])) != 0).sum()
+        assert 3 <= turns <= 8
+        assert (steps > 0).mean() == pytest.approx(0.5, abs=0.2)
+        for other in {"x", "y", "radius", "angle"} - {moves}:
+            assert np.ptp(getattr(actor, other)) == 0
 
 
-def test_write_video_wants_uint8(tmp_path):
-    with pytest.raises(TypeError, match="float32, they must be uint8"):
-        write_video(tmp_path / "a.mp4", torch.zeros(2, 32, 32, 3), frame_rate=30)
+def test_zigzagging_goes_one_way_and_swings() -> None:
+    ways = set()
+    for actor in tracks("zigzagging"):
+        x, y = changes(actor.x), changes(actor.y)
+        ways.add(float(np.sign(x[0])))
+        assert (np.sign(x) == np.sign(x[0])).all()
+        assert (np.diff(np.sign(y[y != 0])) != 0).sum() >= 4
+    assert ways == {-1.0, 1.0}
 
 
-def test_a_codec_that_the_container_cannot_hold(tmp_path):
-    with pytest.raises(ValueError, match="does not support"):
-        write_video(tmp_path / "a.webm", numbered_frames(2, 32, 32), frame_rate=30, codec="libx264")
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail(self, target):
-        assert self.stat().st_size > 0
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_video(tmp_path / "a.mp4", numbered_frames(2, 32, 32), frame_rate=30)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_class_is_the_motion_only():
-    right, up = (synthetic_clip(label=label, seed=5, num_frames=9) for label in (0, 2))
-    assert right.shape == (9, 128, 160, 3)
-    assert right.dtype == np.uint8
-    assert np.array_equal(right[0], up[0])
-    assert not np.array_equal(right[8], up[8])
-    assert np.array_equal(right, synthetic_clip(label=0, seed=5, num_frames=9))
-    assert not np.array_equal(right, synthetic_clip(label=0, seed=6, num_frames=9))
-    changed = (right[0] != right[8]).any(axis=-1)
-    assert 0.01 < changed.mean() < 0.5  # a part of the picture moves
-
-
-def test_the_square_moves_where_the_label_says():
-    clip = synthetic_clip(label=0, seed=1, num_frames=3, height=48, width=64)
-    moved = (clip[0] != clip[1]).any(axis=-1)
-    faster = synthetic_clip(label=8, seed=1, num_frames=3, height=48, width=64)
-    assert np.array_equal(faster[0], clip[0])
-    assert not np.array_equal(faster[1], clip[1])
-    assert moved.any(axis=1).sum() == 48 // 3  # rows touched by a horizontal motion: the square's own
-
-
-def test_negative_labels_are_refused():
-    with pytest.raises(ValueError, match="label is -1"):
-        synthetic_clip(label=-1, seed=0)
-
-
-def test_the_data_set_is_a_tree_of_readable_videos_and_keeps_what_is_there(tmp_path):
-    root = write_synthetic_dataset(tmp_path / "tree", num_classes=2, videos_per_class=2)
-    assert isinstance(root, Path)
-    names = [str(path.relative_to(root)) for path in sorted(root.rglob("*.*"))]
-    assert names == [f"class_0{c}/video_00{v}.mp4" for c in range(2) for v in range(2)]
-    assert read_all(root / names[0]).shape == (48, 128, 160, 3)
-    (root / names[0]).write_bytes(b"mine")
-    (root / names[1]).unlink()
-    write_synthetic_dataset(root, num_classes=2, videos_per_class=2)
-    assert (root / names[0]).read_bytes() == b"mine"
-    assert (root / names[1]).exists()
+def test_shaking_stays_and_hopping_stands_between_hops() -> None:
+    for shaking, hopping in zip(tracks("shaking"), tracks("hopping about"), strict=True):
+        assert 0.1 < np.ptp(shaking.x) / HEIGHT < 0.19
+        assert 0.1 < np.ptp(shaking.y) / HEIGHT < 0.19
+        stands = (changes(hopping.x) == 0) & (changes(hopping.y) == 0)
+        assert 6 <= (~stands).sum() <= 10

@@ -120,3 +120,65 @@ def test_presets_are_the_published_numbers():
         "slowfast": published,
         "centre": published,
     }
+
+
+# --- one clip that starts anywhere
+
+
+@pytest.mark.parametrize(
+    ("view_plan", "share", "num_frames", "rate", "expected"),
+    [
+        (plan(), 0, 303, 30, [0, 36, 72, 109, 145, 182, 218, 255]),
+        (plan(), 1, 303, 30, [47, 83, 119, 156, 192, 229, 265, 302]),
+        (plan(num_frames=2, frame_stride=128), 0.5, 303, 30, [23, 278]),
+        (plan(num_frames=4, frame_stride=8), 0.25, 100, 15, [21, 26, 31, 36]),
+        (plan(num_frames=1, frame_stride=1), 1, 9, 30, [8]),
+        # too short: from the first frame, repeating the last one
+        (plan(num_frames=4, frame_stride=8), 0.9, 10, 30, [0, 9, 9, 9]),
+        (plan(num_frames=4), 0.3, 1, 30, [0, 0, 0, 0]),
+        (plan(), 0, 303, 0, [0, 36, 72, 109, 145, 182, 218, 255]),
+    ],
+)
+def test_a_clip_that_starts_anywhere(view_plan, share, num_frames, rate, expected):
+    indices = view_plan.clip_at(share, num_frames, Fraction(rate))
+    assert indices.dtype == np.int64
+    assert indices.tolist() == expected
+
+
+def test_clips_anywhere_are_in_the_video_and_like_test_clips():
+    chance = random.Random(1)
+    for _ in range(300):
+        count, rate = chance.randint(1, 900), Fraction(chance.choice([10, 24, 25, NTSC, 30, 60]))
+        frames, stride, clips = chance.choice([1, 2, 8, 16]), chance.choice([1, 4, 32]), chance.choice([1, 2, 4, 8])
+        view_plan = ViewPlan("xvit", frames, stride, 224, clips=clips)
+        indices = view_plan.clip_at(chance.random(), count, rate)
+        assert indices.shape == (frames,)
+        assert 0 <= indices.min() <= indices.max() <= count - 1
+        assert (np.diff(indices) >= 0).all()
+        # XViT's k-th clip starts at share k / K
+        tested = view_plan.frame_indices(count, rate)
+        assert all(np.array_equal(view_plan.clip_at(k / clips, count, rate), tested[k]) for k in range(clips))
+        span = frames * stride * rate / 30
+        if count >= span >= 1 and frames > 1:
+            assert view_plan.clip_at(1, count, rate)[-1] == count - 1
+
+
+def test_a_clip_anywhere_does_not_depend_on_the_preset_or_the_number_of_clips():
+    one = plan("timesformer").clip_at(0.37, 500, NTSC)
+    for preset in VIEW_PRESETS:
+        assert np.array_equal(plan(preset, clips=5).clip_at(0.37, 500, NTSC), one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-0.01, 9, Fraction(30)), r"share is -0.01, it must be from 0 \(first frame\) to 1 \(last start\)"),
+        ((1.5, 9, Fraction(30)), "share is 1.5"),
+        ((math.nan, 9, Fraction(30)), "share is nan"),
+        ((0.5, 0, Fraction(30)), "num_frames is 0"),
+        ((0.5, 9, Fraction(-1)), "frame_rate is -1"),
+    ],
+)
+def test_clips_anywhere_refuse(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plan().clip_at(*arguments)

@@ -10,8 +10,11 @@ import os
 import re
 from collections.abc import Sequence
 
-#: The label lists that come with the package, by number of classes.
+#: The Kinetics label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
+BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
+#: Lists with classes that a mirror image turns into others ("moving left").
+_MIRROR_UNSAFE_LISTS = ("mini_kinetics",)
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INDEX_FIRST = re.compile(r"(?P<index>[0-9]+)[\s,]+(?P<name>[^\s,].*)")
@@ -56,8 +59,8 @@ def load_label_names(labels: str) -> tuple[str, ...]:
     """Class names in label order.
 
     Args:
-        labels: ``"kinetics400"`` or ``"kinetics600"`` (the lists of the package, whatever lies in the
-            working directory) or the path of a file in one of these forms:
+        labels: ``"kinetics400"``, ``"kinetics600"`` or ``"mini_kinetics"`` (the lists of the package, whatever lies
+            in the working directory) or the path of a file in one of these forms:
 
             - one name per line, the first with index 0;
             - an index before (``0 abseiling``) or after (``abseiling,0``) every name, with white space
@@ -71,15 +74,21 @@ def load_label_names(labels: str) -> tuple[str, ...]:
         ValueError: the file is none of these forms, a name or index occurs twice (underscores and
             spaces are the same), or the indices are not 0, 1, 2, ... without gaps.
     """
-    if labels in KINETICS_LISTS.values():
+    if labels in BUILT_IN_LISTS:
         shipped = importlib.resources.files("video_ats.video") / "labels" / f"{labels}.txt"
         return tuple(shipped.read_text(encoding="utf-8").splitlines())
     if not os.path.exists(labels):
-        known = " nor ".join(repr(name) for name in KINETICS_LISTS.values())
+        known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)
         raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
     text, _ = read_text_file(labels, "label list")
     is_json = text.lstrip().startswith("{") or labels.lower().endswith(".json")
     return _in_order(_json_pairs(text, labels) if is_json else _line_pairs(text, labels), labels)
+
+
+def is_mirror_safe(names: Sequence[str] | None) -> bool:
+    """Whether a horizontal flip leaves the classes what they are, as far as is known of this list of names."""
+    unsafe = [set(load_label_names(labels)) for labels in _MIRROR_UNSAFE_LISTS]
+    return not names or not any(set(map(fold_label, names)) <= classes for classes in unsafe)
 
 
 def label_index(name: str, names: Sequence[str]) -> int:

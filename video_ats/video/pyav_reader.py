@@ -15,7 +15,10 @@ from itertools import pairwise
 from typing import Any
 
 import av
+import numpy as np
+import numpy.typing as npt
 import torch
+from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
@@ -164,7 +167,8 @@ def file_url(path: str) -> str:
 def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _Pass:
     """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
     slots = {index: slot for slot, index in enumerate(wanted)}
-    frames: Tensor | None = None
+    converter = VideoReformatter()  # one for all frames: to make its tables takes longer than to convert
+    frames: npt.NDArray[np.uint8] | None = None
     size: tuple[int, int] | None = None
     count = packets = hidden = damaged = 0
     try:
@@ -178,16 +182,16 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _P
                     raise VideoError(VideoStatus.UNREADABLE, reason, path)
                 if count in slots:
                     if frames is None:
-                        frames = torch.empty(len(slots), frame.height, frame.width, 3, dtype=torch.uint8)
-                    frames[slots[count]] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                        frames = np.empty((len(slots), frame.height, frame.width, 3), dtype=np.uint8)
+                    frames[slots[count]] = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 damaged += frame.is_corrupt
                 count += 1
     except av.FFmpegError as error:
         raise _unreadable(error, path, f"after {count} frames") from error
     if frames is None:
         width, height = size or (0, 0)
-        frames = torch.empty(0, height, width, 3, dtype=torch.uint8)
-    return _Pass(frames, count, packets, hidden, damaged)
+        frames = np.empty((0, height, width, 3), dtype=np.uint8)
+    return _Pass(torch.from_numpy(frames), count, packets, hidden, damaged)
 
 
 def _check_count(path: str, container: Any, stream: Any, read: _Pass, min_frames: int) -> None:

@@ -56,7 +56,7 @@ def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan 
     return make_loader(dataset, num_workers=data.num_workers, timeout_seconds=data.timeout_seconds)
 
 
-def explaining_worker_failures(items: Iterable[Item]) -> Iterator[Item]:
+def explaining_worker_failures(items: Iterable[Item], kept: str = "finished videos are kept") -> Iterator[Item]:
     """Pass on what is made of `read_videos`, and say in one line when a worker was killed or hangs.
 
     Raises:
@@ -69,6 +69,6 @@ def explaining_worker_failures(items: Iterable[Item]) -> Iterator[Item]:
         if not str(error).startswith("DataLoader "):
             raise
         raise ChildProcessError(
-            f"{str(error).splitlines()[0]}: a video stopped the decoder; finished videos are kept. Find it among the "
-            "next ones in the list with data.num_workers 1, and take it off the list"
+            f"{str(error).splitlines()[0]}: a video stopped the decoder; {kept}. Find it among the next ones in the "
+            "list with num_workers 1, and take it off the list"
         ) from error

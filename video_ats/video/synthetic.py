@@ -1,202 +1,357 @@
-"""Videos made of numbers: for tests that prove which frame was read, and for runs without any data."""
+"""Drawn clips in which only the motion of one small actor over time tells the class.
+
+The world is a torus: what leaves the frame on one side comes back on the other. Position, size and angle of the actor
+are uniform over their ranges at every moment *whatever the class*; the class decides only how they change. So a single
+frame has the same distribution for every class and cannot tell it, by construction. Colours, shape, speed, ground and
+distractors are drawn independently of the class. The actor is known by its border, a white ring in a black one.
+"""
 
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import av
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 UInt8Array = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+_Random = np.random.Generator
 
-_MUXERS = {
-    ".avi": "avi",
-    ".mkv": "matroska",
-    ".mov": "mov",
-    ".mp4": "mp4",
-    ".ts": "mpegts",
-    ".webm": "webm",
+FRAME_RATES = (15, 20, 24, 25, 30)
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How hard a clip is to read; its motion is the same at every difficulty.
+
+    Attributes:
+        actor_size: smallest and largest diameter of the actor, as shares of the short side.
+        distractors: how many things without the actor's border stand, and how many drift, at most, of each.
+        ground_contrast: of the textured ground, 0 (plain) to 1.
+        ground_speed: fastest drift of the ground, in short sides per second.
+        noise: standard deviation of the noise of each pixel, in grey levels of 255.
+        flicker: largest relative change of the brightness over time.
+        colours: how far colours vary from clip to clip, from 0 (a red and blue actor on grey) to 1.
+    """
+
+    actor_size: tuple[float, float]
+    distractors: int
+    ground_contrast: float
+    ground_speed: float
+    noise: float
+    flicker: float
+    colours: float
+
+    @staticmethod
+    def at(level: float) -> Difficulty:
+        """From 0, a large actor alone on grey, to 1, the data set's own."""
+        return Difficulty(
+            actor_size=(0.26 - 0.08 * level, 0.44 - 0.12 * level),
+            distractors=round(3 * level),
+            ground_contrast=0.3 * level,
+            ground_speed=0.12 * level,
+            noise=6 * level,
+            flicker=0.25 * level,
+            colours=min(2 * level, 1.0),
+        )
+
+
+class Path(NamedTuple):
+    """What a class does, as arrays over the frames.
+
+    ``x`` and ``y``: displacement in short sides, y downwards. ``size``: phase that a triangle wave of period 2 folds
+    between the smallest and the largest size; sawtooth where ``resets``. ``angle``: in turns, clockwise.
+    """
+
+    x: Floats
+    y: Floats
+    size: Floats
+    angle: Floats
+    resets: bool = False
+
+
+def _straight(x: int, y: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        way = random.uniform(0.3, 0.5) * t
+        return Path(x * way, y * way, 0 * t, 0 * t)
+
+    return path
+
+
+def _circling(turn: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        radius = random.uniform(0.14, 0.22)
+        phase = 2 * math.pi * (random.uniform() + turn * random.uniform(0.45, 0.7) * t)
+        return Path(radius * np.cos(phase), radius * np.sin(phase), 0 * t, 0 * t)
+
+    return path
+
+
+def _back_and_forth(x: int, y: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        way = random.uniform(0.3, 0.42) * _fold(random.uniform(0, 2) + t * 2 / random.uniform(1.1, 1.6))
+        return Path(x * way, y * way, 0 * t, 0 * t)
+
+    return path
+
+
+def _zigzagging(random: _Random, t: Floats) -> Path:
+    way = random.choice([-1, 1]) * random.uniform(0.3, 0.5) * t
+    side = random.uniform(0.2, 0.28) * _fold(random.uniform(0, 2) + t * 2 / random.uniform(0.8, 1.2))
+    return Path(way, side, 0 * t, 0 * t)
+
+
+def _resizing(direction: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        return Path(0 * t, 0 * t, direction * t / random.uniform(1.3, 1.9), 0 * t, resets=True)
+
+    return path
+
+
+def _pulsing(random: _Random, t: Floats) -> Path:
+    return Path(0 * t, 0 * t, t * 2 / random.uniform(1.0, 1.5), 0 * t)
+
+
+def _spinning(turn: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        return Path(0 * t, 0 * t, 0 * t, turn * random.uniform(0.4, 0.7) * t)
+
+    return path
+
+
+def _shaking(random: _Random, t: Floats) -> Path:
+    x, y = (
+        random.uniform(0.06, 0.09) * np.sin(2 * math.pi * (random.uniform() + random.uniform(4, 6) * t))
+        for _ in range(2)
+    )
+    return Path(x, y, 0 * t, 0 * t)
+
+
+def _hopping(random: _Random, t: Floats) -> Path:
+    hop = np.floor(random.uniform() + t / random.uniform(0.4, 0.6)).astype(int)
+    places = random.uniform(0, 1, (2, hop.max() + 1))
+    return Path(places[0, hop], places[1, hop], 0 * t, 0 * t)
+
+
+# In the order of the sorted names, which is the order of the labels.
+CLASSES: dict[str, Callable[[_Random, Floats], Path]] = {
+    "bouncing up and down": _back_and_forth(0, 1),
+    "circling clockwise": _circling(1),
+    "circling counterclockwise": _circling(-1),
+    "growing": _resizing(1),
+    "hopping about": _hopping,
+    "moving down": _straight(0, 1),
+    "moving left": _straight(-1, 0),
+    "moving right": _straight(1, 0),
+    "moving up": _straight(0, -1),
+    "pacing left and right": _back_and_forth(1, 0),
+    "pulsing": _pulsing,
+    "shaking": _shaking,
+    "shrinking": _resizing(-1),
+    "spinning clockwise": _spinning(1),
+    "spinning counterclockwise": _spinning(-1),
+    "zigzagging": _zigzagging,
 }
-# codec -> (encoder, pixel format, options); rgb pixel formats because YUV loses bits on the way to RGB
-_LOSSLESS = {"libx264": ("libx264rgb", "rgb24", {"qp": "0"}), "ffv1": ("ffv1", "bgr0", {})}
-_NUMBER_BITS = 16
 
 
-def write_video(
-    path: str | os.PathLike[str],
-    frames: UInt8Array | Tensor,
-    *,
-    frame_rate: Fraction | int,
-    codec: str = "libx264",
-    lossless: bool = False,
-    muxer_options: dict[str, str] | None = None,
-) -> None:
-    """Encode frames into a video file, replacing the file when it is there.
+class Clip(NamedTuple):
+    """Frames (uint8 [T, H, W, 3]) and their rate."""
 
-    It is written under another name first: an interrupted run leaves no half file behind.
+    frames: UInt8Array
+    frame_rate: Fraction
+
+
+def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = False) -> Clip:
+    """Draw one clip of a class: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
 
     Args:
-        path: Where to; the suffix chooses the container (.mp4, .mov, .mkv, .webm, .avi, .ts).
-        frames (uint8 [T, H, W, 3]): RGB; height and width even unless ``lossless``.
-        frame_rate: Frames per second.
-        codec: FFmpeg encoder, e.g. ``libx264``, ``ffv1``, ``mpeg4``, ``libvpx-vp9``.
-        lossless: Decoded pixels are the given ones; ``libx264`` and ``ffv1`` only.
-        muxer_options: Passed to the container writer, e.g. ``{"movflags": "faststart"}``.
+        name: a class of `CLASSES`.
+        random: the only source of chance.
+        level: how hard it is to read, from 0 to 1; see `Difficulty.at`.
+        still: repeat one frame of the clip, drawn at random, for its whole length. What a model learns from such
+            clips it learnt without motion.
 
     Raises:
-        TypeError: Frames that are not uint8.
-        ValueError: Wrong shape, odd size, unknown suffix or codec, missing folder.
+        ValueError: for an unknown class.
     """
-    target = Path(path)
-    images = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
-    encoder, pixel_format, options = _encoding(codec, lossless)
-    _check_writable(target, images, even=not lossless)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with av.open(
-            "file:" + os.fspath(partial),
-            "w",
-            format=_MUXERS[target.suffix.lower()],
-            options=muxer_options or {},
-        ) as container:
-            stream: Any = container.add_stream(encoder, rate=Fraction(frame_rate), options=options)
-            stream.height, stream.width = images.shape[1:3]
-            stream.pix_fmt = pixel_format
-            stream.codec_context.thread_count = 1  # the same bytes on every machine
-            for image in images:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    if name not in CLASSES:
+        raise ValueError(f"class {name!r}: the mini Kinetics has {', '.join(CLASSES)}")
+    rate = int(random.choice(FRAME_RATES))
+    t = np.arange(round(rate * random.uniform(2.0, 4.0))) / rate
+    short, aspect = random.uniform(128, 176), random.uniform(1.0, 1.25)
+    height, width = 2 * round(short / 2), 2 * round(short * aspect / 2)
+    if random.uniform() < 0.2:
+        height, width = width, height
+    difficulty = Difficulty.at(level)
+    actor = _draw_actor(random, CLASSES[name](random, t), difficulty, height, width)
+    scene = _draw_scene(random, difficulty, height, width)
+    moments = np.arange(len(t))
+    if still:
+        moments = random.integers(len(t), size=1)
+    frames = np.stack([_frame(scene, actor, int(moment), t[moment], random) for moment in moments])
+    return Clip(frames.repeat(len(t), axis=0) if still else frames, Fraction(rate))
 
 
-def numbered_frames(num_frames: int, height: int, width: int) -> UInt8Array:
-    """Frames whose pixels are their number, read back by :func:`frame_number`.
-
-    The upper half holds the 16 bits of the number as black and white blocks (4 rows of 4), the lower half
-    their complements, so that another picture is recognised as one.
-
-    Returns:
-        uint8 array (T, H, W, 3).
-
-    Raises:
-        ValueError: More than 65536 frames, or a frame smaller than 16x8 pixels (H x W).
-    """
-    if not 0 <= num_frames <= 2**_NUMBER_BITS:
-        raise ValueError(f"num_frames is {num_frames}, 16 bits number 0 to {2**_NUMBER_BITS} frames")
-    if height < 16 or width < 8:
-        raise ValueError(f"{height}x{width} frames are too small for blocks of 2 pixels; take at least 16x8")
-    numbers = np.arange(num_frames)[:, None]
-    bits = (numbers >> np.arange(_NUMBER_BITS)) & 1
-    blocks = np.concatenate([bits, 1 - bits], axis=1).reshape(num_frames, 8, 4)
-    rows = np.arange(height) * 8 // height
-    columns = np.arange(width) * 4 // width
-    grey = (blocks[:, rows][:, :, columns] * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+def _frame(scene: _Scene, actor: _Actor, index: int, seconds: float, random: _Random) -> UInt8Array:
+    frame = scene.ground_at(seconds)
+    for thing in scene.things:
+        _paint(frame, thing.sprite, thing.y + thing.speed_y * seconds, thing.x + thing.speed_x * seconds)
+    sprite = _sprite(actor.figure, actor.radius[index], actor.angle[index])
+    _paint(frame, sprite, actor.y[index], actor.x[index])
+    gain = 1 + scene.flicker * math.sin(2 * math.pi * (scene.flicker_phase + scene.flicker_rate * seconds))
+    noise = scene.noise[random.integers(scene.noise.size - frame.size) :][: frame.size].reshape(frame.shape)
+    return np.clip(frame * np.float32(gain) + noise, 0, 255).astype(np.uint8)
 
 
-def frame_number(frame: UInt8Array | Tensor) -> int:
-    """The number of a frame made by :func:`numbered_frames`, also after lossy coding or resizing.
+@dataclass(frozen=True)
+class _Figure:
+    """A shape with ``corners`` (0: a disc) in two colours (uint8 [2, 3]), half and half, with or without a border."""
 
-    Args:
-        frame (uint8 [H, W, 3]): One frame.
-
-    Raises:
-        ValueError: The frame carries no number.
-    """
-    image = frame.cpu().numpy() if isinstance(frame, Tensor) else frame
-    height, width = image.shape[:2]
-    rows = (2 * np.arange(8) + 1) * height // 16  # centres of the blocks: edges suffer from coding
-    columns = (2 * np.arange(4) + 1) * width // 8
-    bits = (image[rows][:, columns].mean(axis=-1) > 127).astype(int).ravel()
-    number, complement = bits[:_NUMBER_BITS], bits[_NUMBER_BITS:]
-    if not np.array_equal(number, 1 - complement):
-        raise ValueError("the frame carries no number: upper and lower half are not complements")
-    return int((number << np.arange(_NUMBER_BITS)).sum())
+    corners: int
+    colours: UInt8Array
+    border: bool
 
 
-def synthetic_clip(*, label: int, seed: int, num_frames: int = 48, height: int = 128, width: int = 160) -> UInt8Array:
-    """A textured square moves over a textured ground; the class is the direction, in steps of 45 degrees.
+class _Sprite(NamedTuple):
+    """Pixels around a centre: offsets (int [N]) and colours (uint8 [N, 3])."""
 
-    Labels from 8 on move 1.5, 2, ... times as fast. Ground, square and start depend on ``seed`` only, so that
-    one seed gives the same picture with another motion for each label.
-
-    Returns:
-        uint8 array (T, H, W, 3).
-
-    Raises:
-        ValueError: A negative label.
-    """
-    if label < 0:
-        raise ValueError(f"label is {label}, class indices start at 0")
-    random = np.random.default_rng(seed)
-    side = min(height, width) // 3
-    ground = _texture(random, height, width, low=40, high=140)
-    square = _texture(random, side, side, low=100, high=255)
-    y, x = random.integers(0, height), random.integers(0, width)
-    angle, speed = math.radians(45 * (label % 8)), 2.0 * (1 + label // 8 / 2)
-    clip = np.repeat(ground[None], num_frames, axis=0)
-    for t in range(num_frames):
-        rows = (np.arange(side) + round(y - t * speed * math.sin(angle))) % height
-        columns = (np.arange(side) + round(x + t * speed * math.cos(angle))) % width
-        clip[t, rows[:, None], columns] = square
-    return clip
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+    colours: UInt8Array
 
 
-def write_synthetic_dataset(
-    root: str | os.PathLike[str], *, num_classes: int = 4, videos_per_class: int = 3, seed: int = 0
-) -> Path:
-    """Write a tree of class folders with small MP4 files; files which are there are kept.
+@dataclass(frozen=True)
+class _Actor:
+    """The actor in each frame: centre and radius in pixels, angle in radians."""
 
-    Returns:
-        The root folder, with ``class_00/video_000.mp4`` and so on.
-    """
-    folder = Path(root)
-    for label in range(num_classes):
-        class_folder = folder / f"class_{label:02d}"
-        class_folder.mkdir(parents=True, exist_ok=True)
-        for number in range(videos_per_class):
-            path = class_folder / f"video_{number:03d}.mp4"
-            if not path.exists():
-                clip_seed = (seed * num_classes + label) * videos_per_class + number
-                write_video(path, synthetic_clip(label=label, seed=clip_seed), frame_rate=30)
-    return folder
+    figure: _Figure
+    y: Floats
+    x: Floats
+    radius: Floats
+    angle: Floats
 
 
-def _texture(random: np.random.Generator, height: int, width: int, *, low: int, high: int) -> UInt8Array:
-    """Coarse coloured noise, uint8 (H, W, 3) in [low, high)."""
-    cell = 8
-    coarse = random.integers(low, high, (-(-height // cell), -(-width // cell), 3), dtype=np.uint8)
-    return coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+@dataclass(frozen=True)
+class _Thing:
+    """A distractor: centre at the start in pixels, speed in pixels per second."""
+
+    sprite: _Sprite
+    y: float
+    x: float
+    speed_y: float
+    speed_x: float
 
 
-def _encoding(codec: str, lossless: bool) -> tuple[str, str, dict[str, str]]:
-    """Encoder, pixel format and options; raises ValueError for what this FFmpeg or module cannot do."""
-    if lossless and codec not in _LOSSLESS:
-        raise ValueError(f"codec {codec!r} has no lossless setting here, take one of {', '.join(_LOSSLESS)}")
-    encoder, pixel_format, options = _LOSSLESS[codec] if lossless else (codec, "yuv420p", {})
-    if encoder not in av.codecs_available:
-        raise ValueError(f"codec {encoder!r} is not in this FFmpeg; is it the encoder's name (libx264, not h264)?")
-    return encoder, pixel_format, options
+@dataclass(frozen=True)
+class _Scene:
+    """All but the actor."""
+
+    ground: UInt8Array
+    ground_speed: tuple[float, float]
+    things: tuple[_Thing, ...]
+    noise: npt.NDArray[np.float32]
+    flicker: float
+    flicker_rate: float
+    flicker_phase: float
+
+    def ground_at(self, seconds: float) -> UInt8Array:
+        """The ground drifts over the torus."""
+        down, right = (round(speed * seconds) for speed in self.ground_speed)
+        return np.roll(self.ground, (down, right), axis=(0, 1))
 
 
-def _check_writable(target: Path, images: npt.NDArray[Any], *, even: bool) -> None:
-    """Raise unless ``images`` can be written to ``target``."""
-    if images.dtype != np.uint8:
-        raise TypeError(f"frames are {images.dtype}, they must be uint8 in 0..255")
-    if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
-        raise ValueError(f"frames have shape {images.shape}, expected (T, H, W, 3) with T >= 1")
-    if even and (images.shape[1] % 2 or images.shape[2] % 2):
-        raise ValueError(f"frames are {images.shape[1]}x{images.shape[2]}, yuv420p needs even sizes")
-    if target.suffix.lower() not in _MUXERS:
-        raise ValueError(f"suffix {target.suffix!r} is unknown, the containers are {', '.join(_MUXERS)}")
-    if not target.parent.is_dir():
-        raise ValueError(f"folder {target.parent} does not exist; make it first")
+def _draw_actor(random: _Random, path: Path, difficulty: Difficulty, height: int, width: int) -> _Actor:
+    short = min(height, width)
+    small, large = (math.log(size * short / 2) for size in difficulty.actor_size)
+    phase = random.uniform(0, 2) + path.size
+    share = (phase % 1) if path.resets else _fold(phase)
+    return _Actor(
+        figure=_draw_figure(random, difficulty, border=True),
+        y=random.uniform(0, height) + path.y * short,
+        x=random.uniform(0, width) + path.x * short,
+        radius=np.exp(small + (large - small) * share),
+        angle=2 * math.pi * (random.uniform() + path.angle),
+    )
+
+
+def _draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int) -> _Scene:
+    short = min(height, width)
+    still, drifting = random.integers(difficulty.distractors + 1, size=2).tolist()
+    direction, speed = random.uniform(0, 2 * math.pi), random.uniform(0, difficulty.ground_speed) * short
+    return _Scene(
+        ground=_draw_ground(random, difficulty, height, width),
+        ground_speed=(speed * math.sin(direction), speed * math.cos(direction)),
+        things=tuple(
+            _draw_thing(random, difficulty, height, width, moves=number >= still) for number in range(still + drifting)
+        ),
+        noise=random.normal(0, difficulty.noise, 4 * height * width * 3).astype(np.float32),
+        flicker=random.uniform(0, difficulty.flicker),
+        flicker_rate=random.uniform(0.2, 1.0),
+        flicker_phase=random.uniform(),
+    )
+
+
+def _draw_thing(random: _Random, difficulty: Difficulty, height: int, width: int, *, moves: bool) -> _Thing:
+    short = min(height, width)
+    direction, speed = random.uniform(0, 2 * math.pi), random.uniform(0.1, 0.5) * short * moves
+    return _Thing(
+        sprite=_sprite(
+            _draw_figure(random, difficulty, border=False), random.uniform(*difficulty.actor_size) * short / 2
+        ),
+        y=random.uniform(0, height),
+        x=random.uniform(0, width),
+        speed_y=speed * math.sin(direction),
+        speed_x=speed * math.cos(direction),
+    )
+
+
+def _draw_figure(random: _Random, difficulty: Difficulty, *, border: bool) -> _Figure:
+    """Two colours that differ clearly, so that a turn can be seen."""
+    first = _mix(np.array([220, 40, 90]), random.uniform(0, 255, 3), difficulty.colours)
+    return _Figure(int(random.choice([0, 3, 4, 5])), np.stack([first, (first + 128) % 256]).astype(np.uint8), border)
+
+
+def _draw_ground(random: _Random, difficulty: Difficulty, height: int, width: int) -> UInt8Array:
+    """Coloured noise of three coarsenesses around a colour."""
+    noise = np.zeros((height, width, 3))
+    for cell in (6, 16, 40):
+        coarse = random.uniform(-1, 1, (-(-height // cell), -(-width // cell), 3))
+        noise += coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+    colour = _mix(np.full(3, 128.0), random.uniform(70, 185, 3), difficulty.colours)
+    return np.clip(colour + difficulty.ground_contrast * 70 * noise, 0, 255).astype(np.uint8)
+
+
+def _sprite(figure: _Figure, radius: float, angle: float = 0.0) -> _Sprite:
+    """The pixels of a figure."""
+    reach = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    down, right = reach[:, None] / radius, reach[None] / radius
+    bearing = np.arctan2(down, right) - angle
+    outline = np.hypot(down, right)
+    if figure.corners:  # 1 on a polygon's edge
+        part = 2 * math.pi / figure.corners
+        outline = outline * np.cos(bearing % part - part / 2) / math.cos(part / 2)
+    row, column = np.nonzero(outline <= 1)
+    colours = figure.colours[(np.cos(bearing[row, column]) > 0).astype(int)]
+    if figure.border:
+        colours[outline[row, column] > 0.6] = 255
+        colours[outline[row, column] > 0.8] = 0
+    return _Sprite(reach[row], reach[column], colours)
+
+
+def _paint(frame: UInt8Array, sprite: _Sprite, y: float, x: float) -> None:
+    """Paint a sprite around a centre, in place; over the edge it comes in again on the other side."""
+    height, width, _ = frame.shape
+    frame[(sprite.rows + round(y)) % height, (sprite.columns + round(x)) % width] = sprite.colours
+
+
+def _mix(one: Floats, other: Floats, share: float) -> Floats:
+    return one + share * (other - one)
+
+
+def _fold(phase: Floats | float) -> Floats:
+    """A triangle wave of period 2 between 0 and 1."""
+    return 1 - np.abs(1 - np.asarray(phase) % 2)

@@ -124,18 +124,45 @@ class ViewPlan:
         Raises:
             ValueError: No frames, or a negative rate.
         """
+        span, slack = self._span(num_frames, frame_rate)
+        starts = [self._start(clip, slack) for clip in range(self.clips)]
+        return np.stack([self._spread(start, span, num_frames) for start in starts])
+
+    def clip_at(self, share: float, num_frames: int, frame_rate: Fraction) -> npt.NDArray[np.int64]:
+        """Frame numbers of one clip that starts anywhere, as training clips do.
+
+        Args:
+            share: where it starts, from 0 (at the first frame) to 1 (so that it ends with the video).
+            num_frames: as in `frame_indices`.
+            frame_rate: likewise.
+
+        Returns:
+            int64 array (T).
+
+        Raises:
+            ValueError: as `frame_indices`, or a share outside its range.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share}, it must be from 0 (first frame) to 1 (last start)")
+        span, slack = self._span(num_frames, frame_rate)
+        return self._spread(slack * Fraction(share), span, num_frames)
+
+    def _span(self, num_frames: int, frame_rate: Fraction) -> tuple[Fraction, Fraction]:
+        """Frames that a clip covers, and by how many the video is longer."""
         if num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}, a video to sample from has at least 1 frame")
         if frame_rate < 0:
             raise ValueError(f"frame_rate is {frame_rate}, it must not be negative")
         rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
         span = self.frame_stride * self.num_frames * rate / TARGET_FRAME_RATE
-        slack = max(num_frames - span, Fraction(0))
+        return span, max(num_frames - span, Fraction(0))
+
+    def _spread(self, start: Fraction, span: Fraction, num_frames: int) -> npt.NDArray[np.int64]:
+        """T frame numbers from end to end of a clip, clamped to the last frame."""
         # Below one frame of span (few frames at a very low rate) the released step is negative; 0 here.
         step = max(span - 1, Fraction(0)) / max(self.num_frames - 1, 1)
-        starts = [self._start(clip, slack) for clip in range(self.clips)]
-        rows = [[math.floor(start + i * step) for i in range(self.num_frames)] for start in starts]
-        return np.minimum(np.array(rows, dtype=np.int64), num_frames - 1)
+        row = [math.floor(start + i * step) for i in range(self.num_frames)]
+        return np.minimum(np.array(row, dtype=np.int64), num_frames - 1)
 
     def _start(self, clip: int, slack: Fraction) -> Fraction:
         """Start of clip k in frames; a whole number where the preset rounds before it spreads."""

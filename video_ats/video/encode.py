@@ -1,0 +1,106 @@
+"""From frames to a video file, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_MUXERS = {
+    ".avi": "avi",
+    ".mkv": "matroska",
+    ".mov": "mov",
+    ".mp4": "mp4",
+    ".ts": "mpegts",
+    ".webm": "webm",
+}
+# codec -> (encoder, pixel format, options); rgb pixel formats because YUV loses bits on the way to RGB
+_LOSSLESS = {"libx264": ("libx264rgb", "rgb24", {"qp": "0"}), "ffv1": ("ffv1", "bgr0", {})}
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: UInt8Array | Tensor,
+    *,
+    frame_rate: Fraction | int,
+    codec: str = "libx264",
+    lossless: bool = False,
+    encoder_options: dict[str, str] | None = None,
+    muxer_options: dict[str, str] | None = None,
+) -> None:
+    """Encode frames into a video file, replacing the file when it is there.
+
+    It is written under another name first: an interrupted run leaves no half file behind.
+
+    Args:
+        path: Where to; the suffix chooses the container (.mp4, .mov, .mkv, .webm, .avi, .ts).
+        frames (uint8 [T, H, W, 3]): RGB; height and width even unless ``lossless``.
+        frame_rate: Frames per second.
+        codec: FFmpeg encoder, e.g. ``libx264``, ``ffv1``, ``mpeg4``, ``libvpx-vp9``.
+        lossless: Decoded pixels are the given ones; ``libx264`` and ``ffv1`` only.
+        encoder_options: Passed to the encoder, e.g. ``{"preset": "veryfast"}``.
+        muxer_options: Passed to the container writer, e.g. ``{"movflags": "faststart"}``.
+
+    Raises:
+        TypeError: Frames that are not uint8.
+        ValueError: Wrong shape, odd size, unknown suffix or codec, missing folder.
+    """
+    target = Path(path)
+    images = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+    encoder, pixel_format, options = _encoding(codec, lossless)
+    _check_writable(target, images, even=not lossless)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with av.open(
+            "file:" + os.fspath(partial),
+            "w",
+            format=_MUXERS[target.suffix.lower()],
+            options=muxer_options or {},
+        ) as container:
+            stream: Any = container.add_stream(
+                encoder, rate=Fraction(frame_rate), options=options | (encoder_options or {})
+            )
+            stream.height, stream.width = images.shape[1:3]
+            stream.pix_fmt = pixel_format
+            stream.codec_context.thread_count = 1  # the same bytes whatever the number of cores
+            converter = VideoReformatter()  # one for all frames, as in reading
+            for image in images:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                container.mux(stream.encode(converter.reformat(picture, format=pixel_format, threads=1)))
+            container.mux(stream.encode())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encoding(codec: str, lossless: bool) -> tuple[str, str, dict[str, str]]:
+    """Encoder, pixel format and options; raises ValueError for what this FFmpeg or module cannot do."""
+    if lossless and codec not in _LOSSLESS:
+        raise ValueError(f"codec {codec!r} has no lossless setting here, take one of {', '.join(_LOSSLESS)}")
+    encoder, pixel_format, options = _LOSSLESS[codec] if lossless else (codec, "yuv420p", {})
+    if encoder not in av.codecs_available:
+        raise ValueError(f"codec {encoder!r} is not in this FFmpeg; is it the encoder's name (libx264, not h264)?")
+    return encoder, pixel_format, options
+
+
+def _check_writable(target: Path, images: npt.NDArray[Any], *, even: bool) -> None:
+    """Raise unless ``images`` can be written to ``target``."""
+    if images.dtype != np.uint8:
+        raise TypeError(f"frames are {images.dtype}, they must be uint8 in 0..255")
+    if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
+        raise ValueError(f"frames have shape {images.shape}, expected (T, H, W, 3) with T >= 1")
+    if even and (images.shape[1] % 2 or images.shape[2] % 2):
+        raise ValueError(f"frames are {images.shape[1]}x{images.shape[2]}, yuv420p needs even sizes")
+    if target.suffix.lower() not in _MUXERS:
+        raise ValueError(f"suffix {target.suffix!r} is unknown, the containers are {', '.join(_MUXERS)}")
+    if not target.parent.is_dir():
+        raise ValueError(f"folder {target.parent} does not exist; make it first")
