@@ -1,6 +1,7 @@
 """One decoding pass for many settings, against a loop that does one thing at a time."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -83,10 +84,18 @@ def one_view_at_a_time(model: nn.Module, path: str, setting: Setting) -> tuple[t
 
     read = read_frames(path, plan)
     positions = torch.tensor([[read.indices.index(frame) for frame in clip] for clip in chosen[-1].tolist()])
-    remove_samplers_(model) if setting.sampler is None else insert_samplers_(model, setting.sampler)
+    followed = next((other for other in SETTINGS if other.name == setting.follows), None)
     logits, macs, kept = [], [], []
     for view in make_views(read.frames, positions, PLAN):
-        with torch.no_grad():
+        presence: Any = ()
+        with torch.no_grad(), ExitStack() as stack:
+            if followed is not None:
+                _, trace = insert_samplers_(model, followed.sampler)(view[None], return_trace=True)
+                presence = trace.kept
+            remove_samplers_(model) if setting.sampler is None else insert_samplers_(model, setting.sampler)
+            for block, there in zip(model.blocks, presence, strict=False):
+                if block.sampler is not None:
+                    stack.enter_context(block.sampler.following(there))
             answer, trace = model(view[None], return_trace=True)
         logits.append(answer[0])
         macs.append(int(trace.macs()[0]))
@@ -161,6 +170,98 @@ def test_the_batch_size_changes_nothing(
     model: nn.Module, entries: list[VideoEntry], results: list[list[Prediction]], batch_size: int
 ) -> None:
     assert_same(run(model, entries, batch_size=batch_size), results)
+
+
+GROUPED = {"frame": lambda kept: kept.flatten(2).sum(dim=2), "clip": lambda kept: kept.flatten(1).sum(dim=1)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_controls_keep_in_every_block_and_group_what_ats_kept(
+    entries: list[VideoEntry], attention: str, batch_size: int
+) -> None:
+    host = small_timesformer(attention)
+    sweep = SweepConfig(
+        dense=False,
+        samples=[None, 6],
+        scopes=["frame", "tube", "clip"],
+        schemes=["reference", "inverse"],
+        controls=["random", "topk", "uniform"],
+        blocks=[0, 1, 3],
+    )
+    settings = make_settings(sweep)
+    by_sampler = {setting.sampler: setting for setting in settings}
+    presence: dict[str, list[tuple[torch.Tensor, ...]]] = {setting.name: [] for setting in settings}
+
+    def record(module: Any, _: object, output: Any) -> None:
+        presence[by_sampler[module.blocks[0].sampler.config].name].append(output[1].kept)
+
+    host.register_forward_hook(record)
+    lines = {
+        (line.setting, line.video): line
+        for video in run(host, entries[1:3], settings[::-1], batch_size=batch_size)
+        for line in video
+    }
+    assert sum(setting.follows is not None for setting in settings) == 36
+    for setting in settings:
+        if setting.follows is None:
+            continue
+        scope = setting.sampler.scope
+        for control, ats in zip(presence[setting.name], presence[setting.follows], strict=True):
+            for here, there in zip(control, ats, strict=True):
+                if scope == "tube":
+                    assert torch.equal(here, here[:, :1].expand_as(here))
+                    assert torch.equal(here[:, 0].flatten(1).sum(dim=1), there[:, 0].flatten(1).sum(dim=1))
+                else:
+                    assert torch.equal(GROUPED[scope](here), GROUPED[scope](there))
+        for video in ("wide.mp4", "tall.mp4"):
+            control_line, ats_line = lines[setting.name, video], lines[setting.follows, video]
+            assert control_line.kept == ats_line.kept
+            # Equal to the integer but for attention among fewer than all that is left: over time within positions,
+            # and in scope clip within frames. These products depend on where in the clip the kept tokens lie.
+            if scope == "tube" or attention == "joint" or (attention, scope) == ("space", "frame"):
+                assert control_line.macs == ats_line.macs
+            else:
+                assert control_line.macs == pytest.approx(ats_line.macs, rel=0.03)
+
+
+def test_controls_choose_other_tokens_than_ats(results: list[list[Prediction]]) -> None:
+    for lines in results:
+        scores = {line.setting: line.scores for line in lines}
+        for setting in SETTINGS:
+            if setting.follows and setting.sampler.samples == "matched:6" and setting.name in scores:
+                assert scores[setting.name] != scores[setting.follows]
+
+
+def test_settings_that_say_so_run_with_the_fine_tuned_weights(model: nn.Module, entries: list[VideoEntry]) -> None:
+    torch.manual_seed(3)
+    other = small_timesformer("divided")
+    torch.nn.init.normal_(other.head.weight)
+    settings = make_settings(SweepConfig(samples=[6], controls=["random"], blocks=[1, 3]), finetuned=True)
+    assert [setting.name for setting in settings[3:]] == ["finetuned/dense", "finetuned/ats-frame-k6-b1,3"]
+    both = run(model, entries[1:3], settings, finetuned=other)
+    given = run(model, entries[1:3], settings[:3])
+    tuned = run(other, entries[1:3], [replace(setting, finetuned=False) for setting in settings[3:]])
+    for lines, first, second in zip(both, given, tuned, strict=True):
+        assert_same([lines[:3]], [first])
+        assert_same([lines[3:]], [second])
+        assert lines[0].scores != pytest.approx(lines[3].scores, abs=1e-3)
+    assert [block.sampler for block in other.blocks] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ([Setting("finetuned/dense", None, finetuned=True)], "'finetuned/dense': runs with fine-tuned weights"),
+        ([replace(SETTINGS[2], follows="gone")], "'random-frame-matched-b1,3': follows 'gone'"),
+    ],
+    ids=["weights", "followed"],
+)
+def test_what_a_setting_needs_and_is_not_there_is_named(
+    model: nn.Module, entries: list[VideoEntry], settings: list[Setting], said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^setting {said}"):
+        run(model, entries[:2], settings)
 
 
 def test_worker_processes_change_nothing(

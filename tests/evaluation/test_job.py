@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoint_files import write_official_pyth
+from drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, save_checkpoint
 from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, prepare, run
@@ -23,10 +24,9 @@ from video_ats.evaluation.settings import SweepConfig
 from video_ats.models.insert import insert_samplers_
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
-from video_ats.video.synthetic import write_synthetic_dataset
 
 ROOT = Path(__file__).parents[2]
-MINI = "timesformer_mini_8x4_112"
+MINI = "timesformer_mini"
 LISTED = 7
 BASE = EvaluateConfig(
     model=MINI,
@@ -131,7 +131,7 @@ def test_the_report_names_what_was_run(finished: Path) -> None:
     assert described["model"]["name"] == MINI
     assert re.fullmatch("[0-9a-f]{64}", described["model"]["weights_sha256"])
     assert described["views"]["crops"] == 1
-    assert described["settings"]["ats-frame-k16"]["samples"] == 16
+    assert described["settings"]["ats-frame-k16"]["sampler"]["samples"] == 16
 
 
 def test_the_same_command_again_scores_nothing_and_says_so(videos: Path, finished: Path) -> None:
@@ -260,6 +260,66 @@ def test_another_list_is_refused(videos: Path, finished: Path, tmp_path: Path) -
         run(prepare(config(videos, finished, data=data)), say=lambda _: None)
 
 
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two sets of weights for the same model."""
+    folder = tmp_path_factory.mktemp("weights")
+    for seed, name in enumerate(("given", "tuned")):
+        torch.manual_seed(seed)
+        save_checkpoint(create_model(MINI, num_classes=3), folder / f"{name}.safetensors")
+    return str(folder / "given.safetensors"), str(folder / "tuned.safetensors")
+
+
+def test_a_run_with_followers_and_fine_tuned_weights_that_was_interrupted_ends_the_same(
+    videos: Path, tmp_path: Path, checkpoints: tuple[str, str]
+) -> None:
+    given, tuned = checkpoints
+    changes = {"checkpoint": given, "finetuned": tuned, "sweep": SweepConfig(samples=[16], controls=["random"])}
+    # With a batch that holds several videos, which the second half of the run has others of.
+    jobs = [prepare(config(videos, tmp_path / name, batch_size=4, **changes)) for name in ("whole", "stopped")]
+    run(jobs[0], say=lambda _: None)
+    (tmp_path / "stopped").mkdir()
+    for name in ("run.json", PREDICTIONS):
+        text = (tmp_path / "whole" / name).read_text()
+        if name == PREDICTIONS:
+            text = "".join(text.splitlines(keepends=True)[: 3 * 5 + 2])  # three videos of five settings, and a bit
+        (tmp_path / "stopped" / name).write_text(text)
+    said: list[str] = []
+    report, _ = run(jobs[1], say=said.append)
+    assert any(re.fullmatch(rf"[34] of {LISTED} videos were done before; continuing", line) for line in said)
+    assert predictions(tmp_path / "stopped") == predictions(tmp_path / "whole")
+    assert without_rates(tmp_path / "stopped") == without_rates(tmp_path / "whole")
+
+    names = [setting.name for setting in report.summary.settings]
+    assert names[1:3] == ["ats-frame-k16", "random-frame-matched:16"]
+    assert names[3:] == ["finetuned/dense", "finetuned/ats-frame-k16"]
+    by_name = {setting.name: setting for setting in report.summary.settings}
+    assert by_name["random-frame-matched:16"].kept == by_name["ats-frame-k16"].kept
+    assert by_name["dense"].agreement == 100
+    assert report.claims
+    assert report.run["model"]["finetuned_weights"] == "tuned.safetensors (video_ats)"
+    lines = {(line["setting"], line["video"]): line["scores"] for line in predictions(tmp_path / "whole")}
+    assert lines["dense", "class_00/video_000.mp4"] != lines["finetuned/dense", "class_00/video_000.mp4"]
+
+
+def test_other_fine_tuned_weights_are_another_run(videos: Path, tmp_path: Path, checkpoints: tuple[str, str]) -> None:
+    given, tuned = checkpoints
+    identities = [
+        prepare(config(videos, tmp_path, checkpoint=given, finetuned=finetuned)).identity()
+        for finetuned in (tuned, given, None)
+    ]
+    hashes = [identity["model"].get("finetuned_sha256") for identity in identities]
+    assert len(set(hashes)) == 3
+    assert hashes[1] == identities[0]["model"]["weights_sha256"]
+    assert hashes[2] is None
+
+
+def test_nothing_is_claimed_of_random_weights(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert (report["claims"], report["comparisons"]) == ([], [])
+    assert "What this run says" not in (finished / "report.md").read_text()
+
+
 def test_how_fast_it_runs_may_change(videos: Path, finished: Path) -> None:
     data = DataConfig(str(videos), num_workers=1, timeout_seconds=9)
     report, _ = run(prepare(config(videos, finished, data=data, batch_size=32)), say=lambda _: None)
@@ -272,7 +332,7 @@ def test_how_fast_it_runs_may_change(videos: Path, finished: Path) -> None:
 def test_views_are_the_published_ones_unless_told_otherwise(videos: Path, tmp_path: Path) -> None:
     published = prepare(config(videos, tmp_path, views=ViewsConfig())).plan
     assert (published.preset, published.num_frames, published.frame_stride) == ("timesformer", 8, 4)
-    assert (published.clips, published.crops, published.crop_size, published.short_side) == (1, 3, 112, None)
+    assert (published.clips, published.crops, published.crop_size, published.short_side) == (1, 3, 96, None)
     changes = {"preset": "centre", "clips": 2, "crops": 1, "frame_stride": 3, "short_side": 128}
     assert prepare(config(videos, tmp_path, views=ViewsConfig(**changes))).plan == replace(published, **changes)
 
@@ -280,7 +340,7 @@ def test_views_are_the_published_ones_unless_told_otherwise(videos: Path, tmp_pa
 def test_a_row_with_samplers_is_scored_with_them_and_dense(videos: Path, tmp_path: Path) -> None:
     job = prepare(config(videos, tmp_path, model=f"{MINI}_ats", sweep=SweepConfig()))
     assert [setting.name for setting in job.settings] == ["dense", "ats-frame-kfull"]
-    assert job.dense_macs() == prepare(config(videos, tmp_path)).dense_macs() == 3_117_662_784
+    assert job.dense_macs() == prepare(config(videos, tmp_path)).dense_macs() == 2_776_479_984
 
 
 def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path: Path) -> None:
@@ -293,7 +353,7 @@ def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path
         for checkpoint in ("random", str(tmp_path / "weights.pyth"), str(tmp_path / "weights.safetensors"))
     ]
     assert jobs[0].identity() == jobs[1].identity() == jobs[2].identity()  # so that any of them continues a run
-    assert [job.weights for job in jobs] == [
+    assert [job.given.weights for job in jobs] == [
         "random, seed 0",
         "weights.pyth (timesformer_official)",
         "weights.safetensors (video_ats)",
@@ -312,10 +372,12 @@ def test_what_loading_changed_is_noted(videos: Path, tmp_path: Path) -> None:
     ("changes", "said"),
     [
         (
-            {"model": "timesformer_mini_8x4_122"},
-            f"model 'timesformer_mini_8x4_122': not registered; did you mean {MINI}",
+            {"model": "timesformer_minni"},
+            f"model 'timesformer_minni': not registered; did you mean {MINI}",
         ),
         ({"checkpoint": None}, "checkpoint: none given; name a file, folder or hub id, or 'random'"),
+        ({"finetuned": "random"}, "finetuned 'random': must be a checkpoint"),
+        ({"finetuned": "gone.pyth"}, "checkpoint gone.pyth: no such file"),
         ({"checkpoint": "gone.pyth"}, "checkpoint gone.pyth: no such file"),
         ({"num_classes": 4}, "3 distinct class names occur but num_classes is 4"),
         ({"num_classes": 0}, "num_classes 0: must be at least 1"),

@@ -11,15 +11,16 @@ import pytest
 from evaluation_cases import ATS, DENSE, failed, scored
 from matplotlib.image import imread
 
-from video_ats.evaluation.curve import _line_name
+from video_ats.evaluation.claim import make_claims
+from video_ats.evaluation.curve import _line_name, draw_curve
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report, as_markdown, write_report
-from video_ats.evaluation.settings import Setting
+from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.summary import summarise
 from video_ats.tokens import SamplerConfig
 
 NAMES = ("abseiling", "air drumming", "zumba")
-RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples="matched:8"))
+RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples="matched:8"), follows=ATS.name)
 LINES = [
     *(scored("a", 0, name, [0, 1, 2]) for name in ("dense", ATS.name, RANDOM.name)),
     failed("b|c\nd \udcff", 1, "truncated", "172 of 303 frames"),
@@ -58,7 +59,9 @@ RUN: dict[str, Any] = {
 def make_report(lines: list[Prediction] = LINES, listed: tuple[int, ...] = (0, 1, 1)) -> Report:
     settings = (DENSE, ATS, RANDOM)
     summary = summarise(lines, settings, listed_labels=listed, dense_macs=2_000_000_000)
-    return Report(RUN, {"torch": "2.x"}, ("random weights: mean nothing",), settings, summary, NAMES, 2_000_000_000)
+    claims, comparisons = make_claims(lines, settings)
+    notes = ("random weights: mean nothing",)
+    return Report(RUN, {"torch": "2.x"}, notes, settings, summary, NAMES, 2_000_000_000, claims, comparisons)
 
 
 @pytest.fixture
@@ -211,7 +214,7 @@ def test_five_classes_have_no_top5() -> None:
 def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
     ats = SamplerConfig(samples=8, blocks=[1, 2])
     names = [
-        _line_name(sampler)
+        _line_name(Setting("", sampler))
         for sampler in (
             *(ats, replace(ats, samples=9), replace(ats, blocks=[2]), replace(ats, scheme="inverse")),
             *(
@@ -223,3 +226,38 @@ def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
     ]
     assert names[0] == names[1]
     assert len(set(names)) == 6
+    assert _line_name(Setting("", ats, finetuned=True)) not in names
+
+
+def test_many_lines_have_their_legend_beside_the_axes(tmp_path: Path) -> None:
+    sweep = SweepConfig(samples=[8, 4], scopes=["frame", "tube", "clip"], schemes=["reference", "inverse"])
+    settings = make_settings(sweep, finetuned=True)
+    lines = [scored(str(n), 0, s.name, [0, 1], macs=[k * 10**8] * 2) for n in range(9) for k, s in enumerate(settings)]
+    summary = summarise(lines, settings, listed_labels=[0] * 9, dense_macs=2_000_000_000)
+    draw_curve(tmp_path / "curve.png", settings, summary.settings, title="many")
+    picture = imread(tmp_path / "curve.png")
+    assert picture.shape[:2] == (900, 1650)
+    assert (picture[:600, 1300:, :3] < 0.5).any(axis=-1).sum() > 1000  # the legend's text and lines
+
+
+def test_what_the_run_says_ends_the_text_and_is_in_the_json(written: Path) -> None:
+    report, text = json.loads((written / "report.json").read_text()), (written / "report.md").read_text()
+    assert len(report["claims"]) == 4
+    end = text.split("## What this run says\n\n")[1]
+    assert end.splitlines() == [f"- {claim}" for claim in report["claims"]]
+    assert text.index("## Measured on") < text.index("## What this run says")
+    assert [(entry["settings"], entry["others"]) for entry in report["comparisons"]] == [
+        ([ATS.name], ["dense"]),
+        ([ATS.name], [RANDOM.name]),
+    ]
+    assert report["comparisons"][1]["difference"]["points"] == 50.0
+
+
+def test_without_claims_there_is_no_such_section() -> None:
+    assert "What this run says" not in as_markdown(replace(make_report(), claims=(), comparisons=()))
+
+
+def test_fine_tuned_weights_are_named() -> None:
+    model = RUN["model"] | {"finetuned_weights": "tuned.pyth (official)", "finetuned_sha256": "abc" * 9}
+    text = as_markdown(replace(make_report(), run={**RUN, "model": model}))
+    assert "sha256 0123456789ab; fine-tuned: tuned.pyth (official), sha256 abcabcabcabc; views combined" in text

@@ -1,7 +1,8 @@
 """The settings of a run: their names, the product of a sweep, and what is refused."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import product
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_a_sweep_is_a_product_and_each_ats_setting_is_followed_by_its_controls()
 
 
 def test_a_sweep_hands_blocks_scheme_and_seed_to_all_its_samplers() -> None:
-    sweep = SweepConfig(samples=[8], controls=["random"], blocks=[1, 2], scheme="inverse", seed=5)
+    sweep = SweepConfig(samples=[8], controls=["random"], blocks=[1, 2], schemes=["inverse"], seed=5)
     common = {"scope": "frame", "blocks": (1, 2), "scheme": "inverse", "seed": 5}
     assert sweep.samplers() == [
         SamplerConfig("ats", samples=8, **common),
@@ -94,6 +95,72 @@ def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
 def test_controls_without_anything_to_match_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sweep.controls \['random'\]: need sweep.samples"):
         SweepConfig(controls=["random"])
+
+
+def test_schemes_are_part_of_the_product_and_every_name_is_unique() -> None:
+    sweep = SweepConfig(
+        samples=[None, 64], scopes=["frame", "tube"], schemes=["reference", "inverse"], controls=["random", "topk"]
+    )
+    names = [setting.name for setting in make_settings(sweep, finetuned=True)]
+    # dense, and three a K, scope and scheme; then dense and ATS again
+    assert len(set(names)) == len(names) == 1 + 3 * 8 + 1 + 8
+    for kind, scope, scheme in product(("ats", "random"), ("frame", "tube"), ("", "-inverse")):
+        assert f"{kind}-{scope}-{'k64' if kind == 'ats' else 'matched:64'}{scheme}" in names
+
+
+def test_controls_follow_the_ats_setting_that_they_stand_behind() -> None:
+    sweep = SweepConfig(
+        samples=[None, 64], scopes=["frame", "clip"], schemes=["reference", "inverse"], controls=["random"], seed=3
+    )
+    settings = make_settings(sweep)
+    for ats, control in zip(settings[1::2], settings[2::2], strict=True):
+        assert (ats.follows, control.follows) == (None, ats.name)
+    assert settings[0].follows is None
+
+
+@pytest.mark.parametrize(
+    ("control", "followed"),
+    [
+        (SamplerConfig("topk", samples="matched:8"), "ats-frame-k8"),
+        (SamplerConfig("random", samples="matched:8", seed=4), "ats-frame-k8"),
+        (SamplerConfig("topk", samples="matched"), None),  # as ATS with a whole frame, which is not scored
+        (SamplerConfig("topk", samples="matched:9"), None),
+        (SamplerConfig("topk", "clip", samples="matched:8"), None),
+        (SamplerConfig("topk", samples="matched:8", scheme="inverse"), None),
+        (SamplerConfig("topk", samples="matched:8", blocks=[3]), None),
+        (SamplerConfig("topk", samples=8), None),
+    ],
+    ids=lambda value: setting_name(value) if isinstance(value, SamplerConfig) else str(value),
+)
+def test_a_control_given_by_hand_follows_the_ats_setting_that_it_names(
+    control: SamplerConfig, followed: str | None
+) -> None:
+    assert make_settings(SweepConfig(samples=[8]), [control])[-1].follows == followed
+
+
+def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:
+    settings = make_settings(
+        SweepConfig(samples=[8], controls=["random"]), [SamplerConfig("topk", samples=3)], finetuned=True
+    )
+    assert [(setting.name, setting.finetuned) for setting in settings] == [
+        *((name, False) for name in ("dense", "ats-frame-k8", "random-frame-matched:8", "topk-frame-n3")),
+        *((name, True) for name in ("finetuned/dense", "finetuned/ats-frame-k8")),
+    ]
+    assert settings[-1].sampler == settings[1].sampler
+    assert [setting.name for setting in settings if setting.is_dense] == ["dense"]
+
+
+def test_what_a_prediction_depends_on_tells_settings_apart() -> None:
+    plain, control, *_, finetuned = make_settings(
+        SweepConfig(dense=False, samples=[8], controls=["random"]), finetuned=True
+    )
+    assert plain.identity() != finetuned.identity()
+    assert control.identity() != replace(control, follows=None).identity()
+
+
+def test_a_sweep_over_no_scheme_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"sweep.schemes \[\]: name at least one"):
+        SweepConfig(samples=[8], schemes=[])
 
 
 def test_a_sweep_over_no_scope_is_refused() -> None:

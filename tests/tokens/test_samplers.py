@@ -237,6 +237,46 @@ def test_matched_controls_keep_as_many_as_ats_in_every_group(
     assert not torch.equal(keep, ats)  # as many, but chosen otherwise
 
 
+@origins
+@scopes
+@pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
+@pytest.mark.parametrize("samples", [2, "matched:4"])
+def test_a_control_that_follows_keeps_what_is_present_there_and_forgets_it(
+    origin: Origin, scope: str, kind: str, samples: int | str
+) -> None:
+    scores = scores_of(origin)
+    ats = sampler(scope=scope, samples=7)(scores_of(origin, seed=1), origin)
+    each = sampler(kind=kind, scope=scope, samples=samples)
+    before = each(scores, origin)
+    with each.following(origin.select(ats).presence()):
+        keep = each(scores, origin)
+    assert decided(origin, keep, scope) == decided(origin, ats, scope)
+    assert decided(origin, keep, scope) != decided(origin, before, scope)
+    assert torch.equal(each(scores, origin), before)
+
+
+def test_counts_are_forgotten_when_a_pass_fails() -> None:
+    origin = ORIGINS["whole"]
+    each = sampler(kind="topk", samples=3)
+    before = each(scores_of(origin), origin)
+    with pytest.raises(ZeroDivisionError), each.following(origin.presence()):
+        raise ZeroDivisionError
+    assert torch.equal(each(scores_of(origin), origin), before)
+
+
+def test_ats_follows_nobody() -> None:
+    with pytest.raises(ValueError, match="sampler kind 'ats'"), sampler().following(ORIGINS["whole"].presence()):
+        pass
+
+
+@pytest.mark.parametrize(("samples", "points"), [("matched", None), ("matched:9", 9)])
+def test_the_setting_that_a_control_follows(samples: str, points: int | None) -> None:
+    control = SamplerConfig("random", "tube", (1, 2), samples, "inverse", 5)
+    assert control.followed() == SamplerConfig("ats", "tube", (1, 2), points, "inverse", 5)
+    assert SamplerConfig("random", samples=9).followed() is None
+    assert SamplerConfig().followed() is None
+
+
 def test_topk_keeps_the_highest_scores_of_each_frame() -> None:
     origin = ORIGINS["whole"]
     scores = scores_of(origin)
@@ -292,6 +332,22 @@ def test_a_clip_alone_keeps_what_it_keeps_in_a_batch(origin: Origin, scope: str,
         own = origin.clip == clip
         alone = Origin(GRID._replace(clips=1), origin.index[own] - clip * GRID.per_clip)
         assert torch.equal(each(scores[own], alone), keep[own])
+
+
+@origins
+@scopes
+@pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
+def test_a_clip_alone_follows_as_it_does_in_a_batch(origin: Origin, scope: str, kind: str) -> None:
+    scores = scores_of(origin)
+    each = sampler(kind=kind, scope=scope, samples="matched:4")
+    presence = origin.select(sampler(scope=scope, samples=4)(scores_of(origin, seed=1), origin)).presence()
+    with each.following(presence):
+        keep = each(scores, origin)
+    for clip in range(GRID.clips):
+        own = origin.clip == clip
+        alone = Origin(GRID._replace(clips=1), origin.index[own] - clip * GRID.per_clip)
+        with each.following(presence[clip : clip + 1]):
+            assert torch.equal(each(scores[own], alone), keep[own])
 
 
 def test_the_choice_has_no_gradient() -> None:

@@ -1,22 +1,25 @@
-"""``curve.png``: accuracy over GFLOPs, the dense model and the controls marked."""
+"""``curve.png``: accuracy over GFLOPs, the dense model, the controls and the fine-tuned weights marked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from video_ats.evaluation.settings import Setting, block_ranges
 from video_ats.evaluation.summary import SettingSummary
-from video_ats.tokens import SamplerConfig
 
-# Colour-blind safe (Okabe and Ito); one colour and marker a kind, one line and filling a scope.
+# Colour-blind safe (after Okabe and Ito); one colour a kind, one marker and line a scope.
 _COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}
-_MARKERS = {"ats": "o", "topk": "^", "random": "D", "uniform": "s"}
+_FINETUNED = "#3B0F5C"
+_MARKERS = {"frame": "o", "tube": "s", "clip": "^"}
 _LINES = {"frame": "-", "tube": "--", "clip": ":"}
-_FILLINGS = {"frame": "full", "tube": "none", "clip": "left"}
+# More lines than this leave no room for a legend among them, nor for bars that stand out.
+_FEW_LINES = 6
 
 
 def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[SettingSummary], *, title: str) -> None:
@@ -24,43 +27,43 @@ def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[Sett
 
     A line joins settings that differ in their samples only.
     """
-    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    samplers = {setting.name: setting.sampler for setting in settings}
+    by_name = {setting.name: setting for setting in settings}
     lines: dict[str, list[SettingSummary]] = {}
     for summary in summaries:
-        sampler = samplers[summary.name]
-        if sampler is None:
-            _points(axes, [summary], "dense", color="black", marker="*", markersize=13, linestyle="none")
-            axes.axhline(summary.top1.percent, color="black", linewidth=0.6, alpha=0.4)
-        else:
-            lines.setdefault(_line_name(sampler), []).append(summary)
-    for name, line in lines.items():
-        sampler = samplers[line[0].name]
-        assert sampler is not None
-        _points(
-            axes,
-            line,
-            name,
-            color=_COLOURS[sampler.kind],
-            marker=_MARKERS[sampler.kind],
-            linestyle=_LINES[sampler.scope] if len(line) > 1 else "none",
-            fillstyle=_FILLINGS[sampler.scope],
-            markersize=6,
-        )
+        lines.setdefault(_line_name(by_name[summary.name]), []).append(summary)
+    few = len(lines) <= _FEW_LINES
+    figure = Figure(figsize=(7, 4.5) if few else (11, 6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    # Controls first: the method lies on top.
+    for name, line in sorted(lines.items(), key=lambda line: _layer(by_name[line[1][0].name])):
+        setting = by_name[line[0].name]
+        _points(axes, line, name, faint_bars=not few, **_style(setting, joined=len(line) > 1))
+        if setting.is_dense:
+            axes.axhline(line[0].top1.percent, color="black", linewidth=0.6, alpha=0.4)
     axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean; bar: p5 to p95)")
     axes.set_ylabel("video top-1 in % (bar: 95% interval)")
     axes.set_title(title, fontsize=9)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, handlelength=3)
+    handles, names = axes.get_legend_handles_labels()
+    order = [names.index(name) for name in lines]  # as in the tables
+    handles, names = [handles[place] for place in order], [names[place] for place in order]
+    if few:
+        axes.legend(handles, names, fontsize=8, handlelength=3)
+    else:
+        figure.legend(handles, names, fontsize=7.5, handlelength=3.5, loc="outside right upper")
     figure.savefig(path)
 
 
-def _line_name(sampler: SamplerConfig) -> str:
+def _line_name(setting: Setting) -> str:
     """What settings on one line have in common: all but their samples."""
-    name = f"{sampler.kind}, {sampler.scope}"
+    sampler = setting.sampler
+    name = "dense" if sampler is None else f"{sampler.kind}, {sampler.scope}"
+    if setting.finetuned:
+        name = f"fine-tuned: {name}"
+    if sampler is None:
+        return name
     if sampler.blocks is not None:
         name += f", blocks {block_ranges(sampler.blocks)}"
     if sampler.scheme != "reference":
@@ -72,7 +75,31 @@ def _line_name(sampler: SamplerConfig) -> str:
     return name
 
 
-def _points(axes: object, line: Sequence[SettingSummary], label: str, **style: object) -> None:
+def _layer(setting: Setting) -> int:
+    if setting.sampler is None:
+        return 2
+    return int(setting.is_ats)
+
+
+def _style(setting: Setting, *, joined: bool) -> dict[str, Any]:
+    sampler = setting.sampler
+    if sampler is None:
+        style = {"marker": "*", "markersize": 13, "linestyle": "none", "zorder": 5}
+        return style | {"color": _FINETUNED if setting.finetuned else "black"}
+    colour = to_rgb(_FINETUNED if setting.finetuned else _COLOURS[sampler.kind])
+    if sampler.scheme != "reference":
+        red, green, blue = (0.45 * part + 0.55 for part in colour)
+        colour = (red, green, blue)  # lighter
+    return {
+        "color": colour,
+        "marker": _MARKERS[sampler.scope],
+        "linestyle": _LINES[sampler.scope] if joined else "none",
+        "linewidth": 1.8 if setting.is_ats else 1.1,
+        "markersize": 6 if setting.is_ats else 4.5,
+    }
+
+
+def _points(axes: Any, line: Sequence[SettingSummary], label: str, *, faint_bars: bool, **style: Any) -> None:
     ordered = sorted(line, key=lambda summary: summary.gflops_video.mean)
     x = [s.gflops_video.mean for s in ordered]
     y = [s.top1.percent for s in ordered]
@@ -85,4 +112,8 @@ def _points(axes: object, line: Sequence[SettingSummary], label: str, **style: o
         [s.top1.percent - s.top1.low for s in ordered],
         [s.top1.high - s.top1.percent for s in ordered],
     ]
-    axes.errorbar(x, y, xerr=x_error, yerr=y_error, label=label, elinewidth=0.5, capsize=2, **style)  # type: ignore[attr-defined]
+    drawn = axes.errorbar(x, y, xerr=x_error, yerr=y_error, label=label, elinewidth=0.5, capsize=2, **style)
+    if faint_bars:
+        _, caps, bars = drawn.lines
+        for part in (*caps, *bars):
+            part.set_alpha(0.15)

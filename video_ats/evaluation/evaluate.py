@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +16,7 @@ from video_ats.evaluation.ensemble import Ensemble, combine_views
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.macs import Trace
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
 from video_ats.video.transforms import make_views
@@ -35,12 +36,16 @@ class Execution:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Of the views of some videos under one setting: logits (N, num_classes), macs (N), kept (N, depth)."""
+    """Of the views of some videos under one setting: logits (N, num_classes), macs (N), kept (N, depth).
+
+    ``presence``, batch by batch and block by block, is for the controls that follow.
+    """
 
     logits: Tensor
     macs: Tensor
     kept: Tensor
     seconds: float
+    presence: list[tuple[Tensor, ...]]
 
 
 def evaluate(
@@ -51,6 +56,7 @@ def evaluate(
     execution: Execution,
     *,
     ensemble: Ensemble = "logits",
+    finetuned: nn.Module | None = None,
 ) -> Iterator[list[Prediction]]:
     """Score each video under each setting.
 
@@ -59,20 +65,22 @@ def evaluate(
             this runs and are empty afterwards.
         samples: read videos, failed ones among them, such as the loader of a `VideoDataset` gives.
         plan: the views to cut from each.
-        settings: what to score.
+        settings: what to score, in any order.
         execution: device, precision and batch size.
         ensemble: how views are combined; see `combine_views`.
+        finetuned: as ``model``, with the weights of the settings that say so.
 
     Raises:
-        ValueError: if a logit is not finite.
+        ValueError: if a logit is not finite, or a setting needs a model or another setting that is not given.
 
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.
     """
+    runs = _in_order(model, finetuned, settings)
     since = time.perf_counter()
     for group in _groups(samples, max(execution.batch_size // plan.num_views, 1)):
         readable = [sample for sample in group if _is_readable(sample)]
-        scored = _score(model, readable, plan, settings, execution) if readable else {}
+        scored = _score(runs, readable, plan, execution) if readable else {}
         now = time.perf_counter()
         share, since = (now - since) / len(group), now
         first = 0  # row of the video's first view among those scored
@@ -83,8 +91,8 @@ def evaluate(
             views = slice(first, first + plan.num_views)
             first += plan.num_views
             yield [
-                _prediction(sample, name, result, views, ensemble, len(readable), share if number == 0 else 0.0)
-                for number, (name, result) in enumerate(scored.items())
+                _prediction(sample, s.name, scored[s.name], views, ensemble, len(readable), 0.0 if number else share)
+                for number, s in enumerate(settings)
             ]
 
 
@@ -108,28 +116,48 @@ def _is_readable(sample: VideoSample) -> bool:
     return sample.status is VideoStatus.OK
 
 
+def _in_order(
+    model: nn.Module, finetuned: nn.Module | None, settings: Sequence[Setting]
+) -> list[tuple[nn.Module, Setting]]:
+    """Each setting with the model that it needs; those that follow another come after it."""
+    names = {setting.name for setting in settings}
+    runs = []
+    for setting in sorted(settings, key=lambda setting: setting.follows is not None):
+        chosen = finetuned if setting.finetuned else model
+        if chosen is None:
+            raise ValueError(f"setting {setting.name!r}: runs with fine-tuned weights, but no such model is given")
+        if setting.follows is not None and setting.follows not in names:
+            raise ValueError(f"setting {setting.name!r}: follows {setting.follows!r}, which is not among the settings")
+        runs.append((chosen, setting))
+    return runs
+
+
 @torch.inference_mode()
 def _score(
-    model: nn.Module,
-    samples: Sequence[VideoSample],
-    plan: ViewPlan,
-    settings: Sequence[Setting],
-    execution: Execution,
+    runs: Sequence[tuple[nn.Module, Setting]], samples: Sequence[VideoSample], plan: ViewPlan, execution: Execution
 ) -> dict[str, _Scored]:
     views = torch.cat([_views(sample, plan, execution.device) for sample in samples])  # (N, 3, T, S, S)
-    scored = {}
-    for setting in settings:
+    batches = views.split(execution.batch_size)
+    scored: dict[str, _Scored] = {}
+    for model, setting in runs:
         if setting.sampler is None:
             remove_samplers_(model)
         else:
             insert_samplers_(model, setting.sampler)
+        # The same batches as of the setting that is followed.
+        followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
         clock = _clock(execution.device)
         start = clock()
-        parts = [_forward(model, batch, execution) for batch in views.split(execution.batch_size)]
+        parts = [_forward(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
         seconds = clock() - start
-        logits, macs, kept = (torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True))
-        scored[setting.name] = _Scored(logits, macs, kept, seconds)
-    remove_samplers_(model)
+        scored[setting.name] = _Scored(
+            torch.cat([logits for logits, _ in parts]).cpu(),
+            torch.cat([trace.macs() for _, trace in parts]).cpu(),
+            torch.cat([trace.kept_counts() for _, trace in parts]).cpu(),
+            seconds,
+            [trace.kept for _, trace in parts],
+        )
+        remove_samplers_(model)
     return scored
 
 
@@ -139,10 +167,17 @@ def _views(sample: VideoSample, plan: ViewPlan, device: torch.device) -> Tensor:
     return make_views(sample.frames, sample.clip_frames, plan, device=device)
 
 
-def _forward(model: nn.Module, batch: Tensor, execution: Execution) -> tuple[Tensor, Tensor, Tensor]:
-    with _autocast(execution):
+def _forward(
+    model: nn.Module, batch: Tensor, followed: tuple[Tensor, ...] | None, execution: Execution
+) -> tuple[Tensor, Trace]:
+    """Logits and trace of a batch; ``followed``: the presence, by block, that samplers take their counts from."""
+    with ExitStack() as stack:
+        for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
+            if block.sampler is not None:
+                stack.enter_context(block.sampler.following(presence))
+        stack.enter_context(_autocast(execution))
         logits, trace = model(batch, return_trace=True)
-    return logits.float(), trace.macs(), trace.kept_counts()
+    return logits.float(), trace
 
 
 def _autocast(execution: Execution) -> AbstractContextManager[object]:

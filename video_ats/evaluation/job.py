@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
+from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.ensemble import Ensemble
 from video_ats.evaluation.environment import describe_environment
 from video_ats.evaluation.evaluate import Execution, Precision, evaluate, file_bytes
@@ -21,15 +20,12 @@ from video_ats.evaluation.predictions import VideoLog, sole_user
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.summary import summarise
-from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.insert import remove_samplers_
-from video_ats.models.registry import Variant, create_model, get_variant
+from video_ats.evaluation.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
+from video_ats.models.registry import Variant, get_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.video.annotations import VideoEntry, VideoList
 from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
 from video_ats.video.views import ViewPlan
-
-RANDOM_WEIGHTS = "random"
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,15 @@ class EvaluateConfig:
         model: a registered name; see list_models().
         output: folder for predictions and report. The same command continues an interrupted run.
         checkpoint: file, folder or hub name of weights, or ``random`` to try the pipeline without any.
+        finetuned: the same of weights that were fine-tuned with samplers in the model. The dense model and every
+            ``ats`` setting are scored with them too, in the same pass, under names that begin with ``finetuned/``.
         num_classes: outputs of the head; must be the checkpoint's.
         data: which videos.
         views: which views of each.
         sweep: samplers to score, as a product of lists.
-        samplers: samplers to score, one by one.
+        samplers: samplers to score, one by one. A control with ``matched:K`` takes the token counts of the ``ats``
+            setting of the same K, scope, scheme and blocks if that is scored too; else what ``ats`` would keep of
+            the tokens that the control itself left.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
@@ -74,6 +74,7 @@ class EvaluateConfig:
     model: str
     output: str
     checkpoint: str | None = None
+    finetuned: str | None = None
     num_classes: int = 400
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -91,13 +92,19 @@ class EvaluationJob:
     """Everything that an evaluation needs, checked and loaded; `prepare` makes it and `run` does the work."""
 
     config: EvaluateConfig
-    model: nn.Module
-    weights: str
+    given: LoadedModel
+    finetuned: LoadedModel | None
     videos: VideoList
     plan: ViewPlan
     settings: tuple[Setting, ...]
     execution: Execution
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know about the weights before believing a number."""
+        if self.finetuned is None:
+            return self.given.notes
+        return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in self.finetuned.notes)
 
     def identity(self) -> dict[str, Any]:
         """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""
@@ -106,7 +113,8 @@ class EvaluationJob:
             "model": {
                 "name": self.config.model,
                 "num_classes": self.config.num_classes,
-                "weights_sha256": _hash_weights(self.model),
+                "weights_sha256": hash_weights(self.given.model),
+                **({"finetuned_sha256": hash_weights(self.finetuned.model)} if self.finetuned else {}),
             },
             "videos": {
                 **self.videos.identity(),
@@ -114,7 +122,7 @@ class EvaluationJob:
                 "min_frames": self.config.data.min_frames,
             },
             "views": asdict(self.plan),
-            "settings": {s.name: None if s.sampler is None else asdict(s.sampler) for s in self.settings},
+            "settings": {s.name: s.identity() for s in self.settings},
             "ensemble": self.config.ensemble,
             "precision": self.config.precision,
             # Other versions decode and round otherwise.
@@ -122,9 +130,15 @@ class EvaluationJob:
             "device": self.execution.device.type,
         }
 
+    def weights(self) -> dict[str, str]:
+        """What the weights are, for a reader."""
+        finetuned = {"finetuned_weights": self.finetuned.weights} if self.finetuned else {}
+        return {"weights": self.given.weights, **finetuned}
+
     def dense_macs(self) -> int:
         """Multiply-adds of one view without samplers."""
-        return self.model.dense_macs(num_frames=self.plan.num_frames, crop_size=self.plan.crop_size)  # type: ignore[operator]
+        sizes = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
+        return self.given.model.dense_macs(**sizes)  # type: ignore[operator]
 
 
 def prepare(config: EvaluateConfig) -> EvaluationJob:
@@ -141,20 +155,24 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
             raise ValueError(f"{name} {getattr(config, name)}: must be at least 1")
     if not 0 <= config.seed < 2**63:
         raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
+    if config.finetuned == RANDOM_WEIGHTS:
+        raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are nothing fine-tuned")
     # A row with samplers of its own is scored with them, unless the sweep has the same setting already.
     own = [] if variant.sampler is None or variant.sampler in config.sweep.samplers() else [variant.sampler]
-    settings = make_settings(config.sweep, [*own, *config.samplers])
-    plan = _plan(variant, config.views)
+    settings = make_settings(config.sweep, [*own, *config.samplers], finetuned=config.finetuned is not None)
+    plan = plan_views(variant, config.views)
     videos = open_videos(config.data, num_classes=config.num_classes)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     device = _device(config.device)
-    model, weights, notes = _load_model(config)
+    sizes = {"num_classes": config.num_classes, "seed": config.seed}
+    given = load_model(config.model, config.checkpoint, **sizes).to(device)
+    finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, **sizes).to(device)
     for setting in settings:
         if setting.sampler is not None:
-            setting.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]
+            setting.sampler.for_depth(len(given.model.blocks))  # type: ignore[arg-type]
     execution = Execution(device, config.precision, config.batch_size)
-    return EvaluationJob(config, model.to(device), weights, videos, plan, settings, execution, notes)
+    return EvaluationJob(config, given, finetuned, videos, plan, settings, execution)
 
 
 def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]]:
@@ -196,10 +214,13 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
         listed_labels=[entry.label for entry in job.videos.entries],
         dense_macs=job.dense_macs(),
     )
+    # Of random weights nothing is claimed.
+    pretrained = job.config.checkpoint != RANDOM_WEIGHTS
+    claims, comparisons = make_claims(log.predictions, job.settings) if pretrained else ((), ())
     report = Report(
         run={
             **identity,
-            "model": {**identity["model"], "weights": job.weights},
+            "model": {**identity["model"], **job.weights()},
             "videos": {**identity["videos"], "source": Path(job.videos.source).name},
         },
         environment={
@@ -212,6 +233,8 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
         summary=summary,
         label_names=job.videos.label_names,
         dense_macs=job.dense_macs(),
+        claims=claims,
+        comparisons=comparisons,
     )
     return report, write_report(Path(job.config.output), report)
 
@@ -230,7 +253,15 @@ def _check_same_files(log: VideoLog, videos: VideoList) -> None:
 
 def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
     samples = read_videos(todo, job.config.data, job.plan)
-    finished = evaluate(job.model, samples, job.plan, job.settings, job.execution, ensemble=job.config.ensemble)
+    finished = evaluate(
+        job.given.model,
+        samples,
+        job.plan,
+        job.settings,
+        job.execution,
+        ensemble=job.config.ensemble,
+        finetuned=job.finetuned.model if job.finetuned else None,
+    )
     total = len(job.videos.entries)
     failed = sum(prediction.setting is None for prediction in log.predictions)
     with tqdm(total=total, initial=total - len(todo), unit="video", file=sys.stderr) as bar:
@@ -241,7 +272,8 @@ def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
             bar.update()
 
 
-def _plan(variant: Variant, views: ViewsConfig) -> ViewPlan:
+def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
+    """The published views of a model, with what the configuration says otherwise."""
     published = ViewPlan(
         preset=variant.view_preset,
         num_frames=variant.arguments["num_frames"],
@@ -251,30 +283,6 @@ def _plan(variant: Variant, views: ViewsConfig) -> ViewPlan:
         crops=variant.crops,
     )
     return replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
-
-
-def _load_model(config: EvaluateConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
-    """The model, what its weights are, and notes about them."""
-    if config.checkpoint is None:
-        raise ValueError(
-            f"checkpoint: none given; name a file, folder or hub id, or {RANDOM_WEIGHTS!r} to try the pipeline without"
-        )
-    torch.manual_seed(config.seed)
-    model = remove_samplers_(create_model(config.model, num_classes=config.num_classes))
-    if config.checkpoint == RANDOM_WEIGHTS:
-        note = (
-            f"random weights (seed {config.seed}): accuracies, and how much ATS saves at a K, mean nothing; "
-            "the count of GFLOPs and the speed do"
-        )
-        return model, f"random, seed {config.seed}", (note,)
-    loaded = load_checkpoint(model, config.checkpoint)
-    if loaded.head_replaced:
-        raise ValueError(
-            f"checkpoint {config.checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
-            "set num_classes to the checkpoint's"
-        )
-    notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
-    return model, f"{Path(config.checkpoint).name} ({loaded.source_format})", tuple(notes)
 
 
 def _device(name: str) -> torch.device:
@@ -289,12 +297,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
     return device
-
-
-def _hash_weights(model: nn.Module) -> str:
-    """SHA-256 of all names and values: equal weights hash equally in whatever format they came."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

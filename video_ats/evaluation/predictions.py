@@ -78,7 +78,7 @@ class VideoLog:
     ) -> None:
         self.path = folder / name
         self._settings = set(settings)
-        _claim(self.path, json.loads(json.dumps(identity)))
+        claim_run(self.path, identity)
         self.predictions = self._recover() if self.path.exists() else []
 
     @property
@@ -158,8 +158,13 @@ def _read_lines(path: Path) -> tuple[list[Prediction], bool]:
     return predictions, not unfinished
 
 
-def _claim(log: Path, identity: dict[str, Any]) -> None:
-    """Write the run's identity beside its log, or check that the one there is the same."""
+def claim_run(log: Path, identity: dict[str, Any]) -> None:
+    """Write a run's identity beside its log, or check that the one there is the same.
+
+    Raises:
+        ValueError: if the folder holds another run, or a log of an unknown one.
+    """
+    identity = json.loads(json.dumps(identity))  # as it is read back: tuples are lists there
     folder, run = log.parent, log.parent / RUN
     if not run.exists():
         if log.exists():

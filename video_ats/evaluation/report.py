@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from video_ats.evaluation.claim import Comparison
 from video_ats.evaluation.curve import draw_curve
 from video_ats.evaluation.metrics import Accuracy
 from video_ats.evaluation.predictions import write_atomically
@@ -32,6 +33,8 @@ class Report:
         summary: the figures.
         label_names: class names, or None where none are known.
         dense_macs: multiply-adds of one dense view.
+        claims: what the run says, in sentences.
+        comparisons: the paired differences behind them.
     """
 
     run: dict[str, Any]
@@ -41,6 +44,8 @@ class Report:
     summary: RunSummary
     label_names: tuple[str, ...] | None
     dense_macs: int
+    claims: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -80,6 +85,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "environment": report.environment,
         "dense_gflops_per_view": report.dense_macs / 1e9,
         **summary,
+        "claims": list(report.claims),
+        "comparisons": [asdict(comparison) for comparison in report.comparisons],
     }
 
 
@@ -117,8 +124,7 @@ def as_markdown(report: Report) -> str:
         f"- List: {run['videos']['source']} ({run['videos']['form']}, sha256 {run['videos']['sha256'][:12]}), decoder "
         f"{run['videos']['decoder']}, at least {run['videos']['min_frames']} frames",
         f"- Views: {_views(run['views'])}",
-        f"- Weights: {run['model']['weights']}, sha256 {run['model']['weights_sha256'][:12]}; "
-        f"views combined by {run['ensemble']}, {run['precision']}",
+        f"- Weights: {_weights(run['model'])}; views combined by {run['ensemble']}, {run['precision']}",
         f"- Dense: {report.dense_macs / 1e9:.1f} GFLOPs per view (multiply-adds / 1e9)",
         f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s (each "
         f"view counted once a setting); reading a video takes {1000 * summary.decode_seconds:.0f} ms of a worker "
@@ -130,7 +136,16 @@ def as_markdown(report: Report) -> str:
         lines += [*_accuracy_table(summary, has_top5), "", *_cost_table(summary), "", *_kept_table(summary), ""]
     lines += _failures(summary)
     lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
+    if report.claims:
+        lines += ["## What this run says", "", *(f"- {claim}" for claim in report.claims), ""]
     return "\n".join(lines)
+
+
+def _weights(model: dict[str, Any]) -> str:
+    given = f"{model['weights']}, sha256 {model['weights_sha256'][:12]}"
+    if "finetuned_weights" not in model:
+        return given
+    return f"{given}; fine-tuned: {model['finetuned_weights']}, sha256 {model['finetuned_sha256'][:12]}"
 
 
 def _views(views: dict[str, Any]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import Any, Literal
 
 from video_ats.tokens import SamplerConfig
 from video_ats.tokens.samplers import Scheme, Scope
@@ -12,10 +13,35 @@ from video_ats.tokens.samplers import Scheme, Scope
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run the model: ``sampler`` None is the dense model. The name is unique in a run."""
+    """One way to run the model.
+
+    Attributes:
+        name: unique in a run.
+        sampler: None is the dense model.
+        follows: name of the ``ats`` setting whose number of tokens in every block and group this control takes;
+            None: the sampler finds its own.
+        finetuned: runs with the weights that were fine-tuned with samplers, not with the given ones.
+    """
 
     name: str
     sampler: SamplerConfig | None
+    follows: str | None = None
+    finetuned: bool = False
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether this is the model as it was given, to which all else is compared."""
+        return self.sampler is None and not self.finetuned
+
+    @property
+    def is_ats(self) -> bool:
+        """Whether this is the method, not a control and not without samplers."""
+        return self.sampler is not None and self.sampler.kind == "ats"
+
+    def identity(self) -> dict[str, Any]:
+        """What its predictions depend on."""
+        sampler = None if self.sampler is None else asdict(self.sampler)
+        return {"sampler": sampler, "follows": self.follows, "finetuned": self.finetuned}
 
 
 @dataclass(frozen=True)
@@ -26,10 +52,10 @@ class SweepConfig:
         dense: also score the model without samplers.
         samples: numbers of sampling points K per frame; null for as many as a whole frame has patches. Empty: none.
         scopes: each K is scored with each of these.
-        controls: each of these beside each ``ats`` setting, keeping in every group as many tokens as ``ats`` would
-            keep there; since other tokens are left after the first block that samples, totals may drift apart.
+        controls: each of these beside each ``ats`` setting, keeping of each clip, in every block and group, exactly as
+            many tokens as ``ats`` kept there, chosen otherwise.
         blocks: blocks that sample; null for block 3 to the last.
-        scheme: ``reference`` (the released code) or ``inverse`` (the paper's text).
+        schemes: each K is scored with each of ``reference`` (the released code), ``inverse`` (the paper's text).
         seed: of the random control.
     """
 
@@ -38,12 +64,14 @@ class SweepConfig:
     scopes: list[Scope] = field(default_factory=lambda: list[Scope](["frame"]))
     controls: list[Literal["topk", "random", "uniform"]] = field(default_factory=list)
     blocks: list[int] | None = None
-    scheme: Scheme = "reference"
+    schemes: list[Scheme] = field(default_factory=lambda: list[Scheme](["reference"]))
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.scopes:
             raise ValueError("sweep.scopes []: name at least one of frame, tube, clip")
+        if not self.schemes:
+            raise ValueError("sweep.schemes []: name at least one of reference, inverse")
         if self.controls and not self.samples:
             raise ValueError(
                 f"sweep.controls {self.controls}: need sweep.samples, the settings that they are matched to"
@@ -52,16 +80,23 @@ class SweepConfig:
     def samplers(self) -> list[SamplerConfig]:
         """All samplers of the product, each ``ats`` setting followed by its controls."""
         configs: list[SamplerConfig] = []
-        for scope in self.scopes:
-            for points in self.samples:
-                matched = "matched" if points is None else f"matched:{points}"
-                ats = SamplerConfig("ats", scope, self.blocks, points, self.scheme, self.seed)
-                configs += [ats, *(replace(ats, kind=control, samples=matched) for control in self.controls)]
+        for scheme, scope, points in product(self.schemes, self.scopes, self.samples):
+            matched = "matched" if points is None else f"matched:{points}"
+            ats = SamplerConfig("ats", scope, self.blocks, points, scheme, self.seed)
+            configs += [ats, *(replace(ats, kind=control, samples=matched) for control in self.controls)]
         return configs
 
 
-def make_settings(sweep: SweepConfig, samplers: Sequence[SamplerConfig] = ()) -> tuple[Setting, ...]:
+def make_settings(
+    sweep: SweepConfig, samplers: Sequence[SamplerConfig] = (), *, finetuned: bool = False
+) -> tuple[Setting, ...]:
     """Name the settings of a run: the dense model, the sweep's, then ``samplers`` given one by one.
+
+    Args:
+        sweep: a product of lists.
+        samplers: one by one. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
+            where that is among the settings; without one it keeps the meaning that it has in a model alone.
+        finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
         ValueError: if there is none, or one occurs twice.
@@ -69,12 +104,25 @@ def make_settings(sweep: SweepConfig, samplers: Sequence[SamplerConfig] = ()) ->
     configs: list[SamplerConfig | None] = [*([None] if sweep.dense else []), *sweep.samplers(), *samplers]
     if not configs:
         raise ValueError("no setting to evaluate: sweep.dense is false, sweep.samples and samplers are empty")
-    settings = tuple(Setting(setting_name(config), config) for config in configs)
-    names = [setting.name for setting in settings]
+    names = [setting_name(config) for config in configs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"setting {twice[0]!r}: given twice; each setting is evaluated once")
-    return settings
+    settings = [Setting(name, config, _followed(config, names)) for name, config in zip(names, configs, strict=True)]
+    if finetuned:
+        settings += [
+            Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True)
+            for setting in settings
+            if setting.is_dense or setting.is_ats
+        ]
+    return tuple(settings)
+
+
+def _followed(config: SamplerConfig | None, names: Sequence[str]) -> str | None:
+    """Name of the setting among ``names`` that a control follows."""
+    ats = None if config is None else config.followed()
+    name = None if ats is None else setting_name(ats)
+    return name if name in names else None
 
 
 def setting_name(config: SamplerConfig | None) -> str:

@@ -33,7 +33,8 @@ class SettingSummary:
         clip_top1: accuracy of single views in percent; no interval, since the views of a video are not independent.
         mean_class: mean over classes of the top-1 accuracy, in percent; classes without evaluated videos left out.
         per_class: by class index.
-        agreement: share in percent of the evaluated videos whose top-1 is the dense model's; None without dense.
+        agreement: share in percent of the evaluated videos whose top-1 is the dense model's with the given weights;
+            None without dense.
         gflops_view, gflops_video: multiply-adds in units of 1e9, over views and over videos.
         relative_to_dense: mean GFLOPs over those of the dense model.
         kept: mean number of patch tokens that leave each block, per view.
@@ -101,7 +102,7 @@ def summarise(
     failed = [p for p in predictions if p.setting is None]
     by_setting = {s.name: [p for p in predictions if p.setting == s.name] for s in settings}
     scored = by_setting[settings[0].name]
-    dense = {p.video: p.top5[0] for s in settings if s.sampler is None for p in by_setting[s.name]}
+    dense = {p.video: p.top5[0] for s in settings if s.is_dense for p in by_setting[s.name]}
     wall = sum(p.wall_seconds for p in predictions)
     clips = sum(len(p.macs) for p in predictions)
     return RunSummary(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,8 +18,9 @@ Kind = Literal["ats", "topk", "random", "uniform"]
 Scope = Literal["frame", "tube", "clip"]
 Scheme = Literal["reference", "inverse"]
 
+_CONTROLS = ("topk", "random", "uniform")
 _CHOICES = {
-    "kind": ("ats", "topk", "random", "uniform"),
+    "kind": ("ats", *_CONTROLS),
     "scope": ("frame", "tube", "clip"),
     "scheme": ("reference", "inverse"),
 }
@@ -37,7 +39,8 @@ class SamplerConfig:
         samples: K sampling points per frame for ``ats``: an int >= 2, one per block, or None for as many as a
             whole frame has patches (the published setting). ``tube`` draws K positions, ``clip`` K * T points.
             The controls take an exact count >= 1 per frame in the same forms, or ``"matched"`` / ``"matched:K"``:
-            in every group as many tokens as ``ats`` with K points (None: a whole frame) would keep there.
+            in every group as many tokens as ``ats`` with K points (None: a whole frame) would keep of those that
+            the control itself left; an evaluation makes it follow a run of ``ats`` instead: `TokenSampler.following`.
         scheme: ``reference`` (the released code) or ``inverse`` (the paper's text); see `tokens.sampling`.
         seed: of the ``random`` control. One random order per block, the same for every clip, so that a clip's
             result does not depend on its batch-mates.
@@ -79,6 +82,10 @@ class SamplerConfig:
         if several and self.blocks is not None and len(counts) != len(self.blocks):
             raise ValueError(f"sampler samples: {len(counts)} values for {len(self.blocks)} blocks; give one a block")
         return counts if several else counts[0]
+
+    def followed(self) -> SamplerConfig | None:
+        """The ``ats`` setting whose counts a matched control takes; None for any other sampler."""
+        return replace(self, kind="ats", samples=self._matched_points()) if isinstance(self.samples, str) else None
 
     def _matched_points(self) -> int | None:
         """K of the ``ats`` sampler that a matched control follows."""
@@ -135,10 +142,41 @@ class TokenSampler(nn.Module):
         self.config = config
         self.block = block
         self.points_or_count = config._matched_points() if isinstance(config.samples, str) else config.samples
+        self._counts: Tensor | None = None  # see `following`
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"{self.config}, block={self.block}"
+
+    @contextmanager
+    def following(self, presence: Tensor) -> Iterator[None]:
+        """Within, a control keeps in every group exactly as many tokens as are present there.
+
+        ``samples="matched:K"`` alone asks what ``ats`` would keep of the tokens that the *control* left, and their
+        scores are others. A control that follows the trace of an ``ats`` run of the same clips, block by block, has
+        that run's counts in every block.
+
+        Args:
+            presence (bool Tensor[B, T, H, W]): of the same clips, after this block of the run that is followed.
+
+        Raises:
+            ValueError: for a sampler that is no control.
+        """
+        if self.config.kind == "ats":
+            raise ValueError(f"sampler kind 'ats': draws its own number of tokens; only {', '.join(_CONTROLS)} follow")
+        self._counts = self._counts_of(presence)
+        try:
+            yield
+        finally:
+            self._counts = None
+
+    def _counts_of(self, presence: Tensor) -> Tensor:
+        """``int64 Tensor[G]``: what is present in each group of `forward`."""
+        if self.config.scope == "frame":
+            return presence.flatten(0, 1).flatten(1).sum(dim=1)
+        if self.config.scope == "clip":
+            return presence.flatten(1).sum(dim=1)
+        return presence.any(dim=1).flatten(1).sum(dim=1)
 
     @torch.no_grad()
     def forward(self, scores: Tensor, origin: Origin) -> Tensor:
@@ -171,7 +209,9 @@ class TokenSampler(nn.Module):
         if kind == "ats":
             return groups.unpad(self._sample(table, lengths, points_or_count))
         count: Tensor | int = points_or_count
-        if isinstance(self.config.samples, str):
+        if self._counts is not None:
+            count = self._counts
+        elif isinstance(self.config.samples, str):
             count = self._sample(table, lengths, points_or_count).sum(dim=1)
         if kind == "uniform":
             return groups.unpad(keep_uniform(table, lengths, count))

@@ -1,0 +1,190 @@
+"""The sentences of a report for runs whose outcome is known: wins, ties, losses, and what is missing."""
+
+import random
+from collections.abc import Mapping
+
+import pytest
+from evaluation_cases import failed, scored
+
+from video_ats.evaluation.claim import Comparison, make_claims
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
+from video_ats.tokens import SamplerConfig
+
+VIDEOS = 1000
+SETTINGS = make_settings(SweepConfig(samples=[8, 4], controls=["random"]))
+DENSE, ATS8, RANDOM8, ATS4, RANDOM4 = (setting.name for setting in SETTINGS)
+# GFLOPs of a video (two views)
+COSTS = {DENSE: 4.0, ATS8: 2.2, RANDOM8: 2.2, ATS4: 1.0, RANDOM4: 1.0}
+
+
+def lines_of(right: Mapping[str, int], costs: Mapping[str, float] = COSTS, videos: int = VIDEOS) -> list[Prediction]:
+    """Of each setting the first so many videos are right."""
+    return [
+        scored(f"{video:04}", 0, name, [0 if video < count else 1, 2], macs=[int(costs[name] * 5e8)] * 2)
+        for name, count in right.items()
+        for video in range(videos)
+    ]
+
+
+def claims(
+    right: Mapping[str, int], settings: tuple[Setting, ...] = SETTINGS, **others: object
+) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
+    return make_claims(lines_of(right, **others), settings)  # type: ignore[arg-type]
+
+
+def test_a_run_in_which_ats_wins() -> None:
+    sentences, comparisons = claims({DENSE: 700, ATS8: 700, RANDOM8: 650, ATS4: 696, RANDOM4: 600})
+    cheapest, half, control, last = sentences
+    assert cheapest.startswith(
+        "Without training, the cheapest of 2 ATS settings within 0.5 points of dense is ats-frame-k4, 69.6% against "
+        "70.0%, -0.40 [-0.80, -0.10] points, at 1 of 4 GFLOPs per video (25% of dense). A larger loss is not excluded "
+        "by these 1000 videos"
+    )
+    assert half == (
+        "Without training, the ATS setting nearest to half the cost of dense is ats-frame-k8, 70.0% against 70.0%, "
+        "0.00 [0.00, 0.00] points, at 2.2 of 4 GFLOPs per video (55% of dense)."
+    )
+    assert control.startswith("ATS beats random by 7.30 points [")
+    assert "(ats-frame, mean over 2 values of K, at the same tokens in every block, GFLOPs within 0.1%)" in control
+    assert "; best ats-frame-k4: +9.60 [" in control
+    assert ", worst ats-frame-k8: +5.00 [" in control
+    assert "the same 1000 videos" in last
+    assert [(c.settings, c.others) for c in comparisons] == [
+        ((ATS8,), (DENSE,)),
+        ((ATS4,), (DENSE,)),
+        ((ATS8,), (RANDOM8,)),
+        ((ATS4,), (RANDOM4,)),
+        ((ATS8, ATS4), (RANDOM8, RANDOM4)),
+    ]
+    assert [c.difference.points for c in comparisons] == pytest.approx([0.0, -0.4, 5.0, 9.6, 7.3])
+    assert [c.gflops for c in comparisons] == pytest.approx([2.2, 1.0, 2.2, 1.0, 1.6])
+    assert [c.others_gflops for c in comparisons] == pytest.approx([4.0, 4.0, 2.2, 1.0, 1.6])
+
+
+def test_a_larger_loss_is_excluded_where_it_is() -> None:
+    sentences, _ = claims({DENSE: 700, ATS8: 700, RANDOM8: 650, ATS4: 600, RANDOM4: 600})
+    assert "ats-frame-k8" in sentences[0]
+    assert "A larger loss is excluded by these 1000 videos; the setting was chosen on them" in sentences[0]
+
+
+def test_a_run_in_which_ats_loses_says_so() -> None:
+    sentences, _ = claims({DENSE: 700, ATS8: 600, RANDOM8: 650, ATS4: 500, RANDOM4: 600})
+    assert sentences[0].startswith(
+        "Without training, no ATS setting is within 0.5 points of dense; the closest is ats-frame-k8, 60.0% against "
+        "70.0%, -10.00 ["
+    )
+    assert sentences[2].startswith("ATS loses to random by 7.50 points [")
+    low, high = map(float, sentences[2].split("[")[1].split("]")[0].split(", "))
+    assert 0 < low < 7.5 < high
+
+
+def test_a_tie_is_no_difference() -> None:
+    sentences, _ = claims({DENSE: 700, ATS8: 700, RANDOM8: 701, ATS4: 651, RANDOM4: 650})
+    assert sentences[2].startswith(
+        "No difference between ATS and random can be told: 0.00 [-0.15, +0.15] points, differing on 2 of 1000 videos ("
+    )
+
+
+def test_where_every_k_is_alike_none_is_the_best() -> None:
+    sentences, _ = claims(dict.fromkeys(COSTS, 700))
+    assert sentences[2].endswith("GFLOPs within 0.1%).")
+
+
+def test_half_a_point_is_within_half_a_point() -> None:
+    assert "within 0.5 points of dense is ats-frame-k4" in claims({DENSE: 700, ATS8: 690, ATS4: 695})[0][0]
+    assert "no ATS setting is within" in claims({DENSE: 700, ATS8: 690, ATS4: 694})[0][0]
+
+
+def test_each_scope_scheme_and_control_has_its_own_sentence() -> None:
+    sweep = SweepConfig(
+        samples=[8, 4], scopes=["frame", "clip"], schemes=["reference", "inverse"], controls=["random", "topk"]
+    )
+    settings = make_settings(sweep)
+    right = {setting.name: 600 + 10 * number for number, setting in enumerate(settings)}
+    sentences, comparisons = claims(right, settings, costs=dict.fromkeys(right, 2.0))
+    for family in ("ats-frame", "ats-clip", "ats-frame-inverse", "ats-clip-inverse"):
+        for kind in ("random", "topk"):
+            assert sum(f" {kind} by " in line and f"({family}, mean over 2" in line for line in sentences) == 1
+    pooled = [comparison for comparison in comparisons if len(comparison.settings) == 2]
+    assert len(pooled) == 8
+    for comparison in pooled:
+        for ats, control in zip(comparison.settings, comparison.others, strict=True):
+            assert next(setting.follows for setting in settings if setting.name == control) == ats
+
+
+def test_a_single_k_has_neither_best_nor_worst() -> None:
+    settings = make_settings(SweepConfig(samples=[8], controls=["random"]))
+    sentences, comparisons = claims({DENSE: 700, ATS8: 700, RANDOM8: 650}, settings)
+    assert sentences[2].endswith(" (ats-frame-k8, at the same tokens in every block, GFLOPs within 0.1%).")
+    assert "chosen on them" not in sentences[0]
+    assert len(comparisons) == 2
+
+
+def test_costs_that_are_not_equal_are_told() -> None:
+    sentences, _ = claims(dict.fromkeys(COSTS, 700), costs={**COSTS, RANDOM4: 1.02})
+    assert "GFLOPs within 2.0%" in sentences[2]
+
+
+def test_fine_tuned_weights_are_compared_with_plain_dense_and_their_own_dense_is_named() -> None:
+    settings = make_settings(SweepConfig(samples=[8, 4], controls=["random"]), finetuned=True)
+    right = {DENSE: 700, ATS8: 600, RANDOM8: 600, ATS4: 500, RANDOM4: 500}
+    right |= {"finetuned/dense": 730, "finetuned/ats-frame-k8": 720, "finetuned/ats-frame-k4": 690}
+    costs = {**COSTS, **{f"finetuned/{name}": COSTS[name] for name in (DENSE, ATS8, ATS4)}}
+    sentences, comparisons = claims(right, settings, costs=costs)
+    assert sentences[0].startswith("Without training, no ATS setting is within 0.5 points of dense")
+    assert sentences[2].startswith(
+        "Fine-tuned with samplers, the cheapest of 2 ATS settings within 0.5 points of dense is "
+        "finetuned/ats-frame-k8, 72.0% against 70.0%, +2.00 ["
+    )
+    assert sentences[2].endswith(" Dense with the fine-tuned weights reaches 73.0%.")
+    assert sentences[3].startswith(
+        "Fine-tuned with samplers, the ATS setting nearest to half the cost of dense is finetuned/ats-frame-k8"
+    )
+    assert (("finetuned/ats-frame-k4",), (DENSE,)) in [(c.settings, c.others) for c in comparisons]
+
+
+def test_without_dense_only_the_controls_are_judged() -> None:
+    settings = SETTINGS[1:]
+    sentences, comparisons = claims({ATS8: 700, RANDOM8: 600, ATS4: 700, RANDOM4: 600}, settings)
+    assert sentences[0].startswith("The dense model was not scored")
+    assert sentences[1].startswith("ATS beats random by 10.00 points")
+    assert len(comparisons) == 3
+
+
+@pytest.mark.parametrize("control", [None, SamplerConfig("random", samples=8)])
+def test_without_a_control_at_the_same_tokens_that_is_said(control: SamplerConfig | None) -> None:
+    settings = make_settings(SweepConfig(samples=[8]), [control] if control else [])
+    right = {setting.name: 700 for setting in settings}
+    sentences, _ = claims(right, settings, costs=dict.fromkeys(right, 2.0))
+    assert sentences[2].startswith("No control at the same tokens was scored")
+    assert not any(" random" in sentence for sentence in sentences)
+
+
+def test_without_ats_there_is_nothing_to_say() -> None:
+    assert claims({DENSE: 700}, SETTINGS[:1]) == (
+        ("No setting with ATS was scored: nothing can be said about it.",),
+        (),
+    )
+
+
+@pytest.mark.parametrize("videos", [0, 1])
+def test_fewer_than_two_videos_say_nothing(videos: int) -> None:
+    lines = [*lines_of(dict.fromkeys(COSTS, 1), videos=videos), failed("gone", 0)]
+    assert make_claims(lines, SETTINGS) == (
+        ("Fewer than two videos were evaluated: nothing can be said about accuracy.",),
+        (),
+    )
+
+
+def test_two_videos_prove_nothing() -> None:
+    sentences, _ = claims({DENSE: 2, ATS8: 2, RANDOM8: 0, ATS4: 2, RANDOM4: 0}, videos=2)
+    assert "A larger loss is not excluded by these 2 videos" in sentences[0]
+    assert sentences[2].startswith("No difference between ATS and random can be told: +100.00")
+
+
+def test_the_order_of_the_lines_is_of_no_account_and_failed_videos_neither() -> None:
+    lines = lines_of({DENSE: 700, ATS8: 690, RANDOM8: 650, ATS4: 680, RANDOM4: 600})
+    shuffled = [*lines, failed("gone", 0)]
+    random.Random(0).shuffle(shuffled)
+    assert make_claims(shuffled, SETTINGS) == make_claims(lines, SETTINGS)

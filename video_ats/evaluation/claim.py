@@ -1,0 +1,199 @@
+"""What a run says about ATS, in sentences made from its numbers: against dense, and against the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from video_ats.evaluation.paired import Difference, paired_difference
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.settings import Setting, setting_name
+
+# What counts as "the same accuracy", in points of top-1.
+_MARGIN = 0.5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference in video top-1, ``settings`` minus ``others``.
+
+    Attributes:
+        settings, others: names, compared pair by pair; of several pairs the mean of their differences.
+        difference: in points.
+        gflops, others_gflops: mean multiply-adds of a video in units of 1e9, over all ``settings`` and ``others``.
+    """
+
+    settings: tuple[str, ...]
+    others: tuple[str, ...]
+    difference: Difference
+    gflops: float
+    others_gflops: float
+
+
+class _Scored(NamedTuple):
+    """A setting's results: which videos it has right, bool (N), and the mean GFLOPs of a video."""
+
+    setting: Setting
+    correct: npt.NDArray[np.bool_]
+    gflops: float
+
+    @property
+    def name(self) -> str:
+        return self.setting.name
+
+    @property
+    def top1(self) -> float:
+        return 100 * float(self.correct.mean())
+
+
+def make_claims(
+    predictions: Sequence[Prediction], settings: Sequence[Setting]
+) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
+    """Say what a run has shown, and what it has not.
+
+    Args:
+        predictions: of finished videos, in any order.
+        settings: of the run.
+
+    Returns:
+        Sentences, and every comparison: each ATS setting with the dense model, with each of its controls, and with
+        each kind of control over all K.
+    """
+    runs = _scored(predictions, settings)
+    dense = next((run for run in runs if run.setting.is_dense), None)
+    every_ats = [run for run in runs if run.setting.is_ats]
+    if not runs or len(runs[0].correct) < 2:
+        return ("Fewer than two videos were evaluated: nothing can be said about accuracy.",), ()
+    if not every_ats:
+        return ("No setting with ATS was scored: nothing can be said about it.",), ()
+    sentences: list[str] = []
+    comparisons: list[Comparison] = []
+    if dense is None:
+        sentences.append("The dense model was not scored: what ATS costs against it is not known from this run.")
+    for finetuned in (False, True):
+        of_weights = [run for run in every_ats if run.setting.finetuned is finetuned]
+        if dense is not None and of_weights:
+            against_dense = [_compare([(run, dense)]) for run in of_weights]
+            own_dense = next((run for run in runs if run.name == "finetuned/dense"), None) if finetuned else None
+            sentences += _against_dense(of_weights, against_dense, dense, own_dense)
+            comparisons += against_dense
+    families = _families(runs)
+    for (kind, family), pairs in families.items():
+        each, pooled = [_compare([pair]) for pair in pairs], _compare(pairs)
+        sentences.append(_against_control(kind, family, each, pooled))
+        comparisons += each + ([pooled] if len(pairs) > 1 else [])
+    if not families:
+        sentences.append(
+            "No control at the same tokens was scored: whether ATS chooses better than chance is not known."
+        )
+    sentences.append(
+        f"Differences are in points of top-1 on the same {len(runs[0].correct)} videos, each with its 95% interval: "
+        "percentiles of 10,000 resamples of the videos. The intervals say nothing about weights trained once more."
+    )
+    return tuple(sentences), tuple(comparisons)
+
+
+def _scored(predictions: Sequence[Prediction], settings: Sequence[Setting]) -> list[_Scored]:
+    """By setting, over the videos that were scored, in the order of their keys and not of the run."""
+    by_setting: dict[str, dict[str, Prediction]] = {setting.name: {} for setting in settings}
+    for prediction in predictions:
+        if prediction.setting is not None:
+            by_setting[prediction.setting][prediction.video] = prediction
+    runs = []
+    for setting in settings:
+        lines = [by_setting[setting.name][video] for video in sorted(by_setting[setting.name])]
+        if lines:
+            correct = np.array([line.label == line.top5[0] for line in lines])
+            runs.append(_Scored(setting, correct, float(np.mean([line.gflops for line in lines]))))
+    return runs
+
+
+def _compare(pairs: Sequence[tuple[_Scored, _Scored]]) -> Comparison:
+    settings, others = zip(*pairs, strict=True)
+    return Comparison(
+        tuple(run.name for run in settings),
+        tuple(run.name for run in others),
+        paired_difference(np.stack([run.correct for run in settings]), np.stack([run.correct for run in others])),
+        float(np.mean([run.gflops for run in settings])),
+        float(np.mean([run.gflops for run in others])),
+    )
+
+
+def _against_dense(
+    runs: Sequence[_Scored], comparisons: Sequence[Comparison], dense: _Scored, own_dense: _Scored | None
+) -> list[str]:
+    """The cheapest setting that is as accurate as dense, and the one nearest to half the cost."""
+    training = "Fine-tuned with samplers" if runs[0].setting.finetuned else "Without training"
+    top1 = {run.name: run.top1 for run in runs}
+
+    def told(comparison: Comparison) -> str:
+        name = comparison.settings[0]
+        share = 100 * comparison.gflops / comparison.others_gflops
+        return (
+            f"{name}, {top1[name]:.1f}% against {dense.top1:.1f}%, {comparison.difference} points, at "
+            f"{comparison.gflops:.4g} of {dense.gflops:.4g} GFLOPs per video ({share:.0f}% of dense)"
+        )
+
+    near = [c for c in comparisons if c.difference.points >= -_MARGIN]
+    if near:
+        cheapest = min(near, key=lambda c: c.gflops)
+        excluded = cheapest.difference.excludes_loss_of(_MARGIN)
+        sentences = [
+            f"{training}, the cheapest of {len(runs)} ATS settings within {_MARGIN} points of dense is "
+            f"{told(cheapest)}. A larger loss is {'excluded' if excluded else 'not excluded'} by these "
+            f"{cheapest.difference.videos} videos"
+            f"{'; the setting was chosen on them, which flatters it a little' if len(runs) > 1 else ''}."
+        ]
+    else:
+        closest = max(comparisons, key=lambda c: (c.difference.points, -c.gflops))
+        sentences = [f"{training}, no ATS setting is within {_MARGIN} points of dense; the closest is {told(closest)}."]
+    half = min(comparisons, key=lambda c: abs(c.gflops / c.others_gflops - 0.5))
+    sentences.append(f"{training}, the ATS setting nearest to half the cost of dense is {told(half)}.")
+    if own_dense is not None:
+        # Training on goes on teaching the dense model too: that gain is not the samplers'.
+        sentences[0] += f" Dense with the fine-tuned weights reaches {own_dense.top1:.1f}%."
+    return sentences
+
+
+def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scored, _Scored]]]:
+    """Each ATS setting with a control that follows it, by control and by what the pairs share besides K."""
+    by_name = {run.name: run for run in runs}
+    families: dict[tuple[str, str], list[tuple[_Scored, _Scored]]] = {}
+    for control in runs:
+        if control.setting.follows is not None and control.setting.sampler is not None:
+            ats = by_name[control.setting.follows]
+            assert ats.setting.sampler is not None
+            kind: str = control.setting.sampler.kind
+            if kind == "random" and control.setting.sampler.seed:
+                kind += f" (seed {control.setting.sampler.seed})"
+            family = setting_name(replace(ats.setting.sampler, samples=None)).replace("-kfull", "")
+            families.setdefault((kind, family), []).append((ats, control))
+    return families
+
+
+def _named(comparison: Comparison) -> str:
+    return f"{comparison.settings[0]}: {comparison.difference}"
+
+
+def _against_control(kind: str, family: str, each: Sequence[Comparison], pooled: Comparison) -> str:
+    d = pooled.difference
+    if d.verdict > 0:
+        verdict = f"ATS beats {kind} by {d.points:.2f} points [{d.low:.2f}, {d.high:.2f}]"
+    elif d.verdict < 0:
+        verdict = f"ATS loses to {kind} by {-d.points:.2f} points [{-d.high:.2f}, {-d.low:.2f}]"
+    else:
+        differing = f"differing on {d.differing} of {d.videos} videos"
+        verdict = f"No difference between ATS and {kind} can be told: {d} points, {differing}"
+    apart = max(100 * abs(c.gflops / c.others_gflops - 1) for c in each)
+    cost = f"GFLOPs within {max(apart, 0.1):.1f}%"
+    if len(each) == 1:
+        return f"{verdict} ({each[0].settings[0]}, at the same tokens in every block, {cost})."
+    best, worst = (choose(each, key=lambda c: c.difference.points) for choose in (max, min))
+    extremes = f"; best {_named(best)}, worst {_named(worst)}" if best is not worst else ""
+    return (
+        f"{verdict} ({family}, mean over {len(each)} values of K, at the same tokens in every block, {cost}){extremes}."
+    )

@@ -1,0 +1,73 @@
+"""The model of an evaluation with one set of weights, and how they are told from others."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.insert import remove_samplers_
+from video_ats.models.registry import create_model
+
+RANDOM_WEIGHTS = "random"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model without samplers, what its weights are, and notes about them for a reader."""
+
+    model: nn.Module
+    weights: str
+    notes: tuple[str, ...]
+
+    def to(self, device: torch.device) -> LoadedModel:
+        """The same, moved to a device."""
+        self.model.to(device)
+        return self
+
+
+def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int) -> LoadedModel:
+    """Build a registered model and load weights into it.
+
+    Args:
+        name: a registered name.
+        checkpoint: file, folder or hub name of weights, or ``random``.
+        num_classes: outputs of the head; must be the checkpoint's.
+        seed: of random weights, and of what a checkpoint lacks.
+
+    Raises:
+        ValueError: if there is no checkpoint, or it does not fit, its head included.
+    """
+    if checkpoint is None:
+        raise ValueError(
+            f"checkpoint: none given; name a file, folder or hub id, or {RANDOM_WEIGHTS!r} to try the pipeline without"
+        )
+    torch.manual_seed(seed)
+    model = remove_samplers_(create_model(name, num_classes=num_classes))
+    if checkpoint == RANDOM_WEIGHTS:
+        note = (
+            f"random weights (seed {seed}): accuracies, and how much ATS saves at a K, mean nothing; "
+            "the count of GFLOPs and the speed do"
+        )
+        return LoadedModel(model, f"random, seed {seed}", (note,))
+    loaded = load_checkpoint(model, checkpoint)
+    if loaded.head_replaced:
+        raise ValueError(
+            f"checkpoint {checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
+            "set num_classes to the checkpoint's"
+        )
+    notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
+    return LoadedModel(model, f"{Path(checkpoint).name} ({loaded.source_format})", tuple(notes))
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 of all names and values: equal weights hash equally in whatever format they came."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
