@@ -14,7 +14,7 @@ ROOMS: dict[str, set[str]] = {
     "tokens": set(),
     "models": {"tokens"},
     "evaluation": {"models", "tokens", "video"},
-    "training": {"models", "tokens", "video"},
+    "training": {"evaluation", "models", "tokens", "video"},
     "visualize": {"models", "tokens", "video"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -298,3 +298,23 @@ def test_a_model_without_memory_is_refused() -> None:
         model = create_timesformer(**SIZES)
     with pytest.raises(ValueError, match="the model is on the meta device"):
         load_checkpoint(model, state)
+
+
+def test_a_state_dict_is_saved_as_its_model(tmp_path: Path) -> None:
+    model = build()
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    save_checkpoint(model.state_dict(), tmp_path / "state.safetensors")
+    assert (tmp_path / "state.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_the_bytes_are_read_as_any(tmp_path: Path, dtype: torch.dtype) -> None:
+    model, other = build(), build(seed=1)
+    save_checkpoint(model, tmp_path / "whole.safetensors")
+    save_checkpoint(model, tmp_path / "half.safetensors", dtype=dtype)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "half.safetensors").values()} == {dtype}
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    sizes = [(tmp_path / name).stat().st_size for name in ("half.safetensors", "whole.safetensors")]
+    assert sizes[0] < 0.6 * sizes[1]
+    load_checkpoint(other, tmp_path / "half.safetensors")
+    assert same_state(other, {name: tensor.to(dtype).float() for name, tensor in model.state_dict().items()})

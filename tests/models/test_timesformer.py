@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import ATTENTIONS, SCOPES, SMALL, golden, golden_state, random_clips, small_timesformer, wave
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from video_ats.models.embeddings import resize_positions, resize_time
@@ -376,3 +377,74 @@ def test_the_dense_model_calls_its_query_key_value_layer() -> None:
     model.blocks[0].attn.qkv.register_forward_hook(lambda *_: called.append(1))
     model(torch.zeros(1, 3, 3, 16, 16))
     assert called
+
+
+# --- training: gradient checkpointing and groups of parameters
+
+
+def trained_once(model: TimeSformer, clips: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits of a forward pass, and the gradients of all parameters."""
+    torch.manual_seed(3)  # stochastic depth
+    model.zero_grad()
+    logits = model(clips)
+    nn.functional.cross_entropy(logits, torch.tensor([0, 3])).backward()
+    return logits.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@attentions
+@pytest.mark.parametrize("sampled", [False, True], ids=["dense", "sampled"])
+def test_gradient_checkpointing_changes_no_number(attention: str, sampled: bool) -> None:
+    model, clips = small_timesformer(attention, drop_path_rate=0.3).train(), random_clips(2)
+    if sampled:
+        insert_samplers_(model, SamplerConfig(blocks=(1, 2, 3), samples=9))
+    stored_logits, stored = trained_once(model, clips)
+    model.set_grad_checkpointing()
+    logits, gradients = trained_once(model, clips)
+    assert torch.equal(logits, stored_logits)
+    assert len(gradients) == len(list(model.parameters()))
+    for one, other in zip(gradients, stored, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_gradient_checkpointing_computes_blocks_twice_in_training_only() -> None:
+    model, clips, calls = small_timesformer("divided"), random_clips(2), []
+    model.blocks[2].register_forward_pre_hook(lambda *_: calls.append(1))
+
+    def count(*, train: bool = True, gradients: bool = True) -> int:
+        calls.clear()
+        with torch.set_grad_enabled(gradients):
+            logits = model.train(train)(clips)
+        if logits.requires_grad:
+            logits.sum().backward()
+        return len(calls)
+
+    assert count() == 1
+    model.set_grad_checkpointing()
+    assert (count(), count(train=False), count(gradients=False)) == (2, 1, 1)
+    model.set_grad_checkpointing(False)
+    assert count() == 1
+
+
+@torch.no_grad()
+def test_gradient_checkpointing_leaves_the_trace() -> None:
+    model, clips = sampled_model("divided", "frame", "ats").train(), random_clips(2)
+    _, before = model(clips, return_trace=True)
+    model.set_grad_checkpointing()
+    with torch.enable_grad():
+        _, after = model(clips, return_trace=True)
+    assert torch.equal(before.kept_counts(), after.kept_counts())
+
+
+@attentions
+def test_every_parameter_has_a_depth(attention: str) -> None:
+    model = small_timesformer(attention)
+    depth = group_parameters(model, model.group_matcher(), reverse=True)
+    assert set(depth) == {name for name, _ in model.named_parameters()}
+    stem = {"cls_token", "pos_embed", "time_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
+    assert {name for name, place in depth.items() if place == 0} == stem & set(depth)
+    for name, place in depth.items():
+        if name.startswith("blocks."):
+            assert place == 1 + int(name.split(".")[1])
+    # as in timm's ViT the last norm goes with the last block; the head comes after it
+    assert depth["norm.weight"] == depth["norm.bias"] == 4
+    assert depth["head.weight"] == depth["head.bias"] == 5

@@ -13,6 +13,9 @@ from video_ats.tokens.scoring import class_attention, significance
 
 Groups = Literal["frame", "clip"]
 
+# On a CPU the fused kernel spends more on its set-up than on groups of up to so many keys, most of all backwards.
+_SMALL_GROUP = 256
+
 
 class PatchAttention(nn.Module):
     """Multi-head self-attention among the patch tokens of each group; the class token takes no part.
@@ -33,7 +36,7 @@ class PatchAttention(nn.Module):
         """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
         qkv = self.qkv(patches).unflatten(-1, (3, self.num_heads, -1))  # (P, 3, heads, d)
         q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(groups.mask))
+        out = attend(q, k, v, groups.mask)
         return self.proj(groups.unpad(out.transpose(1, 2)).flatten(1))
 
 
@@ -98,7 +101,7 @@ class ClassAttention(nn.Module):
         patches = self.qkv(tokens.patches).unflatten(-1, per_head)  # (P, 3, heads, d)
         classes = _per_group(self.qkv(tokens.class_tokens).unflatten(-1, per_head), grouping)  # (G, 3, heads, d)
         q, k, v = _with_class(classes, patches, grouping).transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(_mask_with_class(grouping)))
+        out = attend(q, k, v, _mask_with_class(grouping))
         return _Attention(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None, tokens.origin)
 
     def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
@@ -114,7 +117,7 @@ class ClassAttention(nn.Module):
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
         q = kept.pad(self._heads(tokens.patches[keep], 0, 1)[:, 0]).transpose(1, 2)  # (G, heads, N', d)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=_for_heads(mask))
+        out = attend(q, k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)
         return _Attention(kept.unpad(out.transpose(1, 2)), class_out, keep, origin)
 
@@ -156,6 +159,21 @@ def _mask_with_class(grouping: Grouping) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (1, 0), value=True)
 
 
-def _for_heads(mask: Tensor | None) -> Tensor | None:
-    """A mask of keys ``(G, N)`` for every head and query."""
-    return None if mask is None else mask[:, None, None]
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention within groups: by `F.scaled_dot_product_attention`, or written out where that is faster.
+
+    Args:
+        q (Tensor[G, heads, N', d]): queries.
+        k, v (Tensor[G, heads, N, d]): keys and values.
+        mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query.
+
+    Returns:
+        Tensor[G, heads, N', d].
+    """
+    heads_mask = None if mask is None else mask[:, None, None]
+    if q.device.type != "cpu" or k.shape[2] > _SMALL_GROUP:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if heads_mask is not None:
+        logits = logits.masked_fill(~heads_mask, -torch.inf)
+    return logits.softmax(dim=-1).to(v.dtype) @ v

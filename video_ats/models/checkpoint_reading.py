@@ -16,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+_SHIPPED = "shipped/"
+_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 _PICKLED = (".pyth", ".pth", ".pt", ".bin")
 _SAFE = ".safetensors"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -60,7 +62,8 @@ class RawCheckpoint:
 
 
 def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCheckpoint:
-    """Read a checkpoint file, a local folder in Hugging Face's layout, or a hub name ``org/name``.
+    """Read a checkpoint file, a local folder in Hugging Face's layout, a hub name ``org/name``, or weights that come
+    with the package, ``shipped/NAME``.
 
     A mapping is passed through. A name that is no path is looked for on the hub.
 
@@ -74,6 +77,8 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
         return RawCheckpoint("state dict", source)
     if not isinstance(source, (str, PathLike)):
         raise TypeError(f"checkpoint {source!r}: must be a path, a hub name or a state dict")
+    if isinstance(source, str) and source.startswith(_SHIPPED):
+        return _read_file(_shipped(source.removeprefix(_SHIPPED)))
     path = Path(source)
     if path.is_dir():
         return _read_folder(path)
@@ -83,6 +88,19 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
     if isinstance(source, str) and _HUB_NAME.fullmatch(source) and not is_file_name:
         return _read_folder(_download(source))
     raise FileNotFoundError(f"checkpoint {path}: no such file or folder; check the path")
+
+
+def list_shipped_weights() -> list[str]:
+    """Names of the weights that come with the package: ``shipped/NAME`` is a checkpoint."""
+    return sorted(path.stem for path in _WEIGHTS.glob(f"*{_SAFE}"))
+
+
+def _shipped(name: str) -> Path:
+    if name not in list_shipped_weights():
+        raise FileNotFoundError(
+            f"checkpoint {_SHIPPED}{name}: not among the weights of the package, {', '.join(list_shipped_weights())}"
+        )
+    return _WEIGHTS / f"{name}{_SAFE}"
 
 
 def _read_file(path: Path) -> RawCheckpoint:

@@ -9,6 +9,7 @@ from math import isqrt
 from os import PathLike
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -99,12 +100,15 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     )
 
 
-def save_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
+def save_checkpoint(
+    model: nn.Module | Mapping[str, Tensor], path: str | PathLike[str], *, dtype: torch.dtype | None = None
+) -> None:
     """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
 
     Args:
-        model: any model; its state dict must not share memory between tensors.
+        model: any model, or its state dict; it must not share memory between tensors.
         path: ends in ``.safetensors``; a file that is there is replaced.
+        dtype: of the file; None: as in the model. ``torch.float16`` halves it; `load_checkpoint` reads any.
 
     Raises:
         ValueError: for another suffix.
@@ -115,7 +119,8 @@ def save_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
         raise ValueError(f"checkpoint {path}: must end in .safetensors; pickles are read, not written")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # safetensors' own save_file makes files that nobody else may read.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from einops import rearrange
-from timm.layers import DropPath, Mlp, PatchEmbed, trunc_normal_
+from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from video_ats.models.attention import ClassAttention, Groups, PatchAttention
 from video_ats.models.embeddings import resize_positions, resize_time
+from video_ats.models.initialise import Initialisation, initialise_timesformer_
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import AttentionKind, TimesformerShape, Trace
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSampler, TokenSet
@@ -111,6 +113,7 @@ class TimeSformer(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
+        self.grad_checkpointing = False
         self.num_frames = num_frames
         self.patch_rows = patch_rows
         self.patch_embed = patch_embed
@@ -146,12 +149,25 @@ class TimeSformer(nn.Module):
         embedded = tokens.origin.presence() if return_trace else None
         kept = []
         for block in self.blocks:
-            tokens = block(tokens)
+            # Samplers choose the same tokens again when a block is computed a second time: they have no state.
+            tokens = checkpoint(block, tokens, use_reentrant=False) if self._grad_checkpointing() else block(tokens)
             if return_trace:
                 kept.append(tokens.origin.presence())
         # Space-only attention averages the frames' class tokens before the norm; elsewhere there is one.
         logits = self.head(self.norm(tokens.class_tokens.mean(dim=1)))
         return logits if embedded is None else (logits, Trace(embedded, tuple(kept), self.shape))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute activations again in the backward pass instead of storing them (timm's name for it)."""
+        self.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Names of the parameters by depth, for timm's layer-wise learning rate decay."""
+        stem = r"^cls_token|pos_embed|time_embed|patch_embed"
+        return {"stem": stem, "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))]}
+
+    def _grad_checkpointing(self) -> bool:
+        return self.grad_checkpointing and self.training and torch.is_grad_enabled()
 
     def dense_macs(self, *, num_frames: int | None = None, crop_size: int | None = None) -> int:
         """Multiply-adds of one clip without samplers, by default at the size the model was built for.
@@ -208,12 +224,10 @@ def create_timesformer(
     attention: AttentionKind = "divided",
     norm: Callable[[int], nn.Module] = _default_norm,
     activation: type[nn.Module] = nn.GELU,
+    initialisation: Initialisation = "released",
     sampler: SamplerConfig | None = None,
 ) -> TimeSformer:
     """Build a TimeSformer with random weights.
-
-    Initialised as the released code does: normal weights of standard deviation 0.02, temporal projections zero, so
-    that temporal attention starts as the identity.
 
     Args:
         num_frames: frames T of a clip.
@@ -229,6 +243,10 @@ def create_timesformer(
         attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip at once) or ``space``.
         norm: makes a norm from a width.
         activation: class of the MLP's activation.
+        initialisation: ``released``, as in the released code, which expects the weights of an image model to follow:
+            standard deviation 0.02, temporal projections and time embedding zero, so that temporal attention starts
+            as the identity. ``scratch``, for training from random weights: sine-cosine embeddings, and a deviation
+            that keeps the scale of activations at any width.
         sampler: samplers to insert; None is the published model.
 
     Raises:
@@ -236,6 +254,8 @@ def create_timesformer(
     """
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
+    if initialisation not in ("released", "scratch"):
+        raise ValueError(f"initialisation {initialisation!r}: must be released or scratch")
     sizes = {"num_frames": num_frames, "crop_size": crop_size, "patch_size": patch_size, "num_classes": num_classes}
     sizes |= {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
     for name, size in sizes.items():
@@ -270,18 +290,5 @@ def create_timesformer(
         num_frames=num_frames,
         patch_rows=crop_size // patch_size,
     )
-    _initialise_(model)
+    initialise_timesformer_(model, initialisation)
     return insert_samplers_(model, sampler) if sampler is not None else model
-
-
-def _initialise_(model: TimeSformer) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    for embedding in (model.cls_token, model.pos_embed):
-        trunc_normal_(embedding, std=0.02)
-    for module in model.modules():
-        if isinstance(module, TimesformerBlock) and isinstance(module.temporal_fc, nn.Linear):
-            nn.init.zeros_(module.temporal_fc.weight)

@@ -1,0 +1,83 @@
+"""The attention that is written out for small groups, against torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from video_ats.models import attention
+from video_ats.models.attention import _SMALL_GROUP, attend
+
+Result = tuple[Tensor, ...]
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+
+
+def forward_and_backward(attention: Attention, keys: int, *, masked: bool, dtype: torch.dtype) -> Result:
+    """Output, and gradients of queries, keys and values."""
+    generator = torch.Generator().manual_seed(keys)
+    sizes = ((3, 2, 5, 8), (3, 2, keys, 8), (3, 2, keys, 8))
+    q, k, v = (torch.randn(size, generator=generator).to(dtype).requires_grad_() for size in sizes)
+    mask = None
+    if masked:
+        mask = torch.rand(3, keys, generator=generator) > 0.5
+        mask[:, 0] = True
+        mask[1, 1:] = False  # a group with one real key
+    out = attention(q, k, v, mask)
+    gradients = torch.autograd.grad((out * torch.randn(out.shape, generator=generator)).sum(), (q, k, v))
+    return out.detach(), *gradients
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("keys", [1, 7, _SMALL_GROUP, _SMALL_GROUP + 1])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.05)]
+)
+def test_the_same_as_the_fused_kernel(keys: int, masked: bool, dtype: torch.dtype, tolerance: float) -> None:
+    found = forward_and_backward(attend, keys, masked=masked, dtype=dtype)
+    expected = forward_and_backward(fused, keys, masked=masked, dtype=dtype)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype is dtype
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("keys", [7, _SMALL_GROUP + 1])
+def test_what_is_masked_has_no_influence_and_no_gradient(keys: int) -> None:
+    q, k, v = torch.randn(1, 1, 3, 4), torch.randn(1, 1, keys, 4), torch.randn(1, 1, keys, 4)
+    k.requires_grad_()
+    mask = torch.arange(keys)[None] < 4
+    out = attend(q, k, v, mask)
+    torch.testing.assert_close(out, attend(q, k[:, :, :4], v[:, :, :4], None))
+    out.sum().backward()
+    assert k.grad is not None
+    assert k.grad[:, :, :4].any()
+    assert not k.grad[:, :, 4:].any()
+
+
+@pytest.mark.parametrize(("keys", "calls"), [(_SMALL_GROUP, 0), (_SMALL_GROUP + 1, 1)])
+def test_the_fused_kernel_has_the_large_groups(monkeypatch: pytest.MonkeyPatch, keys: int, calls: int) -> None:
+    called = []
+
+    def counted(q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor | None) -> Tensor:
+        called.append(k.shape)
+        return q
+
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", counted)
+    attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, keys, 4), torch.zeros(1, 1, keys, 4), None)
+    assert len(called) == calls
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_autocast_gives_one_dtype(masked: bool) -> None:
+    q, k, v = (torch.randn(2, 1, 3, 4, dtype=torch.bfloat16) for _ in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = attend(q, k, v, torch.ones(2, 3, dtype=torch.bool) if masked else None)
+    assert out.dtype is torch.bfloat16
+    torch.testing.assert_close(out, fused(q, k, v, None), atol=0.03, rtol=0.03)

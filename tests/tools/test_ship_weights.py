@@ -1,0 +1,48 @@
+"""Weights into the package: halved, with the logs of the runs that made them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tools_in_process import Ended, run_tool_file
+
+from video_ats import save_checkpoint
+from video_ats.models.checkpoint_reading import read_checkpoint
+
+RunTool = Callable[..., Ended]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunTool:
+    return lambda name, *arguments: run_tool_file(name, list(arguments), monkeypatch, capsys)
+
+
+def make_run(folder: Path, value: float) -> Path:
+    folder.mkdir()
+    save_checkpoint({"head.bias": torch.full((2,), value)}, folder / "best.safetensors")
+    (folder / "run.json").write_text("{}")
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    return folder
+
+
+def test_the_last_run_gives_the_weights_and_all_give_their_logs(tool: RunTool, tmp_path: Path) -> None:
+    runs = [str(make_run(tmp_path / name, value)) for name, value in (("first", 1.0), ("second", 2.5))]
+    ended = tool(
+        "ship_weights.py", "--name", "m", "--runs", str(runs).replace("'", '"'), "--output", str(tmp_path / "w")
+    )
+    assert ended.code in (0, None), ended.err
+    tensor = read_checkpoint(tmp_path / "w" / "m.safetensors").entries["head.bias"]
+    assert tensor.dtype == torch.float16
+    assert tensor.tolist() == [2.5, 2.5]
+    assert sorted(path.name for path in (tmp_path / "w" / "m").iterdir()) == ["first", "second"]
+    assert (tmp_path / "w" / "m" / "second" / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_bad_input_is_one_line(tool: RunTool, tmp_path: Path) -> None:
+    for runs, said in (("[]", "runs []: name"), (f'["{tmp_path}/none"]', "none/best.safetensors")):
+        ended = tool("ship_weights.py", "--name", "m", "--output", str(tmp_path / "w"), "--runs", runs)
+        assert ended.code == 2
+        assert ended.err.startswith("error: ")
+        assert said in ended.err
+    assert not (tmp_path / "w").exists()

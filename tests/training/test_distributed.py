@@ -1,0 +1,107 @@
+"""Two processes under torchrun train the same model as one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tools_in_process import ROOT
+from training_cases import data, forget_accelerator, losses_of, metrics_of, run, small_config, write_small_videos
+
+from video_ats.evaluation.job import ViewsConfig
+from video_ats.training.recipe import OptimiserConfig, TrainConfig
+
+EPOCHS = 5  # of two steps
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine videos, one of which is no video: the processes do not validate equally many."""
+    root = write_small_videos(tmp_path_factory.mktemp("distributed") / "videos")
+    (root / "class_1" / "text.mp4").write_text("no video")
+    return root
+
+
+def config(videos: Path, output: Path, micro_batch_size: int, clip_norm: float | None) -> TrainConfig:
+    return small_config(
+        videos,
+        output,
+        validation=data(videos),
+        views=ViewsConfig(crops=1),
+        optimiser=OptimiserConfig("momentum", lr=0.01, warmup_epochs=1, clip_norm=clip_norm),
+        epochs=EPOCHS,
+        batch_size=4,
+        micro_batch_size=micro_batch_size,
+        ema=0.5,
+        max_failed_share=0.5,
+        resume="auto",
+    )
+
+
+def run_two_processes(videos: Path, output: Path, micro_batch_size: int, clip_norm: float | None) -> str:
+    """The tool with the settings of `config`."""
+    chosen = config(videos, output, micro_batch_size, clip_norm)
+    settings = {
+        **{name: getattr(chosen, name) for name in ("model", "output", "checkpoint", "num_classes", "crop_size")},
+        **{name: getattr(chosen, name) for name in ("epochs", "batch_size", "micro_batch_size", "log_steps", "ema")},
+        **{name: getattr(chosen, name) for name in ("max_failed_share", "device", "resume")},
+        "train.videos": videos,
+        "train.num_workers": 0,
+        "validation.videos": videos,
+        "validation.num_workers": 0,
+        "views.crops": 1,
+        "optimiser.name": "momentum",
+        "optimiser.lr": 0.01,
+        "optimiser.clip_norm": "null" if clip_norm is None else clip_norm,
+        "optimiser.warmup_epochs": 1,
+    }
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+            str(ROOT / "tools" / "train.py"),
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+# Clipping hides a wrong scale of the gradient, so one of the two runs is not clipped.
+@pytest.mark.parametrize(
+    ("micro_batch_size", "clip_norm"), [(2, None), (1, 1.0)], ids=["one pass a step", "accumulated and clipped"]
+)
+def test_two_processes_are_as_one(videos: Path, tmp_path: Path, micro_batch_size: int, clip_norm: float | None) -> None:
+    said = run_two_processes(videos, tmp_path / "two", micro_batch_size, clip_norm)
+    _, progress, _ = run(config(videos, tmp_path / "one", 2 * micro_batch_size, clip_norm))
+    forget_accelerator()
+    assert said.splitlines()[-1].startswith(f"trained: {tmp_path}/two/last.safetensors; best.safetensors: top-1 ")
+    assert said.count(f"of {EPOCHS}: top-1 ") == EPOCHS  # said once, by the main process
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert len(one) == 2 * EPOCHS
+    assert two == pytest.approx(one, rel=1e-4)
+    compared = ("val_top1", "val_evaluated", "val_failed", "videos_read", "videos_failed", "lr")
+    for mine, theirs in zip(metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two"), strict=True):
+        assert {name: mine.get(name) for name in compared} == {name: theirs.get(name) for name in compared}
+    assert progress.videos_failed > 0
+    failures = [(tmp_path / name / "failures.jsonl").read_text().splitlines() for name in ("one", "two")]
+    assert failures[0] == failures[1]
+    for name in ("last.safetensors", "best.safetensors"):
+        weights, expected = (load_file(tmp_path / folder / name) for folder in ("two", "one"))
+        assert weights.keys() == expected.keys()
+        for key, tensor in weights.items():
+            torch.testing.assert_close(tensor, expected[key], atol=1e-5, rtol=1e-3)
+    # its state is one that a single process continues from, here at the end
+    _, progress, words = run(config(videos, tmp_path / "two", micro_batch_size, clip_norm))
+    forget_accelerator()
+    assert words == [f"continuing at epoch {EPOCHS + 1}, step 1"]
+    assert progress.epoch == EPOCHS

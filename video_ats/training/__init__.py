@@ -1,0 +1,1 @@
+"""Fine-tuning: recipe, data, loop, saved state."""

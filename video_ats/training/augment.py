@@ -1,0 +1,76 @@
+"""From the frames of a video to a training clip: one draw a clip, the same for all its frames."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from video_ats.training.recipe import AugmentConfig
+from video_ats.video.transforms import short_side_size
+from video_ats.video.views import ViewPlan, ViewPreset
+
+
+def seed_of(*parts: int) -> int:
+    """A seed from the run's seed and what it is for, such as epoch and video: the same in any worker and order."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class _RandomShortSide(v2.RandomShortestSize):
+    """torchvision's, with the evaluation's sizes: its own, by floating point, are a pixel short now and then."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = flat_inputs[0].shape[-2:]
+        side = self.min_size[int(torch.randint(len(self.min_size), ()))]
+        return {"size": short_side_size(height, width, side)}
+
+
+class ClipAugment:
+    """Colour (RandAugment), short side jitter, crop, flip, normalisation, erasing, in this order.
+
+    The resizing is the evaluation's: float32, bilinear, without antialiasing.
+
+    Args:
+        config: what to draw.
+        plan: the crop size.
+        preset: mean and standard deviation.
+    """
+
+    def __init__(self, config: AugmentConfig, plan: ViewPlan, preset: ViewPreset) -> None:
+        smallest, largest = config.short_side or (plan.crop_size * 8 // 7, plan.crop_size * 10 // 7)
+        if smallest < plan.crop_size:
+            raise ValueError(
+                f"augment.short_side {[smallest, largest]}: must be at least the crop size {plan.crop_size}; "
+                "the crop would not fit"
+            )
+        colour = [] if config.rand_augment is None else [v2.RandAugment(magnitude=config.rand_augment)]
+        self._transform = v2.Compose(
+            [
+                *colour,
+                v2.ToDtype(torch.float32, scale=True),
+                _RandomShortSide(
+                    list(range(smallest, largest + 1)), interpolation=InterpolationMode.BILINEAR, antialias=False
+                ),
+                v2.RandomCrop(plan.crop_size),
+                v2.RandomHorizontalFlip(config.flip),
+                v2.Normalize([preset.mean] * 3, [preset.std] * 3),
+            ]
+        )
+        self._erase = RandomErasing(config.erasing, mode="const", device="cpu")
+
+    def __call__(self, frames: Tensor, seed: int) -> Tensor:
+        """``frames (uint8 Tensor[T, H, W, 3])`` to a normalised float32 ``Tensor[3, T, S, S]``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = random.getstate()
+            random.seed(seed)  # timm's erasing draws from Python's generator
+            clip = self._transform(frames.permute(0, 3, 1, 2))  # (T, 3, S, S)
+            # frames as channels, so that one box is erased from all of them
+            erased = self._erase(clip.flatten(0, 1)).view_as(clip)
+            random.setstate(state)
+        return erased.transpose(0, 1).contiguous()

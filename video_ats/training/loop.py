@@ -1,0 +1,325 @@
+"""The training run: from its configuration to weights on the disk. Accelerate runs it on one process or on many."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate.utils import gather_object
+from timm.data import Mixup
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from video_ats.evaluation.predictions import claim_run, sole_user
+from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
+from video_ats.training.augment import seed_of
+from video_ats.training.clips import ClipOrder, TrainingBatch, make_training_loader
+from video_ats.training.job import TrainingJob
+from video_ats.training.optimise import learning_rate
+from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
+from video_ats.training.validate import validate
+from video_ats.video.source import explaining_worker_failures
+
+Say = Callable[[str], None]
+
+
+def train(job: TrainingJob, say: Say = print) -> Progress:
+    """Train, validating after each epoch; nobody else may write to the folder meanwhile.
+
+    Args:
+        job: from `prepare_training`.
+        say: told what a person should know on the way, in the main process only.
+
+    Returns:
+        How far it came: the end.
+
+    Raises:
+        ValueError: if the folder holds another run, too many videos fail, or the loss is not finite.
+        KeyboardInterrupt: passed on; the last saved state is kept.
+    """
+    if not job.accelerator.is_main_process:
+        return _Run(job, lambda _: None).to_the_end()
+    with sole_user(Path(job.config.output)):
+        return _Run(job, say).to_the_end()
+
+
+class _Run:
+    """The moving parts of a run."""
+
+    def __init__(self, job: TrainingJob, say: Say) -> None:
+        self.job, self.config, self.accelerator, self.say = job, job.config, job.accelerator, say
+        self.folder = Path(job.config.output)
+        self.saved = SavedState(self.folder)
+        self.progress = Progress()
+        # of the model itself: DistributedDataParallel's wrapper would be copied and saved with it
+        model = job.accelerator.unwrap_model(job.model)
+        self.ema = ModelEmaV3(model, decay=job.config.ema) if job.config.ema is not None else None
+        self.mixup = _mixup(job)
+        self._continue()
+        main = self.accelerator.is_main_process
+        self.metrics = JsonLines(self.folder / METRICS, self._is_before) if main else None
+        self.failures = JsonLines(self.folder / FAILURES, self._is_before) if main else None
+        self.board = (
+            SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._steps_done() + 1) if main else None
+        )
+
+    def to_the_end(self) -> Progress:
+        for _ in explaining_worker_failures(self._epochs(), "the last saved state is kept"):
+            pass
+        if self.board is not None:
+            self.board.close()
+        return self.progress
+
+    def _epochs(self) -> Iterator[int]:
+        while self.progress.epoch < self.config.epochs:
+            self._epoch()
+            yield self.progress.epoch
+
+    def _epoch(self) -> None:
+        order = ClipOrder(
+            videos=len(self.job.clips.entries),
+            epoch=self.progress.epoch,
+            first_step=self.progress.step,
+            batch_size=self.config.batch_size,
+            micro_batch_size=self.config.micro_batch_size,
+            seed=self.config.seed,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+        self.job.set_training_mode()
+        window = _Window()
+        saved_at = time.monotonic()
+        with self._bar(order) as bar:
+            for number, batches in enumerate(
+                _by_step(make_training_loader(self.job.clips, order), self.job.micro_steps)
+            ):
+                self._step(batches, window)
+                self.progress = replace(self.progress, step=order.steps[number] + 1)
+                bar.set_postfix(loss=f"{window.loss:.3f}", failed=self.progress.videos_failed, refresh=False)
+                bar.update()
+                if self.progress.step % self.config.log_steps == 0:
+                    self._log(window.record())
+                    window = _Window()
+                if self._agree(time.monotonic() - saved_at > 60 * self.config.save_minutes):
+                    self._save()
+                    saved_at = time.monotonic()
+        if window.steps:
+            self._log(window.record())
+        self._finish_epoch()
+
+    def _step(self, batches: list[TrainingBatch], window: _Window) -> None:
+        """One optimiser step: some forward passes, then one change of the weights."""
+        rate = learning_rate(self.job.scheduler, self._steps_done())
+        start = time.perf_counter()
+        loss = torch.zeros((), device=self.accelerator.device)
+        for number, batch in enumerate(batches):
+            with self.accelerator.accumulate(self.job.model):
+                loss += self._forward(batch, number) / len(batches)
+                if self.accelerator.sync_gradients and self.config.optimiser.clip_norm is not None:
+                    self.accelerator.clip_grad_norm_(self.job.model.parameters(), self.config.optimiser.clip_norm)
+                self.job.optimizer.step()
+                self.job.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.accelerator.unwrap_model(self.job.model))
+        value = float(self.accelerator.reduce(loss, reduction="sum"))
+        if not np.isfinite(value):
+            raise ValueError(
+                f"loss {value} at epoch {self.progress.epoch}, step {self.progress.step}: is the learning rate too "
+                "high, or does float16 overflow (take bfloat16)? The last saved state is kept"
+            )
+        self._count_failures(batches)
+        window.add(value, rate, self.config.batch_size, time.perf_counter() - start)
+
+    def _forward(self, batch: TrainingBatch, number: int) -> Tensor:
+        """This process's part of the loss of one forward pass; the parts of all processes add up to it."""
+        device = self.accelerator.device
+        clips, labels, weights = (x.to(device, non_blocking=True) for x in (batch.clips, batch.labels, batch.weights))
+        # Nothing is left to a generator's history: stochastic depth and mixup depend on step, pass and process only.
+        seed = seed_of(self.config.seed, self._steps_done(), number, self.accelerator.process_index)
+        torch.manual_seed(seed)
+        targets: Tensor = labels
+        if self.mixup is not None:
+            np.random.seed(seed % 2**32)  # timm's mixup draws from NumPy's global generator
+            flat, targets = self.mixup(clips.flatten(1, 2), labels)  # frames as channels: one box for all of them
+            clips = flat.view_as(clips)
+            weights = weights * weights.flip(0)  # a clip is mixed with its mirror place in the batch
+        with self.accelerator.autocast():
+            logits = self.job.model(clips)
+        # timm's mixup smooths by itself
+        smoothing = self.config.augment.label_smoothing if self.mixup is None else 0.0
+        losses = F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
+        counted = self.accelerator.reduce(weights.sum(), reduction="sum").clamp(min=1)
+        part = (losses * weights).sum() / counted
+        # Gradients are averaged over the processes, so the part of each counts for all.
+        self.accelerator.backward(part * self.accelerator.num_processes)
+        return part.detach()
+
+    def _count_failures(self, batches: list[TrainingBatch]) -> None:
+        found = [failure for batch in batches for failure in batch.failures]
+        if self.accelerator.num_processes > 1:
+            found = gather_object(found)
+        read = sum(len(batch.labels) for batch in batches) * self.accelerator.num_processes
+        self.progress = self.progress.after_batch(read, len(found))
+        if self.failures is not None:
+            position = {"step": self._steps_done() + 1}
+            self.failures.append({**asdict(failure), **position} for failure in found)
+        # A first video that fails is no share; a tenth of an epoch, or the whole of a short one, is.
+        enough = min(max(len(self.job.clips.entries) // 10, 20), len(self.job.clips.entries))
+        if self.progress.videos_read >= enough and self.progress.failed_share > self.config.max_failed_share:
+            raise ValueError(
+                f"{self.progress.videos_failed} of {self.progress.videos_read} videos failed, more than "
+                f"max_failed_share {self.config.max_failed_share}; they are listed in {self.folder / FAILURES}"
+            )
+
+    def _finish_epoch(self) -> None:
+        self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step=0)
+        model = self.accelerator.unwrap_model(self.job.model) if self.ema is None else self.ema.module
+        best = False
+        if self.job.validation is not None:
+            result = validate(self.job, model, self.progress.epoch)
+            best = self.progress.best_top1 is None or result["val_top1"] > self.progress.best_top1
+            self.progress = replace(self.progress, best_top1=max(result["val_top1"], self.progress.best_top1 or 0.0))
+            self._log(result)
+            self.say(
+                f"epoch {self.progress.epoch} of {self.config.epochs}: top-1 {result['val_top1']:.1f}%, "
+                f"{result['val_gflops']:.3g} GFLOPs a view, {result['val_evaluated']} videos"
+                + (f", {result['val_failed']} failed" if result["val_failed"] else "")
+            )
+        self._write_weights("last.safetensors")
+        if best:
+            self._write_weights("best.safetensors")
+        self._save()
+
+    def _write_weights(self, name: str) -> None:
+        state = self.accelerator.get_state_dict(self.job.model) if self.ema is None else self.ema.module.state_dict()
+        if self.accelerator.is_main_process:
+            save_checkpoint(state, self.folder / name)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        """Everything to continue from; whole, or not there."""
+        if self.accelerator.is_main_process:
+            self.saved.begin()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(self.saved.unfinished))
+        if self.ema is not None and self.accelerator.is_main_process:
+            save_checkpoint(self.ema.module, self.saved.unfinished / "ema.safetensors")
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            self.saved.finish(self.progress)
+        self.accelerator.wait_for_everyone()
+
+    def _continue(self) -> None:
+        """Take up the newest saved state, if there is one and it may be continued."""
+        found = self.saved.newest()
+        if self.config.resume == "never" and (found is not None or (self.folder / METRICS).exists()):
+            raise ValueError(f"output {self.folder}: holds a run; continue it with --resume auto, or choose another")
+        if self.accelerator.is_main_process:
+            claim_run(self.folder / METRICS, self.job.identity())
+        self.accelerator.wait_for_everyone()
+        if found is None:
+            return
+        path, self.progress = found
+        self.accelerator.load_state(str(path))
+        if self.ema is not None:
+            load_checkpoint(self.ema.module, path / "ema.safetensors")
+        if self.progress.epoch < self.config.epochs:
+            self.say(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step + 1}")
+        else:
+            self.say(f"all {self.config.epochs} epochs are done")
+
+    def _steps_done(self) -> int:
+        return self.progress.epoch * self.job.steps_per_epoch + self.progress.step
+
+    def _is_before(self, record: dict[str, Any]) -> bool:
+        # A validation belongs to the state after its epoch; one from the last step before it validates again.
+        validated = int(record.get("val_epoch", 0)) <= self.progress.epoch
+        return validated and int(record["step"]) <= self._steps_done()
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.metrics is None or self.board is None:
+            return
+        step = self._steps_done()
+        place = {"step": step, "epoch": step / self.job.steps_per_epoch}
+        counts = {"videos_read": self.progress.videos_read, "videos_failed": self.progress.videos_failed}
+        self.metrics.append([{**place, **record, **counts}])
+        for name, value in (record | counts).items():
+            self.board.add_scalar(name, value, step)
+        self.board.flush()
+
+    def _agree(self, wish: bool) -> bool:
+        """What the main process wishes: clocks differ."""
+        if self.accelerator.num_processes == 1:
+            return wish
+        mine = torch.tensor(float(wish and self.accelerator.is_main_process), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(mine, reduction="sum") > 0)
+
+    def _bar(self, order: ClipOrder) -> tqdm[Any]:
+        return tqdm(
+            total=self.job.steps_per_epoch,
+            initial=order.steps.start,
+            unit="step",
+            desc=f"epoch {self.progress.epoch + 1}/{self.config.epochs}",
+            disable=not self.accelerator.is_main_process,
+            file=sys.stderr,
+        )
+
+
+class _Window:
+    """Means over the steps between two lines of the log."""
+
+    def __init__(self) -> None:
+        self.steps = self.clips = 0
+        self._losses = self._seconds = self._rate = 0.0
+        self._start = time.perf_counter()
+
+    def add(self, loss: float, rate: float, clips: int, seconds: float) -> None:
+        self.steps += 1
+        self.clips += clips
+        self._losses += loss
+        self._seconds += seconds
+        self._rate = rate
+
+    @property
+    def loss(self) -> float:
+        return self._losses / max(self.steps, 1)
+
+    def record(self) -> dict[str, float]:
+        wall = time.perf_counter() - self._start
+        return {
+            "loss": self.loss,
+            "lr": self._rate,
+            "clips_per_second": self.clips / wall,
+            "waiting_for_data": 1 - self._seconds / wall,
+        }
+
+
+def _by_step(batches: Iterator[TrainingBatch] | Any, size: int) -> Iterator[list[TrainingBatch]]:
+    """The forward passes of one optimiser step at a time."""
+    step = []
+    for batch in batches:
+        step.append(batch)
+        if len(step) == size:
+            yield step
+            step = []
+
+
+def _mixup(job: TrainingJob) -> Mixup | None:
+    augment = job.config.augment
+    if not augment.mixup and not augment.cutmix:
+        return None
+    return Mixup(
+        mixup_alpha=augment.mixup,
+        cutmix_alpha=augment.cutmix,
+        label_smoothing=augment.label_smoothing,
+        num_classes=job.config.num_classes,
+    )

@@ -1,0 +1,181 @@
+"""What a training run is: one typed configuration, checked before the first video is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from video_ats.evaluation.job import ViewsConfig
+from video_ats.tokens import SamplerConfig
+from video_ats.video.source import DataConfig
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation; one draw a clip, the same for all its frames.
+
+    Attributes:
+        short_side: frames are resized to a short side drawn from this range, in pixels; null: crop size * 8/7 to
+            crop size * 10/7, the published 256 to 320 at 224.
+        flip: probability of a horizontal flip. Refused where the label list says that it changes a class.
+        rand_augment: ``magnitude`` of torchvision's RandAugment, 0 to 30; null: none.
+        erasing: probability of erasing a box from all frames (timm's RandomErasing).
+        mixup: alpha of mixup; 0: none.
+        cutmix: alpha of cutmix; 0: none.
+        label_smoothing: share of the label that is spread over all classes.
+    """
+
+    short_side: tuple[int, int] | None = None
+    flip: float = 0.0
+    rand_augment: int | None = None
+    erasing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (
+            ("flip", 1.0),
+            ("erasing", 1.0),
+            ("label_smoothing", 0.999),
+            ("mixup", 100),
+            ("cutmix", 100),
+        ):
+            _check_range(f"augment.{name}", getattr(self, name), 0, most)
+        if self.rand_augment is not None:
+            _check_range("augment.rand_augment", self.rand_augment, 0, 30)
+        if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1]:
+            raise ValueError(f"augment.short_side {list(self.short_side)}: must be [smallest, largest], both positive")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How weights are changed.
+
+    Attributes:
+        name: of a timm optimiser: ``sgd`` (with Nesterov momentum), ``momentum`` (without), ``adamw``, ``nmuon`` (Muon)
+        lr: highest learning rate, for the whole batch of ``batch_size`` clips; it is not scaled by anything.
+        momentum: of SGD; Muon's too.
+        weight_decay: of matrices. Biases, norms and embeddings decay too only with ``decay_all``.
+        decay_all: as the released TimeSformer does.
+        layer_decay: factor of the learning rate from block to block towards the input; null: none.
+        clip_norm: largest norm of the gradient; null: not clipped.
+        schedule: ``multistep`` (times ``decay_rate`` at each of ``milestones``), ``cosine`` (to ``min_lr``) or
+            ``constant``.
+        milestones: epochs.
+        decay_rate: see ``schedule``.
+        warmup_epochs: epochs, also parts of one, in which the rate rises linearly from a hundredth.
+        min_lr: last learning rate of ``cosine``.
+    """
+
+    name: str = "adamw"
+    lr: float = 1e-4
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    layer_decay: float | None = None
+    clip_norm: float | None = 1.0
+    schedule: Literal["multistep", "cosine", "constant"] = "cosine"
+    milestones: list[float] = field(default_factory=list)
+    decay_rate: float = 0.1
+    warmup_epochs: float = 0.0
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:  # nor NaN
+            raise ValueError(f"optimiser.lr {self.lr}: must be positive")
+        for name in ("weight_decay", "warmup_epochs", "min_lr"):
+            _check_range(f"optimiser.{name}", getattr(self, name), 0, float("inf"))
+        _check_range("optimiser.momentum", self.momentum, 0, 1)
+        if self.layer_decay is not None:
+            _check_range("optimiser.layer_decay", self.layer_decay, 0.01, 1)
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"optimiser.clip_norm {self.clip_norm}: must be positive, or null for none")
+        if (self.schedule == "multistep") != bool(self.milestones):
+            raise ValueError(f"optimiser.milestones {self.milestones}: go with schedule multistep, and only with it")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"optimiser.milestones {self.milestones}: must rise")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Configuration of ``tools/train.py``.
+
+    Attributes:
+        model: a registered name; see list_models().
+        output: folder for weights, state and logs.
+        checkpoint: weights to start from (an official, Hugging Face or own checkpoint, or a timm image ViT), or
+            ``random``.
+        num_classes: outputs of the head; a checkpoint's head for another number is replaced.
+        train: which videos to train on.
+        validation: which videos to validate on after each epoch; without videos there is no validation.
+        views: overrides of the model's views; the preset and the frame stride hold for training too.
+        crop_size: of training and validation clips in pixels; null: the model's. Position embeddings are resized.
+        sampler: samplers in the model while it trains and is validated; null: the dense model.
+        augment: augmentation.
+        optimiser: optimiser and schedule.
+        epochs: passes over the training list.
+        batch_size: clips in one optimiser step, over all processes.
+        micro_batch_size: clips in one forward pass of one process; gradients accumulate over the rest.
+        precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
+        drop_path: stochastic depth of the last block.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and saved; null:
+            none.
+        freeze_backbone: train the head only.
+        gradient_checkpointing: compute activations again instead of storing them: less memory, a third more time.
+        seed: of everything that is drawn.
+        resume: ``auto`` continues the run in ``output`` where it was interrupted, or starts it; ``never`` refuses a
+            folder that holds one.
+        save_minutes: time between saved states within an epoch.
+        log_steps: optimiser steps between lines of the log.
+        max_failed_share: the run ends with an error when more than this share of the videos read so far failed.
+        device: ``auto`` or ``cpu``.
+    """
+
+    model: str
+    output: str
+    checkpoint: str | None = None
+    num_classes: int = 400
+    train: DataConfig = field(default_factory=DataConfig)
+    validation: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    crop_size: int | None = None
+    sampler: SamplerConfig | None = None
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    epochs: int = 15
+    batch_size: int = 64
+    micro_batch_size: int = 8
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    drop_path: float = 0.0
+    ema: float | None = None
+    freeze_backbone: bool = False
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    resume: Literal["auto", "never"] = "never"
+    save_minutes: float = 10.0
+    log_steps: int = 10
+    max_failed_share: float = 0.05
+    device: Literal["auto", "cpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.output:
+            raise ValueError("output '': must name a folder")
+        for name in ("epochs", "batch_size", "micro_batch_size", "num_classes", "log_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+        _check_range("max_failed_share", self.max_failed_share, 0, 1)
+        _check_range("drop_path", self.drop_path, 0, 0.9)
+        if self.ema is not None:
+            _check_range("ema", self.ema, 0, 0.999999)
+        if self.save_minutes <= 0:
+            raise ValueError(f"save_minutes {self.save_minutes}: must be positive")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed {self.seed}: must be from 0 to 2**32 - 1")
+        if (self.augment.mixup or self.augment.cutmix) and self.micro_batch_size % 2:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size}: mixup and cutmix pair clips, it must be even")
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} {value}: must be from {least} to {most}")

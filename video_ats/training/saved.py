@@ -1,0 +1,114 @@
+"""What a training run leaves on the disk, and how it is found again after a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from video_ats.evaluation.predictions import write_atomically
+
+METRICS = "metrics.jsonl"
+FAILURES = "failures.jsonl"
+_STATE, _PROGRESS, _UNFINISHED = "state", "progress.json", ".unfinished"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come; always between two optimiser steps.
+
+    Attributes:
+        epoch: the one that runs, from 0; equal to the number of epochs at the end.
+        step: optimiser steps done in it.
+        videos_read, videos_failed: in all epochs so far.
+        best_top1: best validation accuracy so far, in percent; None before the first.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    videos_read: int = 0
+    videos_failed: int = 0
+    best_top1: float | None = None
+
+    def after_batch(self, read: int, failed: int) -> Progress:
+        """Some more videos were read."""
+        return replace(self, videos_read=self.videos_read + read, videos_failed=self.videos_failed + failed)
+
+    @property
+    def failed_share(self) -> float:
+        """Of the videos read so far."""
+        return self.videos_failed / max(self.videos_read, 1)
+
+
+class SavedState:
+    """The newest whole state of a run, in ``FOLDER/state/EPOCH_STEP``; older ones are deleted once it is there.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._root = folder / _STATE
+        self.unfinished = self._root / _UNFINISHED
+
+    def newest(self) -> tuple[Path, Progress] | None:
+        """Folder and progress of the newest whole state; None before the first."""
+        whole = sorted(self._root.glob("*_*"))
+        if not whole:
+            return None
+        return whole[-1], Progress(**json.loads((whole[-1] / _PROGRESS).read_text()))
+
+    def begin(self) -> None:
+        """Make ``unfinished`` an empty folder to write the next state into."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir(parents=True)
+
+    def finish(self, progress: Progress) -> None:
+        """The state is written: from here on it is the newest, and the older ones go."""
+        (self.unfinished / _PROGRESS).write_text(json.dumps(asdict(progress)))
+        for path in [*self.unfinished.rglob("*"), self.unfinished]:
+            _sync(path)
+        target = self._root / f"{progress.epoch:05d}_{progress.step:08d}"
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(self.unfinished, target)
+        _sync(self._root)
+        for path in self._root.iterdir():
+            if path.name not in (target.name, _UNFINISHED):
+                shutil.rmtree(path)
+
+
+class JsonLines:
+    """A growing log; what was written after the state that a run continues from is cut off.
+
+    Args:
+        path: the file.
+        keep: which lines stay.
+    """
+
+    def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+        self._path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # an unfinished last line is lost anyway
+            write_atomically(path, "".join(f"{line}\n" for line in lines if keep(json.loads(line))))
+
+    def append(self, records: Iterable[dict[str, Any]]) -> None:
+        """Write lines; on return they are on the disk."""
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        if not text:
+            return
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

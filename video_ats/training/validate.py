@@ -1,0 +1,54 @@
+"""Validation while training: the evaluation's own code, divided among the processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from torch import nn
+
+from video_ats.evaluation.evaluate import Execution, evaluate
+from video_ats.evaluation.settings import Setting, setting_name
+from video_ats.evaluation.summary import summarise
+from video_ats.training.job import TrainingJob
+from video_ats.video.source import read_videos
+
+
+def validate(job: TrainingJob, model: nn.Module, epoch: int) -> dict[str, Any]:
+    """Score the validation list with the samplers that the model is trained with.
+
+    Args:
+        job: the run.
+        model: not wrapped; left in evaluation mode, with empty sampler slots.
+        epoch: epochs done.
+
+    Returns:
+        For the log: accuracies in percent, GFLOPs per view, and counts of videos.
+    """
+    assert job.validation is not None
+    setting = Setting(setting_name(job.config.sampler), job.config.sampler)
+    accelerator = job.accelerator
+    mine = job.validation.entries[accelerator.process_index :: accelerator.num_processes]
+    execution = Execution(accelerator.device, job.config.precision, job.config.micro_batch_size)
+    samples = read_videos(mine, job.config.validation, job.plan)
+    found = [p for ps in evaluate(model.eval(), samples, job.plan, [setting], execution) for p in ps]
+    predictions = gather_object(found) if accelerator.num_processes > 1 else found
+    size = {"num_frames": job.plan.num_frames, "crop_size": job.plan.crop_size}
+    summary = summarise(
+        predictions,
+        [setting],
+        listed_labels=[entry.label for entry in job.validation.entries],
+        dense_macs=model.dense_macs(**size),  # type: ignore[operator]
+    )
+    if not summary.settings:
+        raise ValueError(f"validation {Path(job.validation.source).name}: none of its videos could be read")
+    scored = summary.settings[0]
+    return {
+        "val_epoch": epoch,
+        "val_top1": scored.top1.percent,
+        "val_top5": scored.top5.percent,
+        "val_gflops": scored.gflops_view.mean,
+        "val_evaluated": summary.evaluated,
+        "val_failed": summary.listed - summary.evaluated,
+    }
