@@ -1,4 +1,4 @@
-# make evaluate: set up .venv, then generated videos -> report (random weights: it shows the road, not an accuracy)
+# make evaluate: set up .venv, draw the mini Kinetics once, then the shipped model: accuracy versus GFLOPs
 # make test:     lint, types, tests
 PYTHON ?= python3
 VENV := .venv
@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 .PHONY: evaluate test lint clean
 
 evaluate: $(VENV)/.installed
-	$(BIN)/python tools/make_generated_videos.py --output outputs/generated_videos
-	$(BIN)/python tools/evaluate.py --config configs/mini/generated.yaml
+	$(BIN)/python tools/make_mini_kinetics.py --output outputs/mini_kinetics
+	$(BIN)/python tools/evaluate.py --config configs/mini/timesformer_mini.yaml
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest

@@ -14,6 +14,7 @@ from update_docs import updated_documents
 from video_ats.cli import parse_config
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.job import EvaluateConfig
+from video_ats.training.recipe import TrainConfig
 from video_ats.video.decode import VideoStatus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,13 +36,18 @@ def tool_commands() -> Iterator[tuple[str, str, list[str]]]:
     for path in SHELL_FILES:
         texts = [path.read_text()] if path.name == "Makefile" else blocks(path, "")
         for line in "\n".join(texts).replace("\\\n", " ").splitlines():
-            if "python tools/" in line:
-                _, tool, *arguments = shlex.split(line[line.index("python tools/") :], comments=True)
-                yield path.name, tool, arguments
+            words = shlex.split(line, comments=True) if " tools/" in line else []
+            tools = [place for place, word in enumerate(words) if re.fullmatch(r"tools/\w+\.py", word)]
+            if tools:
+                yield path.name, words[tools[0]], words[tools[0] + 1 :]
 
 
 def configuration_of(tool: str) -> type:
-    known: dict[str, type] = {"tools/evaluate.py": EvaluateConfig, "tools/check_videos.py": CheckConfig}
+    known: dict[str, type] = {
+        "tools/evaluate.py": EvaluateConfig,
+        "tools/check_videos.py": CheckConfig,
+        "tools/train.py": TrainConfig,
+    }
     if tool in known:
         return known[tool]
     return next(
@@ -98,7 +104,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_there_are_commands_to_test() -> None:
     tools = {tool for _, tool, _ in tool_commands()}
-    assert {"tools/evaluate.py", "tools/check_videos.py", "tools/make_generated_videos.py"} <= tools
+    assert {"tools/evaluate.py", "tools/check_videos.py", "tools/make_mini_kinetics.py", "tools/train.py"} <= tools
 
 
 @pytest.mark.parametrize("command", list(tool_commands()), ids=lambda command: f"{command[0]}: {command[1]}")
@@ -114,7 +120,7 @@ def test_every_command_is_one_that_the_tool_accepts(
 def test_every_key_in_the_text_is_a_key(path: Path) -> None:
     keys = set().union(*(keys_of(configuration_of(f"tools/{tool.name}")) for tool in (ROOT / "tools").glob("*.py")))
     written = set(re.findall(r"(?<![\w-])--([a-z][a-z_.]*[a-z])", path.read_text()))
-    assert written - {"key", "help", "config"} <= keys
+    assert written - {"key", "help", "config", "nproc_per_node"} <= keys
 
 
 def test_values_in_the_text_parse() -> None:

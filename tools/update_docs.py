@@ -6,9 +6,8 @@ No figure in the documentation is typed by hand.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,13 @@ import torch
 import yaml
 
 from video_ats.cli import parse_config, run_tool
+from video_ats.evaluation.settings import setting_name
 from video_ats.models.registry import Published, Variant, create_model, get_variant
+from video_ats.training.recipe import TrainConfig
 
-# The run that README.md shows; written by tools/evaluate.py.
+# The runs that README.md shows; written by tools/evaluate.py.
 _SHOWN_RUN = Path("benchmarks/results/real_clips_random_weights/report.json")
+_MINI_RUN = Path("benchmarks/results/mini_kinetics/report.json")
 
 
 def updated_documents(root: Path) -> dict[Path, str]:
@@ -31,8 +33,16 @@ def updated_documents(root: Path) -> dict[Path, str]:
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
     return {
-        configs: _replace_block(configs, "configs", config_table(root / "configs")),
-        readme: _replace_block(readme, "real clips", run_table(json.loads((root / _SHOWN_RUN).read_text()))),
+        configs: _replace_block(
+            configs, {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")}
+        ),
+        readme: _replace_block(
+            readme,
+            {
+                "mini kinetics": accuracy_table(json.loads((root / _MINI_RUN).read_text())),
+                "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
+            },
+        ),
     }
 
 
@@ -44,6 +54,8 @@ def config_table(folder: Path) -> str:
         "|---|---|---|---|---|---|",
     ]
     for path in sorted(folder.glob("*/*.yaml")):
+        if _is_recipe(path):
+            continue
         config = yaml.safe_load(path.read_text())
         variant = get_variant(config["model"])
         sweep = config.get("sweep", {})
@@ -53,6 +65,38 @@ def config_table(folder: Path) -> str:
         for published in _published(variant, path.parent.name, sampled=bool(points)) or [None]:
             rows.append(f"| `{path.relative_to(folder)}` | {settings} | {gflops} | {_published_cells(published)} |")
     return "\n".join(rows)
+
+
+def recipe_table(folder: Path) -> str:
+    """What each training file does."""
+    rows = [
+        "| configuration | clips | samplers | epochs x batch | optimiser | schedule | augmentation |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for path in filter(_is_recipe, sorted(folder.glob("*/*.yaml"))):
+        config = parse_config(TrainConfig, "", ["--config", str(path)])
+        clips = f"crop {config.crop_size}" if config.crop_size else "the model's"
+        sampler = "-" if config.sampler is None else setting_name(config.sampler)
+        optimiser = f"{config.optimiser.name}, {config.optimiser.lr:g}"
+        if config.optimiser.layer_decay:
+            optimiser += f", layer decay {config.optimiser.layer_decay:g}"
+        schedule: str = config.optimiser.schedule
+        if config.optimiser.milestones:
+            schedule += " at " + ", ".join(f"{epoch:g}" for epoch in config.optimiser.milestones)
+        used = {name: value for name, value in asdict(config.augment).items() if value}
+        augmentation = ", ".join(
+            f"{name.replace('_', ' ')} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for name, value in used.items()
+        )
+        rows.append(
+            f"| `{path.relative_to(folder)}` | {clips} | {sampler} | {config.epochs} x {config.batch_size} "
+            f"| {optimiser} | {schedule} | {augmentation or 'crop only'} |"
+        )
+    return "\n".join(rows)
+
+
+def _is_recipe(path: Path) -> bool:
+    return "finetune" in path.stem or path.stem.startswith("train_")
 
 
 def run_table(report: Mapping[str, Any]) -> str:
@@ -68,15 +112,33 @@ def run_table(report: Mapping[str, Any]) -> str:
             f"| {s['relative_to_dense']:.2f} | {s['model_clips_per_second']:.2f} "
             f"| {s['kept'][3]:.0f} / {s['kept'][-1]:.0f} |"
         )
+    return "\n".join([*rows, "", _measured(report, _SHOWN_RUN)])
+
+
+def accuracy_table(report: Mapping[str, Any]) -> str:
+    """A run's accuracy beside its cost, and what it says."""
+    rows = [
+        "| setting | top-1 % [95% interval] | GFLOPs per view | of dense | model clips/s |",
+        "|---|---|---|---|---|",
+    ]
+    for s in report["settings"]:
+        top1 = s["top1"]
+        rows.append(
+            f"| {s['name']} | {top1['percent']:.1f} [{top1['low']:.1f}, {top1['high']:.1f}] "
+            f"| {s['gflops_view']['mean']:.2f} | {s['relative_to_dense']:.2f} | {s['model_clips_per_second']:.1f} |"
+        )
+    claims = [f"- {claim}" for claim in report["claims"]]
+    return "\n".join([*rows, "", *claims, "", _measured(report, _MINI_RUN)])
+
+
+def _measured(report: Mapping[str, Any], source: Path) -> str:
     environment = report["environment"]
-    rows += [
-        "",
+    return (
         f"Measured here: `{report['run']['model']['name']}`, weights {report['run']['model']['weights']}; "
         f"{report['listed']} videos listed, {report['evaluated']} evaluated; {environment['device']} "
         f"({environment['processor']}, {environment['threads']} threads), torch {environment['torch']}, "
-        f"PyAV {environment['av']}. Source: `{_SHOWN_RUN.parent}`.",
-    ]
-    return "\n".join(rows)
+        f"PyAV {environment['av']}. Source: `{source.parent}`."
+    )
 
 
 def _published(variant: Variant, dataset: str, *, sampled: bool) -> list[Published | None]:
@@ -100,14 +162,17 @@ def _dense_gflops(name: str, num_classes: int) -> float:
     return model.dense_macs() / 1e9  # type: ignore[operator]
 
 
-def _replace_block(path: Path, name: str, text: str) -> str:
+def _replace_block(path: Path, blocks: Mapping[str, str]) -> str:
     """The document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` replaced."""
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), flags=re.DOTALL)
     document = path.read_text()
-    if not pattern.search(document):
-        raise ValueError(f"{path}: has no block between {begin!r} and {end!r}")
-    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", document)
+    for name, text in blocks.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, found, rest = document.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"{path}: has no block between {begin!r} and {end!r}")
+        document = f"{before}{begin}\n{text}\n{end}{after}"
+    return document
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from checkpoint_files import small_timesformer, write_official_pyth
+from drawn_videos import write_synthetic_dataset
 from tools_in_process import ROOT, TOOLS, Ended, run_tool_file
 
 from video_ats import create_model
-from video_ats.video.synthetic import write_synthetic_dataset
 
-MINI = "timesformer_mini_8x4_112"
+MINI = "timesformer_mini"
 RunTool = Callable[..., Ended]
 
 
@@ -83,7 +83,7 @@ BAD_EVALUATIONS = {
     "no class": ("--num_classes 0", "num_classes 0: must be at least 1"),
     "checkpoint missing": ("--checkpoint gone.pyth", "checkpoint gone.pyth: no such file"),
     "no checkpoint": ("--checkpoint null", "checkpoint: none given"),
-    "checkpoint of another architecture": ("--checkpoint other_architecture.pyth", "embed_dim=48, this one has 192"),
+    "checkpoint of another architecture": ("--checkpoint other_architecture.pyth", "embed_dim=48, this one has 144"),
     "head of another class count": ("--checkpoint five_classes.pyth", "checkpoint has 5 classes, the model 2"),
     "checkpoint that is text": ("--checkpoint no_torch.pyth", "checkpoint no_torch.pyth: "),
     "checkpoint that is a folder of videos": ("--checkpoint videos", "checkpoint videos: a folder without"),
@@ -162,16 +162,16 @@ def test_check_videos(tool: RunTool, workplace: Path, arguments: str, said: str)
     ("arguments", "said"),
     [
         ("", "required: output"),
-        ("--output out --num_classes 0", "num_classes 0: must be at least 1"),
-        ("--output out --videos_per_class -1", "videos_per_class -1: must be at least 1"),
-        ("--output out --seed -1", "seed -1: must be at least 0"),
-        ("--output out --num_classes two", "Got value: two"),
-        ("--output out --classes 2", "did you mean num_classes?"),
-        ("--output file", "file/class_00: Not a directory"),
+        ("--output out --clips_per_class 0", "0 clips per class"),
+        ("--output out --seed -1", "seed -1"),
+        ("--output out --splits [validaton]", "splits ['validaton']: must be among validation, choosing"),
+        ("--output out --clips_per_class two", "Got value: two"),
+        ("--output out --clips 2", "did you mean splits?"),
+        ("--output file", "file: "),
     ],
 )
-def test_make_generated_videos(tool: RunTool, workplace: Path, arguments: str, said: str) -> None:
-    assert_one_line(tool("make_generated_videos.py", *arguments.split()), said)
+def test_make_mini_kinetics(tool: RunTool, workplace: Path, arguments: str, said: str) -> None:
+    assert_one_line(tool("make_mini_kinetics.py", *arguments.split()), said)
     assert not (workplace / "out").exists()
 
 
@@ -182,7 +182,7 @@ def test_update_docs(tool: RunTool) -> None:
 
 def test_an_evaluation_of_nothing_writes_its_report_and_fails(tool: RunTool, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("gone.mp4 0\n")
-    asked = ["--model", "timesformer_mini_8x4_112", "--checkpoint", "random", "--num_classes", "1", "--device", "cpu"]
+    asked = ["--model", "timesformer_mini", "--checkpoint", "random", "--num_classes", "1", "--device", "cpu"]
     asked += ["--data.videos", str(tmp_path), "--data.annotations", str(tmp_path / "list.txt")]
     ended = tool("evaluate.py", *asked, "--data.num_workers", "0", "--output", str(tmp_path / "out"))
     assert ended.code == 2

@@ -69,7 +69,7 @@ def test_check_videos(
 def test_evaluate(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = ["--model", "timesformer_mini_8x4_112", "--checkpoint", "random", "--device", "cpu", "--views.crops", "1"]
+    model = ["--model", "timesformer_mini", "--checkpoint", "random", "--device", "cpu", "--views.crops", "1"]
     chosen = [*arguments, *model, "--data.decoder", "auto", "--sweep.samples", "[16]"]
     ended = run_tool_file("evaluate.py", chosen, monkeypatch, capsys)
     assert ended.code == 0

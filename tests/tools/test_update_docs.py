@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from update_docs import _replace_block, config_table, run_table
+from update_docs import _replace_block, accuracy_table, config_table, recipe_table, run_table
 
 
 def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
@@ -14,7 +14,7 @@ def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
 def test_each_configuration_has_its_published_rows(tmp_path: Path) -> None:
     write_config(tmp_path, "kinetics400", "l", "model: timesformer_large_96x4_224\nsweep: {samples: [null, 96]}\n")
     write_config(tmp_path, "kinetics400", "s", "model: timesformer_base_8x32_224_space\n")
-    write_config(tmp_path, "mini", "m", "model: timesformer_mini_8x4_112\nnum_classes: 4\n")
+    write_config(tmp_path, "mini", "m", "model: timesformer_mini\nnum_classes: 4\n")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in config_table(tmp_path).splitlines()[2:]]
     assert [row[:2] for row in rows] == [
         ["`kinetics400/l.yaml`", "dense; K = whole frame, 96"],
@@ -29,7 +29,15 @@ def test_each_configuration_has_its_published_rows(tmp_path: Path) -> None:
         ["-", "-"],
     ]
     assert float(rows[0][2]) == pytest.approx(2380, rel=0.01)
-    assert rows[3][2] == "3.1"
+    assert rows[3][2] == "2.8"
+
+
+def test_a_recipe_is_a_row_and_no_evaluation(tmp_path: Path) -> None:
+    recipe = "model: timesformer_mini\noutput: o\nepochs: 3\nsampler: {samples: 32}\naugment: {short_side: [96, 104]}\n"
+    write_config(tmp_path, "mini", "finetune_m_ats", recipe)
+    assert len(config_table(tmp_path).splitlines()) == 2
+    (row,) = recipe_table(tmp_path).splitlines()[2:]
+    assert "| ats-frame-k32 | 3 x 64 | adamw, 0.0001 | cosine | short side 96-104 |" in row
 
 
 def test_a_run_is_a_table_and_a_line_on_where_it_was_measured() -> None:
@@ -50,10 +58,27 @@ def test_a_run_is_a_table_and_a_line_on_where_it_was_measured() -> None:
     )
 
 
+def test_accuracies_stand_beside_what_they_cost_and_what_they_say() -> None:
+    top1 = {"percent": 61.25, "low": 56.0, "high": 66.0}
+    setting = {"name": "ats", "top1": top1, "gflops_view": {"mean": 1.404}, "relative_to_dense": 0.506}
+    report = {
+        "settings": [setting | {"model_clips_per_second": 41.26}],
+        "claims": ["ATS loses to random by 1 point."],
+        "listed": 5,
+        "evaluated": 4,
+        "run": {"model": {"name": "some_model", "weights": "some.safetensors (video_ats)"}},
+        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
+    }
+    lines = accuracy_table(report).splitlines()
+    assert lines[2] == "| ats | 61.2 [56.0, 66.0] | 1.40 | 0.51 | 41.3 |"
+    assert lines[4] == "- ATS loses to random by 1 point."
+    assert lines[6].startswith("Measured here: `some_model`, weights some.safetensors (video_ats); 5 videos listed")
+
+
 def test_a_block_is_replaced_and_the_rest_left(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text("before\n<!-- begin a -->\nold\n<!-- end a -->\nafter\n<!-- begin b -->\n<!-- end b -->\n")
-    new = _replace_block(path, "a", "new \\1")
+    new = _replace_block(path, {"a": "new \\1"})
     assert new == "before\n<!-- begin a -->\nnew \\1\n<!-- end a -->\nafter\n<!-- begin b -->\n<!-- end b -->\n"
     with pytest.raises(ValueError, match="has no block between '<!-- begin c -->'"):
-        _replace_block(path, "c", "new")
+        _replace_block(path, {"c": "new"})
