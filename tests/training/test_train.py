@@ -271,7 +271,7 @@ def test_a_finished_run_is_not_run_again(videos: Path, undisturbed: Path) -> Non
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*.safetensors")}
     _, progress, said = run(small_config(videos, undisturbed, validation=data(videos), **THOROUGH))
     assert progress.epoch == 3
-    assert said == ["continuing at epoch 4, step 1"]
+    assert said == ["all 3 epochs are done"]
     assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*.safetensors")} == before
 
 
