@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.video.mini_kinetics import SPLITS, write_mini_kinetics
-from video_ats.video.synthetic import CLASSES
+from video_ats.video.motion import CLASSES
 
 
 @dataclass(frozen=True)

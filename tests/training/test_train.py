@@ -39,7 +39,7 @@ from video_ats.models.checkpoints import save_checkpoint
 from video_ats.training.clips import Draw, TrainingClips
 from video_ats.training.recipe import AugmentConfig, OptimiserConfig, TrainConfig
 from video_ats.training.saved import FAILURES, SavedState
-from video_ats.video.synthetic import CLASSES
+from video_ats.video.motion import CLASSES
 
 ATS = SamplerConfig(blocks=range(3, 6))
 State = dict[str, Tensor]

@@ -16,7 +16,8 @@ from video_ats.video import mini_kinetics
 from video_ats.video.annotations import read_video_list
 from video_ats.video.decode import DecodedFrames, read_frames
 from video_ats.video.mini_kinetics import SPLITS, _rows, _Task, _write, write_mini_kinetics
-from video_ats.video.synthetic import CLASSES, FRAME_RATES, Difficulty
+from video_ats.video.motion import CLASSES
+from video_ats.video.synthetic import FRAME_RATES, Difficulty
 
 Tool = Callable[..., Ended]
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from video_ats.video.label_names import load_label_names
+from video_ats.video.motion import CLASSES
 from video_ats.video.synthetic import (
-    CLASSES,
     FRAME_RATES,
     Clip,
     Difficulty,

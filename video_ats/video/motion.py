@@ -1,0 +1,116 @@
+"""What the actor of a drawn clip does over time: the classes of the mini Kinetics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+_Random = np.random.Generator
+
+
+class Path(NamedTuple):
+    """What a class does, as arrays over the frames.
+
+    ``x`` and ``y``: displacement in short sides, y downwards. ``size``: phase that a triangle wave of period 2 folds
+    between the smallest and the largest size; sawtooth where ``resets``. ``angle``: in turns, clockwise.
+    """
+
+    x: Floats
+    y: Floats
+    size: Floats
+    angle: Floats
+    resets: bool = False
+
+
+def _straight(x: int, y: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        way = random.uniform(0.3, 0.5) * t
+        return Path(x * way, y * way, 0 * t, 0 * t)
+
+    return path
+
+
+def _circling(turn: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        radius = random.uniform(0.14, 0.22)
+        phase = 2 * math.pi * (random.uniform() + turn * random.uniform(0.45, 0.7) * t)
+        return Path(radius * np.cos(phase), radius * np.sin(phase), 0 * t, 0 * t)
+
+    return path
+
+
+def _back_and_forth(x: int, y: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        way = random.uniform(0.3, 0.42) * fold(random.uniform(0, 2) + t * 2 / random.uniform(1.1, 1.6))
+        return Path(x * way, y * way, 0 * t, 0 * t)
+
+    return path
+
+
+def _zigzagging(random: _Random, t: Floats) -> Path:
+    way = random.choice([-1, 1]) * random.uniform(0.3, 0.5) * t
+    side = random.uniform(0.2, 0.28) * fold(random.uniform(0, 2) + t * 2 / random.uniform(0.8, 1.2))
+    return Path(way, side, 0 * t, 0 * t)
+
+
+def _resizing(direction: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        return Path(0 * t, 0 * t, direction * t / random.uniform(1.3, 1.9), 0 * t, resets=True)
+
+    return path
+
+
+def _pulsing(random: _Random, t: Floats) -> Path:
+    return Path(0 * t, 0 * t, t * 2 / random.uniform(1.0, 1.5), 0 * t)
+
+
+def _spinning(turn: int) -> Callable[[_Random, Floats], Path]:
+    def path(random: _Random, t: Floats) -> Path:
+        return Path(0 * t, 0 * t, 0 * t, turn * random.uniform(0.4, 0.7) * t)
+
+    return path
+
+
+def _shaking(random: _Random, t: Floats) -> Path:
+    x, y = (
+        random.uniform(0.06, 0.09) * np.sin(2 * math.pi * (random.uniform() + random.uniform(4, 6) * t))
+        for _ in range(2)
+    )
+    return Path(x, y, 0 * t, 0 * t)
+
+
+def _hopping(random: _Random, t: Floats) -> Path:
+    hop = np.floor(random.uniform() + t / random.uniform(0.4, 0.6)).astype(int)
+    places = random.uniform(0, 1, (2, hop.max() + 1))
+    return Path(places[0, hop], places[1, hop], 0 * t, 0 * t)
+
+
+# In the order of the sorted names, which is the order of the labels.
+CLASSES: dict[str, Callable[[_Random, Floats], Path]] = {
+    "bouncing up and down": _back_and_forth(0, 1),
+    "circling clockwise": _circling(1),
+    "circling counterclockwise": _circling(-1),
+    "growing": _resizing(1),
+    "hopping about": _hopping,
+    "moving down": _straight(0, 1),
+    "moving left": _straight(-1, 0),
+    "moving right": _straight(1, 0),
+    "moving up": _straight(0, -1),
+    "pacing left and right": _back_and_forth(1, 0),
+    "pulsing": _pulsing,
+    "shaking": _shaking,
+    "shrinking": _resizing(-1),
+    "spinning clockwise": _spinning(1),
+    "spinning counterclockwise": _spinning(-1),
+    "zigzagging": _zigzagging,
+}
+
+
+def fold(phase: Floats | float) -> Floats:
+    """A triangle wave of period 2 between 0 and 1."""
+    return 1 - np.abs(1 - np.asarray(phase) % 2)
