@@ -11,11 +11,12 @@ import yaml
 from video_ats.cli import parse_config
 from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, plan_views
 from video_ats.evaluation.settings import make_settings
+from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.recipe import AugmentConfig, TrainConfig
 from video_ats.video.label_names import is_mirror_safe, load_label_names
 from video_ats.video.views import VIEW_PRESETS
 
@@ -23,11 +24,15 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EVERYTHING = sorted(CONFIGS.rglob("*.yaml"))
 TRAINING = [path for path in EVERYTHING if "finetune" in path.stem or path.stem.startswith("train_")]
 FILES = [path for path in EVERYTHING if path not in TRAINING]
+KINETICS_TRAINING = [path for path in TRAINING if path.parent.name.startswith("kinetics")]
 KINETICS = [path for path in FILES if path.parent.name.startswith("kinetics")]
 BASE_NAME = {path: path.stem.removesuffix("_ats") for path in FILES}
 
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
 every_training_file = pytest.mark.parametrize("path", TRAINING, ids=lambda path: str(path.relative_to(CONFIGS)))
+every_kinetics_recipe = pytest.mark.parametrize(
+    "path", KINETICS_TRAINING, ids=lambda path: str(path.relative_to(CONFIGS))
+)
 every_kinetics_file = pytest.mark.parametrize("path", KINETICS, ids=lambda path: str(path.relative_to(CONFIGS)))
 
 
@@ -139,6 +144,7 @@ def parse_training(path: Path) -> TrainConfig:
 def test_a_recipe_can_be_made(path: Path) -> None:
     config = parse_training(path)
     model = on_meta(config.model, config.num_classes)
+    assert model.head.out_features == config.num_classes
     schedule = create_schedule(
         create_optimiser(model, config.optimiser), config.optimiser, epochs=config.epochs, steps_per_epoch=100
     )
@@ -149,7 +155,12 @@ def test_a_recipe_can_be_made(path: Path) -> None:
     plan = replace(plan, crop_size=config.crop_size or plan.crop_size)
     ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
     if config.sampler is not None:
-        assert config.sampler.for_depth(len(model.blocks))
+        insert_samplers_(model, config.sampler)
+        sampling = [index for index, block in enumerate(model.blocks) if block.sampler is not None]
+        remove_samplers_(model)  # it is shared
+        assert sampling == sorted(config.sampler.for_depth(len(model.blocks)))
+        points = config.sampler.samples
+        assert not isinstance(points, int) or points < model.patch_rows**2
     assert config.batch_size % config.micro_batch_size == 0
     assert config.resume == "never"
 
@@ -165,22 +176,74 @@ def test_a_recipe_has_the_classes_and_the_name_of_its_data_set(path: Path) -> No
     assert bool(config.sampler) == path.stem.endswith("_ats")
     assert config.views.crops == 1
     if path.parent.name != "mini":
-        assert config.checkpoint is config.train.videos is config.validation.videos is None
+        assert config.checkpoint is None
+        for data in (config.train, config.validation):
+            assert data.videos is data.annotations is None
     if not is_mirror_safe(load_label_names(labels)):
         assert config.augment.flip == 0
 
 
-@pytest.mark.parametrize("path", [path for path in TRAINING if path.stem.endswith("224_finetune")], ids=str)
+@pytest.mark.parametrize("path", [path for path in KINETICS_TRAINING if path.stem.endswith("_finetune")], ids=str)
 def test_the_published_recipe(path: Path) -> None:
+    """Against configs/Kinetics/TimeSformer_divST_*.yaml of the released code, and what that code does besides."""
     config = parse_training(path)
-    optimiser = config.optimiser
+    model = on_meta(config.model, config.num_classes)
+    optimiser = create_optimiser(model, config.optimiser)
+    assert type(optimiser) is torch.optim.SGD
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(list(model.parameters()))
+    for group in optimiser.param_groups:
+        assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 1e-4)
+    schedule = create_schedule(optimiser, config.optimiser, epochs=config.epochs, steps_per_epoch=100)
+    steps = {0: 0.005, 1099: 0.005, 1100: 0.0005, 1399: 0.0005, 1400: 0.00005, 1499: 0.00005}
+    assert [learning_rate(schedule, step) for step in steps] == pytest.approx(list(steps.values()))
     assert (config.epochs, config.batch_size, config.drop_path) == (15, 64, 0.1)
-    assert (optimiser.name, optimiser.lr, optimiser.momentum, optimiser.weight_decay) == ("sgd", 0.005, 0.9, 1e-4)
-    assert (optimiser.schedule, list(optimiser.milestones), optimiser.decay_rate) == ("multistep", [11, 14], 0.1)
-    assert (optimiser.decay_all, optimiser.clip_norm, optimiser.layer_decay) == (True, None, None)
-    assert (config.augment.flip, config.augment.mixup, config.augment.label_smoothing) == (0.5, 0, 0)
+    assert config.optimiser.clip_norm is config.ema is None
     # null: 8/7 to 10/7 of the crop, 256 to 320 at 224
-    assert config.augment.short_side is None
+    short_side = (448, 512) if config.model == "timesformer_hr_16x16_448" else None
+    assert config.augment == AugmentConfig(short_side=short_side, flip=0.5)
+
+
+@pytest.mark.parametrize("path", [path for path in KINETICS_TRAINING if path.stem.endswith("_ats")], ids=str)
+def test_fine_tuning_with_ats_is_the_published_setting_and_gentler_than_the_dense_one(path: Path) -> None:
+    config = parse_training(path)
+    dense = parse_training(path.with_stem(path.stem.removesuffix("_ats")))
+    # of the published setting only K differs
+    assert replace(config.sampler, samples=None) == get_variant(f"{config.model}_ats").sampler
+    assert config.epochs < dense.epochs
+    assert config.optimiser.lr < dense.optimiser.lr
+    assert config.augment == dense.augment
+
+
+def test_every_divided_model_has_recipes() -> None:
+    there = {(path.parent.name, path.stem) for path in KINETICS_TRAINING}
+    models = ("timesformer_base_8x32_224", "timesformer_hr_16x16_448", "timesformer_large_96x4_224")
+    ends = ("_finetune", "_finetune_ats")
+    assert there == {
+        (dataset, model + end)
+        for dataset in ("kinetics400", "kinetics600")
+        for model in models
+        for end in (*ends, *(("_finetune_adamw",) if "base" in model else ()))
+    }
+
+
+@every_kinetics_recipe
+def test_its_first_line_says_what_to_give_and_whose_recipe_it_is(path: Path) -> None:
+    first = path.read_text().splitlines()[0]
+    assert "Give checkpoint (" in first
+    assert first.endswith("train.videos, train.annotations and the same for validation.")
+    assert ("the recipe is ours" in first) != ("the recipe of the released code" in first)
+    assert ("the recipe is ours" in first) != path.stem.endswith("_finetune")
+
+
+@every_kinetics_recipe
+def test_a_recipe_is_the_same_for_both_data_sets(path: Path) -> None:
+    other = "kinetics600" if path.parent.name == "kinetics400" else "kinetics400"
+    recipes = [yaml.safe_load((CONFIGS / dataset / path.name).read_text()) for dataset in (path.parent.name, other)]
+    for recipe in recipes:
+        for key in ("num_classes", "train", "validation", "output"):
+            recipe.pop(key, None)
+    assert recipes[0] == recipes[1]
+    assert recipes[0].get("gradient_checkpointing", False) == ("base" not in path.stem)
 
 
 @every_training_file

@@ -31,15 +31,15 @@ def blocks(path: Path, language: str) -> list[str]:
     return [text for name, text in found if name == language]
 
 
-def tool_commands() -> Iterator[tuple[str, str, list[str]]]:
-    """(file, tool, arguments) of every command that runs a tool."""
+def tool_commands() -> Iterator[tuple[str, str, str, list[str]]]:
+    """(file, launcher, tool, arguments) of every command that runs a tool."""
     for path in SHELL_FILES:
         texts = [path.read_text()] if path.name == "Makefile" else blocks(path, "")
         for line in "\n".join(texts).replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True) if " tools/" in line else []
             tools = [place for place, word in enumerate(words) if re.fullmatch(r"tools/\w+\.py", word)]
             if tools:
-                yield path.name, words[tools[0]], words[tools[0] + 1 :]
+                yield path.name, Path(words[0]).name, words[tools[0]], words[tools[0] + 1 :]
 
 
 def configuration_of(tool: str) -> type:
@@ -103,16 +103,18 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_there_are_commands_to_test() -> None:
-    tools = {tool for _, tool, _ in tool_commands()}
+    tools = {tool for _, _, tool, _ in tool_commands()}
     assert {"tools/evaluate.py", "tools/check_videos.py", "tools/make_mini_kinetics.py", "tools/train.py"} <= tools
+    launchers = {launcher for _, launcher, tool, _ in tool_commands() if tool == "tools/train.py"}
+    assert {"python", "torchrun", "accelerate"} <= launchers
 
 
-@pytest.mark.parametrize("command", list(tool_commands()), ids=lambda command: f"{command[0]}: {command[1]}")
+@pytest.mark.parametrize("command", list(tool_commands()), ids=lambda command: f"{command[0]}: {command[2]}")
 def test_every_command_is_one_that_the_tool_accepts(
-    command: tuple[str, str, list[str]], monkeypatch: pytest.MonkeyPatch
+    command: tuple[str, str, str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    _, tool, arguments = command
+    _, _, tool, arguments = command
     assert parse_config(configuration_of(tool), "", arguments).output  # type: ignore[attr-defined]
 
 

@@ -6,6 +6,7 @@ No figure in the documentation is typed by hand.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -17,6 +18,7 @@ import yaml
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.settings import setting_name
+from video_ats.evaluation.weights import RANDOM_WEIGHTS
 from video_ats.models.registry import Published, Variant, create_model, get_variant
 from video_ats.training.recipe import TrainConfig
 
@@ -68,14 +70,14 @@ def config_table(folder: Path) -> str:
 
 
 def recipe_table(folder: Path) -> str:
-    """What each training file does."""
+    """What each training file starts from and does."""
     rows = [
-        "| configuration | clips | samplers | epochs x batch | optimiser | schedule | augmentation |",
-        "|---|---|---|---|---|---|---|",
+        "| configuration | model | start | samplers | epochs x batch | optimiser, rate | schedule | augmentation |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for path in filter(_is_recipe, sorted(folder.glob("*/*.yaml"))):
         config = parse_config(TrainConfig, "", ["--config", str(path)])
-        clips = f"crop {config.crop_size}" if config.crop_size else "the model's"
+        model = f"`{config.model}`" + (f", crop {config.crop_size}" if config.crop_size else "")
         sampler = "-" if config.sampler is None else setting_name(config.sampler)
         optimiser = f"{config.optimiser.name}, {config.optimiser.lr:g}"
         if config.optimiser.layer_decay:
@@ -83,16 +85,28 @@ def recipe_table(folder: Path) -> str:
         schedule: str = config.optimiser.schedule
         if config.optimiser.milestones:
             schedule += " at " + ", ".join(f"{epoch:g}" for epoch in config.optimiser.milestones)
+        if config.optimiser.warmup_epochs:
+            schedule += f", warm-up {config.optimiser.warmup_epochs:g}"
         used = {name: value for name, value in asdict(config.augment).items() if value}
         augmentation = ", ".join(
             f"{name.replace('_', ' ')} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in used.items()
         )
         rows.append(
-            f"| `{path.relative_to(folder)}` | {clips} | {sampler} | {config.epochs} x {config.batch_size} "
-            f"| {optimiser} | {schedule} | {augmentation or 'crop only'} |"
+            f"| `{path.relative_to(folder)}` | {model} | {_start(path, config)} | {sampler} "
+            f"| {config.epochs} x {config.batch_size} | {optimiser} | {schedule} | {augmentation or 'crop only'} |"
         )
     return "\n".join(rows)
+
+
+def _start(path: Path, config: TrainConfig) -> str:
+    """The weights to start from: those in the file, or what its first line says to give."""
+    if config.checkpoint is not None:
+        return config.checkpoint if config.checkpoint == RANDOM_WEIGHTS else f"`{config.checkpoint}`"
+    told = re.match(r"#.*\bGive checkpoint \(([^)]+)\)", path.read_text())
+    if told is None:
+        raise ValueError(f"{path}: has no checkpoint, and its first line does not say 'Give checkpoint (which)'")
+    return told[1]
 
 
 def _is_recipe(path: Path) -> bool:

@@ -33,11 +33,29 @@ def test_each_configuration_has_its_published_rows(tmp_path: Path) -> None:
 
 
 def test_a_recipe_is_a_row_and_no_evaluation(tmp_path: Path) -> None:
-    recipe = "model: timesformer_mini\noutput: o\nepochs: 3\nsampler: {samples: 32}\naugment: {short_side: [96, 104]}\n"
+    recipe = (
+        "model: timesformer_mini\ncheckpoint: some.safetensors\noutput: o\nepochs: 3\ncrop_size: 64\n"
+        "sampler: {samples: 32}\noptimiser: {warmup_epochs: 0.5}\naugment: {short_side: [96, 104]}\n"
+    )
     write_config(tmp_path, "mini", "finetune_m_ats", recipe)
     assert len(config_table(tmp_path).splitlines()) == 2
     (row,) = recipe_table(tmp_path).splitlines()[2:]
-    assert "| ats-frame-k32 | 3 x 64 | adamw, 0.0001 | cosine | short side 96-104 |" in row
+    assert row == (
+        "| `mini/finetune_m_ats.yaml` | `timesformer_mini`, crop 64 | `some.safetensors` | ats-frame-k32 "
+        "| 3 x 64 | adamw, 0.0001 | cosine, warm-up 0.5 | short side 96-104 |"
+    )
+
+
+def test_a_recipe_without_weights_says_which_to_give(tmp_path: Path) -> None:
+    recipe = "model: timesformer_mini\noutput: o\noptimiser: {schedule: multistep, milestones: [4, 5.5]}\n"
+    write_config(tmp_path, "mini", "finetune_m", f"# Mini. Give checkpoint (an image ViT) and train.videos.\n{recipe}")
+    (row,) = recipe_table(tmp_path).splitlines()[2:]
+    assert (
+        "| `timesformer_mini` | an image ViT | - | 15 x 64 | adamw, 0.0001 | multistep at 4, 5.5 | crop only |" in row
+    )
+    write_config(tmp_path, "mini", "finetune_m", f"# Mini. Give train.videos.\n{recipe}")
+    with pytest.raises(ValueError, match=r"finetune_m.yaml: has no checkpoint, and its first line"):
+        recipe_table(tmp_path)
 
 
 def test_a_run_is_a_table_and_a_line_on_where_it_was_measured() -> None:
