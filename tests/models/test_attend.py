@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from video_ats.models import attention
-from video_ats.models.attention import _SMALL_GROUP, attend
+from video_ats.models.attention import _SMALL_GROUP, attend, attend_written_out
 
 Result = tuple[Tensor, ...]
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -61,8 +61,19 @@ def test_what_is_masked_has_no_influence_and_no_gradient(keys: int) -> None:
     assert not k.grad[:, :, 4:].any()
 
 
-@pytest.mark.parametrize(("keys", "calls"), [(_SMALL_GROUP, 0), (_SMALL_GROUP + 1, 1)])
-def test_the_fused_kernel_has_the_large_groups(monkeypatch: pytest.MonkeyPatch, keys: int, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "keys", "calls"),
+    [
+        (torch.bfloat16, _SMALL_GROUP, 0),
+        (torch.float16, 7, 0),
+        (torch.bfloat16, _SMALL_GROUP + 1, 1),
+        (torch.float32, 7, 1),
+        (torch.float64, 7, 1),
+    ],
+)
+def test_the_fused_kernel_has_large_groups_and_full_precision(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, keys: int, calls: int
+) -> None:
     called = []
 
     def counted(q: Tensor, k: Tensor, v: Tensor, *, attn_mask: Tensor | None) -> Tensor:
@@ -70,8 +81,19 @@ def test_the_fused_kernel_has_the_large_groups(monkeypatch: pytest.MonkeyPatch, 
         return q
 
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", counted)
-    attend(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, keys, 4), torch.zeros(1, 1, keys, 4), None)
+    attend(*(torch.zeros(1, 1, count, 4, dtype=dtype) for count in (2, keys, keys)), None)
     assert len(called) == calls
+
+
+def test_written_out_it_is_exact_in_float64() -> None:
+    def written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        return attend_written_out(q, k, v, None if mask is None else mask[:, None, None])
+
+    for masked in (False, True):
+        found = forward_and_backward(written_out, 9, masked=masked, dtype=torch.float64)
+        expected = forward_and_backward(fused, 9, masked=masked, dtype=torch.float64)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("masked", [False, True])

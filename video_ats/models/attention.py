@@ -13,8 +13,8 @@ from video_ats.tokens.scoring import class_attention, significance
 
 Groups = Literal["frame", "clip"]
 
-# On a CPU the fused kernel spends more on its set-up than on groups of up to so many keys, most of all backwards.
-_SMALL_GROUP = 256
+# On a CPU the fused kernel is slow in half precision, and quick in float32: benchmarks/attention_of_small_groups.py.
+_SMALL_GROUP, _HALF = 576, (torch.bfloat16, torch.float16)
 
 
 class PatchAttention(nn.Module):
@@ -171,9 +171,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         Tensor[G, heads, N', d].
     """
     heads_mask = None if mask is None else mask[:, None, None]
-    if q.device.type != "cpu" or k.shape[2] > _SMALL_GROUP:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
+    if q.device.type == "cpu" and q.dtype in _HALF and k.shape[2] <= _SMALL_GROUP:
+        return attend_written_out(q, k, v, heads_mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
+
+
+def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`F.scaled_dot_product_attention`, step by step; ``mask``: bool, broadcastable to ``(G, heads, N', N)``."""
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if heads_mask is not None:
-        logits = logits.masked_fill(~heads_mask, -torch.inf)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
     return logits.softmax(dim=-1).to(v.dtype) @ v
