@@ -54,7 +54,8 @@ class EvaluateConfig:
     Attributes:
         model: a registered name; see list_models().
         output: folder for predictions and report. The same command continues an interrupted run.
-        checkpoint: file, folder or hub name of weights, or ``random`` to try the pipeline without any.
+        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random`` to try
+            the pipeline without any.
         finetuned: the same of weights that were fine-tuned with samplers in the model. The dense model and every
             ``ats`` setting are scored with them too, in the same pass, under names that begin with ``finetuned/``.
         num_classes: outputs of the head; must be the checkpoint's.

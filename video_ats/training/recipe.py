@@ -104,8 +104,8 @@ class TrainConfig:
     Attributes:
         model: a registered name; see list_models().
         output: folder for weights, state and logs.
-        checkpoint: weights to start from (an official, Hugging Face or own checkpoint, or a timm image ViT), or
-            ``random``.
+        checkpoint: weights to start from (an official, Hugging Face or own checkpoint, a timm image ViT, or
+            ``shipped/NAME`` of the package), or ``random``.
         num_classes: outputs of the head; a checkpoint's head for another number is replaced.
         train: which videos to train on.
         validation: which videos to validate on after each epoch; without videos there is no validation.
