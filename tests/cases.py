@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from video_ats.models.host import VideoTransformer
 from video_ats.models.timesformer import TimeSformer, create_timesformer
+from video_ats.models.xvit import XViT, create_xvit
 
 DATA = Path(__file__).parent / "data"
 # Sizes of `small_timesformer`: (3, 3, 16, 16) clips, 3 frames of 4 x 4 patches.
@@ -47,7 +49,20 @@ def golden_state(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def small_timesformer(attention: str, dtype: torch.dtype = torch.float32, **changes: Any) -> TimeSformer:
     """A small model whose weights are large enough for attention to tell tokens apart; evaluation mode."""
-    model = create_timesformer(attention=attention, **{**SMALL, **changes})
+    return _spread(create_timesformer(attention=attention, **{**SMALL, **changes}), dtype)
+
+
+def small_xvit(dtype: torch.dtype = torch.float32, **changes: Any) -> XViT:
+    """The same for XViT: 4 frames in segments of 2, a time embedding of 4."""
+    sizes = {**SMALL, "num_frames": 4, "segment_frames": 2, "time_embed_frames": 4, "shift_divisor": 4}
+    sizes |= {"representation_size": 18, "temporal_head_mlp_dim": 20}
+    return _spread(create_xvit(**{**sizes, **changes}), dtype)
+
+
+Host = TypeVar("Host", bound=VideoTransformer)
+
+
+def _spread(model: Host, dtype: torch.dtype) -> Host:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

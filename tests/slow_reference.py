@@ -113,6 +113,75 @@ def slow_timesformer(
     return SlowResult(_linear(state, "head", feature)[0], kept)
 
 
+@dataclass(frozen=True)
+class SlowShift:
+    """XViT's mixing: one of ``divisor`` parts of the channels from the next frame, one from the previous."""
+
+    segment_frames: int
+    divisor: int
+    missing_neighbour: str
+
+
+def slow_xvit(
+    state: dict[str, Tensor],
+    clip: Tensor,
+    *,
+    shift: SlowShift,
+    num_heads: int,
+    patch_size: int,
+    samplers: dict[int, SlowSampler] | None = None,
+) -> SlowResult:
+    """XViT for one clip ``(3, T, H, W)``, with weights under our names and a sampler in some blocks."""
+    grid = (clip.shape[1], clip.shape[2] // patch_size, clip.shape[3] // patch_size)
+    times = state["time_embed"][0]
+    places, patches, classes = _embed({**state, "time_embed": times[:0]}, clip, grid, patch_size, "space")
+    patches = patches + torch.stack([times[place[0] % len(times)] for place in places])
+    classes = classes + torch.stack([times[frame % len(times)] for frame in range(grid[0])])
+    kept = []
+    for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
+        weights = {name.removeprefix(f"blocks.{index}."): value for name, value in state.items()}
+        sampler = (samplers or {}).get(index)
+        places, patches, classes = _with_class(
+            weights, places, patches, classes, grid, False, num_heads, sampler, shift
+        )
+        patches = patches + _mlp(weights, patches)
+        classes = classes + _mlp(weights, classes)
+        kept.append(torch.zeros(grid, dtype=torch.bool))
+        for place in places:
+            kept[-1][place] = True
+    frames = _norm(state, "norm", classes)
+    if "pre_logits.fc.weight" in state:
+        frames = torch.tanh(_linear(state, "pre_logits.fc", frames))
+    if "temporal_head.cls_token" not in state:
+        return SlowResult(_linear(state, "head", frames.mean(dim=0, keepdim=True))[0], kept)
+    weights = {name.removeprefix("temporal_head."): value for name, value in state.items()}
+    tokens = torch.cat([weights["cls_token"][0], frames])
+    q, k, v = F.linear(_norm(weights, "norm1", tokens, 1e-5), weights["attn.qkv.weight"]).chunk(3, dim=1)
+    tokens = tokens + _linear(weights, "attn.proj", _attend(q, k, v, num_heads))
+    tokens = tokens + _mlp(weights, tokens, 1e-5)
+    feature = F.gelu(_linear(weights, "fc", _norm(weights, "norm", tokens[:1], 1e-5)))
+    return SlowResult(_linear(state, "head", feature)[0], kept)
+
+
+def _shifted(x: Tensor, classes: Tensor, places: list[Place], shift: SlowShift) -> tuple[Tensor, Tensor]:
+    """Keys or values ``(P, D)`` and ``(T, D)`` with their neighbours' channels, token by token."""
+    part = x.shape[1] // shift.divisor
+    where = {place: token for token, place in enumerate(places)}
+    mixed, mixed_classes = x.clone(), classes.clone()
+    for step, channels in ((1, slice(0, part)), (-1, slice(part, 2 * part))):
+        for token, (frame, row, column) in enumerate(places):
+            if frame // shift.segment_frames != (frame + step) // shift.segment_frames:
+                mixed[token, channels] = 0
+            elif (frame + step, row, column) in where:
+                mixed[token, channels] = x[where[frame + step, row, column], channels]
+            elif shift.missing_neighbour == "zero":
+                mixed[token, channels] = 0
+        for frame in range(len(classes)):
+            inside = frame // shift.segment_frames == (frame + step) // shift.segment_frames
+            mixed_classes[frame, channels] = classes[frame + step, channels] if inside else 0
+    return mixed, mixed_classes
+
+
 def _embed(
     state: dict[str, Tensor], clip: Tensor, grid: Place, size: int, attention: str
 ) -> tuple[list[Place], Tensor, Tensor]:
@@ -156,6 +225,7 @@ def _with_class(
     joint: bool,
     num_heads: int,
     sampler: SlowSampler | None,
+    shift: SlowShift | None = None,
 ) -> tuple[list[Place], Tensor, Tensor]:
     """Attention with the class token, within each frame or the whole clip, and the sampler's choice."""
     dim = patches.shape[1]
@@ -163,6 +233,9 @@ def _with_class(
     normed, normed_classes = _norm(weights, "norm1", patches), _norm(weights, "norm1", classes)
     class_q, class_k, class_v = F.linear(normed_classes, weight, bias).chunk(3, dim=1)
     k, v = F.linear(normed, weight[dim:], bias[dim:]).chunk(2, dim=1)
+    if shift is not None:
+        k, class_k = _shifted(k, class_k, places, shift)
+        v, class_v = _shifted(v, class_v, places, shift)
 
     groups, scores, class_out = [], [0.0] * len(places), []
     for group in range(1 if joint else grid[0]):
@@ -227,17 +300,17 @@ def _read(attention: list[Tensor], v: Tensor) -> Tensor:
     return torch.cat([torch.matmul(head, values) for head, values in pairs], dim=1)
 
 
-def _mlp(weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    return _linear(weights, "mlp.fc2", F.gelu(_linear(weights, "mlp.fc1", _norm(weights, "norm2", x))))
+def _mlp(weights: dict[str, Tensor], x: Tensor, epsilon: float = 1e-6) -> Tensor:
+    return _linear(weights, "mlp.fc2", F.gelu(_linear(weights, "mlp.fc1", _norm(weights, "norm2", x, epsilon))))
 
 
 def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     return F.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
-def _norm(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+def _norm(weights: dict[str, Tensor], name: str, x: Tensor, epsilon: float = 1e-6) -> Tensor:
     centred = x - x.mean(dim=1, keepdim=True)
-    scaled = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
+    scaled = centred / (centred.square().mean(dim=1, keepdim=True) + epsilon).sqrt()
     return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 

@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.video.mini_kinetics import SPLITS, write_mini_kinetics
-from video_ats.video.motion import CLASSES
 
 
 @dataclass(frozen=True)
@@ -17,8 +16,9 @@ class MiniKineticsConfig:
 
     Attributes:
         output: folder to write to; files that are there are kept.
-        splits: parts to draw: validation, choosing, train, train_rising, train_still, validation_still.
-        clips_per_class: clips in each of the 16 classes; null: as many as the split has (validation: 25).
+        splits: parts to draw: validation, choosing, train_directions, train_easy, train_rising,
+            train, train_still, validation_still.
+        clips_per_class: clips in each class; null: as many as the split has (validation: 25).
         seed: of the whole data set; the published one is 0.
         processes: that draw at the same time; null: one a core.
     """
@@ -43,7 +43,9 @@ def main() -> None:
             config.output, split, clips_per_class=count, seed=config.seed, processes=processes
         )
         there = next(progress)  # wrong values show here, before the bar
-        with tqdm(total=count * len(CLASSES), initial=there, unit="clip", desc=split, file=sys.stderr) as bar:
+        with tqdm(
+            total=count * len(SPLITS[split].classes), initial=there, unit="clip", desc=split, file=sys.stderr
+        ) as bar:
             for done in progress:
                 bar.update(done - bar.n)
     print(f"mini Kinetics: {config.output} ({', '.join(config.splits)})")

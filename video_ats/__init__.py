@@ -5,6 +5,7 @@ from video_ats.models.hub import register_with_pytorchvideo
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import create_model, list_models
 from video_ats.models.timesformer import create_timesformer
+from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 
 register_with_pytorchvideo()
@@ -13,6 +14,7 @@ __all__ = [
     "SamplerConfig",
     "create_model",
     "create_timesformer",
+    "create_xvit",
     "insert_samplers_",
     "list_models",
     "load_checkpoint",

@@ -39,9 +39,9 @@ def test_every_place_is_told_apart(attention: str) -> None:
 @pytest.mark.parametrize("width", [24, 26, 30])
 @pytest.mark.parametrize("rows", [1, 3, 14])
 def test_embeddings_of_any_size(width: int, rows: int) -> None:
-    model = scratch(embed_dim=width, num_heads=1, crop_size=4 * rows, num_frames=33)
+    model = scratch(embed_dim=width, num_heads=1, crop_size=4 * rows, num_frames=8)
     assert model.pos_embed.isfinite().all()
-    assert model.pos_embed.abs().max() <= 0.4 + 1e-6
+    assert model.pos_embed.abs().max() <= 0.5 + 1e-6
     assert model.time_embed is not None
     assert distances(model.time_embed[0]).min() > 0.05
     if rows > 1:
@@ -68,8 +68,38 @@ def test_deviation_goes_by_fan_in() -> None:
         if not isinstance(module, nn.Linear):
             continue
         wanted = 0.02 if name == "head" else module.in_features**-0.5
-        assert module.weight.std().item() == pytest.approx(wanted, rel=0.15)
+        weight = module.weight
+        if name.endswith("qkv"):  # the last head, and the values of all
+            weight = weight.unflatten(0, (3, 3, 32))
+            weight = torch.cat([weight[:, 2].flatten(0, 1), weight[2].flatten(0, 1)])
+        assert weight.std().item() == pytest.approx(wanted, rel=0.15)
         assert module.bias is None or not module.bias.any()
+
+
+def looks(qkv: nn.Linear, head: int, embeddings: Tensor) -> list[int]:
+    """For each query, the key with the largest product, heads being three of 48 channels."""
+    q, k, _ = qkv(nn.functional.layer_norm(embeddings, embeddings.shape[-1:])).unflatten(-1, (3, 3, 48)).unbind(1)
+    return (q[:, head] @ k[:, head].T).argmax(dim=1).tolist()
+
+
+@torch.no_grad()
+def test_heads_look_beside_their_own_place() -> None:
+    model = scratch(embed_dim=144, num_heads=3, crop_size=48, num_frames=8, depth=4)
+    assert model.time_embed is not None
+    places = model.pos_embed[0, 1:] + model.time_embed[0, 3]
+    moments = model.time_embed[0] + model.pos_embed[0, 40]
+    inside = [12 * row + column for row in range(3, 9) for column in range(3, 9)]
+    found = set()
+    for block in model.blocks:
+        for head in (0, 1):
+            seen = looks(block.attn.qkv, head, places)
+            found |= {seen[place] - place for place in inside}
+        assert looks(block.temporal_attn.qkv, 0, moments)[1:] == list(range(7))  # the frame before
+        assert looks(block.temporal_attn.qkv, 1, moments)[:-1] == list(range(1, 8))  # the frame after
+        assert len({looks(block.attn.qkv, 2, places)[place] - place for place in inside}) > 4  # anywhere
+    near = {12 * down + right for down in (-2, -1, 0, 1, 2) for right in (-2, -1, 0, 1, 2)}
+    assert found <= near
+    assert {-2, 2, -24, 24} <= found
 
 
 @torch.no_grad()

@@ -12,8 +12,11 @@ import torch
 
 import video_ats
 from video_ats.models import hub
+from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant, list_models
 from video_ats.models.timesformer import create_timesformer
+from video_ats.models.xvit import create_xvit
+from video_ats.tokens import SamplerConfig
 
 pytorchvideo = hub.pytorchvideo  # imported there, without the warnings of its own imports
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +42,7 @@ def test_all_models_are_listed_sorted() -> None:
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("*mini*", [MINI, f"{MINI}_ats"]),
+        ("timesformer_mini*", [MINI, f"{MINI}_ats"]),
         ("timesformer_hr_*", ["timesformer_hr_16x16_448", "timesformer_hr_16x16_448_ats"]),
         ("*_joint", ["timesformer_base_8x32_224_joint"]),
         ("xyz*", []),
@@ -53,6 +56,7 @@ def test_a_pattern_chooses(pattern: str, expected: list[str]) -> None:
 def test_every_model_of_the_design_is_there_dense_and_with_ats() -> None:
     dense = {"base_8x32_224", "base_8x32_224_joint", "base_8x32_224_space", "hr_16x16_448", "large_96x4_224"}
     names = {f"timesformer_{name}" for name in (*dense, "mini")}
+    names |= {f"xvit_{name}" for name in ("base_8x16_224", "base_16x16_224", "base_16_224_ssv2", "mini")}
     assert set(VARIANTS) == names | {f"{name}_ats" for name in names}
 
 
@@ -80,7 +84,7 @@ def test_an_unknown_name_lists_near_ones(name: str, said: str) -> None:
 def test_it_can_be_built_for_any_number_of_classes(name: str) -> None:
     variant, model = get_variant(name), on_meta(name)
     assert variant.name == name
-    assert model.head.out_features == 400
+    assert model.head.out_features == variant.arguments.get("num_classes", 400)
     assert not model.training
     assert on_meta(name, num_classes=7).head.out_features == 7
     assert (model.num_frames, model.patch_embed.patch_size[0] * model.patch_rows) == (
@@ -103,10 +107,33 @@ def test_it_costs_what_was_published(name: str) -> None:
             )
 
 
-def test_three_variants_have_a_published_dense_cost_and_two_one_with_ats() -> None:
+def test_five_variants_have_a_published_dense_cost_and_three_one_with_ats() -> None:
     with_cost = [v for v in VARIANTS.values() if any(p.gflops is not None for p in v.published)]
-    assert sum(variant.sampler is None for variant in with_cost) == 3
-    assert sum(variant.sampler is not None for variant in with_cost) == 2
+    assert sum(variant.sampler is None for variant in with_cost) == 5
+    assert sum(variant.sampler is not None for variant in with_cost) == 3
+
+
+@pytest.mark.parametrize("name", list_models())
+@torch.no_grad()
+def test_every_host_is_sampled_traced_and_restored_alike(name: str) -> None:
+    variant = get_variant(name)
+    patch = on_meta(name).patch_embed.patch_size[0]
+    torch.manual_seed(0)
+    model = create_model(
+        name, num_classes=5, crop_size=4 * patch, embed_dim=24, depth=4, num_heads=2, initialisation="scratch"
+    )
+    clip = torch.randn(2, 3, variant.arguments["num_frames"], 4 * patch, 4 * patch)
+    remove_samplers_(model)
+    dense, whole = model(clip, return_trace=True)
+    assert dense.shape == (2, 5)
+    assert (whole.macs() == model.dense_macs()).all()
+    insert_samplers_(model, SamplerConfig(samples=5, blocks=(1, 3)))
+    sampled, trace = model(clip, return_trace=True)
+    assert not torch.equal(sampled, dense)
+    assert (trace.kept_counts()[:, 1] < whole.kept_counts()[:, 1]).all()
+    assert (trace.macs() < model.dense_macs()).all()
+    torch.testing.assert_close(sampled, model(clip))
+    assert torch.equal(remove_samplers_(model)(clip), dense)
 
 
 @every_variant
@@ -140,8 +167,9 @@ def test_builder_arguments_can_be_replaced_and_unknown_ones_are_refused() -> Non
 # --- pytorchvideo, torch.hub, Hydra
 
 
-def test_the_builder_is_beside_pytorchvideo_s() -> None:
+def test_the_builders_are_beside_pytorchvideo_s() -> None:
     assert pytorchvideo.models.create_timesformer is create_timesformer
+    assert pytorchvideo.models.create_xvit is create_xvit
     assert hasattr(pytorchvideo.models, "create_multiscale_vision_transformers")
 
 

@@ -38,6 +38,7 @@ EVERYTHING = {
     "flip": {"flip": 0.5},
     "colour": {"rand_augment": 9},
     "strong colour": {"rand_augment": 30},
+    "policy": {"auto_augment": True},
     "erasing": {"erasing": 1.0},
     "all": {"flip": 0.5, "rand_augment": 15, "erasing": 0.5},
 }
@@ -133,13 +134,14 @@ def test_a_flip_is_a_mirror_image() -> None:
     assert 8 <= kept <= 32
 
 
-def test_colours_come_from_rand_augment_only() -> None:
+def test_colours_come_from_rand_and_auto_augment_only() -> None:
     grey = torch.full((4, 40, 40, 3), 128, dtype=torch.uint8)
     torch.testing.assert_close(augment()(grey, 0), torch.full((3, 4, 32, 32), (128 / 255 - 0.45) / 0.225))
     half = ClipAugment(AugmentConfig(), PLAN, VIEW_PRESETS["xvit"])(grey, 0)
     torch.testing.assert_close(half, torch.full((3, 4, 32, 32), (128 / 255 - 0.5) / 0.5))
-    changed = [augment(rand_augment=9)(moving(), seed) for seed in range(6)]
-    assert not all(torch.equal(clip, augment()(moving(), seed)) for seed, clip in enumerate(changed))
+    for colour in ({"rand_augment": 9}, {"auto_augment": True}):
+        changed = [augment(**colour)(moving(), seed) for seed in range(6)]
+        assert not all(torch.equal(clip, augment()(moving(), seed)) for seed, clip in enumerate(changed))
 
 
 def test_erasing_takes_one_box_from_all_frames() -> None:

@@ -142,6 +142,37 @@ def test_the_disk_decides_whether_a_number_is_a_frame_count(tmp_path, files, for
     assert (found.form, found.entries[0].key) == (form, key)
 
 
+IDS = "151201 1\n3955 0\n42326 1\n"
+
+
+@pytest.mark.parametrize("text", [IDS, IDS.replace(" ", "\t"), "151201 48 1\n3955 37 0\n42326 52 1\n"])
+def test_ids_of_something_something(tmp_path, text):
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"Approaching something with your camera": "0", "Bending something": "1"}')
+    (tmp_path / "list.txt").write_text(text)
+    videos = tmp_path / "videos"
+    (videos / "part").mkdir(parents=True)
+    for name in ("151201.webm", "part/3955.webm", "39551.webm"):
+        (videos / name).touch()
+    listed = read_video_list(annotations=str(tmp_path / "list.txt"), videos=str(videos), labels=str(labels))
+    assert listed.form == "id_label"
+    assert listed.label_names == ("Approaching something with your camera", "Bending something")
+    assert [(entry.key, entry.label) for entry in listed.entries] == [("151201", 1), ("3955", 0), ("42326", 1)]
+    assert [entry.path for entry in listed.entries[:2]] == [
+        str(videos / "151201.webm"),
+        str(videos / "part/3955.webm"),
+    ]
+    assert [entry.problem for entry in listed.entries] == ["", "", f"no file 42326.* under {videos}"]
+    (videos / "42326").touch()  # now the list is one of file names
+    assert read_video_list(annotations=str(tmp_path / "list.txt"), videos=str(videos)).form != "id_label"
+
+
+def test_an_id_twice_in_a_list_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_text(IDS + "3955 1\n")
+    with pytest.raises(ValueError, match="line 4"):
+        read_video_list(annotations=str(tmp_path / "list.txt"), videos=str(tmp_path))
+
+
 def test_roots_absolute_paths_and_paths_that_are_not_utf8(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = f"{tmp_path}/x.mp4 0\ny.mp4 1\n".encode() + b"caf\xe9.mp4 1\n"

@@ -25,6 +25,7 @@ NAMES = ("abseiling", "air drumming", "massaging person's head")
         "abseiling 0\nair drumming 1\nmassaging person's head 2\n",
         json.dumps({name: index for index, name in enumerate(NAMES)}),
         json.dumps({str(index): name for index, name in enumerate(NAMES)}),
+        json.dumps({name: str(index) for index, name in enumerate(NAMES)}),  # Something-Something
         json.dumps({f'"{name}"': index for index, name in enumerate(NAMES)}, indent=1),
     ],
 )

@@ -114,9 +114,20 @@ def test_stopped_half_way_there_is_no_list(tmp_path: Path, here: None) -> None:
 def test_no_two_splits_share_a_clip() -> None:
     names = {split: {row.video_id for row in _rows(split, 40, seed=0)} for split in SPLITS}
     seeds = {row.seed for split in SPLITS for row in _rows(split, 40, seed=0)}
-    assert all(len(ids) == 640 for ids in names.values())
-    assert len(set.union(*names.values())) == len(seeds) == 640 * len(SPLITS)
+    counts = {split: 40 * len(SPLITS[split].classes) for split in SPLITS}
+    assert {split: len(ids) for split, ids in names.items()} == counts
+    assert len(set.union(*names.values())) == len(seeds) == sum(counts.values())
     assert names["validation"].isdisjoint(row.video_id for row in _rows("validation", 40, seed=1))
+
+
+def test_a_split_of_four_classes_keeps_their_labels(tmp_path: Path, here: None) -> None:
+    assert list(write_mini_kinetics(tmp_path, "train_directions", clips_per_class=1)) == [0, 1, 2, 3, 4]
+    listed = read_video_list(
+        annotations=str(tmp_path / "train_directions.csv"),
+        videos=str(tmp_path / "train_directions"),
+        labels="mini_kinetics",
+    )
+    assert sorted(tuple(CLASSES)[entry.label] for entry in listed.entries) == list(SPLITS["train_directions"].classes)
 
 
 def test_splits_are_balanced() -> None:
@@ -161,7 +172,8 @@ class Clip:
         (
             "test",
             {},
-            "split 'test': must be one of validation, choosing, train, train_rising, train_still, validation_still",
+            "split 'test': must be one of validation, choosing, train, train_directions, train_easy, train_rising, "
+            "train_still, validation_still",
         ),
         ("train", {"clips_per_class": 0}, "0 clips per class, seed 0, 2 processes: must be at least 1, 0 and 1"),
         ("train", {"seed": -1}, "300 clips per class, seed -1, 2 processes: must be at least 1, 0 and 1"),

@@ -10,6 +10,10 @@ from video_ats.video.views import VIEW_PRESETS, ViewPlan
 NTSC = Fraction(30000, 1001)
 
 
+# presets of clips within the video
+WITHIN = [name for name, preset in VIEW_PRESETS.items() if preset.position != "segments"]
+
+
 def plan(preset="timesformer", num_frames=8, frame_stride=32, **more):
     return ViewPlan(preset, num_frames, frame_stride, 224, **more)
 
@@ -62,7 +66,7 @@ def test_properties_on_random_videos():
         count, rate = chance.randint(1, 900), Fraction(chance.choice(rates))
         frames, stride = chance.choice([1, 2, 8, 16, 96]), chance.choice([1, 4, 16, 32])
         clips = chance.randint(1, 5)
-        for preset in VIEW_PRESETS:
+        for preset in WITHIN:
             view_plan = ViewPlan(preset, frames, stride, 224, clips=clips)
             indices = view_plan.frame_indices(count, rate)
             assert indices.shape == (clips, frames)
@@ -89,12 +93,13 @@ def test_views_are_counted_and_resized():
     ("change", "message"),
     [
         ({"preset": "timesfomer"}, "did you mean 'timesformer'"),
-        ({"preset": "q"}, "the presets are timesformer, xvit, slowfast, centre$"),
+        ({"preset": "q"}, "the presets are timesformer, xvit, xvit_ssv2, slowfast, centre$"),
         ({"num_frames": 0}, "num_frames is 0, it must be at least 1"),
         ({"frame_stride": 0}, "frame_stride is 0"),
         ({"clips": 0}, "clips is 0"),
         ({"crop_size": 0}, "crop_size is 0"),
         ({"crops": 2}, "crops is 2, it must be 1"),
+        ({"preset": "xvit_ssv2", "clips": 4}, "clips is 4, view preset 'xvit_ssv2' has at most 3"),
         ({"short_side": 200}, "short_side is 200, it must be at least crop_size 224"),
     ],
 )
@@ -117,6 +122,7 @@ def test_presets_are_the_published_numbers():
     assert numbers == {
         "timesformer": published,
         "xvit": (0.5, 0.5),
+        "xvit_ssv2": (0.5, 0.5),
         "slowfast": published,
         "centre": published,
     }
@@ -165,7 +171,7 @@ def test_clips_anywhere_are_in_the_video_and_like_test_clips():
 
 def test_a_clip_anywhere_does_not_depend_on_the_preset_or_the_number_of_clips():
     one = plan("timesformer").clip_at(0.37, 500, NTSC)
-    for preset in VIEW_PRESETS:
+    for preset in WITHIN:
         assert np.array_equal(plan(preset, clips=5).clip_at(0.37, 500, NTSC), one)
 
 
@@ -182,3 +188,26 @@ def test_a_clip_anywhere_does_not_depend_on_the_preset_or_the_number_of_clips():
 def test_clips_anywhere_refuse(arguments, message):
     with pytest.raises(ValueError, match=message):
         plan().clip_at(*arguments)
+
+
+# --- segments of the whole video
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "frames", "expected"),
+    [
+        (49, 4, [[6, 18, 30, 42], [0, 12, 24, 36], [12, 24, 36, 48]]),
+        # edges 0, 9.75, 19.5, 29.25, 39, rounded halves to even
+        (40, 4, [[5, 15, 24, 34], [0, 10, 20, 29], [10, 20, 29, 39]]),
+        (1, 3, [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
+        (3, 4, [[0, 0, 1, 2], [0, 0, 1, 2], [0, 1, 2, 2]]),
+    ],
+)
+@pytest.mark.parametrize("rate", [0, 12, NTSC, 60])
+def test_segments_of_the_whole_video_whatever_its_rate(num_frames, frames, expected, rate):
+    segments = ViewPlan("xvit_ssv2", frames, 16, 224, clips=3)
+    assert segments.frame_indices(num_frames, Fraction(rate)).tolist() == expected
+    for share, row in ((0.5, 0), (0, 1), (1, 2)):
+        assert segments.clip_at(share, num_frames, Fraction(rate)).tolist() == expected[row]
+    two = ViewPlan("xvit_ssv2", frames, 16, 224, clips=2).frame_indices(num_frames, Fraction(rate))
+    assert two.tolist() == expected[:2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,13 @@ class PatchAttention(nn.Module):
         return self.proj(groups.unpad(out.transpose(1, 2)).flatten(1))
 
 
+class KeyValueMixing(Protocol):
+    """Mixes keys and values among tokens before attention, as XViT does."""
+
+    def __call__(self, patches: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
+        """Packed ``(P, n, heads, d)`` and ``(B, C, n, heads, d)`` to the same shapes."""
+
+
 class Attended(NamedTuple):
     """What `ClassAttention` returns.
 
@@ -70,13 +77,17 @@ class ClassAttention(nn.Module):
         dim: width D.
         num_heads: heads; must divide D.
         qkv_bias: whether queries, keys and values have a bias.
+        mixing: of keys and values before attention (XViT); None: they stay as they are.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, *, qkv_bias: bool = True, mixing: KeyValueMixing | None = None
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.mixing = mixing
 
     def forward(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None) -> Attended:
         """Attend within each group of the token set.
@@ -99,8 +110,13 @@ class ClassAttention(nn.Module):
         grouping = _grouping(tokens.origin, groups)
         per_head = (3, self.num_heads, -1)
         patches = self.qkv(tokens.patches).unflatten(-1, per_head)  # (P, 3, heads, d)
-        classes = _per_group(self.qkv(tokens.class_tokens).unflatten(-1, per_head), grouping)  # (G, 3, heads, d)
-        q, k, v = _with_class(classes, patches, grouping).transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
+        classes = self.qkv(tokens.class_tokens).unflatten(-1, per_head)  # (B, C, 3, heads, d)
+        if self.mixing is not None:
+            mixed, mixed_classes = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
+            patches = torch.cat([patches[:, :1], mixed], dim=1)
+            classes = torch.cat([classes[:, :, :1], mixed_classes], dim=2)
+        table = _with_class(_per_group(classes, grouping), patches, grouping)
+        q, k, v = table.transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
         out = attend(q, k, v, _mask_with_class(grouping))
         return _Attention(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None, tokens.origin)
 
@@ -108,10 +124,13 @@ class ClassAttention(nn.Module):
         grouping = _grouping(tokens.origin, groups)
         patches = self._heads(tokens.patches, 1, 3)  # (P, 2, heads, d): keys and values of all
         classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
-        k, v = _with_class(_per_group(classes[:, :, 1:], grouping), patches, grouping).transpose(1, 3).unbind(2)
+        queries, classes = classes[:, :, 0], classes[:, :, 1:]
+        if self.mixing is not None:
+            patches, classes = self.mixing(patches, classes, tokens.origin)
+        k, v = _with_class(_per_group(classes, grouping), patches, grouping).transpose(1, 3).unbind(2)
         mask = _mask_with_class(grouping)
 
-        row = class_attention(_per_group(classes[:, :, 0], grouping), k, mask)  # (G, heads, 1 + N)
+        row = class_attention(_per_group(queries, grouping), k, mask)  # (G, heads, 1 + N)
         keep = sampler(grouping.unpad(significance(row, v)[:, 1:]), tokens.origin)
 
         origin = tokens.origin.select(keep)

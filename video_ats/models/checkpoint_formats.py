@@ -13,7 +13,7 @@ from torch import Tensor
 
 from video_ats.models.checkpoint_reading import RawCheckpoint
 
-_CONTAINERS = ("model_state", "state_dict", "model")
+_CONTAINERS = ("model_state", "state_dict", "model", "state_dict_ema")
 _PREFIXES = ("model.", "module.")
 
 _HUGGINGFACE_OUTER = {
@@ -40,6 +40,18 @@ _HUGGINGFACE_BLOCK = {
     "output.dense": "mlp.fc2",
 }
 _HUGGINGFACE_NAME = re.compile(r"timesformer\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
+
+# The released XViT's names; ``new_fc`` is in its files and plays no part in its forward pass unless it has no head.
+_XVIT = (
+    ("base_model.temp_embed", "time_embed"),
+    ("base_model.", ""),
+    ("consensus.temporal_encoder.0.", "temporal_head."),
+    ("consensus.mlp_head.0.", "temporal_head.norm."),
+    ("consensus.mlp_head.1.", "temporal_head.fc."),
+    ("consensus.mlp_head.4.", "head."),
+    ("consensus.cls_token", "temporal_head.cls_token"),
+)
+_XVIT_UNUSED = "new_fc."
 
 # Where a part of a TimeSformer block starts when all there is is an image ViT; None: from zero.
 _FROM_IMAGE_VIT = {"temporal_attn": "attn", "temporal_norm1": "norm1", "temporal_fc": None}
@@ -83,6 +95,8 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor]) -> Translated:
     state, prefixes = _without_prefixes(state)
     if any(name.startswith("timesformer.") for name in state):
         return Translated("timesformer_huggingface", _from_huggingface(state), ignored=ignored)
+    if any(name.startswith("base_model.") for name in state):
+        return _from_xvit(state, ignored)
     is_video = container == "model_state" or raw.metadata.get("format") == "video_ats"
     if not is_video and _looks_like_image_vit(state, target):
         return _from_image_vit(state, target, ignored)
@@ -129,6 +143,27 @@ def _huggingface_name(name: str) -> str:
     return _HUGGINGFACE_OUTER.get(name, name)
 
 
+def _from_xvit(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:
+    """The released XViT. Its time embedding is ``(1, F, 1, D)``, ours ``(1, F, D)``."""
+    has_head = any(name.startswith("consensus.") for name in state)
+    tensors, unused = {}, []
+    for name, tensor in state.items():
+        if name.startswith(_XVIT_UNUSED) and has_head:
+            unused.append(f"{name} (in the released files, used nowhere)")
+            continue
+        ours = _xvit_name(name)
+        tensors[ours] = tensor.squeeze(2) if ours == "time_embed" and tensor.dim() == 4 else tensor
+    return Translated("xvit_official", tensors, ignored=ignored + tuple(unused))
+
+
+def _xvit_name(name: str) -> str:
+    """Without a temporal head (``mean``) the classifier is ``new_fc``."""
+    for theirs, ours in (*_XVIT, (_XVIT_UNUSED, "head.")):
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
 def _looks_like_image_vit(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> bool:
     """Our names with nothing about time in them, for a model that has time.
 
@@ -152,9 +187,12 @@ def has_temporal_attention(names: Mapping[str, Tensor]) -> bool:
 
 def _from_image_vit(state: dict[str, Tensor], target: Mapping[str, Tensor], ignored: tuple[str, ...]) -> Translated:
     """A timm ViT as initialisation, as in the released code: with ``temporal_fc`` zero the temporal attention adds
-    nothing at first. A ViT's ``pre_logits`` layer has no place in a TimeSformer.
+    nothing at first. A ViT's ``pre_logits`` layer has a place in an XViT only, and its head none where the classifier
+    reads a temporal head.
     """
-    dropped = tuple(name for name in state if name.startswith("pre_logits."))
+    no_place = ["pre_logits."] * (not any(name.startswith("pre_logits.") for name in target))
+    no_place += ["head."] * any(name.startswith("temporal_head.") for name in target)
+    dropped = tuple(name for name in state if name.startswith(tuple(no_place)))
     tensors = {name: tensor for name, tensor in state.items() if name not in dropped}
     for name, initial in target.items():
         found = _TEMPORAL_NAME.fullmatch(name)
@@ -172,6 +210,9 @@ def _from_image_vit(state: dict[str, Tensor], target: Mapping[str, Tensor], igno
             "blocks.*.temporal_norm1: copied from norm1",
         ]
         initialised += ["blocks.*.temporal_fc: zero"]
+    if any(name.startswith("temporal_head.") for name in target):
+        tensors |= {name: initial for name, initial in target.items() if name.startswith("temporal_head.")}
+        initialised += ["temporal_head: left at its initial values"]
     if "time_embed" in target:
         tensors["time_embed"] = target["time_embed"].new_zeros(target["time_embed"].shape)
         initialised += ["time_embed: zero"]

@@ -17,6 +17,7 @@ from video_ats.models.attention import ClassAttention
 from video_ats.models.checkpoint_formats import Translated, has_temporal_attention, translate
 from video_ats.models.checkpoint_reading import read_checkpoint
 from video_ats.models.embeddings import resize_positions, resize_time
+from video_ats.models.xvit import XViT
 
 _LISTED = 8
 
@@ -26,7 +27,8 @@ class LoadReport:
     """What `load_checkpoint` did.
 
     Attributes:
-        source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface`` or ``vit_timm``.
+        source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``xvit_official`` or
+            ``vit_timm``.
             The released code's names without its prefix ``model.`` are ours: ``video_ats``; so are those of a timm
             ViT where the model is space-only.
         loaded: our names of the tensors that came from the checkpoint, resized ones included.
@@ -58,7 +60,8 @@ class LoadReport:
 def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str, Tensor]) -> LoadReport:
     """Load weights into a model, in place; the format is found by itself.
 
-    Known are: our safetensors; the released TimeSformer's ``.pyth``; Hugging Face's TimeSformer (a file, a
+    Known are: our safetensors; the released TimeSformer's ``.pyth``; the
+    released XViT's ``.pth``; Hugging Face's TimeSformer (a file, a
     folder, sharded or not, or a hub name); a timm ViT as initialisation. Pickles are read with
     ``weights_only=True``, always.
 
@@ -85,9 +88,15 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
     _check_heads(model, raw.num_heads, raw.label)
     found = translate(raw, target)
+    frames = _time_embed_frames(model, found.tensors, target, raw.label)
+    if frames is not None:
+        target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
     tensors, resized = _resize_embeddings(raw.label, found.tensors, target)
     tensors, replaced = _leave_other_head(found, tensors, target)
     _check_fit(raw.label, tensors, {name: t for name, t in target.items() if name not in replaced})
+    if frames is not None and isinstance(model, XViT):
+        resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
+        model.set_time_embed_frames_(frames)
     # Replaced names keep the model's own values; all shapes are checked, so this cannot fail half way.
     model.load_state_dict({**target, **tensors})
     return LoadReport(
@@ -141,6 +150,24 @@ def _check_heads(model: nn.Module, num_heads: int | None, label: str) -> None:
             f"checkpoint {label}: config.json says {num_heads} attention heads, the model has {max(own)}; "
             f"build the model with num_heads={num_heads}"
         )
+
+
+def _time_embed_frames(
+    model: nn.Module, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], label: str
+) -> int | None:
+    """Entries of an XViT's time embedding where the checkpoint has another number: the model takes it over.
+
+    The released code ties the length to the segments that the weights were trained with.
+    """
+    if not isinstance(model, XViT) or not _differ_in_length("time_embed", tensors, target):
+        return None
+    frames = tensors["time_embed"].shape[1]
+    if model.num_frames % frames:
+        raise ValueError(
+            f"checkpoint {label}: its time embedding has {frames} frames, of which the model's {model.num_frames} are "
+            f"no multiple; build the model with num_frames={frames}"
+        )
+    return frames
 
 
 def _resize_embeddings(
@@ -223,6 +250,8 @@ def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor])
     if not tensors.keys() & target.keys():
         return "has no name in common with the model; it is of another kind of model"
     attention, own = _attention(tensors), _attention(target)
+    if "xvit" in (attention, own) and attention != own:
+        return f"seems to be of {'an XViT' if attention == 'xvit' else 'no XViT'}, or of one without a temporal head"
     if attention != own:
         return f"seems to be of a model with attention={attention!r}, this one has {own!r}"
     for what, measure in (("embed_dim", _width), ("depth", _depth), ("patch_size", _patch_size)):
@@ -233,6 +262,8 @@ def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor])
 
 
 def _attention(names: Mapping[str, Tensor]) -> str:
+    if any(name.startswith("temporal_head.") for name in names):
+        return "xvit"
     if has_temporal_attention(names):
         return "divided"
     return "joint" if "time_embed" in names else "space"

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from video_ats.models.blocks import Block
+
 if TYPE_CHECKING:
-    from video_ats.models.timesformer import TimeSformer
+    from video_ats.models.host import VideoTransformer
 
 Initialisation = Literal["released", "scratch"]
 
-# Of the sine-cosine embeddings: about as large as an embedded patch, so that places are told apart from the start.
-_EMBEDDING_SCALE = 0.4
+# Below are the values at which a mini model learnt directions soonest; see docs/findings.md.
+_EMBEDDING_SCALE = 0.5  # of the sine-cosine embeddings: patches, once embedded, are of about 1
+_SHARPNESS = 6.0  # of the attention of a head that looks somewhere
+_SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
+_IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where the heads look: rows and columns in places
+_IN_TIME = ((-1,), (1,))  # and frames
 
 
-def initialise_timesformer_(model: TimeSformer, how: Initialisation) -> None:
-    """Set the weights, in place; see `create_timesformer`."""
+def initialise_(model: VideoTransformer, how: Initialisation) -> None:
+    """Set the weights, in place; see the builders.
+
+    Raises:
+        ValueError: if ``how`` is neither.
+    """
+    if how not in ("released", "scratch"):
+        raise ValueError(f"initialisation {how!r}: must be released or scratch")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             scratch = how == "scratch" and name != "head"
@@ -32,22 +45,82 @@ def initialise_timesformer_(model: TimeSformer, how: Initialisation) -> None:
             if isinstance(block.temporal_fc, nn.Linear):
                 nn.init.zeros_(block.temporal_fc.weight)
         return
-    dim, rows = model.shape.embed_dim, model.patch_rows
+    _tell_places_apart_(model)
+
+
+class _Axis(NamedTuple):
+    """One axis of the places in the embeddings: the sines, then the cosines, from channel ``start`` on.
+
+    Attributes:
+        start: first channel.
+        rates: in radians a place, one for each pair of channels.
+    """
+
+    start: int
+    rates: list[float]
+
+    @property
+    def stop(self) -> int:
+        return self.start + 2 * len(self.rates)
+
+    def embedding(self, places: Tensor) -> Tensor:
+        """``(N)`` places to ``(N, stop - start)``."""
+        angles = places[:, None] * torch.tensor(self.rates)
+        return _EMBEDDING_SCALE * torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _tell_places_apart_(model: VideoTransformer) -> None:
+    """Sine-cosine embeddings, and all heads but each block's last look at a place beside their own.
+
+    A convolution-like start (cf. Trockman & Kolter, 2023, arXiv 2305.09828, and Zheng et al., 2024, arXiv 2404.01139,
+    for images), which is ours for space and time: sines and cosines turned by a fixed angle are those of the
+    neighbouring place, so queries that are so turned find the keys of that neighbour. Without it a small model takes
+    left for right.
+    """
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    dim, rows = model.pos_embed.shape[-1], model.patch_rows
+    heads = blocks[0].attn.num_heads
+    head_dim = dim // heads
+    pairs = min(head_dim // 4, dim // 12)  # both axes in one head; and with time at most half of the channels
+    rates = [1.5 * (pair + 1) / pairs for pair in range(pairs)]
+    row, column = _Axis(0, rates), _Axis(2 * pairs, rates)
+    time_pairs = min(head_dim // 2, dim // 12)
+    time = _Axis(column.stop, [math.pi * (pair + 0.5) / time_pairs for pair in range(time_pairs)])
     with torch.no_grad():
-        # places are counted in twelfths of a side, whatever the number of patches
-        side = _sines(torch.arange(rows) * 12 / rows, dim // 2)
-        row = side[:, None].expand(rows, rows, -1)
-        column = side[None].expand(rows, rows, -1)
-        model.pos_embed[:, 1:, : 2 * (dim // 2)] = _EMBEDDING_SCALE * torch.cat([row, column], dim=2).flatten(0, 1)
+        places = torch.arange(rows) * _SIDE / rows
+        positions = model.pos_embed[0, 1:].unflatten(0, (rows, rows))  # (rows, columns, D)
+        model.pos_embed[0, 0] = 0
+        positions.zero_()
+        positions[..., row.start : row.stop] = row.embedding(places)[:, None]
+        positions[..., column.start : column.stop] = column.embedding(places)
         if model.time_embed is not None:
-            model.time_embed[:, :, : 2 * (dim // 2)] = _EMBEDDING_SCALE * _sines(
-                1.5 * torch.arange(model.num_frames), 2 * (dim // 2)
-            )
+            model.time_embed.zero_()
+            moments = torch.arange(model.time_embed.shape[1])
+            model.time_embed[0, :, time.start : time.stop] = time.embedding(moments)
+        for number, block in enumerate(blocks):
+            for head in range(heads - 1):
+                look = _IN_SPACE[(number * (heads - 1) + head) % len(_IN_SPACE)]
+                _look_(block.attn.qkv, head, head_dim, (row, column), look)
+                if block.temporal_attn is not None:
+                    _look_(block.temporal_attn.qkv, head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
 
 
-def _sines(places: Tensor, dim: int) -> Tensor:
-    """``(N, dim)``: sines, then cosines, of wavelengths from 2 pi to about 40 pi places."""
-    rates = 20 ** -(torch.arange(dim // 2) / (dim // 2))
-    angles = places[:, None] * rates
-    table = torch.cat([angles.sin(), angles.cos()], dim=1)
-    return torch.nn.functional.pad(table, (0, dim - table.shape[1]))
+def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
+    """Add to a head's queries and keys what makes it attend to the place that is ``shifts`` away, along each axis."""
+    dim, pairs = qkv.in_features, sum(len(axis.rates) for axis in axes)
+    if not pairs:
+        return
+    gain = (_SHARPNESS * head_dim**0.5 / pairs) ** 0.5
+    query = qkv.weight[head * head_dim : (head + 1) * head_dim]  # (head_dim, D), a view
+    key = qkv.weight[dim + head * head_dim : dim + (head + 1) * head_dim]
+    row = 0
+    for axis, shift in zip(axes, shifts, strict=True):
+        for number, rate in enumerate(axis.rates):
+            sine, cosine = axis.start + number, axis.start + number + len(axis.rates)
+            turn = query.new_tensor([math.cos(rate * shift), math.sin(rate * shift)])
+            key[row, sine] += gain
+            key[row + 1, cosine] += gain
+            # sin(w (p + s)) = cos(ws) sin(wp) + sin(ws) cos(wp); cos(w (p + s)) = cos(ws) cos(wp) - sin(ws) sin(wp)
+            query[row, [sine, cosine]] += gain * turn
+            query[row + 1, [cosine, sine]] += gain * turn * turn.new_tensor([1, -1])
+            row += 2

@@ -73,11 +73,6 @@ class TimesformerShape:
             total = total + self._block(before, after)
         return total
 
-    def dense_macs(self, *, depth: int, frames: int, positions: int) -> int:
-        """Multiply-adds of a clip of ``frames`` frames of ``positions`` patches when every token stays."""
-        whole = torch.ones(1, frames, positions, 1, dtype=torch.bool)
-        return int(self.macs((whole,) * (depth + 1)))
-
     def _block(self, before: Tensor, after: Tensor) -> Tensor:
         dim, frames = self.embed_dim, before.shape[1]
         came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
@@ -87,10 +82,56 @@ class TimesformerShape:
             along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
             # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
             total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
-        if self.attention == "joint":
-            pairs = (came + 1) * (left + 1)
-        else:
-            pairs = ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
-        # keys and values of all that came, queries and projection of those left; Q K^T and A V; MLP of those left
-        total = total + 2 * (came + classes) * dim**2 + 2 * (left + classes) * dim**2
-        return total + 2 * pairs * dim + 2 * (left + classes) * dim * self.mlp_dim
+        pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
+        return total + _attend(came + classes, left + classes, pairs, dim, self.mlp_dim)
+
+
+@dataclass(frozen=True)
+class XvitShape:
+    """Sizes of an XViT. Mixing moves numbers and multiplies nothing.
+
+    Attributes:
+        embed_dim: width D.
+        mlp_dim: hidden width of the MLP.
+        patch_inputs: numbers in a patch, 3 * P * P.
+        pre_logits_dim: outputs of the layer after the last norm; None: there is none.
+        temporal_head: hidden widths of its MLP and of the classifier after it; None: the mean over frames instead.
+        num_classes: outputs of the head.
+    """
+
+    embed_dim: int
+    mlp_dim: int
+    patch_inputs: int
+    pre_logits_dim: int | None
+    temporal_head: tuple[int, int] | None
+    num_classes: int
+
+    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+        """See `HostShape.macs`."""
+        frames, dim = kept[0].shape[1], self.embed_dim
+        patches = kept[0].flatten(1).sum(dim=1)
+        total = patches * self.patch_inputs * dim
+        for before, after in pairwise(kept):
+            came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
+            pairs = _pairs_in_frames(before, after)
+            total = total + _attend(came + frames, left + frames, pairs, dim, self.mlp_dim)
+        if self.pre_logits_dim is not None:
+            total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
+        if self.temporal_head is not None:
+            mlp_dim, fc_dim = self.temporal_head
+            tokens = torch.full_like(patches, frames + 1)
+            total = total + _attend(tokens, tokens, tokens**2, dim, mlp_dim) + dim * fc_dim
+            dim = fc_dim
+        return total + dim * self.num_classes
+
+
+def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:
+    """Rows times columns of the attention matrices of all frames, with their class tokens."""
+    return ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
+
+
+def _attend(came: Tensor, left: Tensor, pairs: Tensor, dim: int, mlp_dim: int) -> Tensor:
+    """Attention and MLP: keys and values of all that came, queries and projection of those left; Q K^T and A V; MLP of
+    those left.
+    """
+    return 2 * came * dim**2 + 2 * left * dim**2 + 2 * pairs * dim + 2 * left * dim * mlp_dim

@@ -14,10 +14,12 @@ from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.timesformer import create_timesformer
+from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 from video_ats.tokens.samplers import Scope
 
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
+_XVIT = "XViT paper (arXiv 2106.05968) and the model zoo of its released code"
 _ATS = "ATS paper (arXiv 2111.15667), total over 3 views"
 _MMACTION2 = "mmaction2 model zoo (its own preprocessing)"
 
@@ -27,7 +29,7 @@ class Published:
     """A published result, never measured here.
 
     Attributes:
-        dataset: ``kinetics400`` or ``kinetics600``.
+        dataset: ``kinetics400``, ``kinetics600`` or ``ssv2``.
         top1, top5: video accuracy in percent; None where not published.
         gflops: multiply-adds per video in units of 1e9, over all ``views``; None where not published.
         views: temporal clips x spatial crops, as ``"1x3"``.
@@ -71,6 +73,10 @@ class Variant:
 def _timesformer(name: str, *, frame_stride: int, published: tuple[Published, ...], **arguments: Any) -> Variant:
     frozen = MappingProxyType(arguments)
     return Variant(name, create_timesformer, frozen, "timesformer", frame_stride, published=published)
+
+
+def _xvit(name: str, *, frame_stride: int, published: tuple[Published, ...], **arguments: Any) -> Variant:
+    return Variant(name, create_xvit, MappingProxyType(arguments), "xvit", frame_stride, published=published)
 
 
 def _with_ats(dense: Variant, *published: Published) -> Variant:
@@ -120,6 +126,41 @@ _SPACE = _timesformer(
     attention="space",
     published=_published(_MMACTION2, None, kinetics400=(76.93, 92.90)),
 )
+_XVIT_8 = _xvit(
+    "xvit_base_8x16_224",
+    num_frames=8,
+    crop_size=224,
+    segment_frames=8,
+    representation_size=768,
+    frame_stride=16,
+    published=_published(_XVIT, 425, kinetics400=(78.5, 93.7)),
+)
+# The released configuration: two halves of 8 frames that the temporal head joins.
+_XVIT_16 = _xvit(
+    "xvit_base_16x16_224",
+    num_frames=16,
+    crop_size=224,
+    segment_frames=8,
+    representation_size=768,
+    frame_stride=16,
+    published=_published(_XVIT, 850, kinetics400=(80.2, 94.7), kinetics600=(84.51, 96.26)),
+)
+_XVIT_SSV2 = replace(
+    _xvit(
+        "xvit_base_16_224_ssv2",
+        num_frames=16,
+        crop_size=224,
+        num_classes=174,
+        segment_frames=16,
+        time_embed_frames=8,
+        shift_divisor=4,
+        representation_size=768,
+        frame_stride=16,
+        published=(Published("ssv2", 67.19, 91.0, None, "2x3", _XVIT),),
+    ),
+    view_preset="xvit_ssv2",
+    clips=2,
+)
 # Small enough for any laptop, trained here on the mini Kinetics; no published counterpart.
 _MINI = _timesformer(
     "timesformer_mini",
@@ -129,6 +170,20 @@ _MINI = _timesformer(
     embed_dim=144,
     depth=6,
     num_heads=3,
+    initialisation="scratch",
+    frame_stride=8,
+    published=(),
+)
+_XVIT_MINI = _xvit(
+    "xvit_mini",
+    num_frames=8,
+    crop_size=96,
+    patch_size=8,
+    embed_dim=144,
+    depth=6,
+    num_heads=3,
+    segment_frames=8,
+    temporal_head_mlp_dim=144,
     initialisation="scratch",
     frame_stride=8,
     published=(),
@@ -148,8 +203,20 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
             _with_ats(_JOINT),
             _SPACE,
             _with_ats(_SPACE),
+            _XVIT_8,
+            _with_ats(_XVIT_8),
+            _XVIT_16,
+            _with_ats(
+                _XVIT_16,
+                Published("kinetics400", 80.0, None, 259, "1x3", _ATS),
+                Published("kinetics600", 84.4, None, 521, "1x3", _ATS),
+            ),
+            _XVIT_SSV2,
+            _with_ats(_XVIT_SSV2),
             _MINI,
             _with_ats(_MINI),
+            _XVIT_MINI,
+            _with_ats(_XVIT_MINI),
         )
     }
 )
@@ -184,7 +251,7 @@ def create_model(
 
     Args:
         name: see `list_models`.
-        num_classes: outputs of the head; None: the builder's default, 400.
+        num_classes: outputs of the head; None: the row's, or else the builder's default, 400.
         checkpoint: weights to load, in any format that `load_checkpoint` knows.
         **arguments: replace the variant's builder arguments.
 

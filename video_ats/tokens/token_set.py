@@ -184,6 +184,23 @@ class Origin:
         b, _, h, w = self.grid
         return Origin(Grid(b, 1, h, w), torch.unique(self._position))
 
+    @cached_property
+    def in_next_frame(self) -> Tensor:
+        """``int64 Tensor[P]``: where the token at the same position one frame later is packed; -1: there is none."""
+        return self._in_frame(1)
+
+    @cached_property
+    def in_previous_frame(self) -> Tensor:
+        """``int64 Tensor[P]``: likewise one frame earlier."""
+        return self._in_frame(-1)
+
+    def _in_frame(self, step: int) -> Tensor:
+        frame = self.frame + step
+        inside = (frame >= 0) & (frame < self.grid.frames)
+        place = torch.full((self.grid.size,), -1, device=self.index.device)
+        place[self.index] = torch.arange(len(self.index), device=self.index.device)
+        return place[(self.index + step * self.grid.positions).where(inside, 0)].where(inside, -1)
+
     @property
     def _position(self) -> Tensor:
         return self.clip * self.grid.positions + self.index % self.grid.positions

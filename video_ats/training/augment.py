@@ -31,7 +31,7 @@ class _RandomShortSide(v2.RandomShortestSize):
 
 
 class ClipAugment:
-    """Colour (RandAugment), short side jitter, crop, flip, normalisation, erasing, in this order.
+    """Colour (AutoAugment, RandAugment), short side jitter, crop, flip, normalisation, erasing, in this order.
 
     The resizing is the evaluation's: float32, bilinear, without antialiasing.
 
@@ -48,7 +48,9 @@ class ClipAugment:
                 f"augment.short_side {[smallest, largest]}: must be at least the crop size {plan.crop_size}; "
                 "the crop would not fit"
             )
-        colour = [] if config.rand_augment is None else [v2.RandAugment(magnitude=config.rand_augment)]
+        colour: list[v2.Transform] = [v2.AutoAugment()] if config.auto_augment else []
+        if config.rand_augment is not None:
+            colour.append(v2.RandAugment(magnitude=config.rand_augment))
         self._transform = v2.Compose(
             [
                 *colour,

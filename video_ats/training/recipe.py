@@ -18,6 +18,7 @@ class AugmentConfig:
         short_side: frames are resized to a short side drawn from this range, in pixels; null: crop size * 8/7 to
             crop size * 10/7, the published 256 to 320 at 224.
         flip: probability of a horizontal flip. Refused where the label list says that it changes a class.
+        auto_augment: torchvision's AutoAugment with the policy for ImageNet.
         rand_augment: ``magnitude`` of torchvision's RandAugment, 0 to 30; null: none.
         erasing: probability of erasing a box from all frames (timm's RandomErasing).
         mixup: alpha of mixup; 0: none.
@@ -27,6 +28,7 @@ class AugmentConfig:
 
     short_side: tuple[int, int] | None = None
     flip: float = 0.0
+    auto_augment: bool = False
     rand_augment: int | None = None
     erasing: float = 0.0
     mixup: float = 0.0

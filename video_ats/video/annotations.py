@@ -24,6 +24,8 @@ from video_ats.video.video_files import VideoFolder, check_video_root, index_vid
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")
 
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
 _Names = tuple[str, ...]
 
 
@@ -54,7 +56,7 @@ class VideoList:
         entries: The videos in list order; a folder tree's in sorted order.
         label_names: Class names in label order, or None when only integers are known.
         source: The annotation file, or the folder that was listed.
-        form: ``kinetics_csv``, ``path_label``, ``path_frames_label`` or ``class_folders``.
+        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label`` or ``class_folders``.
         sha256: Hash of the annotation file's bytes; of the sorted relative paths, each ended by a
             newline, for a folder.
     """
@@ -97,7 +99,9 @@ def read_video_list(
       ``time_start``, ``time_end`` (whole seconds) in any order, further columns ignored. Rows are matched
       to the files under ``videos``: first ``ID_START_END.*`` (six digits each), then ``ID.*``; see
       ``VideoFolder.find`` for several. ``ID.*`` is ambiguous when the list has ID more than once.
-    - Lists of ``path label`` or ``path frames label``; see ``read_path_list``.
+    - Lists of ``path label`` or ``path frames label``; see ``read_path_list``. Where every path is an id (letters,
+      digits, ``_`` and ``-``), none is a file in ``videos`` and ``ID.*`` is there for one at least, the files are
+      ``ID.*`` anywhere under it (Something-Something).
     - Class folders (``annotations`` None): ``videos/<class>/**/*.mp4`` and the other video endings.
 
     Args:
@@ -169,12 +173,33 @@ def _read_paths(text: str, source: str, root: str | None, names: _Names | None, 
     form, rows = read_path_list(text, source=source, root=root, names=names or built_in_names(num_classes))
     places = [f"{source!r} line {row.line}" for row in rows]
     indices, names = number_labels([row.label for row in rows], places, names, num_classes)
+    folder = None if root is None else _folder_of_ids(root, [row.path for row in rows])
+    if folder is not None:
+        _check_unique([row.path for row in rows], places)
+        return "id_label", [_of_id(folder, row.path, label) for row, label in zip(rows, indices, strict=True)], names
     entries = [
         VideoEntry(key=row.path, path=os.path.join(root or "", row.path), label=label)
         for row, label in zip(rows, indices, strict=True)
     ]
     _check_unique([os.path.normpath(entry.path) for entry in entries], places)
     return form, entries, names
+
+
+def _folder_of_ids(root: str, listed: Sequence[str]) -> VideoFolder | None:
+    """The videos under ``root`` where what is listed are ids of them and no names of files; else None."""
+    if not all(_ID.fullmatch(name) and not os.path.exists(os.path.join(root, name)) for name in listed):
+        return None
+    folder = index_videos(root)
+    return folder if any(name in folder.by_stem for name in listed) else None
+
+
+def _of_id(folder: VideoFolder, video_id: str, label: int) -> VideoEntry:
+    found = folder.find(video_id, "")
+    if found is None:
+        return VideoEntry(
+            video_id, os.path.join(folder.root, video_id), label, f"no file {video_id}.* under {folder.root}"
+        )
+    return VideoEntry(video_id, found[0], label, found[1])
 
 
 @dataclass(frozen=True)

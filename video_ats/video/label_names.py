@@ -67,7 +67,8 @@ def load_label_names(labels: str) -> tuple[str, ...]:
               or a comma between, and ``id,name`` or ``name,id`` as an optional first line. A list in
               which every line begins (else: ends) with a separate integer is read so;
             - a JSON object in either direction: ``{"abseiling": 0}`` or ``{"0": "abseiling"}``
-              (Hugging Face ``label2id`` and ``id2label``).
+              (Hugging Face ``label2id`` and ``id2label``), or with the index in quotes,
+              ``{"Approaching something": "0"}`` (Something-Something).
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -231,6 +232,10 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         values = [value for _, value in pairs]
         if all(type(value) is int for value in values):
             return [(clean_label(key), value) for key, value in pairs]
+        if all(isinstance(value, str) and is_integer(value) for value in values) and not any(
+            is_integer(key) for key, _ in pairs
+        ):
+            return [(clean_label(key), int(value)) for key, value in pairs]
         if all(isinstance(value, str) and not is_integer(value) for value in values) and all(
             is_integer(key) for key, _ in pairs
         ):

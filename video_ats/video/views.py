@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy.typing as npt
 
 TARGET_FRAME_RATE = 30  # strides are counted at this rate (DATA_LOADER target_fps of all three code bases)
 
-Position = Literal["timesformer", "xvit", "slowfast", "centre"]
+Position = Literal["timesformer", "xvit", "slowfast", "centre", "segments"]
+_SEGMENT_CLIPS = 3  # as many clips as "segments" knows places within a segment
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class ViewPreset:
         position: Rule for the first frame of clip k of K; N frames, slack = max(N - span, 0).
             ``timesformer``: ceil(slack k / K), then floors within the clip. ``xvit``: slack k / K, one
             floor at the end. ``slowfast``: k floor(slack / (K - 1)), floor(slack / 2) for one clip.
-            ``centre``: the middle of the k-th of K equal parts of the slack.
+            ``centre``: the middle of the k-th of K equal parts of the slack. ``segments``: no clip within
+            the video but T equal segments of the whole of it, whatever its rate, and of each the middle
+            frame (clip 0), the first (clip 1) or the last (clip 2).
         mean: Subtracted from RGB values in [0, 1], the same for the three channels.
         std: Divides after that.
     """
@@ -48,6 +52,8 @@ VIEW_PRESETS: dict[str, ViewPreset] = {
         ViewPreset("timesformer", "timesformer", mean=0.45, std=0.225),
         # 1adrianb/video-transformers: xvit_B16_16x16_k400.yaml, datasets/image_decoder.py
         ViewPreset("xvit", "xvit", mean=0.5, std=0.5),
+        # 1adrianb/video-transformers: configs/SSv2/xvit_B16_16x16.yaml, datasets/ssv2.py
+        ViewPreset("xvit_ssv2", "segments", mean=0.5, std=0.5),
         # facebookresearch/SlowFast: datasets/decoder.py with use_offset
         ViewPreset("slowfast", "slowfast", mean=0.45, std=0.225),
         # no released code: for comparisons with clips taken from the middle
@@ -91,6 +97,8 @@ class ViewPlan:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1")
+        if self.position == "segments" and self.clips > _SEGMENT_CLIPS:
+            raise ValueError(f"clips is {self.clips}, view preset {self.preset!r} has at most {_SEGMENT_CLIPS}")
         if self.crops not in (1, 3):
             raise ValueError(f"crops is {self.crops}, it must be 1 (centre) or 3 (start, centre, end)")
         if self.short_side is not None and self.short_side < self.crop_size:
@@ -98,6 +106,11 @@ class ViewPlan:
                 f"short_side is {self.short_side}, it must be at least crop_size {self.crop_size}: "
                 "the crop would not fit"
             )
+
+    @property
+    def position(self) -> Position:
+        """The preset's rule."""
+        return VIEW_PRESETS[self.preset].position
 
     @property
     def num_views(self) -> int:
@@ -125,6 +138,9 @@ class ViewPlan:
             ValueError: No frames, or a negative rate.
         """
         span, slack = self._span(num_frames, frame_rate)
+        if self.position == "segments":
+            shares = (Fraction(1, 2), Fraction(0), Fraction(1))
+            return np.stack([self._of_segments(share, num_frames) for share in shares[: self.clips]])
         starts = [self._start(clip, slack) for clip in range(self.clips)]
         return np.stack([self._spread(start, span, num_frames) for start in starts])
 
@@ -132,7 +148,8 @@ class ViewPlan:
         """Frame numbers of one clip that starts anywhere, as training clips do.
 
         Args:
-            share: where it starts, from 0 (at the first frame) to 1 (so that it ends with the video).
+            share: where it starts, from 0 (at the first frame) to 1 (so that it ends with the video); with
+                ``segments`` the place within every segment, where the released code draws one for each.
             num_frames: as in `frame_indices`.
             frame_rate: likewise.
 
@@ -145,6 +162,8 @@ class ViewPlan:
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}, it must be from 0 (first frame) to 1 (last start)")
         span, slack = self._span(num_frames, frame_rate)
+        if self.position == "segments":
+            return self._of_segments(Fraction(share), num_frames)
         return self._spread(slack * Fraction(share), span, num_frames)
 
     def _span(self, num_frames: int, frame_rate: Fraction) -> tuple[Fraction, Fraction]:
@@ -164,9 +183,16 @@ class ViewPlan:
         row = [math.floor(start + i * step) for i in range(self.num_frames)]
         return np.minimum(np.array(row, dtype=np.int64), num_frames - 1)
 
+    def _of_segments(self, share: Fraction, num_frames: int) -> npt.NDArray[np.int64]:
+        """A frame of each of T segments of a video, from its first (0) to its last (1)."""
+        size = Fraction(num_frames - 1, self.num_frames)
+        edges = [round(size * i) for i in range(self.num_frames + 1)]  # halves to even, as NumPy rounds
+        row = [first + math.floor(share * (last - first)) for first, last in pairwise(edges)]
+        return np.array(row, dtype=np.int64)
+
     def _start(self, clip: int, slack: Fraction) -> Fraction:
         """Start of clip k in frames; a whole number where the preset rounds before it spreads."""
-        position = VIEW_PRESETS[self.preset].position
+        position = self.position
         if position == "timesformer":
             return Fraction(math.ceil(slack * clip / self.clips))
         if position == "xvit":

@@ -1,0 +1,73 @@
+"""The transformer block that the hosts share, with its sampler slot."""
+
+from __future__ import annotations
+
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from video_ats.models.attention import ClassAttention, Groups, PatchAttention
+from video_ats.tokens import TokenSampler, TokenSet
+
+
+class Block(nn.Module):
+    """One block of any host: temporal attention (divided attention only), attention with the class token, MLP.
+
+    Args:
+        norm1, attn, norm2, mlp: parts of the attention with the class token and of the MLP.
+        temporal_norm1, temporal_attn, temporal_fc: parts of the temporal attention; None without.
+        groups: over what ``attn`` runs, ``"frame"`` or ``"clip"``.
+        drop_path: timm's DropPath; here one draw a clip, since packed tokens have no batch dimension.
+        sampler: the sampler slot; None is the published model.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm1: nn.Module,
+        attn: ClassAttention,
+        norm2: nn.Module,
+        mlp: nn.Module,
+        temporal_norm1: nn.Module | None = None,
+        temporal_attn: PatchAttention | None = None,
+        temporal_fc: nn.Module | None = None,
+        groups: Groups = "frame",
+        drop_path: float = 0.0,
+        sampler: TokenSampler | None = None,
+    ) -> None:
+        super().__init__()
+        self.temporal_norm1 = temporal_norm1
+        self.temporal_attn = temporal_attn
+        self.temporal_fc = temporal_fc
+        self.norm1 = norm1
+        self.attn = attn
+        self.norm2 = norm2
+        self.mlp = mlp
+        self.groups = groups
+        self.drop_path = DropPath(drop_path)
+        self.sampler: TokenSampler | None
+        self.register_module("sampler", sampler)  # a module slot even while it is empty
+
+    def forward(self, tokens: TokenSet) -> TokenSet:
+        """All tokens that came in, to those that the sampler left."""
+        tokens = self._attend_over_time(tokens)
+        update, keep = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
+        if keep is not None:
+            tokens = tokens.select(keep, update.origin)
+        tokens = self._add(tokens, update.patches, update.class_tokens)
+        updated = tokens.map(lambda x: self.mlp(self.norm2(x)))
+        return self._add(tokens, updated.patches, updated.class_tokens)
+
+    def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
+        if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
+            return tokens
+        update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position)
+        return self._add(tokens, self.temporal_fc(update), None)
+
+    def _add(self, tokens: TokenSet, patches: Tensor, class_tokens: Tensor | None) -> TokenSet:
+        """The residual sum, with stochastic depth drawn once for each clip."""
+        if self.training and self.drop_path.drop_prob:
+            scale = self.drop_path(patches.new_ones(tokens.origin.grid.clips, 1))
+            patches = patches * scale[tokens.origin.clip]
+            class_tokens = None if class_tokens is None else class_tokens * scale[:, None]
+        class_sum = tokens.class_tokens if class_tokens is None else tokens.class_tokens + class_tokens
+        return TokenSet(tokens.patches + patches, class_sum, tokens.origin)

@@ -1,0 +1,194 @@
+"""XViT (Bulat et al., NeurIPS 2021, arXiv 2106.05968) with a sampler slot in each block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from timm.layers import Mlp, PatchEmbed
+from torch import Tensor, nn
+
+from video_ats.models.attention import ClassAttention
+from video_ats.models.blocks import Block
+from video_ats.models.host import VideoTransformer, check_sizes, default_norm
+from video_ats.models.initialise import Initialisation, initialise_
+from video_ats.models.insert import insert_samplers_
+from video_ats.models.macs import XvitShape
+from video_ats.models.temporal_head import TemporalHead
+from video_ats.models.temporal_shift import MissingNeighbour, TemporalShift
+from video_ats.tokens import SamplerConfig
+
+TemporalHeadKind = Literal["transformer", "mean"]
+
+
+class XViT(VideoTransformer):
+    """A ViT for each frame, mixed over frames by its blocks' `TemporalShift`; `create_xvit` makes the parts.
+
+    Each frame has its own class token. Frame t takes entry ``t mod F`` of the time embedding's F, its class token
+    included, as in the released code, where F is 8 for clips of 16 frames; so a clip may have any number of frames
+    that is a multiple of the blocks' ``segment_frames``.
+
+    Args:
+        pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``; None: there is none.
+        temporal_head: from ``(B, T, E)`` to what ``head`` reads; None: the mean over frames.
+        blocks: as of `VideoTransformer`, of which the other arguments are.
+    """
+
+    def __init__(
+        self,
+        *,
+        pre_logits: nn.Module | None,
+        temporal_head: nn.Module | None,
+        blocks: Sequence[Block],
+        **parts: Any,
+    ) -> None:
+        super().__init__(blocks=blocks, **parts)
+        self.pre_logits = pre_logits
+        self.temporal_head = temporal_head
+
+    def set_time_embed_frames_(self, frames: int) -> None:
+        """Give the time embedding another length, zeros at first; segments that were as long follow it.
+
+        For weights of another length: the released code ties both to the number it was trained with.
+        """
+        assert self.time_embed is not None
+        for module in self.modules():
+            if isinstance(module, TemporalShift) and module.segment_frames == self.time_embed.shape[1]:
+                module.segment_frames = frames
+        self.time_embed = nn.Parameter(self.time_embed.new_zeros(1, frames, self.time_embed.shape[2]))
+
+    def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.time_embed is not None
+        clips, frames = patches.shape[:2]
+        repeats = -(-frames // self.time_embed.shape[1])
+        time = self.time_embed.repeat(1, repeats, 1)[:, :frames]  # (1, T, D)
+        classes = (self.cls_token + self.pos_embed[:, :1] + time).expand(clips, -1, -1)
+        return patches + time[:, :, None], classes
+
+    def _classify(self, class_tokens: Tensor) -> Tensor:
+        frames: Tensor = self.norm(class_tokens)
+        if self.pre_logits is not None:
+            frames = self.pre_logits(frames)
+        return frames.mean(dim=1) if self.temporal_head is None else self.temporal_head(frames)
+
+
+def create_xvit(
+    *,
+    num_frames: int = 16,
+    crop_size: int = 224,
+    patch_size: int = 16,
+    num_classes: int = 400,
+    embed_dim: int = 768,
+    depth: int = 12,
+    num_heads: int = 12,
+    segment_frames: int = 8,
+    time_embed_frames: int | None = None,
+    shift_divisor: int = 8,
+    representation_size: int | None = None,
+    temporal_head: TemporalHeadKind = "transformer",
+    temporal_head_mlp_dim: int = 768,
+    mlp_ratio: float = 4.0,
+    qkv_bias: bool = True,
+    drop_path_rate: float = 0.0,
+    missing_neighbour: MissingNeighbour = "zero",
+    norm: Callable[[int], nn.Module] = default_norm,
+    activation: type[nn.Module] = nn.GELU,
+    initialisation: Initialisation = "released",
+    sampler: SamplerConfig | None = None,
+) -> XViT:
+    """Build an XViT with random weights.
+
+    Args:
+        num_frames: frames T of a clip; a multiple of ``segment_frames``.
+        crop_size: height and width of a frame in pixels.
+        patch_size: height and width of a patch in pixels.
+        num_classes: outputs of the head.
+        embed_dim: width D.
+        depth: number of blocks.
+        num_heads: attention heads; must divide ``embed_dim`` and the width that the temporal head reads.
+        segment_frames: frames among which keys and values are mixed. The released Kinetics models have 8 in clips of
+            16: two halves that only the temporal head joins.
+        time_embed_frames: entries of the time embedding, which a longer clip repeats; None: ``segment_frames``.
+        shift_divisor: one part in so many of the channels comes from the next frame, one from the previous.
+        representation_size: outputs of a linear layer and tanh after the last norm; None: no such layer. The released
+            code has it where its image model was one of ImageNet-21k.
+        temporal_head: ``transformer``, or ``mean`` over the frames' class tokens.
+        temporal_head_mlp_dim: hidden width of the classifier after the transformer layer.
+        mlp_ratio: hidden width of the MLPs over their width.
+        qkv_bias: whether queries, keys and values of the blocks have a bias.
+        drop_path_rate: stochastic depth of the last block, rising from 0.
+        missing_neighbour: ``zero`` or ``self``; see `TemporalShift`.
+        norm: makes a norm from a width.
+        activation: class of the MLP's activation.
+        initialisation: ``released`` or ``scratch``; see `create_timesformer`.
+        sampler: samplers to insert; None is the published model.
+
+    Raises:
+        ValueError: for sizes that do not fit together.
+    """
+    if temporal_head not in ("transformer", "mean"):
+        raise ValueError(f"temporal_head {temporal_head!r}: must be transformer or mean")
+    width = embed_dim if representation_size is None else representation_size
+    time_frames = segment_frames if time_embed_frames is None else time_embed_frames
+    check_sizes(
+        num_frames=num_frames,
+        crop_size=crop_size,
+        patch_size=patch_size,
+        num_classes=num_classes,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        segment_frames=segment_frames,
+        time_embed_frames=time_frames,
+        representation_size=width,
+        temporal_head_mlp_dim=temporal_head_mlp_dim,
+    )
+    if num_frames % segment_frames:
+        raise ValueError(f"num_frames {num_frames}: must be a multiple of segment_frames {segment_frames}")
+    if temporal_head == "transformer" and width % num_heads:
+        raise ValueError(f"representation_size {width}: must be a multiple of num_heads {num_heads}")
+    mlp_dim = int(embed_dim * mlp_ratio)
+    head_mlp_dim = int(width * mlp_ratio)
+
+    def block(index: int) -> Block:
+        shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor, missing_neighbour=missing_neighbour)
+        return Block(
+            norm1=norm(embed_dim),
+            attn=ClassAttention(embed_dim, num_heads, qkv_bias=qkv_bias, mixing=shift),
+            norm2=norm(embed_dim),
+            mlp=Mlp(embed_dim, mlp_dim, act_layer=activation),
+            drop_path=drop_path_rate * index / max(depth - 1, 1),
+        )
+
+    transformer = temporal_head == "transformer"
+    model = XViT(
+        patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
+        blocks=[block(index) for index in range(depth)],
+        norm=norm(embed_dim),
+        pre_logits=None if representation_size is None else _pre_logits(embed_dim, width),
+        temporal_head=TemporalHead(width, num_heads, mlp_dim=head_mlp_dim, fc_dim=temporal_head_mlp_dim)
+        if transformer
+        else None,
+        head=nn.Linear(temporal_head_mlp_dim if transformer else width, num_classes),
+        shape=XvitShape(
+            embed_dim=embed_dim,
+            mlp_dim=mlp_dim,
+            patch_inputs=3 * patch_size**2,
+            pre_logits_dim=representation_size,
+            temporal_head=(head_mlp_dim, temporal_head_mlp_dim) if transformer else None,
+            num_classes=num_classes,
+        ),
+        embed_dim=embed_dim,
+        num_frames=num_frames,
+        time_embed_frames=time_frames,
+        patch_rows=crop_size // patch_size,
+    )
+    initialise_(model, initialisation)
+    return insert_samplers_(model, sampler) if sampler is not None else model
+
+
+def _pre_logits(dim: int, out: int) -> nn.Module:
+    layers = nn.Sequential()
+    layers.add_module("fc", nn.Linear(dim, out))
+    layers.add_module("act", nn.Tanh())
+    return layers
