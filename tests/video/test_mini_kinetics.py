@@ -211,7 +211,10 @@ def test_the_tool_says_where(validation: Path, tool: Tool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--splits [vallidation]", "splits ['vallidation']: must be among validation, choosing, train, train_directions, "),
+        (
+            "--splits [vallidation]",
+            "splits ['vallidation']: must be among validation, choosing, train, train_directions, ",
+        ),
         ("--splits [validation] --seed 7", "wanted is {'version': 1, 'seed': 7}; name another folder or delete it"),
         ("--clips_per_class -1", "-1 clips per class, seed 0, "),
         ("--clips_per_class 0", "0 clips per class, seed 0, "),
