@@ -42,6 +42,12 @@ def golden(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return sizes, load_file(DATA / f"{name}.safetensors")
 
 
+def golden_sizes(sizes: dict[str, Any]) -> dict[str, Any]:
+    """What every builder takes of a case's sizes."""
+    names = ("patch_size", "num_classes", "embed_dim", "depth", "num_heads")
+    return {"crop_size": sizes["img_size"], **{name: sizes[name] for name in names}}
+
+
 def golden_state(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The golden weights under our names, which are the published ones without the prefix."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith("state.")}

@@ -115,6 +115,17 @@ def test_something_something(path: Path) -> None:
     assert (plan.preset, plan.num_views, config.num_classes) == ("xvit_ssv2", 6, 174)
 
 
+def test_a_stride_is_refused_where_frames_are_spread_over_the_whole_video() -> None:
+    message = (
+        "^views.frame_stride 4: preset 'xvit_ssv2' spreads its frames over the whole video and has no stride; leave"
+    )
+    with pytest.raises(ValueError, match=message):
+        plan_views(get_variant("xvit_base_16_224_ssv2"), ViewsConfig(frame_stride=4))
+    with pytest.raises(ValueError, match=message):
+        plan_views(get_variant("xvit_base_16x16_224"), ViewsConfig(preset="xvit_ssv2", frame_stride=4))
+    assert plan_views(get_variant("xvit_base_16x16_224"), ViewsConfig(frame_stride=4)).frame_stride == 4
+
+
 @every_file
 def test_it_says_only_what_differs_and_what_it_is_for(path: Path) -> None:
     text = path.read_text()

@@ -89,7 +89,8 @@ def recipe_table(folder: Path) -> str:
             schedule += f", warm-up {config.optimiser.warmup_epochs:g}"
         used = {name: value for name, value in asdict(config.augment).items() if value}
         augmentation = ", ".join(
-            f"{name.replace('_', ' ')} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
+            name.replace("_", " ")
+            + ("" if value is True else f" {'-'.join(map(str, value)) if isinstance(value, tuple) else value}")
             for name, value in used.items()
         )
         rows.append(

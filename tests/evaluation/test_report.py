@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.curve import _line_name, draw_curve
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.report import Report, as_markdown, write_report
+from video_ats.evaluation.report import Report, _views, as_markdown, write_report
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.summary import summarise
 from video_ats.tokens import SamplerConfig
@@ -136,6 +136,11 @@ def test_markdown_and_json_agree(written: Path) -> None:
         assert numbers[:8] == pytest.approx(spreads, rel=0.006)
         assert numbers[8:] == pytest.approx([entry["relative_to_dense"], entry["model_clips_per_second"]], rel=0.006)
         assert [float(cell) for cell in kept[entry["name"]]] == pytest.approx(entry["kept"], abs=0.51)
+
+
+def test_views_of_segments_have_no_stride() -> None:
+    views = {**RUN["views"], "preset": "xvit_ssv2", "clips": 2}
+    assert _views(views).startswith("2 x 3 views of 8 frames, one of each segment of the video, short side 256")
 
 
 def test_markdown_counts_every_listed_video_and_says_what_it_is_about(written: Path) -> None:

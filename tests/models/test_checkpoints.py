@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import golden, golden_sizes, golden_state, wave
 from checkpoint_files import SIZES, image_vit, official_pyth, same_state, write_official_pyth
 from checkpoint_files import small_timesformer as build
 from safetensors import safe_open
@@ -21,9 +21,6 @@ from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.registry import create_model
 from video_ats.models.timesformer import create_timesformer
 from video_ats.tokens import SamplerConfig
-
-DATA = Path(__file__).parents[1] / "data"
-CASES = json.loads((DATA / "cases.json").read_text())
 
 
 def clip(frames=4, size=32):
@@ -39,27 +36,17 @@ def clip(frames=4, size=32):
     ],
 )
 def test_official_pyth_gives_the_golden_logits(case, attention, step, tmp_path):
-    golden, sizes = load_file(DATA / f"{case}.safetensors"), CASES[case]
-    state = {n.removeprefix("state.model."): t for n, t in golden.items() if n.startswith("state.model.")}
+    sizes, tensors = golden(case)
+    state = golden_state(tensors, "state.model.")
     torch.save(official_pyth(state), tmp_path / "official.pyth")
-    model = create_timesformer(
-        num_frames=sizes["num_frames"],
-        crop_size=sizes["img_size"],
-        patch_size=sizes["patch_size"],
-        num_classes=sizes["num_classes"],
-        embed_dim=sizes["embed_dim"],
-        depth=sizes["depth"],
-        num_heads=sizes["num_heads"],
-        attention=attention,
-    ).eval()
+    model = create_timesformer(num_frames=sizes["num_frames"], attention=attention, **golden_sizes(sizes)).eval()
     report = load_checkpoint(model, tmp_path / "official.pyth")
     assert report.source_format == "timesformer_official"
     assert set(report.loaded) == set(model.state_dict())
     assert report.ignored == ("epoch", "optimizer_state", "cfg")
-    wave = torch.arange(2 * 3 * 4 * 32 * 32, dtype=torch.float64)
     with torch.no_grad():
-        logits = model((1.5 * (step * wave).sin()).float().reshape(2, 3, 4, 32, 32))
-    torch.testing.assert_close(logits, golden["logits"], rtol=0, atol=1e-4)
+        logits = model(wave(step, 2, 3, 4, 32, 32))
+    torch.testing.assert_close(logits, tensors["logits"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["divided", "joint", "space"])

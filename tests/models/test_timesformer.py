@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ATTENTIONS, SCOPES, SMALL, golden, golden_state, random_clips, small_timesformer, wave
+from cases import ATTENTIONS, SCOPES, SMALL, golden, golden_sizes, golden_state, random_clips, small_timesformer, wave
 from timm.models import group_parameters
 from torch import Tensor, nn
 
@@ -30,13 +30,7 @@ PUBLISHED = {
 
 
 def golden_model(sizes: dict[str, Any], attention: str, num_frames: int, state: dict[str, Tensor]) -> TimeSformer:
-    same_names = ("patch_size", "num_classes", "embed_dim", "depth", "num_heads")
-    model = create_timesformer(
-        crop_size=sizes["img_size"],
-        num_frames=num_frames,
-        attention=attention,
-        **{name: sizes[name] for name in same_names},
-    )
+    model = create_timesformer(num_frames=num_frames, attention=attention, **golden_sizes(sizes))
     model.load_state_dict(state, strict=True)
     return model.eval()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from cases import SCOPES, golden, random_clips, small_timesformer, small_xvit, wave
+from cases import SCOPES, golden, golden_sizes, golden_state, random_clips, small_timesformer, small_xvit, wave
 from slow_reference import (
     SlowResult,
     SlowSampler,
@@ -38,19 +38,14 @@ def golden_model(name: str) -> tuple[XViT, dict[str, Any], dict[str, Tensor]]:
     sizes, tensors = golden(name)
     model = create_xvit(
         num_frames=sizes["num_frames"],
-        crop_size=sizes["img_size"],
-        patch_size=sizes["patch_size"],
-        num_classes=sizes["num_classes"],
-        embed_dim=sizes["embed_dim"],
-        depth=sizes["depth"],
-        num_heads=sizes["num_heads"],
+        **golden_sizes(sizes),
         segment_frames=sizes["shift_segments"],
         time_embed_frames=sizes["time_embed_frames"],
         shift_divisor=sizes["shift_div"],
         representation_size=sizes["representation_size"],
         temporal_head_mlp_dim=sizes["temporal_head"]["mlp_dim"],
     )
-    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    state = golden_state(tensors, "state.")
     report = load_checkpoint(model, {"model_state": state})
     assert report.source_format == "xvit_official"
     assert sorted(entry.split()[0] for entry in report.ignored) == ["new_fc.bias", "new_fc.weight"]
@@ -301,17 +296,16 @@ def test_a_clip_of_no_whole_number_of_segments() -> None:
 
 
 def test_the_checkpoints_time_embedding_decides_its_length() -> None:
-    _, tensors = golden("xvit_frames8_segments8")
-    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
-    sizes = {"crop_size": 224, "patch_size": 32, "num_classes": 10, "embed_dim": 48, "depth": 3, "num_heads": 3}
-    sizes |= {"representation_size": 48, "temporal_head_mlp_dim": 56}
+    eight, tensors = golden("xvit_frames8_segments8")
+    state = golden_state(tensors, "state.")
+    sizes = golden_sizes(eight) | {"representation_size": 48, "temporal_head_mlp_dim": 56}
     model = create_xvit(num_frames=16, segment_frames=16, **sizes)
     report = load_checkpoint(model, {"model_state": state})
     assert report.resized == ("time_embed: the checkpoint's 8 entries; segments that were as long as it follow",)
     assert model.time_embed.shape == (1, 8, 48)
     assert {block.attn.mixing.segment_frames for block in model.blocks} == {8}
     _, sixteen = golden("xvit_frames16_segments8")
-    state16 = {key.removeprefix("state."): value for key, value in sixteen.items() if key.startswith("state.")}
+    state16 = golden_state(sixteen, "state.")
     load_checkpoint(model, {"model_state": state16})
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(wave(0.41, 2, 3, 16, 224, 224)), sixteen["logits"], atol=1e-4, rtol=0)

@@ -143,6 +143,15 @@ def test_splits_are_balanced() -> None:
     assert labels == 3 * list(CLASSES)
 
 
+def test_the_documentation_counts_the_clips_of_every_split() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "mini_kinetics.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for name, split in SPLITS.items():
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert f"{split.clips_per_class * len(split.classes):,}" in row.split("|")[2]
+    assert sum(row.count("`") for row in rows) == 2 * len(SPLITS)
+
+
 def test_a_still_clip_stands_still(tmp_path: Path) -> None:
     row = next(row for row in _rows("validation_still", 1, seed=0) if row.name == "moving right")
     _write(_Task(str(tmp_path / "still.mp4"), row.name, row.seed, SPLITS["validation_still"]))

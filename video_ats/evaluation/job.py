@@ -274,7 +274,11 @@ def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
 
 
 def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
-    """The published views of a model, with what the configuration says otherwise."""
+    """The published views of a model, with what the configuration says otherwise.
+
+    Raises:
+        ValueError: for views that cannot be, or a stride where the preset has none.
+    """
     published = ViewPlan(
         preset=variant.view_preset,
         num_frames=variant.arguments["num_frames"],
@@ -283,7 +287,13 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
         clips=variant.clips,
         crops=variant.crops,
     )
-    return replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
+    plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
+    if views.frame_stride is not None and plan.position == "segments":
+        raise ValueError(
+            f"views.frame_stride {views.frame_stride}: preset {plan.preset!r} spreads its frames over the whole video "
+            "and has no stride; leave it out"
+        )
+    return plan
 
 
 def _device(name: str) -> torch.device:

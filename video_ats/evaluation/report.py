@@ -17,6 +17,7 @@ from video_ats.evaluation.metrics import Accuracy
 from video_ats.evaluation.predictions import write_atomically
 from video_ats.evaluation.settings import Setting
 from video_ats.evaluation.summary import RunSummary, SettingSummary
+from video_ats.video.views import VIEW_PRESETS
 
 _MOST_FAILURES_SHOWN = 20
 
@@ -149,8 +150,10 @@ def _weights(model: dict[str, Any]) -> str:
 
 
 def _views(views: dict[str, Any]) -> str:
+    segments = VIEW_PRESETS[views["preset"]].position == "segments"
+    spread = "one of each segment of the video" if segments else f"stride {views['frame_stride']}"
     return (
-        f"{views['clips']} x {views['crops']} views of {views['num_frames']} frames, stride {views['frame_stride']}, "
+        f"{views['clips']} x {views['crops']} views of {views['num_frames']} frames, {spread}, "
         f"short side {views['short_side'] or views['crop_size']}, crops of {views['crop_size']} pixels, "
         f"preset {views['preset']}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, overload
@@ -21,7 +22,7 @@ from video_ats.tokens import Grid, Origin, TokenSet
 default_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
-class VideoTransformer(nn.Module):
+class VideoTransformer(nn.Module, ABC):
     """A vision transformer over the patches of a clip. What differs from host to host are `_with_time` and `_classify`.
 
     Args:
@@ -118,13 +119,13 @@ class VideoTransformer(nn.Module):
         whole = torch.ones(1, frames, rows, rows, dtype=torch.bool)
         return int(self.shape.macs((whole,) * (len(self.blocks) + 1)))
 
+    @abstractmethod
     def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Add the time embedding to ``patches (B, T, H * W, D)``, and make the class tokens ``(B, 1 or T, D)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _classify(self, class_tokens: Tensor) -> Tensor:
         """``(B, 1 or T, D)`` of the last block to what the head reads, ``(B, D)``."""
-        raise NotImplementedError
 
     def _grad_checkpointing(self) -> bool:
         return self.grad_checkpointing and self.training and torch.is_grad_enabled()

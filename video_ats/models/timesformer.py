@@ -72,8 +72,8 @@ def create_timesformer(
         activation: class of the MLP's activation.
         initialisation: ``released``, as in the released code, which expects the weights of an image model to follow:
             standard deviation 0.02, temporal projections and time embedding zero, so that temporal attention starts
-            as the identity. ``scratch``, for training from random weights: sine-cosine embeddings, and a deviation
-            that keeps the scale of activations at any width.
+            as the identity. ``scratch``, for training from random weights, ours: sine-cosine embeddings, a deviation
+            that keeps the scale of activations at any width, and heads that look at a place beside their own.
         sampler: samplers to insert; None is the published model.
 
     Raises:

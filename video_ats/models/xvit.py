@@ -96,7 +96,8 @@ def create_xvit(
     initialisation: Initialisation = "released",
     sampler: SamplerConfig | None = None,
 ) -> XViT:
-    """Build an XViT with random weights.
+    """Build an XViT with random weights. The released dropout before the last linear layer is left out: its rate is
+    not in the released configurations.
 
     Args:
         num_frames: frames T of a clip; a multiple of ``segment_frames``.
