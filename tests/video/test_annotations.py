@@ -167,6 +167,14 @@ def test_ids_of_something_something(tmp_path, text):
     assert read_video_list(annotations=str(tmp_path / "list.txt"), videos=str(videos)).form != "id_label"
 
 
+def test_names_without_ending_are_paths_where_nothing_fits_them(tmp_path):
+    (tmp_path / "list.txt").write_text(IDS)
+    (tmp_path / "other.webm").touch()
+    listed = read_video_list(annotations=str(tmp_path / "list.txt"), videos=str(tmp_path))
+    assert listed.form == "path_label"
+    assert [entry.path for entry in listed.entries] == [str(tmp_path / name) for name in ("151201", "3955", "42326")]
+
+
 def test_an_id_twice_in_a_list_is_refused(tmp_path):
     (tmp_path / "list.txt").write_text(IDS + "3955 1\n")
     with pytest.raises(ValueError, match="line 4"):

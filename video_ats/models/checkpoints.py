@@ -28,8 +28,8 @@ class LoadReport:
 
     Attributes:
         source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``xvit_official`` or
-            ``vit_timm``. The released TimeSformer's names without its prefix ``model.`` are ours: ``video_ats``; so are those of a timm
-            ViT where the model is space-only.
+            ``vit_timm``. The released TimeSformer's names without its prefix ``model.`` are ours: ``video_ats``; so are
+            those of a timm ViT where the model is space-only.
         loaded: our names of the tensors that came from the checkpoint, resized ones included.
         replaced: one sentence for each tensor that was left at its initial values.
         resized: one sentence for each embedding that was resized.
