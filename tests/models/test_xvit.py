@@ -342,5 +342,8 @@ def test_our_own_checkpoint_comes_back(tmp_path: Path) -> None:
 
 
 def test_weights_of_the_other_host_are_named() -> None:
-    with pytest.raises(ValueError, match="seems to be of an XViT"):
-        load_checkpoint(small_timesformer("divided"), small_xvit(representation_size=None).state_dict())
+    xvit, timesformer = small_xvit(representation_size=None), small_timesformer("divided")
+    with pytest.raises(ValueError, match="seems to be of an XViT with a temporal head, which this model is not: "):
+        load_checkpoint(timesformer, xvit.state_dict())
+    with pytest.raises(ValueError, match="seems to be of another kind of model than this XViT, or of an XViT without"):
+        load_checkpoint(xvit, timesformer.state_dict())

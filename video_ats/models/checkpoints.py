@@ -249,8 +249,10 @@ def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor])
     if not tensors.keys() & target.keys():
         return "has no name in common with the model; it is of another kind of model"
     attention, own = _attention(tensors), _attention(target)
-    if "xvit" in (attention, own) and attention != own:
-        return f"seems to be of {'an XViT' if attention == 'xvit' else 'no XViT'}, or of one without a temporal head"
+    if attention == "xvit" != own:
+        return "seems to be of an XViT with a temporal head, which this model is not"
+    if own == "xvit" != attention:
+        return "seems to be of another kind of model than this XViT, or of an XViT without a temporal head"
     if attention != own:
         return f"seems to be of a model with attention={attention!r}, this one has {own!r}"
     for what, measure in (("embed_dim", _width), ("depth", _depth), ("patch_size", _patch_size)):
