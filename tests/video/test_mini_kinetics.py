@@ -199,13 +199,13 @@ def test_another_seed_or_version_in_the_same_folder_is_refused(
     validation: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = (
-        f"^folder {validation}: holds {{'version': 1, 'seed': 0}}, wanted is {{'version': 1, 'seed': 1}}; "
+        f"^folder {validation}: holds {{'version': 2, 'seed': 0}}, wanted is {{'version': 2, 'seed': 1}}; "
         "name another folder or delete it$"
     )
     with pytest.raises(ValueError, match=message):
         next(write_mini_kinetics(validation, "choosing", seed=1))
-    monkeypatch.setattr(mini_kinetics, "VERSION", 2)
-    with pytest.raises(ValueError, match=r"wanted is \{'version': 2, 'seed': 0\}"):
+    monkeypatch.setattr(mini_kinetics, "VERSION", 3)
+    with pytest.raises(ValueError, match=r"wanted is \{'version': 3, 'seed': 0\}"):
         next(write_mini_kinetics(validation, "choosing"))
     assert not (validation / "choosing").exists()
 
@@ -224,7 +224,7 @@ def test_the_tool_says_where(validation: Path, tool: Tool) -> None:
             "--splits [vallidation]",
             "splits ['vallidation']: must be among validation, choosing, train, train_directions, ",
         ),
-        ("--splits [validation] --seed 7", "wanted is {'version': 1, 'seed': 7}; name another folder or delete it"),
+        ("--splits [validation] --seed 7", "wanted is {'version': 2, 'seed': 7}; name another folder or delete it"),
         ("--clips_per_class -1", "-1 clips per class, seed 0, "),
         ("--clips_per_class 0", "0 clips per class, seed 0, "),
         ("--clip_per_class 1", "did you mean clips_per_class?"),

@@ -81,7 +81,7 @@ def test_the_seed_is_the_clip() -> None:
 
 
 def test_level_zero_is_a_lone_actor_on_grey() -> None:
-    for seed, name in enumerate(("moving up", "hopping about", "spinning clockwise")):
+    for seed, name in enumerate(("moving up", "hopping about", "spinning")):
         frames, _ = clip_of(name, seed, level=0)
         pixels = frames[:: len(frames) - 1].reshape(2, -1, 3)
         for frame in pixels:
@@ -190,21 +190,48 @@ def test_what_leaves_the_frame_comes_back_on_the_other_side(name: str) -> None:
     assert np.ptp(actor.sum(axis=1)) <= 4  # nothing of it is lost at the edge
 
 
-@pytest.mark.parametrize(("name", "turn"), [("circling clockwise", 1), ("circling counterclockwise", -1)])
-def test_circling(name: str, turn: int) -> None:
-    for actor in tracks(name):
+def test_circling_either_way() -> None:
+    ways = set()
+    for actor in tracks("circling"):
         x, y = changes(actor.x), changes(actor.y)
         # rows count downwards, so a positive cross product turns clockwise
-        assert (np.sign(x[:-1] * y[1:] - y[:-1] * x[1:]) == turn).all()
+        way = np.sign(x[:-1] * y[1:] - y[:-1] * x[1:])
+        assert (way == way[0]).all()
+        ways.add(float(way[0]))
         assert 0.27 < np.ptp(actor.x) / HEIGHT < 0.45
         assert 0.27 < np.ptp(actor.y) / HEIGHT < 0.45
+    assert ways == {-1.0, 1.0}
 
 
-@pytest.mark.parametrize(("name", "turn"), [("spinning clockwise", 1), ("spinning counterclockwise", -1)])
-def test_spinning(name: str, turn: int) -> None:
-    for actor in tracks(name):
-        assert (np.sign(changes(actor.angle)) == turn).all()
+def test_spinning_either_way() -> None:
+    ways = set()
+    for actor in tracks("spinning"):
+        way = np.sign(changes(actor.angle))
+        assert (way == way[0]).all()
+        ways.add(float(way[0]))
         assert np.ptp(actor.x) == np.ptp(actor.y) == np.ptp(actor.radius) == 0
+    assert ways == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_only_flashing_turns_colours(name: str) -> None:
+    for actor in tracks(name):
+        swaps = (np.diff(actor.negative.astype(int)) != 0).sum()
+        assert 6 <= swaps <= 10 if name == "flashing" else swaps == 0
+
+
+@pytest.mark.parametrize("name", ["flashing", "standing still"])
+def test_standing(name: str) -> None:
+    for actor in tracks(name):
+        assert np.ptp(actor.x) == np.ptp(actor.y) == np.ptp(actor.radius) == np.ptp(actor.angle) == 0
+
+
+def test_opposite_colours_are_drawn_like_others() -> None:
+    figures = [actor_of("flashing", seed, MOMENTS[:1]).figure for seed in range(300)]
+    for figure in figures:
+        one, other = figure.negative().colours.astype(int)
+        assert np.isin(np.abs((one + 128) % 256 - other), (0, 1, 255)).all()  # they differ as any two do
+    assert np.abs(np.array([f.negative().colours[0] for f in figures]).mean(axis=0) - 127.5).max() < 22
 
 
 def test_a_growing_angle_turns_clockwise_on_the_screen() -> None:

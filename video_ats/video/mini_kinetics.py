@@ -22,7 +22,7 @@ from video_ats.video.encode import write_video
 from video_ats.video.motion import CLASSES
 from video_ats.video.synthetic import draw_clip
 
-VERSION = 1
+VERSION = 2
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 

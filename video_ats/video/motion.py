@@ -17,7 +17,8 @@ class Path(NamedTuple):
     """What a class does, as arrays over the frames.
 
     ``x`` and ``y``: displacement in short sides, y downwards. ``size``: phase that a triangle wave of period 2 folds
-    between the smallest and the largest size; sawtooth where ``resets``. ``angle``: in turns, clockwise.
+    between the smallest and the largest size; sawtooth where ``resets``. ``angle``: in turns, clockwise. ``negative``:
+    1 where the actor's colours are turned into their opposites, 0 elsewhere; None: nowhere.
     """
 
     x: Floats
@@ -25,6 +26,7 @@ class Path(NamedTuple):
     size: Floats
     angle: Floats
     resets: bool = False
+    negative: Floats | None = None
 
 
 def _straight(x: int, y: int) -> Callable[[_Random, Floats], Path]:
@@ -35,13 +37,10 @@ def _straight(x: int, y: int) -> Callable[[_Random, Floats], Path]:
     return path
 
 
-def _circling(turn: int) -> Callable[[_Random, Floats], Path]:
-    def path(random: _Random, t: Floats) -> Path:
-        radius = random.uniform(0.14, 0.22)
-        phase = 2 * math.pi * (random.uniform() + turn * random.uniform(0.45, 0.7) * t)
-        return Path(radius * np.cos(phase), radius * np.sin(phase), 0 * t, 0 * t)
-
-    return path
+def _circling(random: _Random, t: Floats) -> Path:
+    radius = random.uniform(0.14, 0.22)
+    phase = 2 * math.pi * (random.uniform() + random.choice([-1, 1]) * random.uniform(0.45, 0.7) * t)
+    return Path(radius * np.cos(phase), radius * np.sin(phase), 0 * t, 0 * t)
 
 
 def _back_and_forth(x: int, y: int) -> Callable[[_Random, Floats], Path]:
@@ -54,7 +53,7 @@ def _back_and_forth(x: int, y: int) -> Callable[[_Random, Floats], Path]:
 
 def _zigzagging(random: _Random, t: Floats) -> Path:
     way = random.choice([-1, 1]) * random.uniform(0.3, 0.5) * t
-    side = random.uniform(0.2, 0.28) * fold(random.uniform(0, 2) + t * 2 / random.uniform(0.8, 1.2))
+    side = random.uniform(0.26, 0.34) * fold(random.uniform(0, 2) + t * 2 / random.uniform(1.1, 1.6))
     return Path(way, side, 0 * t, 0 * t)
 
 
@@ -69,11 +68,8 @@ def _pulsing(random: _Random, t: Floats) -> Path:
     return Path(0 * t, 0 * t, t * 2 / random.uniform(1.0, 1.5), 0 * t)
 
 
-def _spinning(turn: int) -> Callable[[_Random, Floats], Path]:
-    def path(random: _Random, t: Floats) -> Path:
-        return Path(0 * t, 0 * t, 0 * t, turn * random.uniform(0.4, 0.7) * t)
-
-    return path
+def _spinning(random: _Random, t: Floats) -> Path:
+    return Path(0 * t, 0 * t, 0 * t, random.choice([-1, 1]) * random.uniform(0.4, 0.7) * t)
 
 
 def _shaking(random: _Random, t: Floats) -> Path:
@@ -90,11 +86,20 @@ def _hopping(random: _Random, t: Floats) -> Path:
     return Path(places[0, hop], places[1, hop], 0 * t, 0 * t)
 
 
+def _flashing(random: _Random, t: Floats) -> Path:
+    phase = random.uniform(0, 2) + t / random.uniform(0.4, 0.6)
+    return Path(0 * t, 0 * t, 0 * t, 0 * t, negative=np.floor(phase) % 2)
+
+
+def _standing(random: _Random, t: Floats) -> Path:
+    return Path(0 * t, 0 * t, 0 * t, 0 * t)
+
+
 # In the order of the sorted names, which is the order of the labels.
 CLASSES: dict[str, Callable[[_Random, Floats], Path]] = {
     "bouncing up and down": _back_and_forth(0, 1),
-    "circling clockwise": _circling(1),
-    "circling counterclockwise": _circling(-1),
+    "circling": _circling,
+    "flashing": _flashing,
     "growing": _resizing(1),
     "hopping about": _hopping,
     "moving down": _straight(0, 1),
@@ -105,8 +110,8 @@ CLASSES: dict[str, Callable[[_Random, Floats], Path]] = {
     "pulsing": _pulsing,
     "shaking": _shaking,
     "shrinking": _resizing(-1),
-    "spinning clockwise": _spinning(1),
-    "spinning counterclockwise": _spinning(-1),
+    "spinning": _spinning,
+    "standing still": _standing,
     "zigzagging": _zigzagging,
 }
 

@@ -2,14 +2,15 @@
 
 The world is a torus: what leaves the frame on one side comes back on the other. Position, size and angle of the actor
 are uniform over their ranges at every moment *whatever the class*; the class decides only how they change. So a single
-frame has the same distribution for every class and cannot tell it, by construction. Colours, shape, speed, ground and
-distractors are drawn independently of the class. The actor is known by its border, a white ring in a black one.
+frame has the same distribution for every class and cannot tell it, by construction (at full difficulty, where colours
+are uniform, and so are their opposites). Colours, shape, speed, ground and distractors are drawn independently of the
+class. The actor is known by its border, a white ring in a black one.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -102,7 +103,8 @@ def _frame(scene: _Scene, actor: _Actor, index: int, seconds: float, random: _Ra
     frame = scene.ground_at(seconds)
     for thing in scene.things:
         _paint(frame, thing.sprite, thing.y + thing.speed_y * seconds, thing.x + thing.speed_x * seconds)
-    sprite = _sprite(actor.figure, actor.radius[index], actor.angle[index])
+    figure = actor.figure.negative() if actor.negative[index] else actor.figure
+    sprite = _sprite(figure, actor.radius[index], actor.angle[index])
     _paint(frame, sprite, actor.y[index], actor.x[index])
     gain = 1 + scene.flicker * math.sin(2 * math.pi * (scene.flicker_phase + scene.flicker_rate * seconds))
     noise = scene.noise[random.integers(scene.noise.size - frame.size) :][: frame.size].reshape(frame.shape)
@@ -117,6 +119,10 @@ class _Figure:
     colours: UInt8Array
     border: bool
 
+    def negative(self) -> _Figure:
+        """The same in opposite colours."""
+        return replace(self, colours=255 - self.colours)
+
 
 class _Sprite(NamedTuple):
     """Pixels around a centre: offsets (int [N]) and colours (uint8 [N, 3])."""
@@ -128,13 +134,14 @@ class _Sprite(NamedTuple):
 
 @dataclass(frozen=True)
 class _Actor:
-    """The actor in each frame: centre and radius in pixels, angle in radians."""
+    """The actor in each frame: centre and radius in pixels, angle in radians, whether its colours are turned."""
 
     figure: _Figure
     y: Floats
     x: Floats
     radius: Floats
     angle: Floats
+    negative: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -177,6 +184,7 @@ def _draw_actor(random: _Random, path: Path, difficulty: Difficulty, height: int
         x=random.uniform(0, width) + path.x * short,
         radius=np.exp(small + (large - small) * share),
         angle=2 * math.pi * (random.uniform() + path.angle),
+        negative=np.zeros(len(path.x), dtype=bool) if path.negative is None else path.negative.astype(bool),
     )
 
 
