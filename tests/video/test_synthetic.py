@@ -92,15 +92,15 @@ def test_level_zero_is_a_lone_actor_on_grey() -> None:
 
 
 def test_levels_add_ground_noise_and_company() -> None:
-    spread = [clip_of("growing", 5, level).frames[0].reshape(-1, 3).std(axis=0).mean() for level in (0, 0.5, 1)]
-    counts = [len(np.unique(clip_of("growing", 5, level).frames[0].reshape(-1, 3), axis=0)) for level in (0, 0.5, 1)]
+    spread = [clip_of("growing", 5, level).frames[0].reshape(-1, 3).std(axis=0).mean() for level in (0, 1, 2)]
+    counts = [len(np.unique(clip_of("growing", 5, level).frames[0].reshape(-1, 3), axis=0)) for level in (0, 1, 2)]
     assert spread[0] < spread[2]
     assert counts[0] == 5
     assert counts[0] < counts[1] < counts[2]
-    easy, hard = Difficulty.at(0), Difficulty.at(1)
+    easy, own, hard = (Difficulty.at(level) for level in (0, 1, 2))
     assert (easy.distractors, easy.ground_contrast, easy.noise, easy.flicker, easy.colours) == (0, 0, 0, 0, 0)
-    assert hard.distractors == 3
-    assert hard.actor_size[1] < easy.actor_size[1]
+    assert (own.distractors, hard.distractors) == (2, 3)
+    assert hard.actor_size[1] < own.actor_size[1] < easy.actor_size[1]
 
 
 @pytest.mark.parametrize("name", ["moving left", "pulsing"])

@@ -33,7 +33,7 @@ class Split:
     Attributes:
         number: its place among the seeds; no two splits share a clip.
         clips_per_class: how many.
-        levels: difficulty of each clip, drawn from this range; what is below 0 is 0.
+        levels: difficulty of each clip (`Difficulty.at`), drawn from this range; what is below 0 is 0.
         still: whether each clip is one frame repeated.
         classes: which classes it has.
     """
@@ -48,15 +48,15 @@ class Split:
 SPLITS: dict[str, Split] = {
     "validation": Split(0, 25),
     "choosing": Split(1, 25),
-    "train": Split(2, 300),
+    "train": Split(2, 600),
     # For the first part of the training, to learn place and order: four classes that nothing else tells apart.
     "train_directions": Split(
         6, 600, levels=(0.0, 0.0), classes=("moving down", "moving left", "moving right", "moving up")
     ),
     # For the second part: more than half of the clips are a large actor alone on grey.
-    "train_easy": Split(7, 400, levels=(-0.5, 0.4)),
+    "train_easy": Split(7, 400, levels=(-1.0, 0.8)),
     # For what follows: a third are, and from there on ever harder.
-    "train_rising": Split(3, 600, levels=(-0.5, 1.0)),
+    "train_rising": Split(3, 600, levels=(-1.0, 2.0)),
     "train_still": Split(4, 100, still=True),
     "validation_still": Split(5, 25, still=True),
 }

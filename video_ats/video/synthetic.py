@@ -49,15 +49,15 @@ class Difficulty:
 
     @staticmethod
     def at(level: float) -> Difficulty:
-        """From 0, a large actor alone on grey, to 1, the data set's own."""
+        """From 0, a large actor alone on grey, over 1, the data set's own, to 2, harder still, for training."""
         return Difficulty(
-            actor_size=(0.26 - 0.08 * level, 0.44 - 0.12 * level),
-            distractors=round(3 * level),
-            ground_contrast=0.3 * level,
-            ground_speed=0.12 * level,
-            noise=6 * level,
-            flicker=0.25 * level,
-            colours=min(2 * level, 1.0),
+            actor_size=(0.26 - 0.04 * level, 0.44 - 0.06 * level),
+            distractors=round(1.5 * level),
+            ground_contrast=0.15 * level,
+            ground_speed=0.06 * level,
+            noise=3 * level,
+            flicker=0.125 * level,
+            colours=min(level, 1.0),
         )
 
 
@@ -74,7 +74,7 @@ def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = F
     Args:
         name: a class of `CLASSES`.
         random: the only source of chance.
-        level: how hard it is to read, from 0 to 1; see `Difficulty.at`.
+        level: how hard it is to read, from 0 to 2; see `Difficulty.at`.
         still: repeat one frame of the clip, drawn at random, for its whole length. What a model learns from such
             clips it learnt without motion.
 
