@@ -98,8 +98,10 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
             moments = torch.arange(model.time_embed.shape[1])
             model.time_embed[0, :, time.start : time.stop] = time.embedding(moments)
         for number, block in enumerate(blocks):
+            # Where keys and values are mixed over frames, only the first head's are: let it look everywhere in turn.
+            first = number if block.temporal_attn is None else number * (heads - 1)
             for head in range(heads - 1):
-                look = _IN_SPACE[(number * (heads - 1) + head) % len(_IN_SPACE)]
+                look = _IN_SPACE[(first + head) % len(_IN_SPACE)]
                 _look_(block.attn.qkv, head, head_dim, (row, column), look)
                 if block.temporal_attn is not None:
                     _look_(block.temporal_attn.qkv, head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
