@@ -1,4 +1,4 @@
-"""Rewrite the generated tables of README.md and configs/README.md from the registry, the YAML files and the reports.
+"""Rewrite the generated tables of the documentation from the registry, the YAML files and the reports.
 
 No figure in the documentation is typed by hand.
 """
@@ -6,6 +6,7 @@ No figure in the documentation is typed by hand.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +25,8 @@ from video_ats.training.recipe import TrainConfig
 
 # The runs that README.md shows; written by tools/evaluate.py.
 _SHOWN_RUN = Path("benchmarks/results/real_clips_random_weights/report.json")
-_MINI_RUN = Path("benchmarks/results/mini_kinetics/report.json")
+# Written by benchmarks/mini_kinetics.py: a folder a run.
+_MINI_RUNS = Path("benchmarks/results/mini_kinetics")
 
 
 def updated_documents(root: Path) -> dict[Path, str]:
@@ -34,6 +36,15 @@ def updated_documents(root: Path) -> dict[Path, str]:
         ValueError: if a document has lost a block's markers.
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
+    findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
+    validation, choosing = (
+        {
+            path.parent.relative_to(root): json.loads(path.read_text())
+            for path in sorted(root.glob(f"{_MINI_RUNS}/{runs}"))
+        }
+        for runs in ("*_mini/report.json", "choose_*/report.json")
+    )
+    stills = sorted(root.glob(f"{_MINI_RUNS}/*_still/metrics.jsonl"))
     return {
         configs: _replace_block(
             configs, {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")}
@@ -41,9 +52,16 @@ def updated_documents(root: Path) -> dict[Path, str]:
         readme: _replace_block(
             readme,
             {
-                "mini kinetics": accuracy_table(json.loads((root / _MINI_RUN).read_text())),
+                "mini kinetics": "\n\n".join(accuracy_table(report, source) for source, report in validation.items()),
                 "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
             },
+        ),
+        findings: _replace_block(
+            findings,
+            {"choosing": "\n\n".join(choosing_table(report, source) for source, report in choosing.items())},
+        ),
+        mini_kinetics: _replace_block(
+            mini_kinetics, {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)}
         ),
     }
 
@@ -127,10 +145,10 @@ def run_table(report: Mapping[str, Any]) -> str:
             f"| {s['relative_to_dense']:.2f} | {s['model_clips_per_second']:.2f} "
             f"| {s['kept'][3]:.0f} / {s['kept'][-1]:.0f} |"
         )
-    return "\n".join([*rows, "", _measured(report, _SHOWN_RUN)])
+    return "\n".join([*rows, "", _measured(report, _SHOWN_RUN.parent)])
 
 
-def accuracy_table(report: Mapping[str, Any]) -> str:
+def accuracy_table(report: Mapping[str, Any], source: Path) -> str:
     """A run's accuracy beside its cost, and what it says."""
     rows = [
         "| setting | top-1 % [95% interval] | GFLOPs per view | of dense | model clips/s |",
@@ -143,7 +161,38 @@ def accuracy_table(report: Mapping[str, Any]) -> str:
             f"| {s['gflops_view']['mean']:.2f} | {s['relative_to_dense']:.2f} | {s['model_clips_per_second']:.1f} |"
         )
     claims = [f"- {claim}" for claim in report["claims"]]
-    return "\n".join([*rows, "", *claims, "", _measured(report, _MINI_RUN)])
+    return "\n".join([*rows, "", *claims, "", _measured(report, source)])
+
+
+def choosing_table(report: Mapping[str, Any], source: Path) -> str:
+    """Settings side by side, without training and fine-tuned, in the order of their cost."""
+    by_name = {s["name"]: s for s in report["settings"]}
+    tuned = any(name.startswith("finetuned/") for name in by_name)
+    rows = ["| setting | of dense GFLOPs | top-1 % |" + (" fine-tuned: of dense GFLOPs | top-1 % |" if tuned else "")]
+    rows.append("|---|---|---|" + ("---|---|" if tuned else ""))
+    for s in sorted(report["settings"], key=lambda s: -s["relative_to_dense"]):
+        if s["name"].startswith("finetuned/"):
+            continue
+        cells = [s["name"]]
+        for each in (s, by_name.get(f"finetuned/{s['name']}")):
+            if each is not None:
+                cells += [f"{each['relative_to_dense']:.2f}", f"{each['top1']['percent']:.1f}"]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _measured(report, source)])
+
+
+def single_frame(folder: Path) -> str:
+    """What training on clips that repeat one frame came to, as a sentence."""
+    run = json.loads((folder / "run.json").read_text())["config"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    loss, last = next(line["loss"] for line in reversed(lines) if "loss" in line), lines[-1]
+    source, classes = f"benchmarks/results/{folder.parent.name}/{folder.name}", run["num_classes"]
+    return (
+        f"`{run['model']}`, trained on for {run['epochs']} epochs on `train_still` ({last['videos_read']:,} clips "
+        f"read; `{source}`), has {last['val_top1']:.2f}% of the {last['val_evaluated']} clips of `validation_still` "
+        f"right, where guessing has {100 / classes:.2f}%; its training loss ended at {loss:.2f}, that of guessing is "
+        f"{math.log(classes):.2f}."
+    )
 
 
 def _measured(report: Mapping[str, Any], source: Path) -> str:
@@ -152,7 +201,7 @@ def _measured(report: Mapping[str, Any], source: Path) -> str:
         f"Measured here: `{report['run']['model']['name']}`, weights {report['run']['model']['weights']}; "
         f"{report['listed']} videos listed, {report['evaluated']} evaluated; {environment['device']} "
         f"({environment['processor']}, {environment['threads']} threads), torch {environment['torch']}, "
-        f"PyAV {environment['av']}. Source: `{source.parent}`."
+        f"PyAV {environment['av']}. Source: `{source}`."
     )
 
 

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 import pytest
-from update_docs import _replace_block, accuracy_table, config_table, recipe_table, run_table
+from update_docs import (
+    _replace_block,
+    accuracy_table,
+    choosing_table,
+    config_table,
+    recipe_table,
+    run_table,
+    single_frame,
+)
 
 
 def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
@@ -87,10 +95,53 @@ def test_accuracies_stand_beside_what_they_cost_and_what_they_say() -> None:
         "run": {"model": {"name": "some_model", "weights": "some.safetensors (video_ats)"}},
         "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
     }
-    lines = accuracy_table(report).splitlines()
+    lines = accuracy_table(report, Path("some/folder")).splitlines()
     assert lines[2] == "| ats | 61.2 [56.0, 66.0] | 1.40 | 0.51 | 41.3 |"
     assert lines[4] == "- ATS loses to random by 1 point."
     assert lines[6].startswith("Measured here: `some_model`, weights some.safetensors (video_ats); 5 videos listed")
+    assert lines[6].endswith("Source: `some/folder`.")
+
+
+def test_settings_to_choose_from_stand_with_and_without_training() -> None:
+    def scored(name: str, share: float, percent: float) -> dict[str, object]:
+        return {"name": name, "relative_to_dense": share, "top1": {"percent": percent}}
+
+    report = {
+        "settings": [
+            scored("ats-a", 0.4, 80),
+            scored("dense", 1, 91.25),
+            scored("ats-b", 0.5, 85.5),
+            scored("finetuned/dense", 1, 92),
+            scored("finetuned/ats-a", 0.42, 90),
+        ],
+        "listed": 5,
+        "evaluated": 5,
+        "run": {"model": {"name": "some_model", "weights": "some.safetensors (video_ats)"}},
+        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
+    }
+    lines = choosing_table(report, Path("some/folder")).splitlines()
+    assert lines[2:5] == [
+        "| dense | 1.00 | 91.2 | 1.00 | 92.0 |",
+        "| ats-b | 0.50 | 85.5 |",
+        "| ats-a | 0.40 | 80.0 | 0.42 | 90.0 |",
+    ]
+    report["settings"] = report["settings"][:3]
+    assert choosing_table(report, Path("some/folder")).splitlines()[0] == "| setting | of dense GFLOPs | top-1 % |"
+
+
+def test_a_training_on_single_frames_is_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "train_some_still"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"config": {"model": "some_model", "epochs": 3, "num_classes": 16}}')
+    lines = (
+        '{"step": 9, "loss": 2.804, "videos_read": 4000}\n'
+        '{"val_epoch": 3, "val_top1": 5.5, "val_evaluated": 400, "videos_read": 4800}\n'
+    )
+    (folder / "metrics.jsonl").write_text(lines)
+    sentence = single_frame(folder)
+    assert "for 3 epochs on `train_still` (4,800 clips read; `benchmarks/results/runs/train_some_still`)" in sentence
+    assert "has 5.50% of the 400 clips of `validation_still` right, where guessing has 6.25%" in sentence
+    assert sentence.endswith("its training loss ended at 2.80, that of guessing is 2.77.")
 
 
 def test_a_block_is_replaced_and_the_rest_left(tmp_path: Path) -> None:
