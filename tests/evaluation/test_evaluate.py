@@ -12,7 +12,8 @@ from cases import ATTENTIONS, small_timesformer
 from evaluation_cases import write_clip
 from torch import nn
 
-from video_ats.evaluation.evaluate import Execution, evaluate
+from video_ats.evaluation.evaluate import evaluate
+from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.models.insert import insert_samplers_, remove_samplers_

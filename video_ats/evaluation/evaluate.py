@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from video_ats.evaluation.ensemble import Ensemble, combine_views
+from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import insert_samplers_, remove_samplers_
@@ -21,17 +21,6 @@ from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
-
-Precision = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How the model runs. ``batch_size``: clips per forward pass; a clip's result does not depend on it."""
-
-    device: torch.device
-    precision: Precision = "float32"
-    batch_size: int = 8
 
 
 @dataclass(frozen=True)
@@ -146,10 +135,9 @@ def _score(
             insert_samplers_(model, setting.sampler)
         # The same batches as of the setting that is followed.
         followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
-        clock = _clock(execution.device)
-        start = clock()
+        start = execution.clock()
         parts = [_forward(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
-        seconds = clock() - start
+        seconds = execution.clock() - start
         scored[setting.name] = _Scored(
             torch.cat([logits for logits, _ in parts]).cpu(),
             torch.cat([trace.macs() for _, trace in parts]).cpu(),
@@ -175,25 +163,9 @@ def _forward(
         for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
             if block.sampler is not None:
                 stack.enter_context(block.sampler.following(presence))
-        stack.enter_context(_autocast(execution))
+        stack.enter_context(execution.autocast())
         logits, trace = model(batch, return_trace=True)
     return logits.float(), trace
-
-
-def _autocast(execution: Execution) -> AbstractContextManager[object]:
-    if execution.precision == "float32":
-        return nullcontext()
-    return torch.autocast(execution.device.type, dtype=getattr(torch, execution.precision))
-
-
-def _clock(device: torch.device) -> Callable[[], float]:
-    """A wall clock that waits for the device's queue first."""
-
-    def synchronised() -> float:
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return synchronised if device.type == "cuda" else time.perf_counter
 
 
 def file_bytes(path: str) -> int:

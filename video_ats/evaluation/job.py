@@ -9,13 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.ensemble import Ensemble
 from video_ats.evaluation.environment import describe_environment
-from video_ats.evaluation.evaluate import Execution, Precision, evaluate, file_bytes
+from video_ats.evaluation.evaluate import evaluate, file_bytes
+from video_ats.evaluation.execution import Execution, Precision, open_device
 from video_ats.evaluation.predictions import VideoLog, sole_user
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
@@ -165,7 +165,7 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
     videos = open_videos(config.data, num_classes=config.num_classes)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
-    device = _device(config.device)
+    device = open_device(config.device)
     sizes = {"num_classes": config.num_classes, "seed": config.seed}
     given = load_model(config.model, config.checkpoint, **sizes).to(device)
     finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, **sizes).to(device)
@@ -294,17 +294,3 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
             "and has no stride; leave it out"
         )
     return plan
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
-    return device

@@ -8,7 +8,8 @@ from typing import Any
 from accelerate.utils import gather_object
 from torch import nn
 
-from video_ats.evaluation.evaluate import Execution, evaluate
+from video_ats.evaluation.evaluate import evaluate
+from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.settings import Setting, setting_name
 from video_ats.evaluation.summary import summarise
 from video_ats.training.job import TrainingJob
