@@ -15,6 +15,7 @@ ROOMS: dict[str, set[str]] = {
     "models": {"tokens"},
     "evaluation": {"models", "tokens", "video"},
     "training": {"evaluation", "models", "tokens", "video"},
+    "benchmarking": {"evaluation", "models", "tokens", "video"},
     "visualize": {"models", "tokens", "video"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,151 @@
+"""A benchmark from its configuration to its files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from video_ats.benchmarking.clips import Clips, draw_clips, read_clips
+from video_ats.benchmarking.figures import Figures, make_figures, with_hints
+from video_ats.benchmarking.measure import time_settings
+from video_ats.benchmarking.report import NAMES, write_benchmark
+from video_ats.evaluation.environment import describe_environment
+from video_ats.evaluation.execution import Execution, Precision, open_device
+from video_ats.evaluation.job import ViewsConfig, plan_views
+from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
+from video_ats.evaluation.weights import LoadedModel, load_model
+from video_ats.models.registry import get_variant
+from video_ats.tokens import SamplerConfig
+from video_ats.video.source import DataConfig
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Configuration of ``tools/benchmark.py``.
+
+    Attributes:
+        model: a registered name; see list_models().
+        output: folder for the figures.
+        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``: then
+            the speed at a number of tokens is real, and how many tokens a K keeps is not.
+        num_classes: outputs of the head; must be the checkpoint's.
+        data: which videos; without data.videos and data.annotations, clips are drawn.
+        sweep: samplers to time, as a product of lists.
+        samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would of those that
+            it left itself.
+        batch_sizes: clips in one forward pass; each is timed.
+        precisions: ``float32``, or autocast to ``bfloat16`` or ``float16``; each is timed.
+        clips: different clips to time on, one a video; null: as many as the largest batch.
+        rounds: times that every setting sees every clip; figures are medians over them.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        seed: of random weights and drawn clips.
+    """
+
+    model: str
+    output: str
+    checkpoint: str | None = None
+    num_classes: int = 400
+    data: DataConfig = field(default_factory=DataConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    samplers: list[SamplerConfig] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 8])
+    precisions: list[Precision] = field(default_factory=lambda: list[Precision](["float32"]))
+    clips: int | None = None
+    rounds: int = 5
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_sizes", "precisions"):
+            given = getattr(self, name)
+            if not given or len(set(given)) < len(given):
+                raise ValueError(f"{name} {given}: name at least one, and each once")
+        if min(self.batch_sizes) < 1 or self.rounds < 1:
+            raise ValueError(f"batch_sizes {self.batch_sizes}, rounds {self.rounds}: must be at least 1")
+        if self.clips is not None and self.clips < max(self.batch_sizes):
+            raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
+
+
+@dataclass(frozen=True)
+class BenchmarkJob:
+    """Everything that a benchmark needs, checked and loaded; `prepare` makes it and `run` does the work."""
+
+    config: BenchmarkConfig
+    given: LoadedModel
+    settings: tuple[Setting, ...]
+    clips: Clips
+    device: torch.device
+
+    def description(self) -> dict[str, object]:
+        """What is measured, for a reader."""
+        return {
+            "model": self.config.model,
+            "weights": self.given.weights,
+            "clips": self.clips.source,
+            "views": "first clip, centre crop, {} frames of {} x {} pixels".format(*self.clips.views.shape[2:]),
+            "rounds": self.config.rounds,
+            **({"note": "; ".join(self.given.notes)} if self.given.notes else {}),
+        }
+
+
+def prepare(config: BenchmarkConfig) -> BenchmarkJob:
+    """Check the configuration, load the model, read the clips.
+
+    Raises:
+        ValueError: for anything in the configuration, the list or the checkpoint that does not fit, or an output folder
+            that has figures already.
+    """
+    for name in NAMES:
+        if Path(config.output, name).exists():
+            raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
+    variant, device = get_variant(config.model), open_device(config.device)
+    own = [] if variant.sampler is None or variant.sampler in config.sweep.samplers() else [variant.sampler]
+    settings = make_settings(config.sweep, [*own, *config.samplers])
+    given = load_model(config.model, config.checkpoint, num_classes=config.num_classes, seed=config.seed).to(device)
+    for setting in settings:
+        if setting.sampler is not None:
+            setting.sampler.for_depth(len(given.model.blocks))  # type: ignore[arg-type]
+    plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
+    count = largest if config.clips is None else config.clips
+    if config.data.videos is None and config.data.annotations is None:
+        clips = draw_clips(plan, count, seed=config.seed)
+    else:
+        clips = read_clips(config.data, plan, count, num_classes=config.num_classes)
+    if len(clips.views) < largest:
+        raise ValueError(f"batch_sizes {config.batch_sizes}: only {clips.source} can be read; name more videos")
+    return BenchmarkJob(config, given, settings, clips, device)
+
+
+def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Figures], list[Path]]:
+    """Time every setting at every precision and batch size. Files are written after each of these, so that what is
+    measured is kept when the rest is interrupted.
+
+    Args:
+        job: from `prepare`.
+        say: told what a person should know on the way.
+
+    Returns:
+        The figures, and the files written.
+    """
+    for note in job.given.notes:
+        say(f"note: {note}")
+    config, figures, written = job.config, list[Figures](), list[Path]()
+    environment = describe_environment(job.device)
+    clips = job.clips.views.to(job.device)
+    passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)
+    total = passes * len(job.settings) * (config.rounds + 1)
+    with tqdm(total=total, unit="pass", file=sys.stderr) as bar:
+        for precision in config.precisions:
+            for size in config.batch_sizes:
+                execution = Execution(job.device, precision, size)
+                timings = time_settings(
+                    job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar
+                )
+                figures = with_hints([*figures, *make_figures(timings, execution)])
+                written = write_benchmark(Path(config.output), job.description(), environment, figures)
+    return figures, written

@@ -1,0 +1,98 @@
+"""Time settings against each other: in one run, interleaved, on the same batches."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from video_ats.benchmarking.memory import peak_memory
+from video_ats.evaluation.execution import Execution
+from video_ats.evaluation.settings import Setting
+from video_ats.models.insert import insert_samplers_, remove_samplers_
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured of one setting.
+
+    Attributes:
+        setting: name.
+        seconds: of each forward pass: a list of batches for each round.
+        macs: multiply-adds of each clip.
+        peak_bytes: most memory that a forward pass took beyond weights and clips; None where it cannot be measured.
+    """
+
+    setting: str
+    seconds: tuple[tuple[float, ...], ...]
+    macs: tuple[int, ...]
+    peak_bytes: int | None
+
+
+@torch.inference_mode()
+def time_settings(
+    model: nn.Module,
+    settings: Sequence[Setting],
+    clips: Tensor,
+    execution: Execution,
+    *,
+    rounds: int,
+    progress: tqdm[NoReturn] | None = None,
+) -> list[Timing]:
+    """Time each setting on the same batches, one after the other within each batch, so that a machine that slows down
+    slows all of them; in each round another setting begins. One round before the first is not counted.
+
+    Args:
+        model: with sampler slots, in evaluation mode, on the device; its slots are empty afterwards.
+        settings: what to time.
+        clips (float32 Tensor[N, 3, T, S, S]): N at least one batch; what does not fill another one is left out.
+        execution: device, precision, batch size.
+        rounds: passes over all batches.
+        progress: moved by one with each forward pass; ``(rounds + 1) * settings * (N // batch size)`` in all.
+
+    Raises:
+        ValueError: fewer clips than a batch, or no round.
+    """
+    if len(clips) < execution.batch_size or rounds < 1:
+        raise ValueError(
+            f"{len(clips)} clips, {rounds} rounds: must be at least the batch size {execution.batch_size}, and 1"
+        )
+    batches = [batch for batch in clips.split(execution.batch_size) if len(batch) == execution.batch_size]
+    seconds: dict[str, list[list[float]]] = {setting.name: [] for setting in settings}
+    macs: dict[str, list[int]] = {setting.name: [] for setting in settings}
+    peaks: dict[str, int | None] = {}
+    for number in range(rounds + 1):
+        first = number % len(settings)
+        for setting in settings:
+            seconds[setting.name].append([])
+        for batch in batches:
+            for setting in (*settings[first:], *settings[:first]):
+                _put(model, setting)
+                since = execution.clock()
+                with execution.autocast():
+                    _, trace = model(batch, return_trace=True)
+                seconds[setting.name][-1].append(execution.clock() - since)
+                if number == 0:
+                    macs[setting.name] += trace.macs().tolist()
+                if progress is not None:
+                    progress.update()
+    for setting in settings:
+        _put(model, setting)
+        gc.collect()
+        with peak_memory(execution.device) as peak, execution.autocast():
+            model(batches[0])
+        peaks[setting.name] = peak.bytes
+    remove_samplers_(model)
+    return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]
+
+
+def _put(model: nn.Module, setting: Setting) -> None:
+    if setting.sampler is None:
+        remove_samplers_(model)
+    else:
+        insert_samplers_(model, setting.sampler)
