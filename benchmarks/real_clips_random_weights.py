@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/real_clips_random_weights.py VIDEOS
 
-VIDEOS is a folder that holds the clips named below. The weights are random (seed 0), written in the released code's
-format, so that the whole road is measured: checkpoint, decoding, views, model, report. Accuracies mean nothing.
+VIDEOS is a folder that holds the Kinetics clips of real_clips.py. The weights are random (seed 0), written in the
+released code's format, so that the whole road is measured: checkpoint, decoding, views, model, report. Accuracies mean
+nothing.
 """
 
 import subprocess
@@ -12,19 +13,12 @@ import tempfile
 from pathlib import Path
 
 import torch
+from real_clips import KINETICS, write_list
 
 from video_ats import create_model
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "timesformer_base_8x32_224"
-# Kinetics-400 label indices.
-CLIPS = {
-    "R6llTwEh07w.mp4": 375,
-    "SOX5yA1l24A.mp4": 375,
-    "WUzgd7C1pWA.mp4": 375,
-    "arm_wrestling_demo.mp4": 6,
-    "flipping_a_pancake.mkv": 129,
-}
 
 
 def write_random_checkpoint(path: Path) -> None:
@@ -40,9 +34,9 @@ def write_random_checkpoint(path: Path) -> None:
 def main() -> int:
     """Write weights and list into a temporary folder, evaluate, leave the report in benchmarks/results."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, clips = Path(folder) / "random_weights.pyth", Path(folder) / "clips.txt"
+        checkpoint = Path(folder) / "random_weights.pyth"
         write_random_checkpoint(checkpoint)
-        clips.write_text("".join(f"{name} {label}\n" for name, label in CLIPS.items()))
+        clips = write_list(Path(folder) / "clips.txt", KINETICS)
         command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "--model", MODEL]
         command += ["--checkpoint", str(checkpoint), "--data.annotations", str(clips), "--data.videos", sys.argv[1]]
         command += ["--sweep.samples", "[null, 128, 64]", "--sweep.controls", "[random]", "--batch_size", "3"]

@@ -1,0 +1,27 @@
+"""Real clips that the benchmarks read from a folder of the user's: which, and in what order."""
+
+from pathlib import Path
+
+# Kinetics-400 label indices.
+KINETICS = {
+    "R6llTwEh07w.mp4": 375,
+    "SOX5yA1l24A.mp4": 375,
+    "WUzgd7C1pWA.mp4": 375,
+    "arm_wrestling_demo.mp4": 6,
+    "flipping_a_pancake.mkv": 129,
+}
+# From UCF-101 and HMDB-51, for batches of eight; their labels mean nothing.
+OTHERS = dict.fromkeys(
+    (
+        "v_SoccerJuggling_g23_c01.avi",
+        "v_SoccerJuggling_g24_c01.avi",
+        "hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi",
+    ),
+    0,
+)
+
+
+def write_list(path: Path, clips: dict[str, int]) -> Path:
+    """``path label`` lines."""
+    path.write_text("".join(f"{name} {label}\n" for name, label in clips.items()))
+    return path
