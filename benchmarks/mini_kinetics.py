@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/mini_kinetics.py [RUN ...]
 
-Each run is a file of configs/mini: ``MODEL`` (the validation split as `make evaluate` has it, but at 1x3 views),
-``choose_MODEL`` (settings on the choosing split) and ``train_MODEL_still`` (training on one repeated frame). Without
-arguments, all of them. Results go to benchmarks/results/mini_kinetics/RUN.
+Each run is a file of configs/mini: ``MODEL_full`` (the validation split at 1x3 views), ``choose_MODEL`` (settings on
+the choosing split) and ``train_MODEL_still`` (training on one repeated frame). Without arguments, all of them.
+Results go to benchmarks/results/mini_kinetics/RUN.
 """
 
 import shutil
@@ -16,10 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks", "results", Path(__file__).stem)
 RUNS = [
     path.stem
-    for pattern in ("train_*_still.yaml", "choose_*.yaml", "*_mini.yaml")
+    for pattern in ("train_*_still.yaml", "choose_*.yaml", "*_full.yaml")
     for path in sorted((ROOT / "configs" / "mini").glob(pattern))
 ]
-RUNS = list(dict.fromkeys(RUNS))
 
 
 def main() -> int:
@@ -36,10 +35,9 @@ def main() -> int:
 
 def evaluate(run: str) -> int:
     """Accuracy versus GFLOPs."""
-    choosing = run.startswith("choose_")
-    code = draw("choosing" if choosing else "validation")
+    code = draw("choosing" if run.startswith("choose_") else "validation")
     command = [sys.executable, "tools/evaluate.py", "--config", f"configs/mini/{run}.yaml"]
-    command += ["--output", str(RESULTS / run)] + ([] if choosing else ["--views.crops", "3"])
+    command += ["--output", str(RESULTS / run)]
     return code or subprocess.run(command, check=False, cwd=ROOT).returncode
 
 

@@ -42,7 +42,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
             path.parent.relative_to(root): json.loads(path.read_text())
             for path in sorted(root.glob(f"{_MINI_RUNS}/{runs}"))
         }
-        for runs in ("*_mini/report.json", "choose_*/report.json")
+        for runs in ("*_full/report.json", "choose_*/report.json")
     )
     stills = sorted(root.glob(f"{_MINI_RUNS}/*_still/metrics.jsonl"))
     return {
