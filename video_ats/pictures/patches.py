@@ -12,7 +12,7 @@ UInt8Array = npt.NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-_DROPPED, _PAPER = 0.22, 255.0  # what is left of a dropped patch's grey, and what it fades into
+FADED_SHARE = 0.22  # what is left of the grey of a dropped patch, the rest is white
 _COLOURS = "inferno"
 
 
@@ -30,7 +30,7 @@ def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
         ValueError: shapes other than these.
     """
     whole = over_patches(kept, frame)[..., None]
-    faded = _DROPPED * (frame @ _LUMA)[..., None] + (1 - _DROPPED) * _PAPER
+    faded = FADED_SHARE * (frame @ _LUMA)[..., None] + (1 - FADED_SHARE) * 255
     return np.where(whole, frame, faded.round()).astype(np.uint8)
 
 

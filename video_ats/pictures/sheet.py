@@ -13,7 +13,7 @@ from video_ats.pictures.patches import UInt8Array
 
 _INK, _PALE, _PAPER = (26, 26, 26), (96, 96, 96), (255, 255, 255)
 _GAP, _MARGIN = 4, 12  # pixels between tiles, around the sheet
-_TEXT, _TITLE = 15, 18  # heights of letters in pixels
+_CAPTION, _TEXT, _TITLE = 12, 15, 18  # heights of letters in pixels
 
 
 def draw_sheet(
@@ -23,16 +23,18 @@ def draw_sheet(
     rows: Sequence[str],
     title: str,
     note: str = "",
+    captions: Sequence[Sequence[str]] | None = None,
     scale: tuple[UInt8Array, str, str] | None = None,
 ) -> UInt8Array:
     """Draw tiles with a text over each column and one left of each row.
 
     Args:
         tiles: rows of pictures (uint8 [h, w, 3]), all of one size.
-        columns: texts over the columns; of a text too wide for its column the end is left out.
+        columns: texts over the columns, or empty ones; of a text too wide for its column the end is left out.
         rows: texts left of the rows, of one line or several.
         title: over all, broken into lines as wide as the sheet.
         note: under it, smaller.
+        captions: for each tile a text that is written into its lower left corner; empty: none.
         scale: a strip of colours (uint8 [h, w, 3]) with the texts at its two ends, drawn under the tiles.
 
     Returns:
@@ -45,14 +47,14 @@ def draw_sheet(
     if not lengths or lengths != [len(columns)] * len(rows) or not columns:
         raise ValueError(f"rows of {lengths} tiles for {len(rows)} row and {len(columns)} column texts: must agree")
     height, width = tiles[0][0].shape[:2]
-    text, large = _font(_TEXT), _font(_TITLE)
-    left = _MARGIN + max(int(text.getlength(line)) for row in rows for line in row.split("\n")) + 2 * _GAP
+    small, text, large = _font(_CAPTION), _font(_TEXT), _font(_TITLE)
+    left = _MARGIN + (max(int(text.getlength(line)) for row in rows for line in row.split("\n")) + 2 * _GAP) * any(rows)
     inner = len(columns) * (width + _GAP) - _GAP
     across = left + inner + _MARGIN
     heading = [(line, large, _INK) for line in _wrapped(title, large, across - 2 * _MARGIN)]
     heading += [(line, text, _PALE) for line in _wrapped(note, text, across - 2 * _MARGIN)]
     top = _MARGIN + sum(_line_height(font) for _, font, _ in heading) + _GAP
-    first = top + _line_height(text)
+    first = top + (_line_height(text) if any(columns) else 0)
     down = first + len(tiles) * (height + _GAP) + _MARGIN + (_line_height(text) if scale else 0)
     sheet = Image.new("RGB", (across + across % 2, down + down % 2), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -67,10 +69,23 @@ def draw_sheet(
         y = first + row * (height + _GAP)
         draw.multiline_text((_MARGIN, y + height // 2), name, fill=_INK, font=text, anchor="lm")
         for column, tile in enumerate(line_of_tiles):
-            sheet.paste(Image.fromarray(tile), (left + column * (width + _GAP), y))
+            x = left + column * (width + _GAP)
+            sheet.paste(Image.fromarray(tile), (x, y))
+            if captions is not None:
+                _draw_caption(draw, (x, y + height), _fitted(captions[row][column], small, width - 8))
     if scale is not None:
         _draw_scale(sheet, draw, (left, first + len(tiles) * (height + _GAP)), scale)
     return np.asarray(sheet)
+
+
+def _draw_caption(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str) -> None:
+    """Dark on white, above and right of a lower left corner."""
+    if not text:
+        return
+    font = _font(_CAPTION)
+    x, y = corner
+    draw.rectangle((x, y - _line_height(font), x + int(font.getlength(text)) + 7, y - 1), fill=_PAPER)
+    draw.text((x + 3, y - _line_height(font) + 1), text, fill=_INK, font=font)
 
 
 def _draw_scale(
