@@ -104,6 +104,17 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
+def test_pictures_are_small_and_all_shown() -> None:
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    shown = {
+        (path.parent / target).resolve()
+        for path in DOCUMENTS
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", path.read_text())
+    }
+    assert set(pictures) <= shown
+    assert all(picture.stat().st_size < 150_000 for picture in pictures)
+
+
 def test_there_are_commands_to_test() -> None:
     tools = {tool for _, _, tool, _ in tool_commands()}
     assert {

@@ -62,6 +62,8 @@ def test_every_host_and_scope_with_controls(video: Path, model: str) -> None:
         top = [entry["probability"] for entry in ats["top5"]]
         assert top == sorted(top, reverse=True)
     assert "ats-clip-k16" in as_text(job, demo)
+    assert "random weights" in as_text(job, demo)  # or one would believe what is kept
+    assert "Random weights" in (folder / "demo.html").read_text()
 
 
 def test_windows_slide_over_a_long_video_and_the_surest_is_shown(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_portrait_video_and_one_of_a_single_frame_are_shown(tmp_path: Path) ->
     write_video(tmp_path / "one.mp4", numbered_frames(1, 96, 96), frame_rate=30)
     job = ready(tmp_path / "portrait.mp4", tmp_path / "one.mp4")
     portrait, one = (seen for _, seen in run(job))
-    assert portrait.pictures.shape == (8, 204, 204, 3)
+    assert portrait.pictures.shape == (8, 192, 192, 3)
     assert "of 96x160" in notes(job, portrait)[0]
     assert len(one.windows) == 1
     assert any("frames are repeated" in note for note in notes(job, one))
