@@ -175,12 +175,13 @@ def _forward(
         for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
             if block.sampler is not None:
                 stack.enter_context(block.sampler.following(presence))
-        stack.enter_context(_autocast(execution))
+        stack.enter_context(autocast(execution))
         logits, trace = model(batch, return_trace=True)
     return logits.float(), trace
 
 
-def _autocast(execution: Execution) -> AbstractContextManager[object]:
+def autocast(execution: Execution) -> AbstractContextManager[object]:
+    """The context of a forward pass in the precision that is asked for."""
     if execution.precision == "float32":
         return nullcontext()
     return torch.autocast(execution.device.type, dtype=getattr(torch, execution.precision))
