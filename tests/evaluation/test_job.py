@@ -18,7 +18,8 @@ from checkpoint_files import write_official_pyth
 from drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, save_checkpoint
-from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, prepare, run
+from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS, sole_user
 from video_ats.evaluation.settings import SweepConfig
 from video_ats.models.insert import insert_samplers_
