@@ -51,7 +51,7 @@ def config(videos: Path, output: Path, **changes: Any) -> EvaluateConfig:
         data=DataConfig(str(videos), annotations=str(videos / LIST), num_workers=0),
         views=ViewsConfig(crops=1),
         sweep=SweepConfig(controls=["random"], blocks=[1, 2, 3, 4, 5]),
-        target_ratio=0.6,
+        target_ratio=0.4,
         target_videos=4,
         device="cpu",
     )
@@ -83,9 +83,9 @@ def test_the_run_is_scored_with_what_was_found_and_its_control(finished: tuple[P
         f"random-frame-matched:{samples}-b1..5",
     ]
     assert report.settings[2].follows == found["setting"] == report.settings[1].name
-    assert sum(found["clip_macs"]) / len(found["clip_macs"]) == pytest.approx(0.6 * report.dense_macs, rel=0.02)
-    assert report.summary.settings[1].relative_to_dense == pytest.approx(0.6, rel=0.03)
-    assert report.summary.settings[2].relative_to_dense == pytest.approx(0.6, rel=0.03)
+    assert sum(found["clip_macs"]) / len(found["clip_macs"]) == pytest.approx(0.4 * report.dense_macs, rel=0.02)
+    assert report.summary.settings[1].relative_to_dense == pytest.approx(0.4, rel=0.03)
+    assert report.summary.settings[2].relative_to_dense == pytest.approx(0.4, rel=0.03)
 
 
 def test_as_many_videos_as_asked_for_are_calibrated_on_and_what_fails_is_passed_over(
@@ -114,11 +114,11 @@ def test_what_was_found_is_said_and_reported_with_what_it_gave(finished: tuple[P
     found, scored = kept(folder)["found"][0], report.summary.settings[1].gflops_view
     mean = sum(found["clip_macs"]) / 4e9
     assert sentence.startswith(
-        f"Budget of 0.6 of the dense model's GFLOPs, {0.6 * report.dense_macs / 1e9:.4g}: {found['setting']} costs "
+        f"Budget of 0.4 of the dense model's GFLOPs, {0.4 * report.dense_macs / 1e9:.4g}: {found['setting']} costs "
         f"{mean:.4g} on average ("
     )
     assert f"from {min(found['clip_macs']) / 1e9:.4g} to {max(found['clip_macs']) / 1e9:.4g}" in sentence
-    off = 100 * (scored.mean / (0.6 * report.dense_macs / 1e9) - 1)
+    off = 100 * (scored.mean / (0.4 * report.dense_macs / 1e9) - 1)
     assert f") on 4 views of 4 videos, and {scored.mean:.4g} ({off:+.1f}%; sd {scored.sd:.2g}) on the eval" in sentence
     assert f"- {sentence}" in (folder / "report.md").read_text()
     assert json.loads((folder / "report.json").read_text())["budget"] == [sentence]
@@ -151,8 +151,8 @@ def test_a_run_that_continues_keeps_what_was_found(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"target_ratio": 0.61}, r"budget.target_ratio: 0.6 there, 0.61 now"),
-        ({"target_ratio": None, "target_gflops": 1.6}, r"budget.target_gflops: null there, 1.6 now"),
+        ({"target_ratio": 0.41}, r"budget.target_ratio: 0.4 there, 0.41 now"),
+        ({"target_ratio": None, "target_gflops": 1.1}, r"budget.target_gflops: null there, 1.1 now"),
         ({"target_videos": 3}, r"budget.videos: 4 there, 3 now"),
         ({"target_max_samples": 500}, r"budget.max_samples: null there, 500 now"),
         ({"sweep": SweepConfig(scopes=["tube"], blocks=[1, 2, 3, 4, 5], controls=["random"])}, r"budget.samplers"),
@@ -228,7 +228,7 @@ def test_each_scope_and_scheme_gets_its_own_and_fine_tuned_weights_the_same(vide
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target_gflops": 1.0}, "target_gflops 1.0, target_ratio 0.6: give one of the two"),
+        ({"target_gflops": 1.0}, "target_gflops 1.0, target_ratio 0.4: give one of the two"),
         ({"target_ratio": 60.0}, "target_ratio 60.0: must be between 0 and 1"),
         ({"target_videos": 0}, "target_videos 0: must be at least 1"),
         ({"target_ratio": None, "target_max_samples": 9}, "target_max_samples 9: goes with target_gflops or target_ra"),

@@ -145,7 +145,7 @@ def calibrate_budget(
         ValueError: if none of the videos can be read, or the budget is out of reach.
         ChildProcessError: if a video stops the decoder.
     """
-    views, keys = _views(entries, budget.videos, data, plan, execution.device)
+    views, keys = read_some_views(entries, budget.videos, data, plan, execution.device)
     with autocast(execution):
         found = tuple(
             calibrate_samples(
@@ -192,7 +192,7 @@ def write_calibrated(folder: Path, config: dict[str, Any]) -> None:
     write_atomically(folder / CALIBRATED, head + yaml.safe_dump(plain, sort_keys=False))
 
 
-def _views(
+def read_some_views(
     entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
 ) -> tuple[Tensor, tuple[str, ...]]:
     """All views of the first ``count`` videos that can be read, in an order that has nothing to do with the list's:

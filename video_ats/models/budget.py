@@ -89,7 +89,7 @@ def calibrate_samples(
 
         def cost(samples: Samples) -> float:
             if samples not in measured:
-                measured[samples] = _macs(model, clips, replace(sampler, samples=samples), batch_size)
+                measured[samples] = clip_macs(model, clips, replace(sampler, samples=samples), batch_size)
             return fmean(measured[samples])
 
         low = least_samples(sampler.kind)
@@ -183,8 +183,8 @@ def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int
 
 
 @torch.no_grad()
-def _macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_size: int) -> tuple[int, ...]:
-    """Multiply-adds of each clip."""
+def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_size: int) -> tuple[int, ...]:
+    """Multiply-adds of each clip with a sampler, which stays in the model. Arguments: see `calibrate_samples`."""
     insert_samplers_(model, sampler)
     device, macs = _device(model), []
     for batch in clips.split(batch_size):
