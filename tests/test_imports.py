@@ -1,4 +1,4 @@
-"""Imports run one way: video and tokens <- models <- evaluation, training, visualize <- tools."""
+"""Imports run one way: video, tokens and pictures <- models <- evaluation <- training, demo <- tools."""
 
 import ast
 import sys
@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "video_ats"
 ROOMS: dict[str, set[str]] = {
     "video": set(),
     "tokens": set(),
+    "pictures": set(),
     "models": {"tokens"},
-    "evaluation": {"models", "tokens", "video"},
+    "evaluation": {"models", "pictures", "tokens", "video"},
     "training": {"evaluation", "models", "tokens", "video"},
-    "visualize": {"models", "tokens", "video"},
+    "demo": {"evaluation", "models", "pictures", "tokens", "video"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

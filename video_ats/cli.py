@@ -41,13 +41,20 @@ _PLAINER = (
 )
 
 
-def parse_config(config: type[Config], description: str, arguments: Sequence[str] | None = None) -> Config:
+def parse_config(
+    config: type[Config],
+    description: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    positional: str | None = None,
+) -> Config:
     """Read a tool's configuration.
 
     Args:
         config: a dataclass; its fields are the keys.
         description: what the tool does, for ``--help``.
         arguments: the command line; None: the process's own.
+        positional: key, of a list of texts, that words which belong to no key are the values of.
 
     Returns:
         An instance of ``config``: its defaults, then the file given as ``--config``, then the ``--key value`` pairs.
@@ -58,12 +65,39 @@ def parse_config(config: type[Config], description: str, arguments: Sequence[str
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file; keys given on the command line win over it.")
     parser.add_class_arguments(config)
+    words: list[str] = []
+    if positional is not None:
+        arguments, words = _without_words(sys.argv[1:] if arguments is None else arguments)
     try:
         namespace = parser.parse_args(arguments)
         namespace.pop("config", None)
-        return config(**vars(parser.instantiate(namespace)))
+        parsed = vars(parser.instantiate(namespace))
+        return config(**parsed | ({str(positional): words} if words else {}))
     except (ArgumentError, TypeError) as error:
         raise ValueError(_plainer(str(error)) + _nearest(str(error), parser)) from None
+
+
+def _without_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """``--key value``, ``--key=value``, ``--help`` and ``-h``; and the words between. After ``--`` all are words.
+
+    Not by argparse, since names of Kinetics videos may begin with a hyphen.
+    """
+    keys: list[str] = []
+    words: list[str] = []
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            words += left
+            break
+        if word in ("-h", "--help") or (word.startswith("--") and "=" in word):
+            keys.append(word)
+        elif word.startswith("--"):
+            keys += [word, *left[:1]]
+            del left[:1]
+        else:
+            words.append(word)
+    return keys, words
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -73,16 +107,17 @@ def run_tool(main: Callable[[], int | None]) -> None:
     try:
         sys.exit(main() or 0)
     except (ValueError, OSError) as error:
-        print(f"error: {_one_line(_describe(error))}", file=sys.stderr)
+        print(f"error: {describe_error(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _describe(error: ValueError | OSError) -> str:
+def describe_error(error: ValueError | OSError) -> str:
+    """What is wrong, in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        return _one_line(f"{error.filename}: {error.strerror}")
+    return _one_line(str(error))
 
 
 def _plainer(message: str) -> str:

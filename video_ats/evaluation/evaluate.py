@@ -76,7 +76,7 @@ def evaluate(
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.
     """
-    runs = _in_order(model, finetuned, settings)
+    runs = in_order(model, finetuned, settings)
     since = time.perf_counter()
     for group in _groups(samples, max(execution.batch_size // plan.num_views, 1)):
         readable = [sample for sample in group if _is_readable(sample)]
@@ -116,10 +116,14 @@ def _is_readable(sample: VideoSample) -> bool:
     return sample.status is VideoStatus.OK
 
 
-def _in_order(
+def in_order(
     model: nn.Module, finetuned: nn.Module | None, settings: Sequence[Setting]
 ) -> list[tuple[nn.Module, Setting]]:
-    """Each setting with the model that it needs; those that follow another come after it."""
+    """Each setting with the model that it needs; those that follow another come after it.
+
+    Raises:
+        ValueError: if a setting needs a model or another setting that is not given.
+    """
     names = {setting.name for setting in settings}
     runs = []
     for setting in sorted(settings, key=lambda setting: setting.follows is not None):
@@ -146,9 +150,9 @@ def _score(
             insert_samplers_(model, setting.sampler)
         # The same batches as of the setting that is followed.
         followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
-        clock = _clock(execution.device)
+        clock = clock_of(execution.device)
         start = clock()
-        parts = [_forward(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
+        parts = [forward_traced(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
         seconds = clock() - start
         scored[setting.name] = _Scored(
             torch.cat([logits for logits, _ in parts]).cpu(),
@@ -167,7 +171,7 @@ def _views(sample: VideoSample, plan: ViewPlan, device: torch.device) -> Tensor:
     return make_views(sample.frames, sample.clip_frames, plan, device=device)
 
 
-def _forward(
+def forward_traced(
     model: nn.Module, batch: Tensor, followed: tuple[Tensor, ...] | None, execution: Execution
 ) -> tuple[Tensor, Trace]:
     """Logits and trace of a batch; ``followed``: the presence, by block, that samplers take their counts from."""
@@ -187,7 +191,7 @@ def autocast(execution: Execution) -> AbstractContextManager[object]:
     return torch.autocast(execution.device.type, dtype=getattr(torch, execution.precision))
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def clock_of(device: torch.device) -> Callable[[], float]:
     """A wall clock that waits for the device's queue first."""
 
     def synchronised() -> float:

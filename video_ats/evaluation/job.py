@@ -118,7 +118,7 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
     videos = open_videos(config.data, num_classes=config.num_classes)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
-    device = _device(config.device)
+    device = choose_device(config.device)
     sizes = {"num_classes": config.num_classes, "seed": config.seed}
     given = load_model(config.model, config.checkpoint, **sizes).to(device)
     finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, **sizes).to(device)
@@ -278,7 +278,12 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
     return plan
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one.
+
+    Raises:
+        ValueError: for another name than auto, cpu, cuda or cuda:N, or a device that is not here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from video_ats.models.blocks import Block
 from video_ats.models.embeddings import resize_positions
 from video_ats.models.macs import HostShape, Trace
+from video_ats.models.record_scores import record_scores
 from video_ats.tokens import Grid, Origin, TokenSet
 
 # LayerNorm epsilon of the released models.
@@ -76,7 +77,7 @@ class VideoTransformer(nn.Module, ABC):
             clip (float Tensor[B, 3, T, H, W]): normalised frames. T, H and W may differ from what the model was
                 built for: position embeddings are then resized with nearest interpolation, as in the released
                 TimeSformer; how time embeddings fit other T is said where the host is built.
-            return_trace: also return which tokens each block kept.
+            return_trace: also return which tokens each block kept, and the scores that its sampler chose by.
 
         Returns:
             logits (Tensor[B, num_classes]), or (logits, Trace).
@@ -88,13 +89,14 @@ class VideoTransformer(nn.Module, ABC):
         tokens = self._embed(clip)
         embedded = tokens.origin.presence() if return_trace else None
         kept = []
-        for block in self.blocks:
-            # Samplers choose the same tokens again when a block is computed a second time: they have no state.
-            tokens = checkpoint(block, tokens, use_reentrant=False) if self._grad_checkpointing() else block(tokens)
-            if return_trace:
-                kept.append(tokens.origin.presence())
+        with record_scores(self.blocks if return_trace else ()) as scores:
+            for block in self.blocks:
+                # Samplers choose the same tokens again when a block is computed a second time: they have no state.
+                tokens = checkpoint(block, tokens, use_reentrant=False) if self._grad_checkpointing() else block(tokens)
+                if return_trace:
+                    kept.append(tokens.origin.presence())
         logits = self.head(self._classify(tokens.class_tokens))
-        return logits if embedded is None else (logits, Trace(embedded, tuple(kept), self.shape))
+        return logits if embedded is None else (logits, Trace(embedded, tuple(kept), self.shape, tuple(scores)))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute activations again in the backward pass instead of storing them (timm's name for it)."""

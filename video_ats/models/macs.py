@@ -26,17 +26,21 @@ class HostShape(Protocol):
 
 @dataclass(frozen=True)
 class Trace:
-    """Which tokens each block kept.
+    """Which tokens each block kept, and by what scores.
 
     Attributes:
         embedded (bool Tensor[B, T, H/P, W/P]): all True, the tokens that enter block 0.
         kept: for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P].
         shape: the host's sizes.
+        scores: for each block what its sampler chose by, the raw scores (`tokens.scoring.significance`) of the tokens
+            that came in: float Tensor[B, T, H/P, W/P], NaN where a token was dropped before; None without a sampler,
+            where the class token's row is never computed by itself.
     """
 
     embedded: Tensor
     kept: tuple[Tensor, ...]
     shape: HostShape
+    scores: tuple[Tensor | None, ...] = ()
 
     def macs(self) -> Tensor:
         """Multiply-adds of each clip, int64 Tensor[B]."""

@@ -65,7 +65,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             pixel_format=context.pix_fmt or "",
             width=context.width,
             height=context.height,
-            frame_rate=_frame_rate(stream),
+            frame_rate=average_rate(stream),
             header_frames=stream.frames,
             packets=packets,
             hidden_packets=hidden,
@@ -88,7 +88,7 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
         ValueError: The plan wants a frame outside the video.
     """
     with open_video(path) as (container, stream):
-        rate = _frame_rate(stream)
+        rate = average_rate(stream)
         planned = stream.frames or _count_packets(path)
         wanted = wanted_indices(plan, planned, rate)
         read = _decode(path, container, stream, wanted)
@@ -231,7 +231,8 @@ def _count_packets(path: str) -> int:
             raise _unreadable(error, path, "on counting packets") from error
 
 
-def _frame_rate(stream: Any) -> Fraction:
+def average_rate(stream: Any) -> Fraction:
+    """Frames per second of PyAV's video stream; 0 when the file does not say."""
     rate = stream.average_rate
     return Fraction(int(rate.numerator), int(rate.denominator)) if rate else Fraction(0)
 

@@ -1,0 +1,224 @@
+"""What a demo found: tables for the terminal and the page, and the files in a video's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from video_ats.demo.job import FILES, Demo, DemoJob, playing_rate
+from video_ats.demo.page import demo_page
+from video_ats.demo.show import Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
+from video_ats.evaluation.predictions import write_atomically
+from video_ats.evaluation.settings import Setting
+from video_ats.pictures.encode import png_bytes, png_data_uri
+from video_ats.video.encode import write_video
+
+_LEAST_RATE = 12  # frames per second that every player takes
+_MOST_COLUMNS = 8
+
+
+class Table(NamedTuple):
+    """Text in rows and columns."""
+
+    heading: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
+    """Write everything into the video's folder, which `run` has claimed; returns the paths.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    shown = {setting.name: _shown(job, demo, setting) for setting in job.settings if setting.sampler is not None}
+    first = next(iter(shown.values()))
+    page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
+    tokens.write_bytes(png_bytes(draw_tokens(first)))
+    attention.write_bytes(png_bytes(draw_attention(first)))
+    rate = playing_rate(demo)
+    repeats = math.ceil(_LEAST_RATE / rate)
+    frames = draw_video(first, job.config.block).repeat(repeats, axis=0)
+    write_video(video, frames, frame_rate=rate * repeats, encoder_options={"crf": "20", "preset": "veryfast"})
+    written = [page, video, tokens, attention, numbers]
+    if len(demo.windows) > 1:
+        _draw_over_time(job, demo, over_time)
+        written.append(over_time)
+    plot = png_data_uri(over_time) if over_time in written else None
+    write_atomically(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
+    write_atomically(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
+    return written
+
+
+def as_text(job: DemoJob, demo: Demo) -> str:
+    """For the terminal."""
+    lines = [_title(job, demo), *(f"  {note}" for note in notes(job, demo))]
+    for heading, header, rows in tables(job, demo):
+        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+        lines += ["", heading]
+        for row in [header, *rows]:
+            cells = [
+                f"{row[0]:<{widths[0]}}",
+                *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+            lines.append("  " + "   ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def notes(job: DemoJob, demo: Demo) -> list[str]:
+    """What a reader must know, in sentences."""
+    part, windows = demo.part, demo.windows
+    width, height = (part.width, part.height) if part.rotation % 180 == 0 else (part.height, part.width)
+    found = [
+        f"{_count(part.num_frames, 'frame')} of {width}x{height}, {part.seconds(part.num_frames):.1f} s; "
+        f"{_count(len(windows), 'window')} of {job.plan.num_frames} frames, centre crop"
+    ]
+    if part.problem:
+        found.append(f"only the first {_count(part.num_frames, 'frame')} can be used: {part.problem}")
+    if part.num_frames < job.plan.num_frames:
+        found.append("the video has fewer frames than the model takes: frames are repeated")
+    if part.rotation and job.config.upright:
+        found.append(
+            "rotated by its metadata: the model sees it upright; tools/evaluate.py, as the published protocol, "
+            "ignores the rotation (here: --upright false)"
+        )
+    elif part.rotation:
+        found.append("rotated by its metadata: the model sees it as it is coded, the pictures are upright")
+    return found + list(job.given.notes)
+
+
+def tables(job: DemoJob, demo: Demo) -> list[Table]:
+    """Predictions, costs, and what was kept."""
+    return [_predictions(job, demo), _costs(job, demo), _kept(job, demo)]
+
+
+def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
+    """The numbers for a program."""
+    result: dict[str, Any] = {
+        "video": demo.name,
+        "model": job.config.model,
+        "weights": job.given.weights,
+        "notes": notes(job, demo),
+        "windows": [
+            {"start_seconds": w.start_seconds, "end_seconds": w.end_seconds, "frames": list(w.frames)}
+            for w in demo.windows
+        ],
+        "window_shown": demo.window,
+        "dense_macs_per_window": job.dense_macs,
+        "settings": {},
+    }
+    for setting in job.settings:
+        probabilities = demo.probabilities(setting.name)
+        result["settings"][setting.name] = {
+            "top5": [{"class": name, "probability": value} for name, value in _top(job, demo, setting.name)],
+            "top1_of_windows": [job.label_names[number] for number in probabilities.argmax(axis=1)],
+            "macs_of_windows": [outcomes[setting.name].macs for outcomes in demo.outcomes],
+            "seconds_of_windows": [outcomes[setting.name].seconds for outcomes in demo.outcomes],
+            "kept_by_block_and_frame": demo.shown(setting.name).kept.sum(axis=(2, 3)).tolist(),
+        }
+    return result
+
+
+def _top(job: DemoJob, demo: Demo, setting: str, most: int = 5) -> list[tuple[str, float]]:
+    mean = demo.probabilities(setting).mean(axis=0)
+    order = np.argsort(-mean, kind="stable")[:most]
+    return [(job.label_names[number], float(mean[number])) for number in order]
+
+
+def _predictions(job: DemoJob, demo: Demo) -> Table:
+    heading = "What the model says" + (" (mean probability of the windows)" if len(demo.windows) > 1 else "")
+    tops = [_top(job, demo, setting.name) for setting in job.settings]
+    rows = [
+        [f"{rank + 1}.", *(f"{top[rank][0]}  {100 * top[rank][1]:5.1f}%" for top in tops)]
+        for rank in range(len(tops[0]))
+    ]
+    return Table(heading, ["", *(setting.name for setting in job.settings)], rows)
+
+
+def _costs(job: DemoJob, demo: Demo) -> Table:
+    rows = []
+    for setting in job.settings:
+        outcomes = [window[setting.name] for window in demo.outcomes]
+        gflops = _gflops(demo, setting)
+        rows.append(
+            [
+                setting.name,
+                f"{gflops:.2f}" if gflops < 10 else f"{gflops:.1f}",
+                f"{100e9 * gflops / job.dense_macs:.0f}%",
+                f"{1000 * np.median([outcome.seconds for outcome in outcomes]):.0f}",
+                f"{100 * np.mean([outcome.kept[-1].mean() for outcome in outcomes]):.0f}%",
+            ]
+        )
+    header = [
+        "setting",
+        "GFLOPs per clip",
+        "of dense",
+        f"ms per clip ({job.execution.device.type})",
+        "patches left at the end",
+    ]
+    return Table("What it costs", header, rows)
+
+
+def _kept(job: DemoJob, demo: Demo) -> Table:
+    frames = spread(job.plan.num_frames, _MOST_COLUMNS)
+    rows = []
+    for setting in job.settings:
+        outcome = demo.shown(setting.name)
+        for block, scores in enumerate(outcome.scores):
+            if scores is not None:
+                counts = outcome.kept[block].sum(axis=(1, 2))
+                rows.append([setting.name, str(block), *(str(counts[t]) for t in frames)])
+    per_frame = demo.shown(job.settings[0].name).kept[0, 0].size
+    window = demo.windows[demo.window]
+    heading = (
+        f"Patches of {per_frame} kept in each frame after each block that samples, "
+        f"{window.start_seconds:.1f} to {window.end_seconds:.1f} s"
+    )
+    return Table(heading, ["setting", "block", *(f"frame {window.frames[t]}" for t in frames)], rows)
+
+
+def _gflops(demo: Demo, setting: Setting) -> float:
+    return float(np.mean([window[setting.name].macs for window in demo.outcomes])) / 1e9
+
+
+def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
+    outcome, window = demo.shown(setting.name), demo.windows[demo.window]
+    share = 100e9 * _gflops(demo, setting) / job.dense_macs
+    says = "; ".join(
+        f"{which.name} says {name} ({100 * value:.0f}%)"
+        for which in job.settings
+        if which.sampler is None or which is setting
+        for name, value in _top(job, demo, which.name, 1)
+    )
+    return Shown(
+        title=f"{demo.name}: {setting.name}, {share:.0f}% of the dense GFLOPs",
+        note=f"{says}.",
+        pictures=demo.pictures,
+        times=tuple(f"frame {frame}, {demo.part.seconds(frame):.1f} s" for frame in window.frames),
+        kept=outcome.kept,
+        scores=outcome.scores,
+    )
+
+
+def _draw_over_time(job: DemoJob, demo: Demo, path: Path) -> None:
+    sampled = next(setting for setting in job.settings if setting.sampler is not None)
+    drawn = [setting for setting in job.settings if setting.sampler is None or setting is sampled]
+    draw_over_time(
+        path,
+        [(window.start_seconds, window.end_seconds) for window in demo.windows],
+        {setting.name: demo.probabilities(setting.name) for setting in drawn},
+        job.label_names,
+        title=f"{demo.name}: what {job.config.model} says over time",
+    )
+
+
+def _title(job: DemoJob, demo: Demo) -> str:
+    return f"{demo.name}: {job.config.model} with {job.given.weights}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

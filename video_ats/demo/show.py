@@ -1,0 +1,169 @@
+"""What was kept and by which scores, as pictures: contact sheets, a video, a plot over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from video_ats.pictures.patches import UInt8Array, colour_scale, dim_dropped, heat_map
+from video_ats.pictures.sheet import draw_sheet
+
+_MOST_COLUMNS = 8
+# Colour-blind safe (after Okabe and Ito).
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One clip under one setting, ready to be drawn.
+
+    Attributes:
+        title, note: what the pictures say above them.
+        pictures (uint8 [T, S, S, 3]): the crop that the model sees.
+        times: of each frame, as a text.
+        kept (bool [depth, T, h, w]): patches that leave each block.
+        scores: of each block; None without a sampler. float [T, h, w], NaN where a patch was dropped before.
+    """
+
+    title: str
+    note: str
+    pictures: UInt8Array
+    times: tuple[str, ...]
+    kept: npt.NDArray[np.bool_]
+    scores: tuple[npt.NDArray[np.floating] | None, ...]
+
+    @property
+    def sampled_blocks(self) -> tuple[int, ...]:
+        """Blocks in which a sampler stood."""
+        return tuple(block for block, scores in enumerate(self.scores) if scores is not None)
+
+
+def draw_tokens(shown: Shown) -> UInt8Array:
+    """Contact sheet: frames over input and sampled blocks, dropped patches faded, the kept ones counted."""
+    frames = spread(len(shown.pictures), _MOST_COLUMNS)
+    per_frame = shown.kept[0, 0].size
+    tiles, rows = [[shown.pictures[t] for t in frames]], ["input"]
+    captions = [[""] * len(frames)]
+    for block in shown.sampled_blocks:
+        kept = shown.kept[block]
+        tiles.append([dim_dropped(shown.pictures[t], kept[t]) for t in frames])
+        captions.append([f"{kept[t].sum()} of {per_frame}" for t in frames])
+        rows.append(f"after block {block}\n{100 * kept.mean():.0f}% kept")
+    return draw_sheet(
+        tiles,
+        columns=[shown.times[t] for t in frames],
+        rows=rows,
+        title=shown.title,
+        note=f"{shown.note} Faded: patches dropped in that block or before.",
+        captions=captions,
+    )
+
+
+def draw_attention(shown: Shown) -> UInt8Array:
+    """Contact sheet: frames over sampled blocks, the scores by which each sampler chose."""
+    frames = spread(len(shown.pictures), _MOST_COLUMNS)
+    tiles = [[shown.pictures[t] for t in frames]]
+    for block in shown.sampled_blocks:
+        scores = shown.scores[block]
+        assert scores is not None
+        tiles.append([heat_map(shown.pictures[t], scores[t], highest_shown(scores)) for t in frames])
+    return draw_sheet(
+        tiles,
+        columns=[shown.times[t] for t in frames],
+        rows=["input", *(f"in block {block}" for block in shown.sampled_blocks)],
+        title=shown.title,
+        note=f"{shown.note} Scores: what the class token reads from each patch, its attention times the length of the "
+        "patch's value. White: dropped in an earlier block.",
+        scale=(colour_scale(14, 240), "score 0", "highest 1% of the block"),
+    )
+
+
+def highest_shown(scores: npt.NDArray[np.floating]) -> float:
+    """The score of the brightest colour: scores are so unequal that below the very highest all would look the same."""
+    return float(np.nanpercentile(scores, 99))
+
+
+def draw_video(shown: Shown, block: int | None) -> UInt8Array:
+    """Frame by frame the input beside one block's kept patches, or all sampled blocks' as a grid.
+
+    Returns:
+        uint8 array (T, H, W, 3), H and W even.
+    """
+    blocks = shown.sampled_blocks if block is None else (block,)
+    columns = min(len(blocks) + 1, 4)
+    per_frame = shown.kept[0, 0].size
+    sheets = []
+    for t, picture in enumerate(shown.pictures):
+        tiles, captions = [picture], ["input"]
+        for number in blocks:
+            kept = shown.kept[number, t]
+            tiles.append(dim_dropped(picture, kept))
+            captions.append(f"after block {number}: {kept.sum()} of {per_frame}")
+        missing = -len(tiles) % columns
+        tiles += [np.full_like(picture, 255)] * missing
+        captions += [""] * missing
+        rows = range(0, len(tiles), columns)
+        sheets.append(
+            draw_sheet(
+                [tiles[row : row + columns] for row in rows],
+                columns=[""] * columns,
+                rows=[""] * len(rows),
+                title=shown.title,
+                note=shown.times[t],
+                captions=[captions[row : row + columns] for row in rows],
+            )
+        )
+    return np.stack(sheets)
+
+
+def draw_over_time(
+    path: Path,
+    spans: Sequence[tuple[float, float]],
+    probabilities: dict[str, npt.NDArray[np.floating]],
+    names: Sequence[str],
+    *,
+    title: str,
+    most: int = 4,
+) -> None:
+    """Write a plot of the likeliest classes' probabilities over the windows of a video.
+
+    Args:
+        path: PNG file.
+        spans: start and end of each window in seconds.
+        probabilities: by setting, the reference first: float [windows, num_classes].
+        names: of the classes.
+        title: above the plot.
+        most: as many classes at most.
+    """
+    figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    highest = np.max([table.max(axis=0) for table in probabilities.values()], axis=0)
+    chosen = np.argsort(-highest, kind="stable")[:most]
+    centres = [(start + end) / 2 for start, end in spans]
+    lines = ("-", "--", ":", "-.")
+    for colour, number in zip(_COLOURS, chosen, strict=False):
+        for order, (setting, table) in enumerate(probabilities.items()):
+            label = f"{names[number]}, {setting}".replace("$", r"\$")  # not mathematics
+            line = lines[order % len(lines)]
+            axes.plot(centres, 100 * table[:, number], line, marker="o", markersize=3, color=colour, label=label)
+    axes.set_xlabel(f"middle of the window in seconds (each is {spans[0][1] - spans[0][0]:.1f} s long)")
+    axes.set_ylabel("probability in %")
+    axes.set_ylim(-2, 102)
+    axes.set_title(title.replace("$", r"\$"), fontsize=10)
+    axes.grid(alpha=0.25)
+    figure.legend(fontsize=8, loc="outside right upper", handlelength=3)
+    figure.savefig(path, format="png")
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers 0 to ``count - 1``, the first and the last among them, evenly spaced."""
+    if count <= most:
+        return list(range(count))
+    return [round(place * (count - 1) / (most - 1)) for place in range(most)]

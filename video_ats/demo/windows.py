@@ -1,0 +1,100 @@
+"""Clips that slide over a video, and the pixels of one, for the model and for the eye."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from video_ats.video.readable_part import ReadablePart
+from video_ats.video.transforms import crop_offsets, make_views, short_side_size
+from video_ats.video.views import ViewPlan
+
+UInt8Array = npt.NDArray[np.uint8]
+
+_MOST_WINDOWS = 20  # unless asked for more: each costs a forward pass a setting
+
+
+@dataclass(frozen=True)
+class Window:
+    """One clip of a video.
+
+    Attributes:
+        frames: T frame numbers, not decreasing.
+        start_seconds: when the first of them is shown.
+        end_seconds: when the one after the last would be.
+    """
+
+    frames: tuple[int, ...]
+    start_seconds: float
+    end_seconds: float
+
+
+def plan_windows(plan: ViewPlan, part: ReadablePart, count: int | None) -> tuple[Window, ...]:
+    """Windows from the first frame of a video to its last, evenly spaced.
+
+    Args:
+        plan: the model's clip; how many clips and crops it says does not matter.
+        part: the video.
+        count: how many; None: as many as overlap by half, at most 20. A single one starts where the published
+            protocol starts its first clip.
+
+    Raises:
+        ValueError: fewer than one, or several of a model whose clip is spread over the whole video.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"windows {count}: must be at least 1")
+    if plan.position == "segments":
+        if count not in (None, 1):
+            raise ValueError(
+                f"windows {count}: the clip of view preset {plan.preset!r} is spread over the whole video; leave it out"
+            )
+        return (_window(plan, part, 0.5),)  # the middle of each segment, the published first clip
+    if count is None:
+        # A short video repeats its last frame: then the first clip holds all of it.
+        covered = _window(plan, part, 0.0).frames[-1] + 1
+        count = min(1 + math.ceil(2 * (part.num_frames - covered) / covered), _MOST_WINDOWS)
+    return tuple(_window(plan, part, number / max(count - 1, 1)) for number in range(count))
+
+
+def _window(plan: ViewPlan, part: ReadablePart, share: float) -> Window:
+    frames = plan.clip_at(share, part.num_frames, part.frame_rate).tolist()
+    return Window(tuple(frames), part.seconds(frames[0]), part.seconds(frames[-1] + 1))
+
+
+def turned(frames: Tensor, degrees: int) -> Tensor:
+    """Frames (uint8 [T, H, W, 3]) turned counter-clockwise by a multiple of 90 degrees."""
+    return torch.rot90(frames, degrees // 90, dims=(1, 2)).contiguous()
+
+
+def model_clip(frames: Tensor, plan: ViewPlan, device: torch.device) -> Tensor:
+    """The centre crop of a window as the model takes it: uint8 [T, H, W, 3] to float32 Tensor[1, 3, T, S, S]."""
+    return make_views(frames, torch.arange(len(frames))[None], plan, device=device)
+
+
+def cropped_pictures(frames: Tensor, plan: ViewPlan, side: int) -> UInt8Array:
+    """The same crop to look at, cut from the frames as they were decoded.
+
+    Args:
+        frames (uint8 Tensor[T, H, W, 3]): of a window.
+        plan: where the crop is.
+        side: height and width of the pictures in pixels.
+
+    Returns:
+        uint8 array (T, side, side, 3).
+    """
+    height, width = frames.shape[1:3]
+    resized_height, resized_width = short_side_size(height, width, plan.resize_side)
+    ((y, x),) = crop_offsets(resized_height, resized_width, plan.crop_size, crops=1)
+    scale_y, scale_x = height / resized_height, width / resized_width
+    box = (x * scale_x, y * scale_y, (x + plan.crop_size) * scale_x, (y + plan.crop_size) * scale_y)
+    box = (box[0], box[1], min(box[2], width), min(box[3], height))  # rounding must not lead outside
+    pictures = [
+        Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC, box=box) for frame in frames.numpy()
+    ]
+    return np.stack([np.asarray(picture) for picture in pictures])

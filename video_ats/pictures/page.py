@@ -1,0 +1,85 @@
+"""A self-contained HTML page: opens from the disk, asks for nothing from the network, escapes what others wrote.
+
+Text becomes HTML only through `escaped` (or a function here that calls it); whatever is named ``markup`` is HTML
+already.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+# The browser itself refuses anything but what the page holds.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_STYLE = """\
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 72rem; margin: 2rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
+th { border-bottom-color: #888; } th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption, .note { color: #555; }
+.scroll { overflow-x: auto; }
+"""
+
+
+def html_page(title: str, markup: Sequence[str], *, style: str = "", script: str = "") -> str:
+    """The whole page.
+
+    Args:
+        title: text, of the window and the first heading.
+        markup: the parts of the body.
+        style: CSS after the page's own.
+        script: JavaScript, run after the body is there.
+    """
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escaped(title)}</title>",
+        f"<style>\n{_STYLE}{style}</style>",
+        "</head>",
+        "<body>",
+        f"<h1>{escaped(title)}</h1>",
+        *markup,
+        *([f"<script>\n{script}</script>"] if script else []),
+        "</body>",
+        "</html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text as HTML, also inside an attribute's quotes. Bytes of file names that are no UTF-8 are written out."""
+    return html.escape(text.encode(errors="backslashreplace").decode())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text in rows and columns, as HTML."""
+    head = "".join(f"<th>{escaped(cell)}</th>" for cell in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def figure(source: str, caption: str) -> str:
+    """A picture (a data URI) with a text under it, which is also what stands for it where it cannot be seen."""
+    text = escaped(caption)
+    return f'<figure><img src="{escaped(source)}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+
+
+def embedded_json(name: str, data: Any) -> str:
+    """Data for the page's script: ``JSON.parse(document.getElementById(name).textContent)``.
+
+    Raises:
+        ValueError: for NaN or infinity, which JSON does not have.
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    # "</script>" in a label must not end the element; "<!--" must not begin a comment.
+    text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return f'<script type="application/json" id="{escaped(name)}">{text}</script>'

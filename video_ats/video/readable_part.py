@@ -1,0 +1,121 @@
+"""As much of a video as can be read, for looking at it: what is damaged ends the part before it, not the whole.
+
+An evaluation takes whole videos only (`video.decode`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+from torch import Tensor
+
+from video_ats.video.decode import read_frames
+from video_ats.video.pyav_reader import average_rate, open_video
+from video_ats.video.video_info import VideoError, VideoStatus
+
+
+@dataclass(frozen=True)
+class ReadablePart:
+    """The frames of a video up to its end or to the first one that cannot be used.
+
+    Attributes:
+        path: the file.
+        num_frames: frames that decode, all of one size.
+        frame_rate: frames per second; 0 when the file does not say.
+        width, height: in pixels, as coded.
+        rotation: degrees counter-clockwise by which a player turns the frames, 0, 90, 180 or 270.
+        problem: why the rest cannot be used; empty for a whole video.
+    """
+
+    path: str
+    num_frames: int
+    frame_rate: Fraction
+    width: int
+    height: int
+    rotation: int
+    problem: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether that is all of the video."""
+        return not self.problem
+
+    def seconds(self, frame: int) -> float:
+        """When a frame is shown, at the average rate; a file without a rate counts as 30 frames per second."""
+        return float(frame / (self.frame_rate or 30))
+
+
+def find_readable_part(path: str | os.PathLike[str]) -> ReadablePart:
+    """Decode a video once to see how far it can be read.
+
+    Raises:
+        VideoError: not a single frame can be used; says why.
+    """
+    name, failure = os.fspath(path), None
+    try:
+        read_frames(name, lambda _frames, _rate: [])  # wants none: verifies the file
+    except VideoError as error:
+        failure = error
+        if error.status not in (VideoStatus.UNREADABLE, VideoStatus.TRUNCATED):
+            raise
+    count, found = 0, None
+    with suppress(VideoError):  # the first failure says it better
+        for decoded in _frames(name):
+            found = found or decoded
+            count += 1
+    if found is None:
+        raise failure or VideoError(VideoStatus.UNREADABLE, "its frames are gone; did the file change?", name)
+    first, rate = found
+    turn, problem = round(first.rotation / 90) % 4 * 90, failure.reason if failure else ""
+    return ReadablePart(name, count, rate, first.width, first.height, turn, problem)
+
+
+def read_windows(path: str | os.PathLike[str], windows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    """The frames of windows in time, in one pass over the file; only those of the windows under way are held.
+
+    Args:
+        path: the video file.
+        windows: frame numbers of each, not decreasing, below `ReadablePart.num_frames`; later windows start later.
+
+    Yields:
+        uint8 Tensor[T, H, W, 3] for each window, RGB as coded, not turned.
+
+    Raises:
+        VideoError: the file cannot be read as far as that any more.
+    """
+    converter = VideoReformatter()  # one for all frames: to make its tables takes longer than to convert
+    held: dict[int, Tensor] = {}
+    left = [list(window) for window in windows]
+    wanted = {number for window in left for number in window}
+    for number, (frame, _) in enumerate(_frames(os.fspath(path))):
+        if number in wanted:
+            pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            held[number] = torch.from_numpy(np.ascontiguousarray(pixels))
+        while left and left[0][-1] <= number:
+            yield torch.stack([held[place] for place in left.pop(0)])
+            held = {place: pixels for place, pixels in held.items() if left and place >= left[0][0]}
+        if not left:
+            return
+
+
+def _frames(path: str) -> Iterator[tuple[Any, Fraction]]:
+    """Decoded frames in order with the video's rate, until the end or until one of another size or a damage."""
+    with open_video(path) as (container, stream):
+        rate, size = average_rate(stream), None
+        try:
+            for frame in container.decode(stream):
+                size = size or (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    return
+                yield frame, rate
+        except av.FFmpegError:
+            return
