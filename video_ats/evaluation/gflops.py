@@ -75,8 +75,8 @@ class Cost:
         of_dense: ``gflops_view`` over the dense model's.
         views: clips x crops of a video.
         gflops_video: of all views.
-        published: GFLOPs of a video that a paper or model zoo gives for the same views, not counted here; None: no
-            such number, or other views.
+        published: GFLOPs of a video that papers and model zoos give for the same views, not counted here; of several
+            that differ, each with its data set.
     """
 
     model: str
@@ -89,7 +89,7 @@ class Cost:
     of_dense: float | None
     views: str
     gflops_video: float | None
-    published: float | None
+    published: str
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,12 @@ def as_markdown(table: CostTable) -> str:
         spread = [_number(value) for value in (c.gflops_view, c.sd, c.low, c.high)]
         share = "-" if c.of_dense is None else f"{c.of_dense:.3f}"
         cells = [f"`{c.model}`", c.setting, c.clip, *spread, share, c.views]
-        lines.append(f"| {' | '.join([*cells, _number(c.gflops_video), _number(c.published)])} |")
+        lines.append(f"| {' | '.join([*cells, _number(c.gflops_video), c.published or '-'])} |")
     return "\n".join([*lines, "", "GFLOPs are multiply-adds / 1e9, counted once.", ""])
 
 
 def as_csv(table: CostTable) -> str:
-    """One row a line, whole numbers' precision; the notes are in the Markdown."""
+    """One row a line, not rounded; the notes are in the Markdown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(each.name for each in fields(Cost))
@@ -215,7 +215,9 @@ def _measured(
 def _cost(variant: Variant, plan: ViewPlan, sampler: SamplerConfig | None, macs: Sequence[int], dense: int) -> Cost:
     spread = Spread.of(macs, unit=1e9) if macs else None
     same_views = f"{plan.clips}x{plan.crops}"
-    published = {p.gflops for p in variant.published if p.gflops is not None and p.views == same_views}
+    published = {p.dataset: p.gflops for p in variant.published if p.gflops is not None and p.views == same_views}
+    agreed = len(set(published.values())) == 1
+    told = [f"{gflops:g}" if agreed else f"{gflops:g} ({dataset})" for dataset, gflops in published.items()]
     return Cost(
         model=variant.name,
         setting=setting_name(sampler),
@@ -227,8 +229,7 @@ def _cost(variant: Variant, plan: ViewPlan, sampler: SamplerConfig | None, macs:
         of_dense=1e9 * spread.mean / dense if spread else None,
         views=same_views,
         gflops_video=plan.num_views * spread.mean if spread else None,
-        # Several that disagree are of several data sets and settings: none is the row's.
-        published=published.pop() if len(published) == 1 and sampler == variant.sampler else None,
+        published=", ".join(dict.fromkeys(told)) if sampler == variant.sampler else "",
     )
 
 

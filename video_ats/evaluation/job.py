@@ -24,9 +24,11 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.environment import describe_environment
 from video_ats.evaluation.evaluate import Execution, evaluate, file_bytes
-from video_ats.evaluation.predictions import VideoLog, sole_user
+from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.predictions import Prediction, VideoLog, sole_user, write_atomically
 from video_ats.evaluation.report import Report, write_report
-from video_ats.evaluation.settings import Setting, make_settings
+from video_ats.evaluation.settings import Setting, make_settings, setting_name
+from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.evaluation.summary import summarise
 from video_ats.evaluation.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.models.registry import Variant, get_variant
@@ -219,7 +221,22 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
         comparisons=comparisons,
         budget=describe_budget(job.budget, job.settled, summary.settings) if job.budget and job.settled else (),
     )
-    return report, write_report(Path(job.config.output), report)
+    folder = Path(job.config.output)
+    page = folder / "report.html"
+    written = write_report(folder, report)
+    write_atomically(page, report_page(report, log.predictions, _ends(job, log.predictions)))
+    return report, [*written, page]
+
+
+def _ends(job: EvaluationJob, predictions: Sequence[Prediction]) -> ShownEnds | None:
+    """Of the first setting that a budget led to, or else the first with ATS."""
+    found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
+    every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
+    if not every_ats or all(prediction.setting is None for prediction in predictions):
+        return None
+    loaded = job.finetuned if every_ats[0].finetuned and job.finetuned else job.given
+    entries, data = job.videos.entries, job.config.data
+    return show_ends(loaded.model, every_ats[0], predictions, entries, data, job.plan, job.execution)
 
 
 def _check_same_files(log: VideoLog, videos: VideoList) -> None:
