@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,23 @@ def _texture(random: np.random.Generator, height: int, width: int, *, low: int, 
     cell = 8
     coarse = random.integers(low, high, (-(-height // cell), -(-width // cell), 3), dtype=np.uint8)
     return coarse.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
+
+
+def write_size_change(path: Path, *, first: int, second: int) -> None:
+    """Write an MPEG-TS of ``first`` frames of 64x64 and ``second`` of 96x96 pixels."""
+    parts = []
+    for count, size in ((first, 64), (second, 96)):
+        part = path.with_name(f"{path.stem}_{size}.ts")
+        write_video(part, numbered_frames(count, size, size), frame_rate=30)
+        parts.append(part.read_bytes())
+        part.unlink()
+    path.write_bytes(b"".join(parts))
+
+
+def turn_mp4(path: Path) -> None:
+    """Make players turn an MP4 a quarter clockwise, as a phone held upright does: the display matrix of its track."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    quarter = (0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    data[matrix : matrix + 36] = struct.pack(">9i", *quarter)
+    path.write_bytes(data)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import console_of, opened, requests_of
+from demo_cases import chromium, requests_of
 from evaluation_cases import ATS, DENSE, failed, scored
 
 from video_ats.evaluation.claim import make_claims
@@ -160,20 +160,23 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert ticks[-1] <= high
 
 
-# --- in a browser
+# --- in a browser, whose driver's sockets are selenium's own affair
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
 def browser(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page, encoding="utf-8")
-    with opened(path) as driver:
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    with chromium(folder / "profile") as driver:
+        driver.get((folder / "report.html").as_uri())
         yield driver
 
 
 def test_it_loads_without_errors_or_requests(browser: Any) -> None:
     assert browser.title == "some_model: accuracy versus GFLOPs on 6 videos"  # not "taken"
-    assert console_of(browser) == []
+    assert browser.get_log("browser") == []
     (asked,) = requests_of(browser)
     assert asked.endswith("/report.html")
     assert NASTY in browser.find_element("tag name", "body").text
@@ -211,7 +214,7 @@ def test_pointing_at_a_point_names_its_setting(browser: Any) -> None:
         assert browser.find_element("css selector", "#settings tr.on td").text == s.name
     # Two that lie on one another are both named.
     browser.execute_script(
-        "const [a, b] = document.querySelectorAll('.point[data-place=\"1\"], .point[data-place=\"3\"]');"
+        'const [a, b] = document.querySelectorAll(\'.point[data-place="1"], .point[data-place="3"]\');'
         "b.innerHTML = a.innerHTML;"
     )
     moved = browser.find_element("css selector", '.point[data-place="3"] .reach')
@@ -240,4 +243,4 @@ def test_a_chosen_setting_shows_its_classes_and_costs(browser: Any) -> None:
     assert (sum(counts), max(counts)) == (6, 1)
     browser.find_element("xpath", "//tr/td[.='dense']").click()
     assert {row[4] for row in classes_of(browser)} == {"0.0"}
-    assert console_of(browser) == []
+    assert browser.get_log("browser") == []

@@ -43,6 +43,20 @@ def test_long_texts_do_not_touch_tiles_or_edges() -> None:
         assert (edge == 255).all()
 
 
+def test_captions_stand_under_their_tiles_and_move_none_sideways() -> None:
+    arguments = {"columns": ["a", "b"], "rows": ["r", "s"], "title": "t"}
+    tiles = [[RED, RED], [RED, RED]]
+    without, sheet = (
+        draw_sheet(tiles, **arguments, captions=captions) for captions in (None, [["9 of 9", "much too long"]] * 2)
+    )
+    assert positions(sheet, (255, 0, 0)) == positions(without, (255, 0, 0))
+    assert sheet.shape[1] == without.shape[1]
+    top, left, _ = positions(sheet, (255, 0, 0))
+    under = sheet[top + 20 : top + 34, left : left + 30]
+    assert (under < 128).any()
+    assert (sheet[top + 20 : top + 34, left + 30 : left + 34] == 255).all()  # the gap between the columns stays free
+
+
 def test_a_scale_is_drawn_under_the_tiles() -> None:
     strip = np.full((10, 40, 3), (0, 255, 0), dtype=np.uint8)
     arguments = {"columns": ["a" * 40], "rows": ["r"], "title": "t"}

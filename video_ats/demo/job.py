@@ -35,7 +35,7 @@ from video_ats.video.readable_part import ReadablePart, find_readable_part, read
 from video_ats.video.synthetic import draw_clip
 from video_ats.video.views import ViewPlan
 
-DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "moving right", 4, 0.5
+DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.7
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.demo.show import Shown, highest_shown, spread
+from video_ats.demo.show import Shown, levels_of, spread
 from video_ats.pictures.encode import jpeg_data_uri
 from video_ats.pictures.page import embedded_json, escaped, figure, html_page, table
 from video_ats.pictures.patches import FADED_SHARE, colour_scale
@@ -18,8 +18,8 @@ _MOST_FRAMES = 16  # that a screen shows
 _STYLE = """\
 .controls { display: grid; grid-template-columns: max-content minmax(8rem, 22rem) 1fr; gap: .4rem 1rem;
   align-items: center; margin: 1rem 0; }
-.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .6rem; }
-.frames figure { margin: 0; } .frames figcaption { font-size: .85rem; }
+.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .6rem; }
+.frames figure { margin: 0; } .frames figcaption { font-size: .8rem; }
 canvas { width: 100%; display: block; }
 """
 
@@ -37,13 +37,14 @@ def demo_page(
         title: text.
         notes: what a reader must know, a text each.
         shown: by setting, the ones with samplers: the same clip.
-        tables: heading, column headings and rows of each.
+        tables: heading, column headings and rows of each; the pictures follow the first.
         over_time: data URI of the plot over windows; None: there was one window.
     """
     markup = [f'<p class="note">{escaped(note)}</p>' for note in notes]
-    for heading, header, rows in tables:
+    for number, (heading, header, rows) in enumerate(tables):
         markup += [f"<h2>{escaped(heading)}</h2>", table(header, rows)]
-    markup.append(_viewer(shown))
+        if number == 0:
+            markup.append(_viewer(shown))
     if over_time is not None:
         markup += [
             "<h2>Over time</h2>",
@@ -65,14 +66,14 @@ def _viewer(shown: dict[str, Shown]) -> str:
         "columns": columns,
         "fade": FADED_SHARE,
         "colours": colour_scale(1, 256)[0].tolist(),
-        "settings": [{"name": name, "blocks": _blocks(one, frames)} for name, one in shown.items()],
+        "settings": [{"name": name, "note": one.note, "blocks": _blocks(one, frames)} for name, one in shown.items()],
     }
     canvas = f'<figure><canvas width="{side}" height="{side}"></canvas><figcaption></figcaption></figure>'
     last = len(any_setting.sampled_blocks)
     return "\n".join(
         [
             "<h2>What is kept</h2>",
-            f'<p class="note">{escaped(any_setting.note)} Move the sliders: patches that fade were dropped.</p>',
+            '<p class="note">Move the sliders. A patch that fades was dropped: later blocks do not compute it.</p>',
             '<div class="controls">',
             f'<label for="setting">Setting</label><input type="range" id="setting" min="0" max="{len(shown) - 1}" '
             f'value="0"{" disabled" if len(shown) == 1 else ""}><output id="setting-name" for="setting"></output>',
@@ -80,9 +81,10 @@ def _viewer(shown: dict[str, Shown]) -> str:
             '<output id="block-name" for="block"></output>',
             '<span>Show</span><span><label><input type="radio" name="view" value="kept" checked> kept patches</label> '
             '<label><input type="radio" name="view" value="scores"> scores</label></span>'
-            "<span>scores: what the class token reads from each patch, dark 0, bright the highest 1%; white: dropped "
-            "before</span>",
+            "<span>scores: how much the class token reads from each patch, dark: 0, bright: the highest 1%; faded: "
+            "dropped before</span>",
             "</div>",
+            '<p id="says"></p>',
             f'<div class="frames">{canvas * len(frames)}</div>',
             "<noscript><p>The sliders need JavaScript; tokens.png beside this page shows the same.</p></noscript>",
             embedded_json("data", data),
@@ -95,22 +97,19 @@ def _blocks(shown: Shown, frames: Sequence[int]) -> list[dict[str, Any]]:
     for block in shown.sampled_blocks:
         kept, scores = shown.kept[block], shown.scores[block]
         assert scores is not None
+        levels = levels_of(scores)
         blocks.append(
             {
                 "name": f"after block {block}",
                 "summary": f"{kept.sum()} of {kept.size} patches of the clip, {100 * kept.mean():.0f}%",
                 "counts": [int(kept[t].sum()) for t in frames],
                 "kept": ["".join("01"[int(there)] for there in kept[t].ravel()) for t in frames],
-                "scores": [_hexadecimal(scores[t], highest_shown(scores)) for t in frames],
+                "scores": [_hexadecimal(levels[t]) for t in frames],
             }
         )
     return blocks
 
 
-def _hexadecimal(scores: npt.NDArray[np.floating], highest: float) -> str:
-    """Two digits a patch, 00 to ff; ``--`` without a score."""
-    levels = np.clip(np.nan_to_num(scores) / (highest or 1), 0, 1) * 255
-    return "".join(
-        "--" if missing else f"{round(level):02x}"
-        for level, missing in zip(levels.ravel().tolist(), np.isnan(scores).ravel().tolist(), strict=True)
-    )
+def _hexadecimal(levels: npt.NDArray[np.floating]) -> str:
+    """Two digits a patch, 00 to ff; ``--`` for NaN."""
+    return "".join("--" if np.isnan(level) else f"{round(255 * level):02x}" for level in levels.ravel().tolist())

@@ -217,7 +217,7 @@ def _draw_over_time(job: DemoJob, demo: Demo, path: Path) -> None:
 
 
 def _title(job: DemoJob, demo: Demo) -> str:
-    return f"{demo.name}: {job.config.model} with {job.given.weights}"
+    return f"{demo.name}: {job.config.model}, weights {job.given.weights}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -72,21 +72,24 @@ def draw_attention(shown: Shown) -> UInt8Array:
     for block in shown.sampled_blocks:
         scores = shown.scores[block]
         assert scores is not None
-        tiles.append([heat_map(shown.pictures[t], scores[t], highest_shown(scores)) for t in frames])
+        levels = levels_of(scores)
+        tiles.append([heat_map(shown.pictures[t], levels[t], 1.0) for t in frames])
     return draw_sheet(
         tiles,
         columns=[shown.times[t] for t in frames],
         rows=["input", *(f"in block {block}" for block in shown.sampled_blocks)],
         title=shown.title,
-        note=f"{shown.note} Scores: what the class token reads from each patch, its attention times the length of the "
-        "patch's value. White: dropped in an earlier block.",
-        scale=(colour_scale(14, 240), "score 0", "highest 1% of the block"),
+        note=f"{shown.note} Scores: what the class token reads from each patch. Faded: dropped in an earlier block.",
+        scale=(colour_scale(14, 240), "score 0", "highest 1% of the block (square-root scale)"),
     )
 
 
-def highest_shown(scores: npt.NDArray[np.floating]) -> float:
-    """The score of the brightest colour: scores are so unequal that below the very highest all would look the same."""
-    return float(np.nanpercentile(scores, 99))
+def levels_of(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """A block's scores as brightness from 0 to 1 (the highest 1%), NaN where they are NaN.
+
+    The square root, since scores are so unequal that all but a few would look black.
+    """
+    return np.sqrt(np.minimum(scores / (np.nanpercentile(scores, 99) or 1), 1))
 
 
 def draw_video(shown: Shown, block: int | None) -> UInt8Array:
@@ -139,13 +142,13 @@ def draw_over_time(
         probabilities: by setting, the reference first: float [windows, num_classes].
         names: of the classes.
         title: above the plot.
-        most: as many classes at most.
+        most: as many classes at most; those that never reach 2% are left out.
     """
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     highest = np.max([table.max(axis=0) for table in probabilities.values()], axis=0)
-    chosen = np.argsort(-highest, kind="stable")[:most]
+    chosen = [number for number in np.argsort(-highest, kind="stable")[:most] if highest[number] > 0.02]
     centres = [(start + end) / 2 for start, end in spans]
     lines = ("-", "--", ":", "-.")
     for colour, number in zip(_COLOURS, chosen, strict=False):
@@ -155,6 +158,7 @@ def draw_over_time(
             axes.plot(centres, 100 * table[:, number], line, marker="o", markersize=3, color=colour, label=label)
     axes.set_xlabel(f"middle of the window in seconds (each is {spans[0][1] - spans[0][0]:.1f} s long)")
     axes.set_ylabel("probability in %")
+    axes.set_xlim(0, spans[-1][1])
     axes.set_ylim(-2, 102)
     axes.set_title(title.replace("$", r"\$"), fontsize=10)
     axes.grid(alpha=0.25)

@@ -19,7 +19,7 @@ function fade(pixels, at) {
 
 function colour(pixels, at, score) {
   if (score === "--") { // dropped before: there is no score
-    pixels.fill(255, at, at + 3);
+    fade(pixels, at);
     return;
   }
   const grey = 0.299 * pixels[at] + 0.587 * pixels[at + 1] + 0.114 * pixels[at + 2];
@@ -52,6 +52,7 @@ function update(pictures) {
   blockSlider.max = String(data.settings[Number(settingSlider.value)].blocks.length);
   const now = chosen();
   document.getElementById("setting-name").textContent = now.setting.name;
+  document.getElementById("says").textContent = now.setting.note;
   document.getElementById("block-name").textContent =
     now.block === null ? "input, all patches" : `${now.block.name}: ${now.block.summary}`;
   canvases.forEach((canvas, t) => {

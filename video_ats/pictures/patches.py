@@ -29,13 +29,11 @@ def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
     Raises:
         ValueError: shapes other than these.
     """
-    whole = over_patches(kept, frame)[..., None]
-    faded = FADED_SHARE * (frame @ _LUMA)[..., None] + (1 - FADED_SHARE) * 255
-    return np.where(whole, frame, faded.round()).astype(np.uint8)
+    return np.where(over_patches(kept, frame)[..., None], frame, _faded(frame)).astype(np.uint8)
 
 
 def heat_map(frame: UInt8Array, scores: npt.NDArray[np.floating], highest: float) -> UInt8Array:
-    """A grey frame under the colours of its patches' scores; a patch without a score (NaN) is white.
+    """A grey frame under the colours of its patches' scores; a patch without a score (NaN) is grey and faded.
 
     Args:
         frame (uint8 [H, W, 3]): RGB.
@@ -53,7 +51,11 @@ def heat_map(frame: UInt8Array, scores: npt.NDArray[np.floating], highest: float
     colours = over_patches(colormaps[_COLOURS](share)[..., :3] * 255, frame)
     # A little of the frame shows through: where am I looking?
     blend = 0.78 * colours + 0.22 * (frame @ _LUMA)[..., None]
-    return np.where(over_patches(missing, frame)[..., None], 255, blend.round()).astype(np.uint8)
+    return np.where(over_patches(missing, frame)[..., None], _faded(frame), blend.round()).astype(np.uint8)
+
+
+def _faded(frame: UInt8Array) -> npt.NDArray[np.floating]:
+    return (FADED_SHARE * (frame @ _LUMA)[..., None] + (1 - FADED_SHARE) * 255).round()
 
 
 def colour_scale(height: int, width: int) -> UInt8Array:

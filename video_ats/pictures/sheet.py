@@ -34,7 +34,7 @@ def draw_sheet(
         rows: texts left of the rows, of one line or several.
         title: over all, broken into lines as wide as the sheet.
         note: under it, smaller.
-        captions: for each tile a text that is written into its lower left corner; empty: none.
+        captions: a text under each tile, smaller; of one too wide for its tile the end is left out.
         scale: a strip of colours (uint8 [h, w, 3]) with the texts at its two ends, drawn under the tiles.
 
     Returns:
@@ -55,7 +55,8 @@ def draw_sheet(
     heading += [(line, text, _PALE) for line in _wrapped(note, text, across - 2 * _MARGIN)]
     top = _MARGIN + sum(_line_height(font) for _, font, _ in heading) + _GAP
     first = top + (_line_height(text) if any(columns) else 0)
-    down = first + len(tiles) * (height + _GAP) + _MARGIN + (_line_height(text) if scale else 0)
+    step = height + _GAP + (_line_height(small) if captions else 0)  # from row to row
+    down = first + len(tiles) * step + _MARGIN + (_line_height(text) if scale else 0)
     sheet = Image.new("RGB", (across + across % 2, down + down % 2), _PAPER)
     draw = ImageDraw.Draw(sheet)
     y = _MARGIN
@@ -66,26 +67,17 @@ def draw_sheet(
         centre = left + column * (width + _GAP) + width // 2
         draw.text((centre, top), _fitted(name, text, width), fill=_INK, font=text, anchor="ma")
     for row, (name, line_of_tiles) in enumerate(zip(rows, tiles, strict=True)):
-        y = first + row * (height + _GAP)
+        y = first + row * step
         draw.multiline_text((_MARGIN, y + height // 2), name, fill=_INK, font=text, anchor="lm")
         for column, tile in enumerate(line_of_tiles):
             x = left + column * (width + _GAP)
             sheet.paste(Image.fromarray(tile), (x, y))
             if captions is not None:
-                _draw_caption(draw, (x, y + height), _fitted(captions[row][column], small, width - 8))
+                under = (x + width // 2, y + height + 1)
+                draw.text(under, _fitted(captions[row][column], small, width), fill=_PALE, font=small, anchor="ma")
     if scale is not None:
-        _draw_scale(sheet, draw, (left, first + len(tiles) * (height + _GAP)), scale)
+        _draw_scale(sheet, draw, (left, first + len(tiles) * step), scale)
     return np.asarray(sheet)
-
-
-def _draw_caption(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str) -> None:
-    """Dark on white, above and right of a lower left corner."""
-    if not text:
-        return
-    font = _font(_CAPTION)
-    x, y = corner
-    draw.rectangle((x, y - _line_height(font), x + int(font.getlength(text)) + 7, y - 1), fill=_PAPER)
-    draw.text((x + 3, y - _line_height(font) + 1), text, fill=_INK, font=font)
 
 
 def _draw_scale(

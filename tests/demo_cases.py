@@ -1,0 +1,64 @@
+"""A clip to show without a model, and a headless Chromium to show a page in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from video_ats.demo.show import Shown
+
+_QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+
+
+def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tuple[int, ...] = (1, 2)) -> Shown:
+    """Frames of 4 x 5 patches of 6 x 6 pixels in a model of three blocks; each sampled block keeps half."""
+    random = np.random.default_rng(seed)
+    kept, scores, here = [], [], np.ones((frames, 4, 5), dtype=bool)
+    for block in range(3):
+        if block in blocks:
+            scores.append(np.where(here, random.random(here.shape), np.nan))
+            here = here & (random.random(here.shape) < 0.5)
+        else:
+            scores.append(None)
+        kept.append(here)
+    return Shown(
+        title=title,
+        note=f"{title} says something.",
+        pictures=random.integers(0, 255, (frames, 24, 30, 3), dtype=np.uint8),
+        times=tuple(f"frame {t}" for t in range(frames)),
+        kept=np.stack(kept),
+        scores=tuple(scores),
+    )
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Any]:
+    """A Selenium driver that keeps the browser's console and network log; skips where there is no browser."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium, in the [test] extra")
+    options = selenium.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*_QUIET, f"--user-data-dir={profile}", "--window-size=1200,1600"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driven = selenium.Chrome(options=options, service=selenium.ChromeService(executable_path=driver))
+    try:
+        yield driven
+    finally:
+        driven.quit()
+
+
+def requests_of(driven: Any) -> list[str]:
+    """Addresses that the page asked for so far, those inside the page itself (``data:``) left out."""
+    events = [json.loads(entry["message"])["message"] for entry in driven.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [address for address in asked if not address.startswith("data:")]
