@@ -1,4 +1,4 @@
-"""The table of costs: every registered model, without weights where none are needed, and what videos make of samplers."""
+"""The table of costs: every registered model, no weights where none are needed, what videos make of samplers."""
 
 import csv
 import io
