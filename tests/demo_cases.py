@@ -14,7 +14,16 @@ import pytest
 
 from video_ats.demo.show import Shown
 
-_QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+_QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 
 
 def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tuple[int, ...] = (1, 2)) -> Shown:

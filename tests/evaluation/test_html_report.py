@@ -131,7 +131,7 @@ def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     assert "172 of 303 &lt;frames&gt;" in text
     assert page.count("<figure>") == 3
     assert "could not be read again" in page
-    assert "v1: 1.2 GFLOPs, abseiling (wrong: zumba)" in page
+    assert "v1: 1.2 GFLOPs, abseiling (taken for zumba)" in page
     assert "None: all 6 listed" in report_page(
         replace(report, summary=replace(report.summary, failures=[], listed=6)), lines(), None
     )

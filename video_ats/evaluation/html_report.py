@@ -27,7 +27,7 @@ svg text { font: 12px system-ui, sans-serif; fill: #333; } svg.curve { width: 10
 .legend svg { vertical-align: -2px; }
 #tip { position: absolute; display: none; background: #fff; border: 1px solid #888; border-radius: 4px;
   padding: .35rem .6rem; font-size: .85rem; pointer-events: none; box-shadow: 0 2px 8px #0003; white-space: pre; }
-#settings td { white-space: nowrap; } .classes th:last-child { text-align: center; }
+#settings td, #settings th { white-space: nowrap; } .classes th:last-child { text-align: center; }
 #settings th { cursor: pointer; user-select: none; vertical-align: bottom; } #settings tbody tr { cursor: pointer; }
 #settings th[aria-sort=ascending]::after { content: " ▲"; } #settings th[aria-sort=descending]::after { content: " ▼"; }
 tr.on td { background: #fff4d6; }
@@ -64,7 +64,9 @@ def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEn
             "is the dense model. Point at one for its name, click it to show it below.</p>",
             svg_curve(report.settings, summary.settings),
             "<h2>Settings</h2>",
-            '<p class="note">Click a heading to sort, a row to show its setting below.</p>',
+            '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points K '
+            "a frame, and in which blocks (b). random, topk and uniform are controls: as many tokens as ats kept, chosen "
+            "otherwise. Click a heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
             embedded_json("data", _data(report, predictions)),
@@ -92,7 +94,7 @@ def _facts(report: Report) -> str:
 
 def _settings_table(report: Report) -> str:
     """Cells carry the number that they are sorted by."""
-    header = ["setting", "top-1 %", "95% interval", "top-5 %", "same top-1 as dense %", "GFLOPs per video", "p5 to p95"]
+    header = ["setting", "top-1 %", "95% interval", "top-5 %", "same as dense %", "GFLOPs per video", "p5 to p95"]
     header += ["of dense", "model clips/s"]
     rows = []
     for place, s in enumerate(report.summary.settings):
@@ -186,8 +188,8 @@ def _ends(report: Report, ends: ShownEnds) -> list[str]:
 
 def _video(report: Report, video: ShownVideo) -> str:
     line = video.prediction
-    right = "right" if line.label == line.top5[0] else f"wrong: {_label(report, line.top5[0])}"
-    caption = escaped(f"{line.video}: {line.gflops:.4g} GFLOPs, {_label(report, line.label)} ({right})")
+    guess = "correct" if line.label == line.top5[0] else f"taken for {_label(report, line.top5[0])}"
+    caption = escaped(f"{line.video}: {line.gflops:.4g} GFLOPs, {_label(report, line.label)} ({guess})")
     picture = "<p>could not be read again</p>"
     if video.picture is not None:
         picture = f'<img src="{escaped(video.picture)}" alt="{caption}">'
