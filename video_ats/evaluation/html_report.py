@@ -64,9 +64,9 @@ def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEn
             "is the dense model. Point at one for its name, click it to show it below.</p>",
             svg_curve(report.settings, summary.settings),
             "<h2>Settings</h2>",
-            '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points K '
-            "a frame, and in which blocks (b). random, topk and uniform are controls: as many tokens as ats kept, chosen "
-            "otherwise. Click a heading to sort, a row to show its setting below.</p>",
+            '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points '
+            "K a frame, and in which blocks (b). random, topk and uniform are controls: as many tokens as ats kept, "
+            "chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
             embedded_json("data", _data(report, predictions)),
