@@ -20,7 +20,8 @@ import torch
 from real_clips import KINETICS, write_list
 from turns import time_in_turns, write_result
 
-from video_ats.evaluation.job import ViewsConfig, plan_views
+from video_ats.evaluation.configuration import ViewsConfig
+from video_ats.evaluation.job import plan_views
 from video_ats.models.registry import get_variant
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.dataset import VideoDataset

@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from video_ats.cli import parse_config
-from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, plan_views
+from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.settings import make_settings
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant

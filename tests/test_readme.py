@@ -14,7 +14,7 @@ from update_docs import updated_documents
 from video_ats.cli import parse_config
 from video_ats.demo.job import DemoConfig
 from video_ats.evaluation.check import CheckConfig
-from video_ats.evaluation.job import EvaluateConfig
+from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.training.recipe import TrainConfig
 from video_ats.video.decode import VideoStatus
 

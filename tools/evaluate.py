@@ -1,7 +1,8 @@
 """Evaluate a video transformer with and without token sampling: a list of videos and a checkpoint to a report."""
 
 from video_ats.cli import parse_config, run_tool
-from video_ats.evaluation.job import EvaluateConfig, prepare, run
+from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.report import as_markdown
 
 

@@ -18,7 +18,8 @@ from checkpoint_files import write_official_pyth
 from drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, save_checkpoint
-from video_ats.evaluation.job import EvaluateConfig, ViewsConfig, prepare, run
+from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS, sole_user
 from video_ats.evaluation.settings import SweepConfig
 from video_ats.models.insert import insert_samplers_
@@ -93,7 +94,7 @@ def without_rates(folder: Path) -> dict[str, Any]:
 
 def test_a_run_writes_the_predictions_and_the_report(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} - {".lock"} == {
-        *("run.json", "predictions.jsonl", "report.json", "report.csv", "report.md", "curve.png"),
+        *("run.json", "predictions.jsonl", "report.json", "report.csv", "report.md", "curve.png", "report.html"),
     }
     report = json.loads((finished / "report.json").read_text())
     assert (report["listed"], report["evaluated"], report["failed"]) == (LISTED, 6, {"unreadable": 1})
@@ -147,7 +148,7 @@ def test_a_run_in_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None
     data = DataConfig(annotations=str(tmp_path / "list.txt"), num_workers=0)
     report, written = run(prepare(config(tmp_path, tmp_path / "out", data=data)), say=lambda _: None)
     assert (report.summary.listed, report.summary.evaluated, report.summary.failed) == (2, 0, {"missing": 2})
-    assert [path.name for path in written] == ["report.json", "report.csv", "report.md"]
+    assert [path.name for path in written] == ["report.json", "report.csv", "report.md", "report.html"]
 
 
 # --- interruptions

@@ -12,7 +12,7 @@ from evaluation_cases import ATS, DENSE, failed, scored
 from matplotlib.image import imread
 
 from video_ats.evaluation.claim import make_claims
-from video_ats.evaluation.curve import _line_name, draw_curve
+from video_ats.evaluation.curve import draw_curve, line_name
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report, _views, as_markdown, write_report
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
@@ -219,7 +219,7 @@ def test_five_classes_have_no_top5() -> None:
 def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
     ats = SamplerConfig(samples=8, blocks=[1, 2])
     names = [
-        _line_name(Setting("", sampler))
+        line_name(Setting("", sampler))
         for sampler in (
             *(ats, replace(ats, samples=9), replace(ats, blocks=[2]), replace(ats, scheme="inverse")),
             *(
@@ -231,7 +231,7 @@ def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
     ]
     assert names[0] == names[1]
     assert len(set(names)) == 6
-    assert _line_name(Setting("", ats, finetuned=True)) not in names
+    assert line_name(Setting("", ats, finetuned=True)) not in names
 
 
 def test_many_lines_have_their_legend_beside_the_axes(tmp_path: Path) -> None:

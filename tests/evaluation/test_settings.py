@@ -92,9 +92,42 @@ def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
         make_settings(SweepConfig(samples=[8]), [SamplerConfig(samples=8)])
 
 
+def test_what_a_budget_led_to_stands_beside_the_sweep_with_the_same_controls() -> None:
+    sweep = SweepConfig(samples=[64], controls=["random"])
+    found = [SamplerConfig(samples=57), SamplerConfig(samples=(9, 8, 8))]
+    settings = make_settings(sweep, [SamplerConfig(samples=5)], calibrated=found)
+    assert [(setting.name, setting.follows) for setting in settings] == [
+        ("dense", None),
+        ("ats-frame-k64", None),
+        ("random-frame-matched:64", "ats-frame-k64"),
+        ("ats-frame-k57", None),
+        ("random-frame-matched:57", "ats-frame-k57"),
+        ("ats-frame-k9,8,8", None),
+        ("random-frame-matched:9,8,8", "ats-frame-k9,8,8"),
+        ("ats-frame-k5", None),
+    ]
+
+
+def test_what_a_budget_led_to_may_be_there_already() -> None:
+    sweep = SweepConfig(samples=[64])
+    settings = make_settings(sweep, [SamplerConfig(samples=5)], calibrated=[SamplerConfig(samples=k) for k in (64, 5)])
+    assert [setting.name for setting in settings] == ["dense", "ats-frame-k64", "ats-frame-k5"]
+    assert (
+        make_settings(SweepConfig(controls=["topk"]), calibrated=[SamplerConfig(samples=5)])[2].follows
+        == "ats-frame-k5"
+    )
+
+
+def test_a_budget_is_open_for_every_scheme_and_scope() -> None:
+    sweep = SweepConfig(scopes=["frame", "tube"], schemes=["reference", "inverse"], blocks=[1, 2], seed=3)
+    assert [(c.scheme, c.scope, c.samples, c.blocks, c.seed) for c in sweep.of_any_samples()] == [
+        (scheme, scope, None, (1, 2), 3) for scheme in ("reference", "inverse") for scope in ("frame", "tube")
+    ]
+
+
 def test_controls_without_anything_to_match_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"sweep.controls \['random'\]: need sweep.samples"):
-        SweepConfig(controls=["random"])
+    with pytest.raises(ValueError, match=r"sweep.controls \['random'\]: need sweep.samples or a target"):
+        make_settings(SweepConfig(controls=["random"]))
 
 
 def test_schemes_are_part_of_the_product_and_every_name_is_unique() -> None:

@@ -237,6 +237,17 @@ def test_matched_controls_keep_as_many_as_ats_in_every_group(
     assert not torch.equal(keep, ats)  # as many, but chosen otherwise
 
 
+def test_a_control_may_be_matched_to_points_of_each_block() -> None:
+    config = SamplerConfig("random", blocks=(1, 3), samples="matched:9,4")
+    assert {block: each.points_or_count for block, each in config.for_depth(4).items()} == {1: 9, 3: 4}
+    assert config.followed() == SamplerConfig("ats", blocks=(1, 3), samples=(9, 4))
+    for bad in ("matched:9,1", "matched:9,", "matched:9,4,3"):
+        with pytest.raises(ValueError, match=r"^sampler samples"):
+            SamplerConfig("random", blocks=(1, 3), samples=bad)
+    with pytest.raises(ValueError, match="2 values for 3 blocks"):
+        SamplerConfig("random", samples="matched:9,4").for_depth(6)
+
+
 @origins
 @scopes
 @pytest.mark.parametrize("kind", ["topk", "random", "uniform"])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tools_in_process import ROOT
 from training_cases import data, forget_accelerator, losses_of, metrics_of, run, small_config, write_small_videos
 
-from video_ats.evaluation.job import ViewsConfig
+from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.training.recipe import OptimiserConfig, TrainConfig
 
 EPOCHS = 5  # of two steps

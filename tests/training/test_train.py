@@ -33,7 +33,7 @@ from training_cases import (
 )
 
 from video_ats import SamplerConfig, create_model
-from video_ats.evaluation.job import ViewsConfig
+from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.predictions import sole_user
 from video_ats.models.checkpoints import save_checkpoint
 from video_ats.training.clips import Draw, TrainingClips

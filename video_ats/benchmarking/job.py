@@ -14,9 +14,10 @@ from video_ats.benchmarking.clips import Clips, draw_clips, read_clips
 from video_ats.benchmarking.figures import Figures, make_figures, with_hints
 from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import NAMES, write_benchmark
+from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.environment import describe_environment
 from video_ats.evaluation.execution import Execution, Precision, open_device
-from video_ats.evaluation.job import ViewsConfig, plan_views
+from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.weights import LoadedModel, load_model
 from video_ats.models.registry import get_variant

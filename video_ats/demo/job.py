@@ -20,9 +20,10 @@ from tqdm import tqdm
 from video_ats.demo.compare import Outcome, compare
 from video_ats.demo.folders import claim_folder, folder_names
 from video_ats.demo.windows import Window, cropped_pictures, model_clip, plan_windows, turned
+from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.evaluation.execution import Execution, open_device
-from video_ats.evaluation.job import ViewsConfig, plan_views
+from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.predictions import sole_user
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.weights import LoadedModel, hash_weights, load_model

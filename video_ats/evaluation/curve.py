@@ -14,8 +14,8 @@ from video_ats.evaluation.settings import Setting, block_ranges
 from video_ats.evaluation.summary import SettingSummary
 
 # Colour-blind safe (after Okabe and Ito); one colour a kind, one marker and line a scope.
-_COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}
-_FINETUNED = "#3B0F5C"
+COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}
+FINETUNED = "#3B0F5C"
 _MARKERS = {"frame": "o", "tube": "s", "clip": "^"}
 _LINES = {"frame": "-", "tube": "--", "clip": ":"}
 # More lines than this leave no room for a legend among them, nor for bars that stand out.
@@ -30,7 +30,7 @@ def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[Sett
     by_name = {setting.name: setting for setting in settings}
     lines: dict[str, list[SettingSummary]] = {}
     for summary in summaries:
-        lines.setdefault(_line_name(by_name[summary.name]), []).append(summary)
+        lines.setdefault(line_name(by_name[summary.name]), []).append(summary)
     few = len(lines) <= _FEW_LINES
     figure = Figure(figsize=(7, 4.5) if few else (11, 6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -56,7 +56,7 @@ def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[Sett
     figure.savefig(path)
 
 
-def _line_name(setting: Setting) -> str:
+def line_name(setting: Setting) -> str:
     """What settings on one line have in common: all but their samples."""
     sampler = setting.sampler
     name = "dense" if sampler is None else f"{sampler.kind}, {sampler.scope}"
@@ -85,8 +85,8 @@ def _style(setting: Setting, *, joined: bool) -> dict[str, Any]:
     sampler = setting.sampler
     if sampler is None:
         style = {"marker": "*", "markersize": 13, "linestyle": "none", "zorder": 5}
-        return style | {"color": _FINETUNED if setting.finetuned else "black"}
-    colour = to_rgb(_FINETUNED if setting.finetuned else _COLOURS[sampler.kind])
+        return style | {"color": FINETUNED if setting.finetuned else "black"}
+    colour = to_rgb(FINETUNED if setting.finetuned else COLOURS[sampler.kind])
     if sampler.scheme != "reference":
         red, green, blue = (0.45 * part + 0.55 for part in colour)
         colour = (red, green, blue)  # lighter

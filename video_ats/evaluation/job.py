@@ -3,94 +3,47 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from video_ats.evaluation.budget import (
+    Budget,
+    SettledBudget,
+    calibrate_budget,
+    describe_budget,
+    settle_budget,
+    write_calibrated,
+)
 from video_ats.evaluation.claim import make_claims
-from video_ats.evaluation.ensemble import Ensemble
+from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.environment import describe_environment
 from video_ats.evaluation.evaluate import evaluate, file_bytes
-from video_ats.evaluation.execution import Execution, Precision, open_device
-from video_ats.evaluation.predictions import VideoLog, sole_user
+from video_ats.evaluation.execution import Execution, open_device
+from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.predictions import Prediction, VideoLog, sole_user, write_atomically
 from video_ats.evaluation.report import Report, write_report
-from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
+from video_ats.evaluation.settings import Setting, make_settings, setting_name
+from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.evaluation.summary import summarise
 from video_ats.evaluation.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.models.registry import Variant, get_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.video.annotations import VideoEntry, VideoList
-from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
+from video_ats.video.source import explaining_worker_failures, open_videos, read_videos
 from video_ats.video.views import ViewPlan
 
 
 @dataclass(frozen=True)
-class ViewsConfig:
-    """Which views of each video; what is null is taken from the model's published test protocol.
-
-    Attributes:
-        preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``slowfast`` or ``centre``.
-        clips: clips in time.
-        crops: crops in space, 1 or 3.
-        frame_stride: frames between sampled frames at 30 fps.
-        short_side: short side that frames are resized to, in pixels; null: the crop size.
-    """
-
-    preset: str | None = None
-    clips: int | None = None
-    crops: int | None = None
-    frame_stride: int | None = None
-    short_side: int | None = None
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Configuration of ``tools/evaluate.py``.
-
-    Attributes:
-        model: a registered name; see list_models().
-        output: folder for predictions and report. The same command continues an interrupted run.
-        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random`` to try
-            the pipeline without any.
-        finetuned: the same of weights that were fine-tuned with samplers in the model. The dense model and every
-            ``ats`` setting are scored with them too, in the same pass, under names that begin with ``finetuned/``.
-        num_classes: outputs of the head; must be the checkpoint's.
-        data: which videos.
-        views: which views of each.
-        sweep: samplers to score, as a product of lists.
-        samplers: samplers to score, one by one. A control with ``matched:K`` takes the token counts of the ``ats``
-            setting of the same K, scope, scheme and blocks if that is scored too; else what ``ats`` would keep of
-            the tokens that the control itself left.
-        ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
-        batch_size: clips in one forward pass.
-        seed: of random weights.
-    """
-
-    model: str
-    output: str
-    checkpoint: str | None = None
-    finetuned: str | None = None
-    num_classes: int = 400
-    data: DataConfig = field(default_factory=DataConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    samplers: list[SamplerConfig] = field(default_factory=list)
-    ensemble: Ensemble = "logits"
-    device: str = "auto"
-    precision: Precision = "float32"
-    batch_size: int = 8
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class EvaluationJob:
-    """Everything that an evaluation needs, checked and loaded; `prepare` makes it and `run` does the work."""
+    """Everything that an evaluation needs, checked and loaded; `prepare` makes it and `run` does the work.
+
+    The settings of a ``budget`` have a whole frame's samples until `run` has ``settled`` it.
+    """
 
     config: EvaluateConfig
     given: LoadedModel
@@ -99,6 +52,8 @@ class EvaluationJob:
     plan: ViewPlan
     settings: tuple[Setting, ...]
     execution: Execution
+    budget: Budget | None = None
+    settled: SettledBudget | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -124,6 +79,7 @@ class EvaluationJob:
             },
             "views": asdict(self.plan),
             "settings": {s.name: s.identity() for s in self.settings},
+            **({} if self.settled is None else self.settled.identity()),
             "ensemble": self.config.ensemble,
             "precision": self.config.precision,
             # Other versions decode and round otherwise.
@@ -158,9 +114,8 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
         raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
     if config.finetuned == RANDOM_WEIGHTS:
         raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are nothing fine-tuned")
-    # A row with samplers of its own is scored with them, unless the sweep has the same setting already.
-    own = [] if variant.sampler is None or variant.sampler in config.sweep.samplers() else [variant.sampler]
-    settings = make_settings(config.sweep, [*own, *config.samplers], finetuned=config.finetuned is not None)
+    budget = config.budget()
+    settings = _settings(config, config.sweep.of_any_samples() if budget else ())
     plan = plan_views(variant, config.views)
     videos = open_videos(config.data, num_classes=config.num_classes)
     if all(entry.problem for entry in videos.entries):
@@ -173,7 +128,14 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
         if setting.sampler is not None:
             setting.sampler.for_depth(len(given.model.blocks))  # type: ignore[arg-type]
     execution = Execution(device, config.precision, config.batch_size)
-    return EvaluationJob(config, given, finetuned, videos, plan, settings, execution)
+    return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, budget)
+
+
+def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:
+    """A row with samplers of its own is scored with them, unless the sweep has the same setting already."""
+    own = get_variant(config.model).sampler
+    samplers = [*([] if own is None or own in config.sweep.samplers() else [own]), *config.samplers]
+    return make_settings(config.sweep, samplers, calibrated=calibrated, finetuned=config.finetuned is not None)
 
 
 def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]]:
@@ -196,9 +158,30 @@ def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report,
         return _run(job, say)
 
 
+def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
+    """Find the samples that the budget leads to, or take those that the run in the folder has."""
+    if job.budget is None:
+        return job
+    budget, samplers, folder = job.budget, job.config.sweep.of_any_samples(), Path(job.config.output)
+
+    def calibrate() -> SettledBudget:
+        say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
+        return calibrate_budget(
+            budget, samplers, job.given.model, job.videos.entries, job.config.data, job.plan, job.execution
+        )
+
+    settled = settle_budget(folder, budget.asked(samplers), calibrate)
+    for sentence in describe_budget(budget, settled):
+        say(sentence)
+    return replace(job, settled=settled, settings=_settings(job.config, settled.samplers))
+
+
 def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[Path]]:
+    job = _settle(job, say)
     identity = job.identity()
     log = VideoLog(Path(job.config.output), identity, [setting.name for setting in job.settings])
+    if job.settled is not None:
+        write_calibrated(Path(job.config.output), asdict(job.config.settled(job.settled.samplers)))
     _check_same_files(log, job.videos)
     done = log.done
     if done:
@@ -236,8 +219,24 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
         dense_macs=job.dense_macs(),
         claims=claims,
         comparisons=comparisons,
+        budget=describe_budget(job.budget, job.settled, summary.settings) if job.budget and job.settled else (),
     )
-    return report, write_report(Path(job.config.output), report)
+    folder = Path(job.config.output)
+    page = folder / "report.html"
+    written = write_report(folder, report)
+    write_atomically(page, report_page(report, log.predictions, _ends(job, log.predictions)))
+    return report, [*written, page]
+
+
+def _ends(job: EvaluationJob, predictions: Sequence[Prediction]) -> ShownEnds | None:
+    """Of the first setting that a budget led to, or else the first with ATS."""
+    found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
+    every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
+    if not every_ats or all(prediction.setting is None for prediction in predictions):
+        return None
+    loaded = job.finetuned if every_ats[0].finetuned and job.finetuned else job.given
+    entries, data = job.videos.entries, job.config.data
+    return show_ends(loaded.model, every_ats[0], predictions, entries, data, job.plan, job.execution)
 
 
 def _check_same_files(log: VideoLog, videos: VideoList) -> None:

@@ -164,18 +164,38 @@ def claim_run(log: Path, identity: dict[str, Any]) -> None:
     Raises:
         ValueError: if the folder holds another run, or a log of an unknown one.
     """
-    identity = json.loads(json.dumps(identity))  # as it is read back: tuples are lists there
-    folder, run = log.parent, log.parent / RUN
-    if not run.exists():
-        if log.exists():
-            raise ValueError(f"output {folder}: holds {log.name} but no {RUN}; choose another output folder")
-        write_atomically(run, json.dumps(identity, indent=1) + "\n")
+    there = read_identity(log.parent)
+    if there is not None:
+        refuse_other_run(log.parent, there, identity)
         return
+    if log.exists():
+        raise ValueError(f"output {log.parent}: holds {log.name} but no {RUN}; choose another output folder")
+    write_atomically(log.parent / RUN, json.dumps(identity, indent=1) + "\n")
+
+
+def read_identity(folder: Path) -> dict[str, Any] | None:
+    """What the run in an output folder depends on; None if there is none.
+
+    Raises:
+        ValueError: if its file is no JSON.
+    """
+    run = folder / RUN
+    if not run.exists():
+        return None
     try:
-        there = json.loads(run.read_text(encoding="utf-8"))
+        there: dict[str, Any] = json.loads(run.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{run}: is not JSON ({error.msg}); choose another output folder") from None
-    changed = _differences(there, identity)
+    return there
+
+
+def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Check that (parts of) the identity of the run in a folder are those of this run.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    changed = _differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
     if changed:
         raise ValueError(
             f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "

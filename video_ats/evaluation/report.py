@@ -36,6 +36,7 @@ class Report:
         dense_macs: multiply-adds of one dense view.
         claims: what the run says, in sentences.
         comparisons: the paired differences behind them.
+        budget: what a target led to, on the videos that it was calibrated on and on the evaluated ones.
     """
 
     run: dict[str, Any]
@@ -47,6 +48,7 @@ class Report:
     dense_macs: int
     claims: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    budget: tuple[str, ...] = ()
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -86,6 +88,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "environment": report.environment,
         "dense_gflops_per_view": report.dense_macs / 1e9,
         **summary,
+        "budget": list(report.budget),
         "claims": list(report.claims),
         "comparisons": [asdict(comparison) for comparison in report.comparisons],
     }
@@ -130,6 +133,7 @@ def as_markdown(report: Report) -> str:
         f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s (each "
         f"view counted once a setting); reading a video takes {1000 * summary.decode_seconds:.0f} ms of a worker "
         f"({', '.join(f'{name} {count}' for name, count in summary.decoders.items()) or 'none read'})",
+        *(f"- {sentence}" for sentence in report.budget),
         "",
     ]
     if summary.settings:

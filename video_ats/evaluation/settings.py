@@ -72,28 +72,41 @@ class SweepConfig:
             raise ValueError("sweep.scopes []: name at least one of frame, tube, clip")
         if not self.schemes:
             raise ValueError("sweep.schemes []: name at least one of reference, inverse")
-        if self.controls and not self.samples:
-            raise ValueError(
-                f"sweep.controls {self.controls}: need sweep.samples, the settings that they are matched to"
-            )
 
     def samplers(self) -> list[SamplerConfig]:
         """All samplers of the product, each ``ats`` setting followed by its controls."""
         configs: list[SamplerConfig] = []
-        for scheme, scope, points in product(self.schemes, self.scopes, self.samples):
-            matched = "matched" if points is None else f"matched:{points}"
-            ats = SamplerConfig("ats", scope, self.blocks, points, scheme, self.seed)
-            configs += [ats, *(replace(ats, kind=control, samples=matched) for control in self.controls)]
+        for ats, points in product(self.of_any_samples(), self.samples):
+            configs += self.with_controls(replace(ats, samples=points))
         return configs
+
+    def of_any_samples(self) -> list[SamplerConfig]:
+        """The ``ats`` setting of each scheme and scope, K left open: those that a budget finds a K for."""
+        return [
+            SamplerConfig("ats", scope, self.blocks, None, scheme, self.seed)
+            for scheme, scope in product(self.schemes, self.scopes)
+        ]
+
+    def with_controls(self, ats: SamplerConfig) -> list[SamplerConfig]:
+        """An ``ats`` setting, then the controls that are matched to it."""
+        counts = [ats.samples] if isinstance(ats.samples, int) else (ats.samples or ())
+        matched = ":".join(["matched", *([",".join(map(str, counts))] if counts else [])])
+        return [ats, *(replace(ats, kind=control, samples=matched) for control in self.controls)]
 
 
 def make_settings(
-    sweep: SweepConfig, samplers: Sequence[SamplerConfig] = (), *, finetuned: bool = False
+    sweep: SweepConfig,
+    samplers: Sequence[SamplerConfig] = (),
+    *,
+    calibrated: Sequence[SamplerConfig] = (),
+    finetuned: bool = False,
 ) -> tuple[Setting, ...]:
-    """Name the settings of a run: the dense model, the sweep's, then ``samplers`` given one by one.
+    """Name the settings of a run: the dense model, the sweep's, those of a budget, then ``samplers`` given one by one.
 
     Args:
         sweep: a product of lists.
+        calibrated: ``ats`` settings that a budget led to, to score beside the sweep's with the same controls. What was
+            found may be among the others already.
         samplers: one by one. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
             where that is among the settings; without one it keeps the meaning that it has in a model alone.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
@@ -101,7 +114,13 @@ def make_settings(
     Raises:
         ValueError: if there is none, or one occurs twice.
     """
-    configs: list[SamplerConfig | None] = [*([None] if sweep.dense else []), *sweep.samplers(), *samplers]
+    if sweep.controls and not sweep.samples and not calibrated:
+        raise ValueError(
+            f"sweep.controls {sweep.controls}: need sweep.samples or a target, the settings that they are matched to"
+        )
+    given = {setting_name(config) for config in [*sweep.samplers(), *samplers]}
+    found = [c for ats in calibrated for c in sweep.with_controls(ats) if setting_name(c) not in given]
+    configs: list[SamplerConfig | None] = [*([None] if sweep.dense else []), *sweep.samplers(), *found, *samplers]
     if not configs:
         raise ValueError("no setting to evaluate: sweep.dense is false, sweep.samples and samplers are empty")
     names = [setting_name(config) for config in configs]

@@ -28,7 +28,7 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
         TypeError: if the model's blocks have no sampler slot.
         ValueError: if the model does not have the blocks that ``config`` names.
     """
-    blocks = _blocks(model)
+    blocks = sampler_slots(model)
     samplers = config.for_depth(len(blocks))
     for index, block in enumerate(blocks):
         block.register_module("sampler", samplers.get(index))
@@ -37,12 +37,17 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 
 def remove_samplers_(model: Model) -> Model:
     """Empty all sampler slots, in place: the published model again, bit for bit. Returns the same model."""
-    for block in _blocks(model):
+    for block in sampler_slots(model):
         block.register_module("sampler", None)
     return model
 
 
-def _blocks(model: nn.Module) -> nn.ModuleList:
+def sampler_slots(model: nn.Module) -> nn.ModuleList:
+    """The blocks of a model, each with a sampler slot.
+
+    Raises:
+        TypeError: if there are none.
+    """
     blocks = getattr(model, "blocks", None)
     if not isinstance(blocks, nn.ModuleList) or not all(hasattr(block, "sampler") for block in blocks):
         raise TypeError(

@@ -46,6 +46,10 @@ class Trace:
         """Multiply-adds of each clip, int64 Tensor[B]."""
         return self.shape.macs((self.embedded, *self.kept))
 
+    def dense_macs(self) -> Tensor:
+        """The same if every block had kept every token."""
+        return self.shape.macs((self.embedded,) * (len(self.kept) + 1))
+
     def kept_counts(self) -> Tensor:
         """Patch tokens that leave each block, per clip: int64 Tensor[B, depth]."""
         return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)

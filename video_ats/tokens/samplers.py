@@ -38,9 +38,10 @@ class SamplerConfig:
             of three blocks or fewer the last.
         samples: K sampling points per frame for ``ats``: an int >= 2, one per block, or None for as many as a
             whole frame has patches (the published setting). ``tube`` draws K positions, ``clip`` K * T points.
-            The controls take an exact count >= 1 per frame in the same forms, or ``"matched"`` / ``"matched:K"``:
-            in every group as many tokens as ``ats`` with K points (None: a whole frame) would keep of those that
-            the control itself left; an evaluation makes it follow a run of ``ats`` instead: `TokenSampler.following`.
+            The controls take an exact count >= 1 per frame in the same forms, or ``"matched"`` / ``"matched:K"`` /
+            ``"matched:9,8"``, K of each block: in every group as many tokens as ``ats`` with K points (none: a whole
+            frame) would keep of those that the control itself left; an evaluation makes it follow a run of ``ats``
+            instead: `TokenSampler.following`.
         scheme: ``reference`` (the released code) or ``inverse`` (the paper's text); see `tokens.sampling`.
         seed: of the ``random`` control. One random order per block, the same for every clip, so that a clip's
             result does not depend on its batch-mates.
@@ -68,32 +69,40 @@ class SamplerConfig:
 
     def _checked_samples(self) -> int | tuple[int, ...] | str | None:
         if isinstance(self.samples, str):
-            self._matched_points()
+            self._check_one_a_block(self._matched_points())
             return self.samples
-        least, rule = 2, "sampling points: an integer >= 2, one per block, or none for a whole frame"
+        least, rule = (
+            least_samples(self.kind),
+            "sampling points: an integer >= 2, one per block, or none: a whole frame",
+        )
         if self.kind != "ats":
-            least, rule = 1, "a count >= 1 per frame, one per block, 'matched' or 'matched:K'"
+            rule = "a count >= 1 per frame, one per block, 'matched' or 'matched:K'"
         if self.samples is None and self.kind == "ats":
             return None
-        several = isinstance(self.samples, Sequence)
         counts: tuple[Any, ...] = tuple(self.samples) if isinstance(self.samples, Sequence) else (self.samples,)
         if not counts or not all(_is_integer(count) and count >= least for count in counts):
             raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes {rule}")
-        if several and self.blocks is not None and len(counts) != len(self.blocks):
-            raise ValueError(f"sampler samples: {len(counts)} values for {len(self.blocks)} blocks; give one a block")
-        return counts if several else counts[0]
+        self._check_one_a_block(self.samples)
+        return counts if isinstance(self.samples, Sequence) else counts[0]
+
+    def _check_one_a_block(self, samples: int | Sequence[int] | None) -> None:
+        if isinstance(samples, Sequence) and self.blocks is not None and len(samples) != len(self.blocks):
+            raise ValueError(f"sampler samples: {len(samples)} values for {len(self.blocks)} blocks; give one a block")
 
     def followed(self) -> SamplerConfig | None:
         """The ``ats`` setting whose counts a matched control takes; None for any other sampler."""
         return replace(self, kind="ats", samples=self._matched_points()) if isinstance(self.samples, str) else None
 
-    def _matched_points(self) -> int | None:
-        """K of the ``ats`` sampler that a matched control follows."""
-        matched = re.fullmatch(r"matched(?::(\d+))?", str(self.samples), flags=re.ASCII)
-        if matched is None or self.kind == "ats" or (matched[1] and int(matched[1]) < 2):
+    def _matched_points(self) -> int | tuple[int, ...] | None:
+        """K of the ``ats`` sampler that a matched control follows, or one per block."""
+        matched = re.fullmatch(r"matched(?::(\d+(?:,\d+)*))?", str(self.samples), flags=re.ASCII)
+        points = tuple(map(int, matched[1].split(","))) if matched and matched[1] else ()
+        if matched is None or self.kind == "ats" or any(count < 2 for count in points):
             rule = "an integer >= 2 or none" if self.kind == "ats" else "a count, 'matched', or 'matched:K' with K >= 2"
             raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes {rule}")
-        return int(matched[1]) if matched[1] else None
+        if len(points) > 1:
+            return points
+        return points[0] if points else None
 
     def for_depth(self, depth: int) -> dict[int, TokenSampler]:
         """A sampler for each block that has one, in a model of ``depth`` blocks.
@@ -105,13 +114,21 @@ class SamplerConfig:
         outside = [block for block in blocks if not 0 <= block < depth]
         if outside:
             raise ValueError(f"sampler blocks {outside}: the model has blocks 0 to {depth - 1}")
-        samples = self.samples
-        if isinstance(samples, str) or samples is None or isinstance(samples, int):
+        matched = isinstance(self.samples, str)
+        samples = self._matched_points() if isinstance(self.samples, str) else self.samples
+        if samples is None or isinstance(samples, int):
             return {block: TokenSampler(self, block) for block in blocks}
         if len(samples) != len(blocks):
             raise ValueError(f"sampler samples: {len(samples)} values for {len(blocks)} blocks; give one a block")
-        one_each = zip(blocks, samples, strict=True)
-        return {block: TokenSampler(replace(self, blocks=None, samples=count), block) for block, count in one_each}
+        return {
+            block: TokenSampler(replace(self, blocks=None, samples=f"matched:{count}" if matched else count), block)
+            for block, count in zip(blocks, samples, strict=True)
+        }
+
+
+def least_samples(kind: Kind) -> int:
+    """Fewest sampling points of ``ats``, fewest tokens of a control, per frame."""
+    return 2 if kind == "ats" else 1
 
 
 def _is_integer(value: object) -> bool:
@@ -137,11 +154,12 @@ class TokenSampler(nn.Module):
 
     def __init__(self, config: SamplerConfig, block: int) -> None:
         super().__init__()
-        if not isinstance(config.samples, (int, str, type(None))):
+        points_or_count = config._matched_points() if isinstance(config.samples, str) else config.samples
+        if not isinstance(points_or_count, (int, type(None))):
             raise ValueError(f"samples {config.samples}: a single sampler takes one value")
         self.config = config
         self.block = block
-        self.points_or_count = config._matched_points() if isinstance(config.samples, str) else config.samples
+        self.points_or_count = points_or_count
         self._counts: Tensor | None = None  # see `following`
 
     def extra_repr(self) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from video_ats.evaluation.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
+from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import create_model, get_variant
+from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import TrainingClips
 from video_ats.training.optimise import create_optimiser, create_schedule
@@ -47,6 +53,7 @@ class TrainingJob:
     weights: str
     notes: tuple[str, ...]
     steps_per_epoch: int
+    settled: SettledBudget | None = None
 
     @property
     def micro_steps(self) -> int:
@@ -60,14 +67,45 @@ class TrainingJob:
             insert_samplers_(model, self.config.sampler)
         self.model.train(not self.config.freeze_backbone)
 
+    def settle_budget(self, say: Callable[[str], None]) -> None:
+        """Find the samples that the budget leads to, or take those that the run in the folder has; call it while the
+        model has the weights to start from.
+        """
+        budget = self.config.budget()
+        if budget is None:
+            return
+        sampler, folder = self.config.sampler or SamplerConfig(), Path(self.config.output)
+
+        def calibrate() -> SettledBudget:
+            say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
+            model = self.accelerator.unwrap_model(self.model)
+            execution = Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
+            return calibrate_budget(
+                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, execution
+            )
+
+        # The main process measures for all: near ties may round otherwise elsewhere.
+        answer: list[SettledBudget | None] = [None]
+        if self.accelerator.is_main_process:
+            answer = [settle_budget(folder, budget.asked([sampler]), calibrate)]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(answer)
+        (settled,) = answer
+        assert settled is not None
+        self.settled, self.config = settled, self.config.settled(settled.samplers[0])
+        for sentence in describe_budget(budget, settled):
+            say(sentence)
+
     def identity(self) -> dict[str, Any]:
         """Everything that the weights depend on."""
-        config = {name: value for name, value in asdict(self.config).items() if name not in _INCIDENTAL}
+        left_out = (*_INCIDENTAL, *(name for name in asdict(self.config) if name.startswith("target_")))
+        config = {name: value for name, value in asdict(self.config).items() if name not in left_out}
         for part in ("train", "validation"):
             config[part] = {name: config[part][name] for name in ("decoder", "min_frames")}
         return {
             "video_ats": metadata.version("video-ats"),
             "config": config | {"checkpoint": self.weights},
+            **({} if self.settled is None else self.settled.identity()),
             "train": self.listed.identity(),
             "validation": None if self.validation is None else self.validation.identity(),
             "software": {name: metadata.version(name) for name in ("torch", "timm", "av")},

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from video_ats.evaluation.budget import write_calibrated
 from video_ats.evaluation.predictions import claim_run, sole_user
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.training.augment import seed_of
@@ -56,6 +57,7 @@ class _Run:
     """The moving parts of a run."""
 
     def __init__(self, job: TrainingJob, say: Say) -> None:
+        job.settle_budget(say)  # before a saved state is loaded
         self.job, self.config, self.accelerator, self.say = job, job.config, job.accelerator, say
         self.folder = Path(job.config.output)
         self.saved = SavedState(self.folder)
@@ -225,6 +227,8 @@ class _Run:
             raise ValueError(f"output {self.folder}: holds a run; continue it with --resume auto, or choose another")
         if self.accelerator.is_main_process:
             claim_run(self.folder / METRICS, self.job.identity())
+            if self.job.settled is not None:
+                write_calibrated(self.folder, asdict(self.config))
         self.accelerator.wait_for_everyone()
         if found is None:
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from video_ats.evaluation.job import ViewsConfig
+from video_ats.evaluation.budget import Budget
+from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 
@@ -114,6 +115,11 @@ class TrainConfig:
         views: overrides of the model's views; the preset and the frame stride hold for training too.
         crop_size: of training and validation clips in pixels; null: the model's. Position embeddings are resized.
         sampler: samplers in the model while it trains and is validated; null: the dense model.
+        target_gflops: mean GFLOPs that a view shall cost: the K of ``sampler`` (null: the published one) that does is
+            found on a few training videos, before the first step, with the weights to start from.
+        target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
+        target_videos: videos to find it on.
+        target_max_samples: largest K to try; null: as many as a whole frame has patches.
         augment: augmentation.
         optimiser: optimiser and schedule.
         epochs: passes over the training list.
@@ -143,6 +149,10 @@ class TrainConfig:
     views: ViewsConfig = field(default_factory=ViewsConfig)
     crop_size: int | None = None
     sampler: SamplerConfig | None = None
+    target_gflops: float | None = None
+    target_ratio: float | None = None
+    target_videos: int = 8
+    target_max_samples: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     epochs: int = 15
@@ -176,6 +186,24 @@ class TrainConfig:
             raise ValueError(f"seed {self.seed}: must be from 0 to 2**32 - 1")
         if (self.augment.mixup or self.augment.cutmix) and self.micro_batch_size % 2:
             raise ValueError(f"micro_batch_size {self.micro_batch_size}: mixup and cutmix pair clips, it must be even")
+        if self.budget() and self.sampler and (self.sampler.kind != "ats" or self.sampler.samples is not None):
+            raise ValueError(
+                f"sampler samples {self.sampler.samples!r}: with a target, kind 'ats' finds its own; leave them "
+                "out, or the target"
+            )
+
+    def budget(self) -> Budget | None:
+        """What a view may cost; None: nothing is said. Errors: see `Budget.of`."""
+        return Budget.of(
+            target_gflops=self.target_gflops,
+            target_ratio=self.target_ratio,
+            target_videos=self.target_videos,
+            target_max_samples=self.target_max_samples,
+        )
+
+    def settled(self, found: SamplerConfig) -> TrainConfig:
+        """The configuration of the same run, with what the budget led to in place of the target."""
+        return replace(self, sampler=found, target_gflops=None, target_ratio=None, target_max_samples=None)
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:

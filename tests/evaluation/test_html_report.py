@@ -1,0 +1,246 @@
+"""report.html says what the summary says, lets no name out of its place, and works in a browser."""
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from demo_cases import chromium, requests_of
+from evaluation_cases import ATS, DENSE, failed, scored
+
+from video_ats.evaluation.claim import make_claims
+from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.report import Report
+from video_ats.evaluation.settings import Setting
+from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
+from video_ats.evaluation.summary import summarise
+from video_ats.evaluation.svg_curve import _ticks
+from video_ats.pictures.encode import png_data_uri
+from video_ats.tokens import SamplerConfig
+
+NASTY = "</script><img src=x onerror=\"document.title='taken'\">&'|.mp4"
+LABELS = ("abseiling", "<b>air</b> & 'drumming'", "zumba")
+RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples="matched:8"), follows=ATS.name)
+TUBE = Setting("ats-tube-k9", SamplerConfig("ats", "tube", samples=9, scheme="inverse"))
+SETTINGS = (DENSE, ATS, RANDOM, TUBE)
+BILLION = 1_000_000_000
+
+
+def lines() -> list[Prediction]:
+    """Six videos; ATS loses one of class 0 and wins one of class 1, and costs from 1 to 2."""
+    found = []
+    for number, (label, dense, ats) in enumerate([(0, 0, 0), (0, 0, 2), (0, 0, 0), (1, 2, 1), (1, 1, 1), (2, 2, 2)]):
+        video = NASTY if number == 3 else f"v{number}"
+        cheap = [BILLION // 2 + number * BILLION // 10] * 2
+        for setting, guess, macs in (
+            (DENSE, dense, [2 * BILLION] * 2),
+            (ATS, ats, cheap),
+            (RANDOM, 0, cheap),
+            (TUBE, ats, [BILLION] * 2),
+        ):
+            others = [other for other in range(3) if other != guess]
+            found.append(scored(video, label, setting.name, [guess, *others], macs=macs, view_top1=[guess, guess]))
+    return [*found, failed(f"gone {NASTY}\udcff", 2, "truncated", "172 of 303 <frames>")]
+
+
+def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Report:
+    wanted = [p for p in lines() if p.setting is None or p.setting in {s.name for s in settings}]
+    summary = summarise(wanted, settings, listed_labels=[0, 0, 0, 1, 1, 2, 2], dense_macs=2 * BILLION)
+    claims, _ = make_claims(wanted, settings)
+    run = {
+        "model": {"name": "some_model", "num_classes": 400, "weights": f"{NASTY}.pyth (official)"},
+        "videos": {"source": f"{NASTY}.csv"},
+        "views": {"clips": 1, "crops": 2, "num_frames": 8},
+    }
+    report = Report(run, {"torch": "2.x"}, ("random <weights>",), settings, summary, LABELS, 2 * BILLION, claims, ())
+    return replace(report, **changes)
+
+
+def ends() -> ShownEnds:
+    picture = png_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
+    of_ats = [p for p in lines() if p.setting == ATS.name]
+    shown = (ShownVideo(of_ats[0], picture), ShownVideo(of_ats[1], None))
+    return ShownEnds(ATS.name, shown, (ShownVideo(of_ats[3], picture),))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report_page(make_report(), lines(), ends())
+
+
+def data_of(page: str) -> dict[str, Any]:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(text)
+
+
+# --- what it says
+
+
+def test_every_setting_is_a_point_and_a_row_with_its_figures(page: str) -> None:
+    summary = make_report().summary
+    rows = re.findall(r'<tr data-place="(\d)" tabindex="0">(.*?)</tr>', page)
+    points = set(re.findall(r'class="point" data-place="(\d)" tabindex="0" role="button" aria-label="([^"]+)"', page))
+    assert points == {(str(place), setting.name) for place, setting in enumerate(SETTINGS)}
+    for (place, row), s in zip(rows, summary.settings, strict=True):
+        assert SETTINGS[int(place)].name == s.name
+        cells = re.findall(r'<td data-sort="([^"]*)">([^<]*)</td>', row)
+        assert cells[0] == (s.name, s.name)
+        assert cells[1] == (str(s.top1.percent), f"{s.top1.percent:.1f}")
+        assert cells[5] == (str(s.gflops_video.mean), f"{s.gflops_video.mean:.4g}")
+        assert cells[7] == (str(s.relative_to_dense), f"{s.relative_to_dense:.3f}")
+
+
+def test_points_stand_where_their_figures_are(page: str) -> None:
+    places = {}
+    for place, x, y in re.findall(r'data-place="(\d)".*?class="reach" cx="([\d.]+)" cy="([\d.]+)"', page):
+        places[int(place)] = (float(x), float(y))
+    settings = make_report().summary.settings
+    for a in range(len(settings)):
+        for b in range(len(settings)):
+            cost = np.sign(settings[a].gflops_video.mean - settings[b].gflops_video.mean)
+            accuracy = np.sign(settings[a].top1.percent - settings[b].top1.percent)
+            assert np.sign(places[a][0] - places[b][0]) == cost
+            assert np.sign(places[b][1] - places[a][1]) == accuracy  # down is less
+
+
+def test_the_script_has_what_the_predictions_say(page: str) -> None:
+    data = data_of(page)
+    assert data["classes"] == [[LABELS[0], 3], [LABELS[1], 2], [LABELS[2], 1]]
+    by_name = {each["name"]: each for each in data["settings"]}
+    assert by_name["dense"]["correct"] == [3, 1, 1]
+    assert by_name[ATS.name]["correct"] == [2, 2, 1]
+    assert [each["dense"] for each in data["settings"]] == [True, False, False, False]
+    assert data["shown"] == 1
+    for each in data["settings"]:
+        assert sum(each["counts"]) == 6
+        assert len(each["edges"]) == len(each["counts"]) + 1
+    assert (by_name[ATS.name]["edges"][0], by_name[ATS.name]["edges"][-1]) == (1.0, 2.0)
+
+
+def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
+    report = make_report(budget=("Budget of <half>.",))
+    text = report_page(report, lines(), ends())
+    for sentence in (*report.claims, *report.budget, *report.notes):
+        assert html.escape(sentence) in text
+    assert "1 of 7 listed videos could not be evaluated: 1 truncated." in text
+    assert "172 of 303 &lt;frames&gt;" in text
+    assert page.count("<figure>") == 3
+    assert "could not be read again" in page
+    assert "v1: 1.2 GFLOPs, abseiling (taken for zumba)" in page
+    assert "None: all 6 listed" in report_page(
+        replace(report, summary=replace(report.summary, failures=[], listed=6)), lines(), None
+    )
+
+
+def test_no_name_leaves_its_place(page: str) -> None:
+    assert "<img src=x" not in page
+    assert "<b>air" not in page
+    assert page.count("</script>") == 2  # the data and the page's own
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+
+
+def test_without_evaluated_videos_there_are_the_failures_only() -> None:
+    summary = summarise(lines()[-1:], SETTINGS, listed_labels=[2], dense_macs=BILLION)
+    text = report_page(make_report(summary=summary, claims=()), lines()[-1:], None)
+    assert "truncated" in text
+    assert "<script" not in text
+    assert "curve" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 7.3), (31.7, 76.2), (99.2, 100), (0, 7431.0), (0, 0.004)])
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    ticks = _ticks(low, high)
+    assert 3 <= len(ticks) <= 8
+    assert low <= ticks[0]
+    assert ticks[-1] <= high
+
+
+# --- in a browser, whose driver's sockets are selenium's own affair
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def browser(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    with chromium(folder / "profile") as driver:
+        driver.get((folder / "report.html").as_uri())
+        yield driver
+
+
+def test_it_loads_without_errors_or_requests(browser: Any) -> None:
+    assert browser.title == "some_model: accuracy versus GFLOPs on 6 videos"  # not "taken"
+    assert browser.get_log("browser") == []
+    asked = [url for url in requests_of(browser) if not url.startswith("chrome")]  # the browser's own first tab
+    assert [url.rpartition("/")[2] for url in asked] == ["report.html"]
+    assert NASTY in browser.find_element("tag name", "body").text
+
+
+def shown_names(browser: Any) -> list[str]:
+    return [row.text for row in browser.find_elements("css selector", "#settings tbody td:first-child")]
+
+
+def test_the_table_sorts_both_ways(browser: Any) -> None:
+    settings = make_report().summary.settings
+    for heading, figure in (("GFLOPs per video", "gflops_video.mean"), ("top-1 %", "top1.percent")):
+        head = browser.find_element("xpath", f"//table[@id='settings']//th[.='{heading}']")
+        group, name = figure.split(".")
+        by_name = {s.name: getattr(getattr(s, group), name) for s in settings}
+        for sign in (-1, 1):
+            head.click()
+            values = [by_name[each] for each in shown_names(browser)]
+            assert values == sorted(values, key=lambda value: sign * value)
+            assert head.get_attribute("aria-sort") == ("ascending" if sign == 1 else "descending")
+    browser.find_element("xpath", "//table[@id='settings']//th[.='setting']").click()
+    assert shown_names(browser) == sorted(s.name for s in settings)
+
+
+def test_pointing_at_a_point_names_its_setting(browser: Any) -> None:
+    from selenium.webdriver import ActionChains
+
+    tip = browser.find_element("id", "tip")
+    for place, s in enumerate(make_report().summary.settings):
+        point = browser.find_element("css selector", f'.point[data-place="{place}"] .reach')
+        ActionChains(browser).move_to_element(point).perform()
+        assert tip.is_displayed()
+        assert tip.text.splitlines()[0] == s.name
+        assert f"top-1 {s.top1} %" in tip.text
+        assert browser.find_element("css selector", "#settings tr.on td").text == s.name
+    # Two that lie on one another are both named.
+    browser.execute_script(
+        'const [a, b] = document.querySelectorAll(\'.point[data-place="1"], .point[data-place="3"]\');'
+        "b.innerHTML = a.innerHTML;"
+    )
+    moved = browser.find_element("css selector", '.point[data-place="3"] .reach')
+    ActionChains(browser).move_to_element(moved).perform()
+    assert [name for name in (ATS.name, TUBE.name) if name in tip.text] == [ATS.name, TUBE.name]
+    ActionChains(browser).move_to_element(browser.find_element("tag name", "h1")).perform()
+    assert not tip.is_displayed()
+
+
+def classes_of(browser: Any) -> list[list[str]]:
+    rows = browser.find_elements("css selector", "#classes tbody tr")
+    return [[cell.text for cell in row.find_elements("tag name", "td")[:5]] for row in rows]
+
+
+def test_a_chosen_setting_shows_its_classes_and_costs(browser: Any) -> None:
+    row = browser.find_element("xpath", f"//tr/td[.='{ATS.name}']")
+    row.click()
+    assert browser.find_element("id", "chosen").get_attribute("value") == "1"
+    assert classes_of(browser) == [
+        [LABELS[0], "3", "100.0", "66.7", "-33.3"],
+        [LABELS[2], "1", "100.0", "100.0", "0.0"],
+        [LABELS[1], "2", "50.0", "100.0", "+50.0"],
+    ]
+    bars = browser.find_elements("css selector", "#histogram rect title")
+    counts = [int(bar.get_attribute("textContent").split()[0]) for bar in bars]
+    assert (sum(counts), max(counts)) == (6, 1)
+    browser.find_element("xpath", "//tr/td[.='dense']").click()
+    assert {row[4] for row in classes_of(browser)} == {"0.0"}
+    assert browser.get_log("browser") == []

@@ -1,0 +1,88 @@
+"""The videos at either end of the costs are those, and their pictures show what the model keeps."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation_cases import ATS, failed, scored, write_clip
+from PIL import Image
+
+from video_ats import create_model, insert_samplers_
+from video_ats.evaluation.evaluate import Execution
+from video_ats.evaluation.shown_videos import ShownEnds, show_ends
+from video_ats.pictures.patches import dim_dropped
+from video_ats.video.annotations import VideoEntry
+from video_ats.video.dataset import VideoDataset
+from video_ats.video.source import DataConfig
+from video_ats.video.transforms import make_views
+from video_ats.video.views import ViewPlan
+
+PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=1, crop_size=96, crops=1)
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> list[VideoEntry]:
+    folder = tmp_path_factory.mktemp("videos")
+    paths = [
+        write_clip(folder / f"{name}.mp4", seed=seed, height=100, width=128) for seed, name in enumerate("abcdefgh")
+    ]
+    return [VideoEntry(key=path.name, path=str(path), label=0) for path in paths]
+
+
+def ends(entries: list[VideoEntry], count: int = 8, **changes: object) -> ShownEnds:
+    order = [3, 0, 7, 1, 6, 2, 5, 4][:count]
+    lines = [scored(entries[n].key, 0, ATS.name, [0], macs=[n + 1]) for n in order]
+    others = [scored(entries[0].key, 0, "dense", [0], macs=[1]), failed("gone", 0)]
+    torch.manual_seed(0)
+    model = create_model("timesformer_mini", num_classes=2)
+    execution = Execution(torch.device("cpu"))
+    shown = show_ends(model, ATS, [*others, *lines], entries, DataConfig(num_workers=0), PLAN, execution)
+    assert all(block.sampler is None for block in model.blocks)
+    return shown
+
+
+def names(videos: object) -> list[str]:
+    return [video.prediction.video for video in videos]  # type: ignore[attr-defined]
+
+
+def test_three_at_either_end_and_none_twice(entries: list[VideoEntry]) -> None:
+    shown = ends(entries)
+    assert shown.setting == ATS.name
+    assert names(shown.cheapest) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert names(shown.dearest) == ["h.mp4", "g.mp4", "f.mp4"]
+    few = ends(entries, count=3)
+    assert (names(few.cheapest), names(few.dearest)) == (["a.mp4", "d.mp4"], ["h.mp4"])
+    assert (names(ends(entries, count=1).cheapest), names(ends(entries, count=1).dearest)) == (["d.mp4"], [])
+
+
+def test_a_video_that_is_gone_has_no_picture(entries: list[VideoEntry], tmp_path: Path) -> None:
+    gone = [
+        VideoEntry(key=e.key, path=e.path if e.key != "d.mp4" else str(tmp_path / "no.mp4"), label=0) for e in entries
+    ]
+    assert ends(gone, count=1).cheapest[0].picture is None
+
+
+def test_the_picture_shows_what_the_last_block_keeps(entries: list[VideoEntry]) -> None:
+    (video,) = ends(entries, count=1).cheapest
+    assert video.picture is not None
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(video.picture.partition(",")[2]))), dtype=float)
+
+    sample = VideoDataset(entries, PLAN)[3]
+    views = make_views(sample.frames, sample.clip_frames, PLAN)
+    torch.manual_seed(0)
+    model = insert_samplers_(create_model("timesformer_mini", num_classes=2), ATS.sampler)
+    kept = model(views, return_trace=True)[1].kept[-1][0, 7].numpy()
+    frame = ((views[0, :, 7] * 0.225 + 0.45).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    places = np.arange(160) * 96 // 96 * 96 // 160
+    tile = dim_dropped(frame, kept)[places][:, places].astype(float)
+    # The last tile of the lower row stands somewhere near the lower right corner.
+    distances = [
+        np.abs(picture[y : y + 160, x : x + 160] - tile).mean()
+        for y in range(picture.shape[0] - 185, picture.shape[0] - 159)
+        for x in range(picture.shape[1] - 185, picture.shape[1] - 159)
+    ]
+    assert min(distances) < 4  # JPEG
+    assert 0 < kept.sum() < kept.size

@@ -1,0 +1,210 @@
+"""A budget of compute instead of a number of sampling points: find the K that costs what you say, on your own clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+
+from video_ats.models.insert import insert_samplers_, sampler_slots
+from video_ats.tokens import SamplerConfig
+from video_ats.tokens.samplers import least_samples
+
+# A K that costs this much more or less than asked for is taken as it is.
+TOLERANCE = 0.02
+
+Samples = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found for a budget.
+
+    Attributes:
+        sampler: with ``samples`` as found: one K, or one per block where the step from one K to the next is too large.
+        target_macs: multiply-adds of a clip that were asked for.
+        dense_macs: of a clip without samplers.
+        clip_macs: of each calibration clip with ``sampler``.
+    """
+
+    sampler: SamplerConfig
+    target_macs: float
+    dense_macs: float
+    clip_macs: tuple[int, ...]
+
+    @property
+    def mean_macs(self) -> float:
+        """Of a calibration clip."""
+        return fmean(self.clip_macs)
+
+    @property
+    def deviation(self) -> float:
+        """Of the mean from the target, as a share of the target: 0.01 is 1% too dear."""
+        return self.mean_macs / self.target_macs - 1
+
+
+def calibrate_samples(
+    model: nn.Module,
+    clips: Tensor,
+    sampler: SamplerConfig,
+    *,
+    target_gflops: float | None = None,
+    target_ratio: float | None = None,
+    max_samples: int | None = None,
+    batch_size: int = 8,
+) -> Calibration:
+    """Find the number of sampling points at which clips cost what is asked for, on average.
+
+    Bisection on the closed form of each clip's own kept tokens. The cost rises with K only on the whole: at one K more
+    another token may win. A bracket of one K that costs too little and one that costs too much still shrinks to two
+    neighbours, and the nearer of them is taken. If it is more than 2% off, as on small grids, the first blocks get one
+    point more than the others, as many of them as come nearest. No label is looked at.
+
+    Args:
+        model: with sampler slots; afterwards it has the samplers and the mode that it had before. Call this under the
+            autocast that the model will run with.
+        clips (float Tensor[N, 3, T, H, W]): normalised, on any device.
+        sampler: kind, scope, blocks and scheme; its ``samples`` are replaced.
+        target_gflops: mean multiply-adds of a clip (a view) in units of 1e9.
+        target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
+        max_samples: largest K to try; None: as many as a whole frame has patches. Where the scores are peaked, more
+            points than that still keep more tokens.
+        batch_size: clips in one forward pass.
+
+    Raises:
+        ValueError: for a target that is no positive number, both or none, no clips, or a cost that cannot be reached
+            from the fewest points to ``max_samples``; the message says what can.
+    """
+    check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
+    if clips.dim() != 5 or not len(clips):
+        raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
+    with _restoring(model):
+        positions, dense = _dense(model, clips, sampler)
+        target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
+        measured: dict[Samples, tuple[int, ...]] = {}
+
+        def cost(samples: Samples) -> float:
+            if samples not in measured:
+                measured[samples] = clip_macs(model, clips, replace(sampler, samples=samples), batch_size)
+            return fmean(measured[samples])
+
+        low = least_samples(sampler.kind)
+        high = max(low, positions if max_samples is None else max_samples)
+        _check_reachable(sampler, low, high, cost, target=target, dense=dense, positions=positions)
+        samples = _find(cost, low, high, len(sampler.for_depth(len(sampler_slots(model)))), target)
+    return Calibration(replace(sampler, samples=samples), target, dense, measured[samples])
+
+
+def check_target(*, target_gflops: float | None, target_ratio: float | None, max_samples: int | None = None) -> None:
+    """Refuse a budget that cannot be meant.
+
+    Raises:
+        ValueError: for both or none of the two, a cost that is not positive, a ratio outside (0, 1), a K below 2.
+    """
+    if (target_gflops is None) == (target_ratio is None):
+        raise ValueError(
+            f"target_gflops {target_gflops}, target_ratio {target_ratio}: give one of the two, the cost of a view or "
+            "its share of the dense model's"
+        )
+    if target_gflops is not None and not 0 < target_gflops < float("inf"):  # nor NaN
+        raise ValueError(f"target_gflops {target_gflops}: must be positive, in 1e9 multiply-adds per view")
+    if target_ratio is not None and not 0 < target_ratio < 1:
+        raise ValueError(f"target_ratio {target_ratio}: must be between 0 and 1, a share of the dense model's GFLOPs")
+    if max_samples is not None and max_samples < 2:
+        raise ValueError(f"max_samples {max_samples}: must be at least 2 sampling points")
+
+
+def _find(cost: Callable[[Samples], float], low: int, high: int, blocks: int, target: float) -> Samples:
+    """The samples in ``low`` to ``high``, whose costs lie around ``target`` or near to it, that come nearest."""
+    if cost(low) >= target or low == high:
+        return low
+    if cost(high) <= target:
+        return high
+    low, high = _bracket(cost, low, high, target)
+    nearest = min(low, high, key=lambda k: abs(cost(k) - target))
+    if abs(cost(nearest) / target - 1) <= TOLERANCE or blocks == 1:
+        return nearest
+
+    def schedule(raised: int) -> Samples:
+        """Tokens fall from block to block: so do the points."""
+        return (high,) * raised + (low,) * (blocks - raised)
+
+    fewer, more = _bracket(lambda raised: cost(schedule(raised)), 0, blocks, target)
+    # With none or all blocks raised it is one K for all.
+    candidates = [nearest, *(schedule(raised) for raised in (fewer, more) if 0 < raised < blocks)]
+    return min(candidates, key=lambda samples: abs(cost(samples) - target))
+
+
+def _bracket(cost: Callable[[int], float], low: int, high: int, target: float) -> tuple[int, int]:
+    """Two neighbours, the lower costs at most the target and the upper more, from ends that do."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= target else (low, middle)
+    return low, high
+
+
+def _check_reachable(
+    sampler: SamplerConfig,
+    low: int,
+    high: int,
+    cost: Callable[[Samples], float],
+    *,
+    target: float,
+    dense: float,
+    positions: int,
+) -> None:
+    cheapest, dearest = cost(low), cost(high)
+    if cheapest <= target * (1 + TOLERANCE) and dearest >= target * (1 - TOLERANCE):
+        return
+    too_dear = dearest < target
+    what = f"K = {high}, a whole frame" if high == positions else f"K = {high}"
+    advice = "sample later or fewer blocks" if too_dear else "sample earlier blocks too"
+    if too_dear and sampler.kind == "ats":
+        advice = f"raise max_samples, or {advice}"
+    where = "block 3 to the last" if sampler.blocks is None else f"blocks {', '.join(map(str, sampler.blocks))}"
+    raise ValueError(
+        f"target of {target / 1e9:.4g} GFLOPs per view ({target / dense:.3g} of dense): cannot be reached with "
+        f"{sampler.kind}, scope {sampler.scope}, {where}, which on these clips goes from {cheapest / 1e9:.4g} "
+        f"(K = {low}) to {dearest / 1e9:.4g} ({what}), {cheapest / dense:.3g} to {dearest / dense:.3g} of dense; "
+        f"{advice}"
+    )
+
+
+@torch.no_grad()
+def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int, float]:
+    """Patches of a frame and multiply-adds without samplers; asks one clip with the fewest points, which is cheap."""
+    insert_samplers_(model, replace(sampler, samples=least_samples(sampler.kind)))
+    _, trace = model(clips[:1].to(_device(model)), return_trace=True)
+    return trace.embedded[0, 0].numel(), float(trace.dense_macs()[0])
+
+
+@torch.no_grad()
+def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_size: int) -> tuple[int, ...]:
+    """Multiply-adds of each clip with a sampler, which stays in the model. Arguments: see `calibrate_samples`."""
+    insert_samplers_(model, sampler)
+    device, macs = _device(model), []
+    for batch in clips.split(batch_size):
+        _, trace = model(batch.to(device), return_trace=True)
+        macs += trace.macs().tolist()
+    return tuple(macs)
+
+
+@contextmanager
+def _restoring(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within; afterwards the samplers and the mode that were there."""
+    before, training = [block.sampler for block in sampler_slots(model)], model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        for block, slot in zip(sampler_slots(model), before, strict=True):
+            block.register_module("sampler", slot)  # type: ignore[arg-type]
+        model.train(training)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
