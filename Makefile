@@ -1,14 +1,18 @@
 # make evaluate: set up .venv, draw the mini Kinetics once, then the shipped model: accuracy versus GFLOPs
+# make demo:     set up .venv, then the shipped model on a drawn clip: what it says and what it reads
 # make test:     lint, types, tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: evaluate test lint clean
+.PHONY: evaluate demo test lint clean
 
 evaluate: $(VENV)/.installed
 	$(BIN)/python tools/make_mini_kinetics.py --output outputs/mini_kinetics
 	$(BIN)/python tools/evaluate.py --config configs/mini/timesformer_mini.yaml
+
+demo: $(VENV)/.installed
+	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest

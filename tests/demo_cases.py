@@ -14,16 +14,10 @@ import pytest
 
 from video_ats.demo.show import Shown
 
-_QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
+_QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
 
 
 def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tuple[int, ...] = (1, 2)) -> Shown:
@@ -67,7 +61,7 @@ def chromium(profile: Path) -> Iterator[Any]:
 
 
 def requests_of(driven: Any) -> list[str]:
-    """Addresses that the page asked for so far, those inside the page itself (``data:``) left out."""
+    """Addresses that were asked for so far, except inside the page (``data:``) and the browser (``chrome...:``)."""
     events = [json.loads(entry["message"])["message"] for entry in driven.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [address for address in asked if not address.startswith("data:")]
+    return [address for address in asked if not address.startswith(("data:", "chrome"))]

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from video_ats.cli import parse_config, run_tool
+from video_ats.demo.job import DemoConfig
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.settings import SweepConfig
@@ -207,7 +208,47 @@ def test_a_bug_keeps_its_traceback() -> None:
         run_tool(lambda: failing(ZeroDivisionError()))
 
 
-@pytest.mark.parametrize("config", [EvaluateConfig, CheckConfig])
+@dataclass(frozen=True)
+class Words:
+    """Keys.
+
+    Attributes:
+        words: may stand by themselves.
+        name: a key.
+    """
+
+    words: list[str] = field(default_factory=list)
+    name: str = "n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "name"),
+    [
+        ([], [], "n"),
+        (["a", "b"], ["a", "b"], "n"),
+        (["a", "--name", "x", "b"], ["a", "b"], "x"),
+        (["--name=x", "a"], ["a"], "x"),
+        (["-abc_0.mp4", "--name", "x"], ["-abc_0.mp4"], "x"),
+        (["--name", "x", "--", "--name", "y"], ["--name", "y"], "x"),
+        (["--words", "[a, b]"], ["a", "b"], "n"),
+        (["[a]", "null", "é\udcff"], ["[a]", "null", "é\udcff"], "n"),
+    ],
+)
+def test_words_by_themselves_are_the_values_of_a_key(arguments: list[str], words: list[str], name: str) -> None:
+    assert parse_config(Words, "", arguments, positional="words") == Words(words, name)
+
+
+def test_words_by_themselves_are_refused_where_no_key_takes_them() -> None:
+    assert "stray" in message_of("--name", "a", "stray")
+
+
+def test_mistakes_beside_words_are_one_line() -> None:
+    for arguments in (["a", "--nmae", "x"], ["a", "--name"]):
+        with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
+            parse_config(Words, "", arguments, positional="words")
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, CheckConfig, DemoConfig])
 def test_every_key_is_documented(config: type) -> None:
     nested = {DataConfig, ViewsConfig, SweepConfig, SamplerConfig}
     for documented in {config, *nested}:

@@ -12,6 +12,7 @@ import pytest
 from update_docs import updated_documents
 
 from video_ats.cli import parse_config
+from video_ats.demo.job import DemoConfig
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.training.recipe import TrainConfig
@@ -46,6 +47,7 @@ def configuration_of(tool: str) -> type:
     known: dict[str, type] = {
         "tools/evaluate.py": EvaluateConfig,
         "tools/check_videos.py": CheckConfig,
+        "tools/demo.py": DemoConfig,
         "tools/train.py": TrainConfig,
     }
     if tool in known:
@@ -102,9 +104,26 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
+def test_pictures_are_small_and_all_shown() -> None:
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    shown = {
+        (path.parent / target).resolve()
+        for path in DOCUMENTS
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", path.read_text())
+    }
+    assert set(pictures) <= shown
+    assert all(picture.stat().st_size < 150_000 for picture in pictures)
+
+
 def test_there_are_commands_to_test() -> None:
     tools = {tool for _, _, tool, _ in tool_commands()}
-    assert {"tools/evaluate.py", "tools/check_videos.py", "tools/make_mini_kinetics.py", "tools/train.py"} <= tools
+    assert {
+        "tools/demo.py",
+        "tools/evaluate.py",
+        "tools/check_videos.py",
+        "tools/make_mini_kinetics.py",
+        "tools/train.py",
+    } <= tools
     launchers = {launcher for _, launcher, tool, _ in tool_commands() if tool == "tools/train.py"}
     assert {"python", "torchrun", "accelerate"} <= launchers
 
@@ -115,7 +134,9 @@ def test_every_command_is_one_that_the_tool_accepts(
 ) -> None:
     monkeypatch.chdir(ROOT)
     _, _, tool, arguments = command
-    assert parse_config(configuration_of(tool), "", arguments).output  # type: ignore[attr-defined]
+    positional = "videos" if tool == "tools/demo.py" else None
+    parsed = parse_config(configuration_of(tool), "", arguments, positional=positional)
+    assert parsed.output  # type: ignore[attr-defined]
 
 
 @every_document

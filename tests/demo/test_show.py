@@ -76,7 +76,8 @@ def test_a_plot_over_time_takes_names_of_any_kind(tmp_path: Path) -> None:
     tables = {name: np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]]) for name in ("dense", "a $x$ of_b")}
     path = tmp_path / "plot.png"
     draw_over_time(path, [(0, 2), (1, 3)], tables, ["$\\frac$", "<b>", "Größe"], title="50 $ & 60 $")
-    assert min(Image.open(path).size) > 300
+    with Image.open(path) as plot:
+        assert min(plot.size) > 300
 
 
 @pytest.mark.parametrize(

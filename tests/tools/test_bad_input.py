@@ -163,6 +163,59 @@ def test_check_videos(tool: RunTool, workplace: Path, arguments: str, said: str)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ("--model timesfomer_mini", "did you mean timesformer_mini"),
+        ("--model timesformer_base_8x32_224", "checkpoint: none given"),
+        ("--checkpoint gone.pyth", "checkpoint gone.pyth: no such file"),
+        ("--checkpoint five_classes.pyth", "checkpoint has 5 classes, the model 16"),
+        ("--labels kinetics40", "'kinetics40' is neither 'kinetics400' nor"),
+        ("--sweep.samples [1]", "sampler samples 1: "),
+        ("--sweep.samples []", "sweep.samples []: name at least one"),
+        ("--sweep.blocks [6]", "blocks [6]: the model has blocks 0 to 5"),
+        ("--block 6", "block 6: the model has blocks 0 to 5"),
+        ("--windows 2 --window 2", "window 2: must be from 0, below windows (2)"),
+        ("--window -1", "window -1: must be from 0"),
+        ("--device gpu", "device 'gpu': must be auto, cpu, cuda or cuda:N"),
+        ("--seed -1", "seed -1: must be from 0"),
+        ("--upright maybe", "Got value: maybe"),
+        ("--sample [8]", "did you mean"),
+        ("--output=", "output '': must name a folder"),
+    ],
+)
+def test_demo(tool: RunTool, workplace: Path, arguments: str, said: str) -> None:
+    words = arguments.split() if "--output" in arguments else [*arguments.split(), "--output", "out"]
+    assert_one_line(tool("demo.py", "videos/class_00/video_000.mp4", *words), said)
+    assert not (workplace / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("video", "output", "said"),
+    [
+        ("file", "demo", "file: FFmpeg stopped on opening: Invalid data found when processing input (unreadable)"),
+        ("videos", "demo", "videos: is a directory, not a video file (unreadable)"),
+        ("gone.mp4", "demo", "gone.mp4: no such file (missing)"),
+        ("videos/class_00/video_000.mp4", "file", "output file: is a file"),
+        ("videos/class_00/video_000.mp4", "file/demo", "file/demo: Not a directory"),
+    ],
+)
+def test_demo_of_what_cannot_be_shown_or_written(
+    tool: RunTool, workplace: Path, video: str, output: str, said: str
+) -> None:
+    assert_one_line(tool("demo.py", video, "--checkpoint", "random", "--output", output), said)
+    assert not list((workplace / "demo").glob("*/*")) if (workplace / "demo").exists() else True
+
+
+def test_demo_where_nothing_may_be_written(tool: RunTool, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    video = "videos/class_00/video_000.mp4"
+    assert_one_line(tool("demo.py", video, "--checkpoint", "random", "--output", "locked"), "locked: Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         ("", "required: output"),
         ("--output out --clips_per_class 0", "0 clips per class"),
         ("--output out --seed -1", "seed -1"),

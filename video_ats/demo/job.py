@@ -35,7 +35,7 @@ from video_ats.video.readable_part import ReadablePart, find_readable_part, read
 from video_ats.video.synthetic import draw_clip
 from video_ats.video.views import ViewPlan
 
-DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.7
+DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
 
 
@@ -234,7 +234,7 @@ def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
     (frames,) = read_windows(path, [windows[chosen].frames])
     patches = outcomes[chosen][job.settings[0].name].kept.shape[-1]
     # Whole pixels a patch, about 200 pixels a picture.
-    pictures = cropped_pictures(turned(frames, turn), plan, patches * max(round(208 / patches), 1))
+    pictures = cropped_pictures(turned(frames, turn), plan, patches * max(round(196 / patches), 1))
     rest = (part.rotation - turn) % 360
     pictures = np.ascontiguousarray(np.rot90(pictures, rest // 90, axes=(1, 2)))
     return Demo(printable(os.path.basename(path)), part, windows, tuple(outcomes), chosen, pictures, rest)

@@ -19,7 +19,7 @@ _STYLE = """\
 .controls { display: grid; grid-template-columns: max-content minmax(8rem, 22rem) 1fr; gap: .4rem 1rem;
   align-items: center; margin: 1rem 0; }
 .frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .6rem; }
-.frames figure { margin: 0; } .frames figcaption { font-size: .8rem; }
+.frames figure { margin: 0; } .frames figcaption { font-size: .8rem; white-space: pre-line; }
 canvas { width: 100%; display: block; }
 """
 

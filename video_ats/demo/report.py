@@ -14,6 +14,7 @@ from video_ats.demo.page import demo_page
 from video_ats.demo.show import Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
 from video_ats.evaluation.predictions import write_atomically
 from video_ats.evaluation.settings import Setting
+from video_ats.evaluation.weights import RANDOM_WEIGHTS
 from video_ats.pictures.encode import png_bytes, png_data_uri
 from video_ats.video.encode import write_video
 
@@ -196,7 +197,7 @@ def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
     )
     return Shown(
         title=f"{demo.name}: {setting.name}, {share:.0f}% of the dense GFLOPs",
-        note=f"{says}.",
+        note=f"{says}." + (" Random weights: it means nothing." if job.config.checkpoint == RANDOM_WEIGHTS else ""),
         pictures=demo.pictures,
         times=tuple(f"frame {frame}, {demo.part.seconds(frame):.1f} s" for frame in window.frames),
         kept=outcome.kept,

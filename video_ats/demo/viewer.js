@@ -58,7 +58,7 @@ function update(pictures) {
   canvases.forEach((canvas, t) => {
     draw(canvas, pictures[t], t, now);
     const count = now.block === null ? data.rows * data.columns : now.block.counts[t];
-    canvas.nextElementSibling.textContent = `${data.times[t]}: ${count} of ${data.rows * data.columns}`;
+    canvas.nextElementSibling.textContent = `${data.times[t]}\n${count} of ${data.rows * data.columns}`;
   });
 }
 

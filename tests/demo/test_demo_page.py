@@ -58,9 +58,9 @@ def test_many_frames_are_thinned_to_what_a_screen_shows() -> None:
 
 
 def pixels(driven) -> list:
-    """Red of every pixel of the first frame, as the browser shows it."""
-    script = "const c = document.querySelector('canvas'); return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
-    return driven.execute_script(script)
+    """Of the first frame as the browser shows it: red, green, blue and opacity of each pixel."""
+    script = "const c = document.querySelector('canvas'), side = c.width;"
+    return driven.execute_script(script + "return [...c.getContext('2d').getImageData(0, 0, side, side).data]")
 
 
 def move(driven, slider: str, value: int) -> None:

@@ -1,0 +1,188 @@
+"""Whole demos: every host and scope, odd videos, folders that are taken."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drawn_videos import numbered_frames, synthetic_clip, turn_mp4, write_size_change
+from PIL import Image
+
+from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printable, run
+from video_ats.demo.report import as_text, notes, write_demo
+from video_ats.evaluation.settings import SweepConfig
+from video_ats.tokens import SamplerConfig
+from video_ats.video.decode import read_frames
+from video_ats.video.encode import write_video
+
+ONE = SweepConfig(samples=[16])
+SHIPPED = {"checkpoint": "shipped/timesformer_mini"}
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    write_video(path, synthetic_clip(label=1, seed=0, num_frames=40, height=96, width=128), frame_rate=30)
+    return path
+
+
+def ready(*paths: Path, **changes: Any) -> DemoJob:
+    usual = {"checkpoint": "random", "sweep": ONE, "device": "cpu", "output": str(paths[0].parent / "out")}
+    return prepare(DemoConfig(videos=[str(path) for path in paths], **{**usual, **changes}))
+
+
+def demo_of(job: DemoJob) -> Demo:
+    ((_, seen),) = run(job)
+    assert isinstance(seen, Demo), seen
+    return seen
+
+
+def errors_of(job: DemoJob) -> list[str]:
+    return [str(seen) for _, seen in run(job) if not isinstance(seen, Demo)]
+
+
+@pytest.mark.parametrize("model", ["timesformer_mini", "xvit_mini"])
+def test_every_host_and_scope_with_controls(video: Path, model: str) -> None:
+    sweep = SweepConfig(samples=[16], scopes=["frame", "tube", "clip"], controls=["random"])
+    job = ready(video, model=model, sweep=sweep, windows=1)
+    ((folder, demo),) = run(job)
+    assert [path.name for path in write_demo(job, demo, folder)] == list(FILES[:5])
+    for name in FILES[:5]:
+        assert (folder / name).stat().st_size > 1000
+    numbers = json.loads((folder / "demo.json").read_text())
+    assert len(numbers["settings"]) == 7
+    for scope in ("frame", "tube", "clip"):
+        ats, control = (numbers["settings"][name] for name in (f"ats-{scope}-k16", f"random-{scope}-matched:16"))
+        assert ats["macs_of_windows"][0] < numbers["settings"]["dense"]["macs_of_windows"][0]
+        assert numbers["settings"]["dense"]["macs_of_windows"] == [numbers["dense_macs_per_window"]]
+        totals = [np.sum(setting["kept_by_block_and_frame"], axis=1) for setting in (ats, control)]
+        if scope != "tube":  # a tube's positions hold in every frame, so there both are equal too
+            assert (totals[0] == totals[1]).all()
+        top = [entry["probability"] for entry in ats["top5"]]
+        assert top == sorted(top, reverse=True)
+    assert "ats-clip-k16" in as_text(job, demo)
+    assert "random weights" in as_text(job, demo)  # or one would believe what is kept
+    assert "Random weights" in (folder / "demo.html").read_text()
+
+
+def test_windows_slide_over_a_long_video_and_the_surest_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    write_video(path, synthetic_clip(label=2, seed=0, num_frames=130, height=96, width=96), frame_rate=30)
+    job = ready(path, **SHIPPED)
+    ((folder, demo),) = run(job)
+    assert len(demo.windows) == 4
+    table = demo.probabilities("dense")
+    assert table.shape == (4, 16)
+    assert demo.window == table[:, table.mean(axis=0).argmax()].argmax()
+    assert folder / "over_time.png" in write_demo(job, demo, folder)
+    job = ready(path, **SHIPPED, window=2, windows=3, output=str(tmp_path / "other"))
+    assert demo_of(job).window == 2
+    (said,) = errors_of(ready(path, **SHIPPED, window=7, output=str(tmp_path / "third")))
+    assert "has windows 0 to 3, window is 7" in said
+
+
+def test_the_video_has_the_clip_s_length(video: Path) -> None:
+    job = ready(video, block=5)
+    ((folder, demo),) = run(job)
+    write_demo(job, demo, folder)
+    read = read_frames(folder / "tokens.mp4", lambda frames, rate: [0])
+    assert read.num_frames % 8 == 0
+    assert read.frame_rate >= 12
+    assert 0.5 < read.num_frames / read.frame_rate < 3  # 40 frames at 30 a second; no faster than 8 frames a second
+
+
+def test_a_portrait_video_and_one_of_a_single_frame_are_shown(tmp_path: Path) -> None:
+    write_video(tmp_path / "portrait.mp4", synthetic_clip(label=0, seed=1, height=160, width=96), frame_rate=30)
+    write_video(tmp_path / "one.mp4", numbered_frames(1, 96, 96), frame_rate=30)
+    job = ready(tmp_path / "portrait.mp4", tmp_path / "one.mp4")
+    portrait, one = (seen for _, seen in run(job))
+    assert portrait.pictures.shape == (8, 192, 192, 3)
+    assert "of 96x160" in notes(job, portrait)[0]
+    assert len(one.windows) == 1
+    assert any("frames are repeated" in note for note in notes(job, one))
+
+
+def test_a_rotated_video_is_upright_for_the_eye_and_by_default_for_the_model(tmp_path: Path) -> None:
+    frames = synthetic_clip(label=0, seed=1, num_frames=20, height=96, width=128)
+    upright, phone = tmp_path / "upright.mp4", tmp_path / "phone.mp4"
+    write_video(upright, frames, frame_rate=30, encoder_options={"crf": "0"})
+    # As a phone codes it: turned counter-clockwise, with a matrix that has players turn it clockwise.
+    write_video(phone, np.rot90(frames, axes=(1, 2)), frame_rate=30, encoder_options={"crf": "0"})
+    turn_mp4(phone)
+    job = ready(upright, phone, **SHIPPED)
+    plain, turned = (seen for _, seen in run(job))
+    assert "of 128x96" in notes(job, turned)[0]
+    assert any("the model sees it upright" in note for note in notes(job, turned))
+    assert np.abs(plain.pictures.astype(int) - turned.pictures).mean() < 3
+
+    job = ready(phone, **SHIPPED, upright=False, output=str(tmp_path / "as_coded"))
+    coded = demo_of(job)
+    assert any("as it is coded" in note for note in notes(job, coded))
+    assert (coded.pictures == turned.pictures).mean() > 0.9
+    straight, upright, lying = (demo.outcomes[0]["dense"].logits for demo in (plain, turned, coded))
+    assert (straight - upright).norm() < 0.3 * (straight - lying).norm()  # not zero: colours are coded in pairs of rows
+    outcome, shown = coded.outcomes[0]["ats-frame-k16"], coded.shown("ats-frame-k16")
+    assert (np.rot90(shown.kept, axes=(2, 3)) == outcome.kept).all()  # as the frames: clockwise
+    assert (np.rot90(shown.scores[3], axes=(1, 2)) == outcome.scores[3]).all()
+
+
+def test_a_video_that_changes_its_size_is_shown_up_to_there(tmp_path: Path) -> None:
+    write_size_change(tmp_path / "two.ts", first=12, second=5)
+    job = ready(tmp_path / "two.ts")
+    demo = demo_of(job)
+    assert max(demo.windows[0].frames) == 11
+    assert "only the first 12 frames can be used: frame 12 is 96x96" in " ".join(notes(job, demo))
+
+
+def test_a_bad_video_costs_only_itself(tmp_path: Path, video: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    job = ready(tmp_path / "text.mp4", video, tmp_path, tmp_path / "gone.mp4")
+    seen = list(run(job))
+    assert [isinstance(demo, Demo) for _, demo in seen] == [False, True, False, False]
+    assert [str(error).rpartition(" (")[2] for _, error in seen if not isinstance(error, Demo)] == [
+        "unreadable)",
+        "unreadable)",
+        "missing)",
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["clip"]
+
+
+def test_a_folder_that_holds_another_demo_or_other_files_is_left_alone(tmp_path: Path, video: Path) -> None:
+    demo_of(ready(video))
+    demo_of(ready(video))  # the same again
+    (said,) = errors_of(ready(video, sweep=SweepConfig(samples=[17])))
+    assert "holds a run with other settings" in said
+    other = tmp_path / "else" / "clip"
+    other.mkdir(parents=True)
+    (other / "tokens.png").write_text("mine")
+    (said,) = errors_of(ready(video, output=str(other.parent)))
+    assert "holds tokens.png but no run.json" in said
+    assert (other / "tokens.png").read_text() == "mine"
+
+
+def test_pictures_that_a_newcomer_sees(tmp_path: Path) -> None:
+    """Without any argument: a drawn clip, which the shipped model knows."""
+    job = prepare(DemoConfig(output=str(tmp_path), device="cpu"))
+    ((folder, demo),) = run(job)
+    write_demo(job, demo, folder)
+    for name in ("tokens.png", "attention.png"):
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 600
+    text = as_text(job, demo)
+    assert "pacing left and right" in text
+    assert all(setting.name in text for setting in job.settings)
+    assert (tmp_path / "pacing_left_and_right.mp4").exists()
+
+
+def test_a_row_with_samplers_of_its_own_is_shown_with_them(video: Path) -> None:
+    job = ready(video, model="timesformer_mini_ats", checkpoint=None, sweep=SweepConfig())
+    assert [setting.sampler for setting in job.settings] == [None, SamplerConfig()]
+    assert job.given.weights.startswith("timesformer_mini")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a b.mp4", "a b.mp4"), ("a\nb", "a\\nb"), ("\udcff", "\\udcff"), ("\x1b[31m", "\\x1b[31m")]
+)
+def test_file_names_are_printable(name: str, shown: str) -> None:
+    assert printable(name) == shown
