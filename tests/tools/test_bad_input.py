@@ -77,6 +77,8 @@ BAD_EVALUATIONS = {
         "'strange_label.csv' line 2: label 'abseilin' is not one of the 400 class names (nearest: 'abseiling'",
     ),
     "label out of range": ("--data.annotations label_7.txt", "label 7 is out of range; indices are 0 to 1"),
+    "two targets": ("--target_gflops 1 --target_ratio 0.5", "target_gflops 1.0, target_ratio 0.5: give one of the two"),
+    "target in percent": ("--target_ratio 50", "target_ratio 50.0: must be between 0 and 1"),
     "labels unknown": ("--data.labels kinetic400", "'kinetic400' is neither 'kinetics400' nor"),
     "labels of another count": ("--data.labels two_names.txt", "has 3 names but num_classes is 2"),
     "class folders of another count": ("--num_classes 3", "2 distinct class names occur but num_classes is 3"),

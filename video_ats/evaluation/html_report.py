@@ -38,7 +38,7 @@ tr.on td { background: #fff4d6; }
 .left { border-right: 1px solid #888; box-sizing: border-box; }
 .ends { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 0 2rem; }
 .ends figure { margin: .6rem 0 1.4rem; } figcaption { overflow-wrap: anywhere; }
-td { overflow-wrap: anywhere; }
+td { overflow-wrap: anywhere; } .words td, .words th { text-align: left; }
 """
 
 
@@ -74,7 +74,7 @@ def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEn
     if ends is not None:
         markup += _ends(report, ends)
     markup += _failures(report)
-    markup += ["<h2>Measured on</h2>", table(["", ""], sorted(report.environment.items()))]
+    markup += ["<h2>Measured on</h2>", f'<div class="words">{table(["", ""], list(report.environment.items()))}</div>']
     script = importlib.resources.files("video_ats.evaluation") / "report.js"
     markup.append('<div id="tip" role="status"></div>')
     return html_page(title, markup, style=_STYLE, script=script.read_text(encoding="utf-8") if summary.settings else "")
@@ -208,5 +208,5 @@ def _failures(report: Report) -> list[str]:
     return [
         "<h2>Failures</h2>",
         f"<p>{len(summary.failures)} of {summary.listed} listed videos could not be evaluated: {escaped(counts)}.</p>",
-        table(["video", "status", "reason"], summary.failures),
+        f'<div class="words">{table(["video", "status", "reason"], summary.failures)}</div>',
     ]
