@@ -58,7 +58,7 @@ def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int
     if loaded.head_replaced:
         raise ValueError(
             f"checkpoint {checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
-            "num_classes (or the number of labels) must be the checkpoint's"
+            "set num_classes, or a list of as many labels, to the checkpoint's"
         )
     notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
     return LoadedModel(model, f"{Path(checkpoint).name} ({loaded.source_format})", tuple(notes))
