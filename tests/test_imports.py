@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "video_ats"
 ROOMS: dict[str, set[str]] = {
     "video": set(),
     "tokens": set(),
-    "pictures": set(),
+    "visualize": set(),
     "models": {"tokens"},
-    "evaluation": {"models", "pictures", "tokens", "video"},
+    "evaluation": {"models", "visualize", "tokens", "video"},
     "training": {"evaluation", "models", "tokens", "video"},
     "benchmarking": {"evaluation", "models", "tokens", "video"},
-    "demo": {"evaluation", "models", "pictures", "tokens", "video"},
+    "demo": {"evaluation", "models", "visualize", "tokens", "video"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

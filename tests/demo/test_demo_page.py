@@ -10,8 +10,8 @@ import pytest
 from demo_cases import chromium, make_shown, requests_of
 
 from video_ats.demo.page import demo_page
-from video_ats.pictures.encode import png_data_uri
-from video_ats.pictures.patches import dim_dropped
+from video_ats.visualize.encode import png_data_uri
+from video_ats.visualize.patches import dim_dropped
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"&"
 SIDE = 24

@@ -29,12 +29,12 @@ from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.weights import LoadedModel, hash_weights, load_model
 from video_ats.models.checkpoint_reading import list_shipped_weights
 from video_ats.models.registry import Variant, get_variant
-from video_ats.pictures.patches import UInt8Array
 from video_ats.video.encode import write_video
 from video_ats.video.label_names import load_label_names
 from video_ats.video.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.synthetic import draw_clip
 from video_ats.video.views import ViewPlan
+from video_ats.visualize.patches import UInt8Array
 
 DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")

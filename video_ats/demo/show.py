@@ -11,8 +11,8 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from video_ats.pictures.patches import UInt8Array, colour_scale, dim_dropped, heat_map
-from video_ats.pictures.sheet import draw_sheet
+from video_ats.visualize.patches import UInt8Array, colour_scale, dim_dropped, heat_map
+from video_ats.visualize.sheet import draw_sheet
 
 _MOST_COLUMNS = 8
 # Colour-blind safe (after Okabe and Ito).

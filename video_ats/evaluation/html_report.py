@@ -13,7 +13,7 @@ from video_ats.evaluation.report import Report
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import SettingSummary
 from video_ats.evaluation.svg_curve import svg_curve
-from video_ats.pictures.page import embedded_json, escaped, html_page, table
+from video_ats.visualize.page import embedded_json, escaped, html_page, table
 
 _BINS = 24
 _STYLE = """\

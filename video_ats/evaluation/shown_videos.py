@@ -13,15 +13,15 @@ from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import insert_samplers_, remove_samplers_
-from video_ats.pictures.encode import jpeg_data_uri
-from video_ats.pictures.patches import UInt8Array, dim_dropped
-from video_ats.pictures.sheet import draw_sheet
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
 from video_ats.video.source import DataConfig, explaining_worker_failures, read_videos
 from video_ats.video.transforms import make_views
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
+from video_ats.visualize.encode import jpeg_data_uri
+from video_ats.visualize.patches import UInt8Array, dim_dropped
+from video_ats.visualize.sheet import draw_sheet
 
 _SHOWN = 3  # videos at either end
 _FRAMES = 4  # of a clip

@@ -8,7 +8,7 @@ from math import floor, log10
 from video_ats.evaluation.curve import COLOURS, FINETUNED, line_name
 from video_ats.evaluation.settings import Setting
 from video_ats.evaluation.summary import SettingSummary
-from video_ats.pictures.page import escaped
+from video_ats.visualize.page import escaped
 
 _WIDTH, _HEIGHT = 900, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 50

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from video_ats.pictures.patches import UInt8Array
+from video_ats.visualize.patches import UInt8Array
 
 _INK, _PALE, _PAPER = (26, 26, 26), (96, 96, 96), (255, 255, 255)
 _GAP, _MARGIN = 4, 12  # pixels between tiles, around the sheet

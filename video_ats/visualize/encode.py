@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from video_ats.pictures.patches import UInt8Array
+from video_ats.visualize.patches import UInt8Array
 
 
 def png_bytes(picture: UInt8Array) -> bytes:
