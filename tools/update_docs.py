@@ -149,12 +149,17 @@ def run_table(report: Mapping[str, Any]) -> str:
 
 
 def accuracy_table(report: Mapping[str, Any], source: Path) -> str:
-    """A run's accuracy beside its cost, and what it says."""
+    """Accuracy beside cost of the dense model, settings with controls, and the controls; and what the run says."""
     rows = [
         "| setting | top-1 % [95% interval] | GFLOPs per view | of dense | model clips/s |",
         "|---|---|---|---|---|",
     ]
+    settings = report["run"]["settings"]
+    shown = {"dense"} | {name for name, of in settings.items() if of["follows"] is not None}
+    shown |= {of["follows"] for of in settings.values()}
     for s in report["settings"]:
+        if s["name"].removeprefix("finetuned/") not in shown:
+            continue
         top1 = s["top1"]
         rows.append(
             f"| {s['name']} | {top1['percent']:.1f} [{top1['low']:.1f}, {top1['high']:.1f}] "
