@@ -171,7 +171,7 @@ def test_a_recipe_can_be_made(path: Path) -> None:
         create_optimiser(model, config.optimiser), config.optimiser, epochs=config.epochs, steps_per_epoch=100
     )
     rates = [learning_rate(schedule, step) for step in range(100 * config.epochs)]
-    assert max(rates) == pytest.approx(config.optimiser.lr, rel=0.02)
+    assert max(rates) == pytest.approx(config.optimiser.lr, rel=0.05)
     assert rates[-1] <= max(config.optimiser.lr / 50, 2 * config.optimiser.min_lr)
     plan = plan_views(get_variant(config.model), config.views)
     plan = replace(plan, crop_size=config.crop_size or plan.crop_size)
