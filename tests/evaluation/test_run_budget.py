@@ -254,7 +254,7 @@ def test_a_cost_out_of_reach_ends_the_run_and_leaves_no_run_behind(videos: Path,
 def test_without_a_video_to_calibrate_on_it_says_so(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("class_00/video_001_text.mp4 0\n")
     data = DataConfig(str(videos), annotations=str(tmp_path / "list.txt"), num_workers=0)
-    with pytest.raises(ValueError, match=r"^target: none of the 1 listed videos can be read"):
+    with pytest.raises(ValueError, match=r"^none of the 1 listed videos can be read"):
         finish(config(videos, tmp_path / "out", data=data))
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from video_ats.video.decode import VideoStatus
 from video_ats.video.motion import CLASSES
-from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
+from video_ats.video.some_views import read_some_views
+from video_ats.video.source import DataConfig, open_videos
 from video_ats.video.synthetic import draw_clip
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
@@ -31,24 +31,10 @@ class Clips:
 
 
 def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
-    """The first clip, its centre crop, of the first ``count`` videos of a list that can be read.
-
-    Raises:
-        ValueError: if none can be read.
-    """
+    """The first clip, its centre crop, of up to ``count`` listed videos. Which, and errors: see `read_some_views`."""
     videos = open_videos(data, num_classes=num_classes)
-    plan = replace(plan, clips=1, crops=1)
-    # One more than is used, not one more batch of them: reading stops at the last that is needed.
-    samples = explaining_worker_failures(read_videos(videos.entries, replace(data, num_workers=0), plan), "none is")
-    readable = (sample for sample in samples if sample.status is VideoStatus.OK)
-    views = []
-    for sample in islice(readable, count):
-        assert sample.frames is not None
-        assert sample.clip_frames is not None
-        views.append(make_views(sample.frames, sample.clip_frames, plan))
-    if not views:
-        raise ValueError(f"data.videos {data.videos}: none of the {len(videos.entries)} listed videos can be read")
-    return Clips(torch.cat(views), f"{len(views)} of the {len(videos.entries)} videos of {videos.source}")
+    views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
+    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
 
 
 def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:

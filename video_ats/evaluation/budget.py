@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.metrics import Spread
@@ -21,9 +19,8 @@ from video_ats.evaluation.summary import SettingSummary
 from video_ats.models.budget import Calibration, calibrate_samples, check_target
 from video_ats.tokens import SamplerConfig
 from video_ats.video.annotations import VideoEntry
-from video_ats.video.decode import VideoStatus
-from video_ats.video.source import DataConfig, explaining_worker_failures, read_videos
-from video_ats.video.transforms import make_views
+from video_ats.video.some_views import read_some_views
+from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
 
 CALIBRATED = "calibrated.yaml"
@@ -190,29 +187,6 @@ def write_calibrated(folder: Path, config: dict[str, Any]) -> None:
     )
     plain = json.loads(json.dumps(config))  # tuples are lists there
     write_atomically(folder / CALIBRATED, head + yaml.safe_dump(plain, sort_keys=False))
-
-
-def read_some_views(
-    entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
-) -> tuple[Tensor, tuple[str, ...]]:
-    """All views of the first ``count`` videos that can be read, in an order that has nothing to do with the list's:
-    neighbours are often of one class.
-    """
-    order = random.Random(0).sample(list(entries), len(entries))
-    views, keys = [], []
-    for sample in explaining_worker_failures(read_videos(order, data, plan), "nothing was scored yet"):
-        if sample.status is VideoStatus.OK:
-            assert sample.frames is not None
-            assert sample.clip_frames is not None
-            views.append(make_views(sample.frames, sample.clip_frames, plan, device=device))
-            keys.append(sample.entry.key)
-        if len(keys) == count:
-            break
-    if not keys:
-        raise ValueError(
-            f"target: none of the {len(entries)} listed videos can be read, so there is none to calibrate on"
-        )
-    return torch.cat(views), tuple(keys)
 
 
 def _percent(share: float) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from video_ats.evaluation.budget import read_some_views
 from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.metrics import Spread
@@ -20,6 +19,7 @@ from video_ats.evaluation.weights import RANDOM_WEIGHTS, load_model
 from video_ats.models.budget import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, create_model, get_variant, list_models
 from video_ats.tokens import SamplerConfig
+from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig, open_videos
 from video_ats.video.views import ViewPlan
 
