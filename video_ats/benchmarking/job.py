@@ -105,8 +105,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
         if Path(config.output, name).exists():
             raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
     variant, device = get_variant(config.model), open_device(config.device)
-    own = [] if variant.sampler is None or variant.sampler in config.sweep.samplers() else [variant.sampler]
-    settings = make_settings(config.sweep, [*own, *config.samplers])
+    settings = make_settings(config.sweep, config.samplers, own=variant.sampler)
     given = load_model(config.model, config.checkpoint, num_classes=config.num_classes, seed=config.seed).to(device)
     for setting in settings:
         if setting.sampler is not None:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from video_ats.benchmarking.memory import peak_memory
+from video_ats.evaluation.evaluate import forward_traced
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.settings import Setting
-from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.insert import sampling
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,17 @@ def time_settings(
             seconds[setting.name].append([])
         for batch in batches:
             for setting in (*settings[first:], *settings[:first]):
-                _put(model, setting)
-                since = execution.clock()
-                with execution.autocast():
-                    _, trace = model(batch, return_trace=True)
-                seconds[setting.name][-1].append(execution.clock() - since)
+                with sampling(model, setting.sampler):
+                    since = execution.clock()
+                    _, trace = forward_traced(model, batch, None, execution)
+                    seconds[setting.name][-1].append(execution.clock() - since)
                 if number == 0:
                     macs[setting.name] += trace.macs().tolist()
                 if progress is not None:
                     progress.update()
     for setting in settings:
-        _put(model, setting)
         gc.collect()
-        with peak_memory(execution.device) as peak, execution.autocast():
-            model(batches[0])
+        with sampling(model, setting.sampler), peak_memory(execution.device) as peak:
+            forward_traced(model, batches[0], None, execution)
         peaks[setting.name] = peak.bytes
-    remove_samplers_(model)
     return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]
-
-
-def _put(model: nn.Module, setting: Setting) -> None:
-    if setting.sampler is None:
-        remove_samplers_(model)
-    else:
-        insert_samplers_(model, setting.sampler)

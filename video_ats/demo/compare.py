@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from video_ats.evaluation.evaluate import forward_traced, in_order
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.settings import Setting
-from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.insert import sampling
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,10 @@ def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], executi
     presence: dict[str, tuple[Tensor, ...]] = {}
     outcomes: dict[str, Outcome] = {}
     for _, setting in in_order(model, None, settings):
-        if setting.sampler is None:
-            remove_samplers_(model)
-        else:
-            insert_samplers_(model, setting.sampler)
-        start = execution.clock()
-        logits, trace = forward_traced(model, clip, presence.get(setting.follows or ""), execution)
-        seconds = execution.clock() - start
-        remove_samplers_(model)
+        with sampling(model, setting.sampler):
+            start = execution.clock()
+            logits, trace = forward_traced(model, clip, presence.get(setting.follows or ""), execution)
+            seconds = execution.clock() - start
         if not logits.isfinite().all():
             raise ValueError(f"setting {setting.name}: logits are not finite; do the weights hold NaN?")
         presence[setting.name] = trace.kept

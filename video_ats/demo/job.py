@@ -155,9 +155,7 @@ def prepare(config: DemoConfig) -> DemoJob:
         raise ValueError("output '': must name a folder")
     if not 0 <= config.seed < 2**63:
         raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
-    # A row with samplers of its own is shown with them, unless the sweep has the same setting already.
-    own = [] if variant.sampler is None or variant.sampler in config.sweep.samplers() else [variant.sampler]
-    settings = make_settings(config.sweep, own)
+    settings = make_settings(config.sweep, own=variant.sampler)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))

@@ -15,7 +15,7 @@ from video_ats.evaluation.ensemble import Ensemble, combine_views
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
-from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.insert import sampling
 from video_ats.models.macs import Trace
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
@@ -133,15 +133,12 @@ def _score(
     batches = views.split(execution.batch_size)
     scored: dict[str, _Scored] = {}
     for model, setting in runs:
-        if setting.sampler is None:
-            remove_samplers_(model)
-        else:
-            insert_samplers_(model, setting.sampler)
         # The same batches as of the setting that is followed.
         followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
-        start = execution.clock()
-        parts = [forward_traced(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
-        seconds = execution.clock() - start
+        with sampling(model, setting.sampler):
+            start = execution.clock()
+            parts = [forward_traced(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
+            seconds = execution.clock() - start
         scored[setting.name] = _Scored(
             torch.cat([logits for logits, _ in parts]).cpu(),
             torch.cat([trace.macs() for _, trace in parts]).cpu(),
@@ -149,7 +146,6 @@ def _score(
             seconds,
             [trace.kept for _, trace in parts],
         )
-        remove_samplers_(model)
     return scored
 
 

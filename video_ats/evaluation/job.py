@@ -132,10 +132,8 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
 
 
 def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:
-    """A row with samplers of its own is scored with them, unless the sweep has the same setting already."""
-    own = get_variant(config.model).sampler
-    samplers = [*([] if own is None or own in config.sweep.samplers() else [own]), *config.samplers]
-    return make_settings(config.sweep, samplers, calibrated=calibrated, finetuned=config.finetuned is not None)
+    own, finetuned = get_variant(config.model).sampler, config.finetuned is not None
+    return make_settings(config.sweep, config.samplers, own=own, calibrated=calibrated, finetuned=finetuned)
 
 
 def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]]:

@@ -98,6 +98,7 @@ def make_settings(
     sweep: SweepConfig,
     samplers: Sequence[SamplerConfig] = (),
     *,
+    own: SamplerConfig | None = None,
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
 ) -> tuple[Setting, ...]:
@@ -109,6 +110,7 @@ def make_settings(
             found may be among the others already.
         samplers: one by one. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
             where that is among the settings; without one it keeps the meaning that it has in a model alone.
+        own: of a registered model with samplers: before ``samplers``, unless the sweep has the same setting already.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
@@ -118,6 +120,7 @@ def make_settings(
         raise ValueError(
             f"sweep.controls {sweep.controls}: need sweep.samples or a target, the settings that they are matched to"
         )
+    samplers = [*([] if own is None or own in sweep.samplers() else [own]), *samplers]
     given = {setting_name(config) for config in [*sweep.samplers(), *samplers]}
     found = [c for ats in calibrated for c in sweep.with_controls(ats) if setting_name(c) not in given]
     configs: list[SamplerConfig | None] = [*([None] if sweep.dense else []), *sweep.samplers(), *found, *samplers]

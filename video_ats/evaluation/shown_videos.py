@@ -12,7 +12,7 @@ from video_ats.evaluation.evaluate import forward_traced
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
-from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.insert import sampling
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
@@ -94,9 +94,8 @@ def _picture(
     assert sample.frames is not None
     assert sample.clip_frames is not None
     views = make_views(sample.frames, sample.clip_frames, plan, device=execution.device)
-    insert_samplers_(model, setting.sampler)
-    _, trace = forward_traced(model, views[:1], None, execution)
-    remove_samplers_(model)
+    with sampling(model, setting.sampler):
+        _, trace = forward_traced(model, views[:1], None, execution)
     kept = trace.kept[-1][0].cpu().numpy()
     preset = VIEW_PRESETS[plan.preset]
     pixels = (views[0].float() * preset.std + preset.mean).clamp(0, 1).mul(255).round().byte()

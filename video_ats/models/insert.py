@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from torch import nn
@@ -40,6 +42,22 @@ def remove_samplers_(model: Model) -> Model:
     for block in sampler_slots(model):
         block.register_module("sampler", None)
     return model
+
+
+@contextmanager
+def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
+    """Within, the model has the samplers that ``config`` names (None: it has none); afterwards its slots are empty.
+
+    Raises:
+        TypeError, ValueError: see `insert_samplers_`.
+    """
+    remove_samplers_(model)
+    if config is not None:
+        insert_samplers_(model, config)
+    try:
+        yield
+    finally:
+        remove_samplers_(model)
 
 
 def sampler_slots(model: nn.Module) -> nn.ModuleList:
