@@ -39,7 +39,8 @@ def test_ratios_are_of_rounds_and_realisation_is_what_operations_promised() -> N
         ([0.97, 0.97, 0.97, 0.97], "no gain here"),
         ([1.03, 1.03, 1.03, 1.03], "no gain here"),
         ([1.25, 1.25, 1.25, 1.25], "slower than dense: 0.80x"),
-        ([0.5, 2.0, 0.9, 1.1], "no gain here"),  # the quartiles lie on both sides
+        ([0.5, 0.5, 1.25, 1.25], "no gain here"),  # the quartiles lie on both sides
+        ([2.0, 2.0, 0.8, 0.8], "no gain here"),
     ],
 )
 def test_the_verdict(seconds: list[float], verdict: str) -> None:
@@ -67,6 +68,8 @@ def test_a_larger_batch_that_gains_is_named_and_only_that() -> None:
     ]
     assert set(told[::2]) == {"the model to compare with"}
     assert with_hints(runs[0])[1].verdict == "slower than dense: 0.80x"
+    smaller = [figures([[1.0]] * 3, other, batch_size) for other, batch_size in ((fast, 1), (same, 2))]
+    assert with_hints([each for run in smaller for each in run])[3].verdict == "no gain here"
 
 
 def test_quartiles() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from video_ats import create_model
 from video_ats.models.timesformer import TimeSformer, create_timesformer
+from video_ats.models.xvit import create_xvit
 
 attentions = pytest.mark.parametrize("attention", ATTENTIONS)
 
@@ -100,6 +101,16 @@ def test_heads_look_beside_their_own_place() -> None:
     near = {12 * down + right for down in (-2, -1, 0, 1, 2) for right in (-2, -1, 0, 1, 2)}
     assert found <= near
     assert {-2, 2, -24, 24} <= found
+
+
+@torch.no_grad()
+def test_the_head_of_xvit_that_sees_other_frames_looks_everywhere() -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"num_heads": 3, "embed_dim": 144, "crop_size": 48, "patch_size": 4}
+    model = create_xvit(**sizes, num_frames=8, depth=4, num_classes=5, initialisation="scratch")
+    places = model.pos_embed[0, 1:] + model.time_embed[0, 3]
+    centre = 12 * 6 + 6
+    assert {looks(block.attn.qkv, 0, places)[centre] - centre for block in model.blocks} == {-2, 2, -24, 24}
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 from cases import ATTENTIONS, small_timesformer
 from torch import nn
 
-from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.models.insert import insert_samplers_, remove_samplers_, sampling
 from video_ats.models.timesformer import create_timesformer
 from video_ats.tokens import SamplerConfig, TokenSampler
 
@@ -31,6 +31,17 @@ def test_inserting_again_replaces_all_earlier_samplers() -> None:
     assert filled(model) == [2, 3]
     assert [model.blocks[index].sampler.points_or_count for index in (2, 3)] == [4, 3]
     assert {model.blocks[index].sampler.config.kind for index in (2, 3)} == {"topk"}
+
+
+@pytest.mark.parametrize(("config", "within"), [(SamplerConfig(blocks=(2,)), [2]), (None, [])])
+def test_for_a_while_the_model_has_just_the_samplers_named(config: SamplerConfig | None, within: list[int]) -> None:
+    model = insert_samplers_(small_timesformer("divided"), SamplerConfig(blocks=(0, 1)))
+    with sampling(model, config):
+        assert filled(model) == within
+    assert filled(model) == []
+    with pytest.raises(KeyboardInterrupt), sampling(model, SamplerConfig(blocks=(1,))):
+        raise KeyboardInterrupt
+    assert filled(model) == []
 
 
 def test_the_builder_inserts() -> None:

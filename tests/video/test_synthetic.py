@@ -230,6 +230,7 @@ def test_opposite_colours_are_drawn_like_others() -> None:
     figures = [actor_of("flashing", seed, MOMENTS[:1]).figure for seed in range(300)]
     for figure in figures:
         one, other = figure.negative().colours.astype(int)
+        assert (figure.negative().colours + figure.colours == 255).all()
         assert np.isin(np.abs((one + 128) % 256 - other), (0, 1, 255)).all()  # they differ as any two do
     assert np.abs(np.array([f.negative().colours[0] for f in figures]).mean(axis=0) - 127.5).max() < 22
 
