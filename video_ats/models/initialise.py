@@ -10,6 +10,8 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from video_ats.models.blocks import Block
+from video_ats.models.temporal_head import TemporalHead
+from video_ats.models.temporal_shift import TemporalShift
 
 if TYPE_CHECKING:
     from video_ats.models.host import VideoTransformer
@@ -22,6 +24,7 @@ _SHARPNESS = 6.0  # of the attention of a head that looks somewhere
 _SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
 _IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where the heads look: rows and columns in places
 _IN_TIME = ((-1,), (1,))  # and frames
+_LOUDNESS = 3.0  # of values that come from other frames, where few channels carry them
 
 
 def initialise_(model: VideoTransformer, how: Initialisation) -> None:
@@ -105,6 +108,21 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
                 _look_(block.attn.qkv, head, head_dim, (row, column), look)
                 if block.temporal_attn is not None:
                     _look_(block.temporal_attn.qkv, head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
+            if isinstance(block.attn.mixing, TemporalShift):
+                block.attn.qkv.weight[2 * dim : 2 * dim + 2 * (dim // block.attn.mixing.divisor)] *= _LOUDNESS
+        for module in model.modules():
+            if isinstance(module, TemporalHead):
+                _read_the_mean_(module)
+
+
+def _read_the_mean_(head: TemporalHead) -> None:
+    """Start as the mean over frames with a linear layer on top: values pass unchanged, the MLP adds nothing yet."""
+    dim = head.attn.qkv.in_features
+    nn.init.zeros_(head.cls_token)
+    nn.init.zeros_(head.attn.qkv.weight[:dim])  # queries: every frame is read alike
+    nn.init.eye_(head.attn.qkv.weight[2 * dim :])
+    nn.init.eye_(head.attn.proj.weight)
+    nn.init.zeros_(head.mlp.fc2.weight)
 
 
 def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
