@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,25 +29,26 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def config(videos: Path, output: Path, micro_batch_size: int, clip_norm: float | None) -> TrainConfig:
+def config(videos: Path, output: Path, micro_batch_size: int, clip_norm: float | None, **changes: Any) -> TrainConfig:
+    wanted: dict[str, Any] = {"epochs": EPOCHS, **changes}
     return small_config(
         videos,
         output,
         validation=data(videos),
         views=ViewsConfig(crops=1),
         optimiser=OptimiserConfig("momentum", lr=0.01, warmup_epochs=1, clip_norm=clip_norm),
-        epochs=EPOCHS,
         batch_size=4,
         micro_batch_size=micro_batch_size,
         ema=0.5,
         max_failed_share=0.5,
         resume="auto",
+        **wanted,
     )
 
 
-def run_two_processes(videos: Path, output: Path, micro_batch_size: int, clip_norm: float | None) -> str:
-    """The tool with the settings of `config`."""
-    chosen = config(videos, output, micro_batch_size, clip_norm)
+def run_two_processes(chosen: TrainConfig, videos: Path, **more: Any) -> str:
+    """The tool with the settings of `config`; ``more``: those that a command line spells otherwise."""
+    clip_norm = chosen.optimiser.clip_norm
     settings = {
         **{name: getattr(chosen, name) for name in ("model", "output", "checkpoint", "num_classes", "crop_size")},
         **{name: getattr(chosen, name) for name in ("epochs", "batch_size", "micro_batch_size", "log_steps", "ema")},
@@ -59,6 +62,7 @@ def run_two_processes(videos: Path, output: Path, micro_batch_size: int, clip_no
         "optimiser.lr": 0.01,
         "optimiser.clip_norm": "null" if clip_norm is None else clip_norm,
         "optimiser.warmup_epochs": 1,
+        **more,
     }
     ended = subprocess.run(
         [
@@ -81,7 +85,7 @@ def run_two_processes(videos: Path, output: Path, micro_batch_size: int, clip_no
     ("micro_batch_size", "clip_norm"), [(2, None), (1, 1.0)], ids=["one pass a step", "accumulated and clipped"]
 )
 def test_two_processes_are_as_one(videos: Path, tmp_path: Path, micro_batch_size: int, clip_norm: float | None) -> None:
-    said = run_two_processes(videos, tmp_path / "two", micro_batch_size, clip_norm)
+    said = run_two_processes(config(videos, tmp_path / "two", micro_batch_size, clip_norm), videos)
     _, progress, _ = run(config(videos, tmp_path / "one", 2 * micro_batch_size, clip_norm))
     forget_accelerator()
     assert said.splitlines()[-1].startswith(f"trained: {tmp_path}/two/last.safetensors; best.safetensors: top-1 ")
@@ -105,3 +109,20 @@ def test_two_processes_are_as_one(videos: Path, tmp_path: Path, micro_batch_size
     forget_accelerator()
     assert words == [f"all {EPOCHS} epochs are done"]
     assert progress.epoch == EPOCHS
+
+
+def test_a_target_is_settled_once_for_all_processes(videos: Path, tmp_path: Path) -> None:
+    """The main process looks for K; the others train with what it found, and the run says so once."""
+    wanted = {"epochs": 1, "crop_size": 32, "target_ratio": 0.75, "target_videos": 3}
+    said = run_two_processes(
+        config(videos, tmp_path / "two", 2, None, **wanted), videos, target_ratio=0.75, target_videos=3
+    )
+    job, _, alone = run(config(videos, tmp_path / "one", 4, None, **wanted))
+    forget_accelerator()
+    assert said.splitlines()[:2] == alone[:2]
+    assert said.count("calibrating on 3 videos") == 1
+    one, two = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two"))
+    assert two["budget"] == one["budget"]
+    assert two["config"]["sampler"] == one["config"]["sampler"]
+    assert job.config.sampler is not None
+    assert losses_of(tmp_path / "two") == pytest.approx(losses_of(tmp_path / "one"), rel=1e-4)
