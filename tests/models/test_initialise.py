@@ -160,3 +160,15 @@ def test_the_mini_model_starts_from_scratch_and_the_published_ones_as_released()
 def test_an_unknown_initialisation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^initialisation 'scratched': must be released or scratch$"):
         create_timesformer(**SMALL, initialisation="scratched")
+
+
+def test_a_temporal_head_starts_as_the_mean_over_frames() -> None:
+    torch.manual_seed(0)
+    model = create_xvit(**{**SMALL, "num_frames": 4, "segment_frames": 4}, initialisation="scratch")
+    head = model.temporal_head
+    assert isinstance(head, nn.Module)
+    frames = torch.randn(2, 4, SMALL["embed_dim"])
+    normed = nn.functional.layer_norm(frames, frames.shape[-1:])
+    # the own class token, zero, is read like a frame: zero after the norm
+    pooled = nn.functional.layer_norm(normed.sum(dim=1) / 5, frames.shape[-1:])
+    torch.testing.assert_close(head(frames), nn.functional.gelu(head.fc(pooled)), atol=1e-3, rtol=1e-3)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from video_ats.models.blocks import Block
 from video_ats.models.temporal_head import TemporalHead
-from video_ats.models.temporal_shift import TemporalShift
 
 if TYPE_CHECKING:
     from video_ats.models.host import VideoTransformer
@@ -24,7 +23,6 @@ _SHARPNESS = 6.0  # of the attention of a head that looks somewhere
 _SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
 _IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where the heads look: rows and columns in places
 _IN_TIME = ((-1,), (1,))  # and frames
-_LOUDNESS = 3.0  # of values that come from other frames, where few channels carry them
 
 
 def initialise_(model: VideoTransformer, how: Initialisation) -> None:
@@ -108,8 +106,6 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
                 _look_(block.attn.qkv, head, head_dim, (row, column), look)
                 if block.temporal_attn is not None:
                     _look_(block.temporal_attn.qkv, head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
-            if isinstance(block.attn.mixing, TemporalShift):
-                block.attn.qkv.weight[2 * dim : 2 * dim + 2 * (dim // block.attn.mixing.divisor)] *= _LOUDNESS
         for module in model.modules():
             if isinstance(module, TemporalHead):
                 _read_the_mean_(module)
