@@ -82,7 +82,14 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
 def without_rates(folder: Path) -> dict[str, Any]:
     """The report, without what depends on the time it took."""
     report = json.loads((folder / "report.json").read_text())
-    for name in ("wall_seconds", "videos_per_second", "pipeline_clips_per_second", "decode_seconds", "environment"):
+    for name in (
+        "wall_seconds",
+        "videos_per_second",
+        "pipeline_clips_per_second",
+        "model_share",
+        "decode_seconds",
+        "environment",
+    ):
         del report[name]
     for setting in report["settings"]:
         del setting["model_clips_per_second"]

@@ -104,6 +104,7 @@ def test_rates_of_the_model_and_of_the_pipeline() -> None:
     assert run.wall_seconds == pytest.approx(10.0)
     assert run.videos_per_second == pytest.approx(5 / 10)
     assert run.pipeline_clips_per_second == pytest.approx(5 * 2 * 2 / 10)
+    assert run.model_share == pytest.approx((2.5 + 1.75) / 10)
     assert run.decode_seconds == pytest.approx((4 * 0.25 + 1.25) / 5)
     assert run.decoders == {"pyav": 4, "decord": 1}
 
@@ -118,4 +119,4 @@ def test_a_run_in_which_nothing_could_be_read() -> None:
     run = summary([line for line in LINES if line.setting is None])
     assert (run.listed, run.evaluated, run.failed) == (7, 0, {"missing": 1, "truncated": 1})
     assert (run.settings, run.decoders) == ([], {})
-    assert (run.videos_per_second, run.pipeline_clips_per_second, run.decode_seconds) == (0, 0, 0)
+    assert (run.videos_per_second, run.pipeline_clips_per_second, run.decode_seconds, run.model_share) == (0, 0, 0, 0)

@@ -131,7 +131,8 @@ def as_markdown(report: Report) -> str:
         f"- Weights: {_weights(run['model'])}; views combined by {run['ensemble']}, {run['precision']}",
         f"- Dense: {report.dense_macs / 1e9:.1f} GFLOPs per view (multiply-adds / 1e9)",
         f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s (each "
-        f"view counted once a setting); reading a video takes {1000 * summary.decode_seconds:.0f} ms of a worker "
+        f"view counted once a setting), {100 * summary.model_share:.1f}% of the time in the model; reading a video "
+        f"takes {1000 * summary.decode_seconds:.0f} ms of a worker "
         f"({', '.join(f'{name} {count}' for name, count in summary.decoders.items()) or 'none read'})",
         *(f"- {sentence}" for sentence in report.budget),
         "",

@@ -68,6 +68,7 @@ class RunSummary:
         wall_seconds: of the whole pipeline, interruptions left out.
         videos_per_second: evaluated videos over ``wall_seconds``, all settings scored.
         pipeline_clips_per_second: views times settings over ``wall_seconds``.
+        model_share: of ``wall_seconds``, what forward passes took; the rest is waiting for videos, views and writing.
         decode_seconds: mean worker time of reading a video.
         decoders: videos that each decoder read.
     """
@@ -80,6 +81,7 @@ class RunSummary:
     wall_seconds: float
     videos_per_second: float
     pipeline_clips_per_second: float
+    model_share: float
     decode_seconds: float
     decoders: dict[str, int]
 
@@ -118,6 +120,7 @@ def summarise(
         wall_seconds=wall,
         videos_per_second=_rate(len(scored), wall),
         pipeline_clips_per_second=_rate(clips, wall),
+        model_share=sum(p.model_seconds for p in predictions) / wall if wall > 0 else 0.0,
         decode_seconds=float(np.mean([p.decode_seconds for p in scored])) if scored else 0.0,
         decoders=dict(Counter(p.decoder for p in scored)),
     )
