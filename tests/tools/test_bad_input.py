@@ -230,6 +230,28 @@ def test_make_mini_kinetics(tool: RunTool, workplace: Path, arguments: str, said
     assert not (workplace / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "required: source"),
+        ("--source five_classes.pyth --output out.pt --to official", "Got value: official"),
+        ("--source gone.pyth --output out.pyth --to timesformer_official", "checkpoint gone.pyth: no such file"),
+        ("--source no_torch.pyth --output out.pyth --to timesformer_official", "was not written by torch.save"),
+        ("--source five_classes.pyth --output file.pth --to timesformer_official", "file.pth: must end in .pyth"),
+        ("--source five_classes.pyth --output videos --to timesformer_huggingface", "output videos: is there already"),
+        ("--source five_classes.pyth --output out --to timesformer_huggingface", "give num_heads"),
+        (
+            "--source five_classes.pyth --output out --to timesformer_huggingface --labels two_names.txt",
+            "label_names: 3 for the 5 classes",
+        ),
+    ],
+)
+def test_convert_checkpoint(tool: RunTool, workplace: Path, arguments: str, said: str) -> None:
+    before = sorted(workplace.iterdir())
+    assert_one_line(tool("convert_checkpoint.py", *arguments.split()), said)
+    assert sorted(workplace.iterdir()) == before
+
+
 def test_update_docs(tool: RunTool) -> None:
     assert_one_line(tool("update_docs.py", "--chekc", "true"), "did you mean check?")
     assert_one_line(tool("update_docs.py", "--check", "maybe"), "Got value: maybe")

@@ -1,7 +1,4 @@
-"""One function per source format: its tensors under our names.
-
-Our names are those of the released TimeSformer code without its ``model.`` prefix.
-"""
+"""One function per source format: its tensors under our names."""
 
 from __future__ import annotations
 
@@ -11,47 +8,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from video_ats.models.checkpoint_reading import RawCheckpoint
+from video_ats.models.checkpoint_names import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT, XVIT_UNUSED
+from video_ats.models.checkpoint_reading import OUR_FORMAT, RawCheckpoint
 
 _CONTAINERS = ("model_state", "state_dict", "model", "state_dict_ema")
-_PREFIXES = ("model.", "module.")
-
-_HUGGINGFACE_OUTER = {
-    "timesformer.embeddings.cls_token": "cls_token",
-    "timesformer.embeddings.position_embeddings": "pos_embed",
-    "timesformer.embeddings.time_embeddings": "time_embed",
-    "timesformer.embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
-    "timesformer.embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
-    "timesformer.layernorm.weight": "norm.weight",
-    "timesformer.layernorm.bias": "norm.bias",
-    "classifier.weight": "head.weight",
-    "classifier.bias": "head.bias",
-}
-_HUGGINGFACE_BLOCK = {
-    "layernorm_before": "norm1",
-    "attention.attention.qkv": "attn.qkv",
-    "attention.output.dense": "attn.proj",
-    "temporal_layernorm": "temporal_norm1",
-    "temporal_attention.attention.qkv": "temporal_attn.qkv",
-    "temporal_attention.output.dense": "temporal_attn.proj",
-    "temporal_dense": "temporal_fc",
-    "layernorm_after": "norm2",
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-}
-_HUGGINGFACE_NAME = re.compile(r"timesformer\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
-
-# The released XViT's names; ``new_fc`` is in its files and plays no part in its forward pass unless it has no head.
-_XVIT = (
-    ("base_model.temp_embed", "time_embed"),
-    ("base_model.", ""),
-    ("consensus.temporal_encoder.0.", "temporal_head."),
-    ("consensus.mlp_head.0.", "temporal_head.norm."),
-    ("consensus.mlp_head.1.", "temporal_head.fc."),
-    ("consensus.mlp_head.4.", "head."),
-    ("consensus.cls_token", "temporal_head.cls_token"),
-)
-_XVIT_UNUSED = "new_fc."
+_PREFIXES = (TIMESFORMER_PREFIX, "module.")
 
 # Where a part of a TimeSformer block starts when all there is is an image ViT; None: from zero.
 _FROM_IMAGE_VIT = {"temporal_attn": "attn", "temporal_norm1": "norm1", "temporal_fc": None}
@@ -97,10 +58,10 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor]) -> Translated:
         return Translated("timesformer_huggingface", _from_huggingface(state), ignored=ignored)
     if any(name.startswith("base_model.") for name in state):
         return _from_xvit(state, ignored)
-    is_video = container == "model_state" or raw.metadata.get("format") == "video_ats"
+    is_video = container == "model_state" or raw.metadata.get("format") == OUR_FORMAT
     if not is_video and _looks_like_image_vit(state, target):
         return _from_image_vit(state, target, ignored)
-    official = container == "model_state" or "model." in prefixes
+    official = container == "model_state" or TIMESFORMER_PREFIX in prefixes
     return Translated("timesformer_official" if official else "video_ats", state, ignored=ignored)
 
 
@@ -133,35 +94,25 @@ def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list
 
 def _from_huggingface(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """``transformers.TimesformerForVideoClassification``: the same tensors under other names."""
-    return {_huggingface_name(name): tensor for name, tensor in state.items()}
-
-
-def _huggingface_name(name: str) -> str:
-    found = _HUGGINGFACE_NAME.fullmatch(name)
-    if found and found[2] in _HUGGINGFACE_BLOCK:
-        return f"blocks.{found[1]}.{_HUGGINGFACE_BLOCK[found[2]]}.{found[3]}"
-    return _HUGGINGFACE_OUTER.get(name, name)
+    return {HUGGINGFACE.to_ours(name): tensor for name, tensor in state.items()}
 
 
 def _from_xvit(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:
-    """The released XViT. Its time embedding is ``(1, F, 1, D)``, ours ``(1, F, D)``."""
+    """The released XViT. Its time embedding is ``(1, F, 1, D)``, ours ``(1, F, D)``.
+
+    Without a temporal head (``mean``) the classifier is ``new_fc``.
+    """
     has_head = any(name.startswith("consensus.") for name in state)
     tensors, unused = {}, []
     for name, tensor in state.items():
-        if name.startswith(_XVIT_UNUSED) and has_head:
+        if name.startswith(XVIT_UNUSED) and has_head:
             unused.append(f"{name} (in the released files, used nowhere)")
             continue
-        ours = _xvit_name(name)
+        ours = XVIT.to_ours(name)
+        if name.startswith(XVIT_UNUSED):
+            ours = f"head.{name.removeprefix(XVIT_UNUSED)}"
         tensors[ours] = tensor.squeeze(2) if ours == "time_embed" and tensor.dim() == 4 else tensor
     return Translated("xvit_official", tensors, ignored=ignored + tuple(unused))
-
-
-def _xvit_name(name: str) -> str:
-    """Without a temporal head (``mean``) the classifier is ``new_fc``."""
-    for theirs, ours in (*_XVIT, (_XVIT_UNUSED, "head.")):
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return name
 
 
 def _looks_like_image_vit(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
 _SHIPPED = "shipped/"
 _WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 _PICKLED = (".pyth", ".pth", ".pt", ".bin")
@@ -52,13 +53,14 @@ class RawCheckpoint:
         label: what error messages call it: a path, a hub name, ``"state dict"``.
         entries: a state dict, or a container with one inside.
         metadata: of a safetensors file; empty for others.
-        num_heads: from ``config.json`` beside the weights, None where there is none; shapes do not show it.
+        config: of ``config.json`` beside the weights, or as `convert_checkpoint` put it into our files; empty where
+            there is none. It says what shapes do not show, such as the number of heads.
     """
 
     label: str
     entries: Mapping[Any, Any]
     metadata: Mapping[str, str] = field(default_factory=dict)
-    num_heads: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCheckpoint:
@@ -120,11 +122,13 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return RawCheckpoint(str(path), tensors, file.metadata() or {})
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"checkpoint {path}: no safetensors, or cut short ({_reason(error)}); download or copy it again"
         ) from error
+    config = metadata.get("config") if metadata.get("format") == OUR_FORMAT else None
+    return RawCheckpoint(str(path), tensors, metadata, {} if config is None else _parse_json(config, path))
 
 
 def _read_pickled(path: Path, beginning: bytes) -> RawCheckpoint:
@@ -167,7 +171,8 @@ def _read_folder(folder: Path) -> RawCheckpoint:
             f"checkpoint {folder}: a folder without model.safetensors, model.safetensors.index.json or "
             "pytorch_model.bin; name the weights file itself"
         )
-    return RawCheckpoint(raw.label, raw.entries, raw.metadata, _num_heads(folder / "config.json"))
+    config = folder / "config.json"
+    return replace(raw, config=_read_json(config)) if config.is_file() else raw
 
 
 def _read_shards(index: Path) -> RawCheckpoint:
@@ -185,16 +190,13 @@ def _read_shards(index: Path) -> RawCheckpoint:
     return RawCheckpoint(str(index), tensors)
 
 
-def _num_heads(config: Path) -> int | None:
-    if not config.is_file():
-        return None
-    heads = _read_json(config).get("num_attention_heads")
-    return heads if isinstance(heads, int) else None
-
-
 def _read_json(path: Path) -> dict[str, Any]:
+    return _parse_json(path.read_bytes(), path)
+
+
+def _parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"checkpoint {path}: is not JSON ({_reason(error)}); download it again") from error
     if not isinstance(content, dict):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isqrt
 from os import PathLike
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from video_ats.models.attention import ClassAttention
-from video_ats.models.checkpoint_formats import Translated, has_temporal_attention, translate
-from video_ats.models.checkpoint_reading import read_checkpoint
+from video_ats.models.checkpoint_fit import check_config, check_fit, kind_of_model, table_rows
+from video_ats.models.checkpoint_formats import Translated, translate
+from video_ats.models.checkpoint_reading import OUR_FORMAT, read_checkpoint
+from video_ats.models.checkpoint_writing import write_safetensors
 from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.xvit import XViT
-
-_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -85,14 +81,14 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     target = model.state_dict()
     if any(tensor.is_meta for tensor in target.values()):
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
-    _check_heads(model, raw.num_heads, raw.label)
+    check_config(raw, model)
     found = translate(raw, target)
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
     tensors, resized = _resize_embeddings(raw.label, found.tensors, target)
     tensors, replaced = _leave_other_head(found, tensors, target)
-    _check_fit(raw.label, tensors, {name: t for name, t in target.items() if name not in replaced})
+    check_fit(raw.label, tensors, {name: t for name, t in target.items() if name not in replaced})
     if frames is not None and isinstance(model, XViT):
         resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
         model.set_time_embed_frames_(frames)
@@ -128,27 +124,7 @@ def save_checkpoint(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
     tensors = model.state_dict() if isinstance(model, nn.Module) else model
-    state = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # safetensors' own save_file makes files that nobody else may read.
-        with temporary.open("xb") as file:
-            file.write(save(state, metadata={"format": "video_ats"}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _check_heads(model: nn.Module, num_heads: int | None, label: str) -> None:
-    """Weights of another number of heads have the same shapes, and give other answers."""
-    own = {module.num_heads for module in model.modules() if isinstance(module, ClassAttention)}
-    if num_heads is not None and own and own != {num_heads}:
-        raise ValueError(
-            f"checkpoint {label}: config.json says {num_heads} attention heads, the model has {max(own)}; "
-            f"build the model with num_heads={num_heads}"
-        )
+    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, {"format": OUR_FORMAT})
 
 
 def _time_embed_frames(
@@ -160,7 +136,7 @@ def _time_embed_frames(
     """
     if not isinstance(model, XViT) or not _differ_in_length("time_embed", tensors, target):
         return None
-    if _attention(tensors) != _attention(target):  # of another host: found unfit by its names
+    if kind_of_model(tensors) != kind_of_model(target):  # of another host: found unfit by its names
         return None
     frames = tensors["time_embed"].shape[1]
     if model.num_frames % frames:
@@ -178,8 +154,8 @@ def _resize_embeddings(
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
         rows, wanted = (
-            _table_rows(label, tensors["pos_embed"]),
-            _table_rows("of the model", target["pos_embed"]),
+            table_rows(label, tensors["pos_embed"]),
+            table_rows("of the model", target["pos_embed"]),
         )
         fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted))
         resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, nearest")
@@ -196,17 +172,6 @@ def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[
     shape, wanted = tensors[name].shape, target[name].shape
     same_width = len(shape) == 3 and (shape[0], shape[2]) == (wanted[0], wanted[2])
     return same_width and shape[1] != wanted[1] and shape[1] > 0
-
-
-def _table_rows(label: str, pos_embed: Tensor) -> int:
-    positions = pos_embed.shape[1] - 1
-    rows = isqrt(max(positions, 0))
-    if rows < 1 or rows**2 != positions:
-        raise ValueError(
-            f"checkpoint {label}: pos_embed {tuple(pos_embed.shape)} must be (1, 1 + rows * rows, D) to be "
-            "resized; is it of a model with more class tokens, or for frames that are not square?"
-        )
-    return rows
 
 
 def _leave_other_head(
@@ -229,56 +194,3 @@ def _leave_other_head(
 
 def _differ_in_classes(head: Tensor, own: Tensor) -> bool:
     return head.dim() == 2 and head.shape[1] == own.shape[1] and len(head) != len(own)
-
-
-def _check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    problems = [f"missing {name}" for name in target if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in target]
-    for name, own in target.items():
-        if name not in tensors:
-            continue
-        if tensors[name].shape != own.shape:
-            problems.append(f"{name} is {tuple(tensors[name].shape)}, in the model {tuple(own.shape)}")
-        elif not tensors[name].is_floating_point():
-            problems.append(f"{name} is {tensors[name].dtype}, must be floating point")
-    if problems:
-        listed = ", ".join(problems[:_LISTED])
-        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise ValueError(f"checkpoint {label}: {_likely_mistake(tensors, target)}: {listed}{more}")
-
-
-def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
-    if not tensors.keys() & target.keys():
-        return "has no name in common with the model; it is of another kind of model"
-    attention, own = _attention(tensors), _attention(target)
-    if attention == "xvit" != own:
-        return "seems to be of an XViT with a temporal head, which this model is not"
-    if own == "xvit" != attention:
-        return "seems to be of another kind of model than this XViT, or of an XViT without a temporal head"
-    if attention != own:
-        return f"seems to be of a model with attention={attention!r}, this one has {own!r}"
-    for what, measure in (("embed_dim", _width), ("depth", _depth), ("patch_size", _patch_size)):
-        theirs, ours = measure(tensors), measure(target)
-        if None not in (theirs, ours) and theirs != ours:
-            return f"seems to be of a model with {what}={theirs}, this one has {ours}"
-    return "does not fit the model; is it incomplete, or of another architecture?"
-
-
-def _attention(names: Mapping[str, Tensor]) -> str:
-    if any(name.startswith("temporal_head.") for name in names):
-        return "xvit"
-    if has_temporal_attention(names):
-        return "divided"
-    return "joint" if "time_embed" in names else "space"
-
-
-def _width(tensors: Mapping[str, Tensor]) -> int | None:
-    return tensors["cls_token"].shape[-1] if "cls_token" in tensors else None
-
-
-def _depth(tensors: Mapping[str, Tensor]) -> int | None:
-    return len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}) or None
-
-
-def _patch_size(tensors: Mapping[str, Tensor]) -> int | None:
-    return tensors["patch_embed.proj.weight"].shape[-1] if "patch_embed.proj.weight" in tensors else None

@@ -1,0 +1,56 @@
+"""Write weights: the whole of it under its name or, if anything fails, nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; one that is there is replaced."""
+    # safetensors' own save_file makes files that nobody else may read.
+    _write_atomically(path, lambda file: file.write(save(_plain(tensors), metadata=dict(metadata))))
+
+
+def write_pickled(path: Path, content: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write containers of tensors as `torch.save` does; a file that is there is replaced."""
+    # Of a view torch.save would write all that it is a view of.
+    plain = {key: {name: t.clone() for name, t in _plain(tensors).items()} for key, tensors in content.items()}
+    _write_atomically(path, lambda file: torch.save(plain, file))
+
+
+def write_huggingface_folder(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` and ``config.json`` as ``save_pretrained`` does; an empty folder may be there."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        # transformers reads only files that say whose tensors they are.
+        write_safetensors(temporary / "model.safetensors", tensors, {"format": "pt"})
+        (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_atomically(path: Path, write: Callable[[Any], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,182 @@
+"""From one checkpoint format to another, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from video_ats.models.checkpoint_architecture import find_architecture
+from video_ats.models.checkpoint_fit import check_fit, kind_of_model
+from video_ats.models.checkpoint_formats import Translated, translate
+from video_ats.models.checkpoint_names import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT
+from video_ats.models.checkpoint_reading import OUR_FORMAT, RawCheckpoint, read_checkpoint
+from video_ats.models.checkpoint_writing import write_huggingface_folder, write_pickled, write_safetensors
+from video_ats.models.huggingface_config import NORM_EPS, builder_arguments, make_config, norm_eps, with_labels
+from video_ats.models.timesformer import create_timesformer
+
+CheckpointFormat = Literal["video_ats", "timesformer_official", "timesformer_huggingface", "xvit_official"]
+
+_SUFFIXES = {"video_ats": ".safetensors", "timesformer_official": ".pyth", "xvit_official": ".pth"}
+_HEAD_DIM = 64  # channels of a head in every published model
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_checkpoint` did.
+
+    Attributes:
+        source_format: as in `LoadReport`.
+        target_format: likewise.
+        output: file or folder that was written.
+        tensors: how many.
+        dropped: what the source also has and the target does not.
+        assumed: what the target says that the source does not, or that was given.
+    """
+
+    source_format: str
+    target_format: str
+    output: Path
+    tensors: int
+    dropped: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.source_format} to {self.target_format}: {self.tensors} tensors in {self.output}"]
+        lines += [f"  dropped {what}" for what in self.dropped] + [f"  assumed {what}" for what in self.assumed]
+        return "\n".join(lines)
+
+
+def convert_checkpoint(
+    source: str | PathLike[str],
+    output: str | PathLike[str],
+    to: CheckpointFormat,
+    *,
+    num_heads: int | None = None,
+    label_names: Sequence[str] | None = None,
+) -> Conversion:
+    """Write a checkpoint in another format; values and dtypes stay as they are.
+
+    Args:
+        source: what `load_checkpoint` reads, but for image models.
+        output: file to write, of the suffix ``.safetensors`` (ours), ``.pyth`` (released TimeSformer) or ``.pth``
+            (released XViT); Hugging Face: a folder, as ``save_pretrained`` writes it. It must not be there yet.
+        to: format to write. Each is of TimeSformer or of XViT, ours of both.
+        num_heads: attention heads for Hugging Face's config.json, which is the only one to say them; None: as the
+            source says, or else one for each 64 channels, as in the published models.
+        label_names: class names for that config.json; None: as the source says, or else none.
+
+    Raises:
+        ValueError: if the source is no whole checkpoint, or the target format has no place for something in it.
+        FileExistsError: if there is something at ``output``.
+        FileNotFoundError, ConnectionError: as `load_checkpoint`.
+    """
+    path = _check_output(Path(output), to)
+    raw = read_checkpoint(source)
+    found = translate(raw, {})
+    _check_family(raw.label, found, to)
+    builder, arguments = find_architecture(raw.label, found.tensors, None)
+    if raw.config and builder is create_timesformer:
+        arguments |= builder_arguments(raw.config, raw.label)
+    with torch.device("meta"):
+        check_fit(raw.label, found.tensors, builder(**arguments).state_dict())
+    dropped, assumed = found.ignored, tuple[str, ...]()
+    if to == "timesformer_huggingface":
+        config, assumed = _huggingface_config(raw, arguments, found.tensors, num_heads, label_names)
+        tensors = {HUGGINGFACE.to_theirs(name): tensor for name, tensor in found.tensors.items()}
+        write_huggingface_folder(path, tensors, config)
+    elif num_heads is not None or label_names is not None:
+        raise ValueError(f"num_heads, label_names: only timesformer_huggingface has a place for them, not {to}")
+    elif to == "video_ats":
+        metadata = {"format": OUR_FORMAT} | ({"config": json.dumps(raw.config)} if raw.config else {})
+        write_safetensors(path, found.tensors, metadata)
+    else:
+        if norm_eps(raw.config) != NORM_EPS:
+            raise ValueError(
+                f"checkpoint {raw.label}: config.json says layer_norm_eps {norm_eps(raw.config)}; {to} has no place "
+                f"for it, and is read with {NORM_EPS}"
+            )
+        dropped += ("config.json",) if raw.config else ()
+        write_pickled(path, {"model_state": _official(found.tensors, to)})
+    return Conversion(found.source_format, to, path, len(found.tensors), dropped, assumed)
+
+
+def _check_output(path: Path, to: CheckpointFormat) -> Path:
+    if to not in get_args(CheckpointFormat):
+        raise ValueError(f"to {to!r}: must be one of {', '.join(get_args(CheckpointFormat))}")
+    if path.suffix != _SUFFIXES.get(to, path.suffix):
+        raise ValueError(f"output {path}: must end in {_SUFFIXES[to]} for {to}")
+    if to not in _SUFFIXES and path.suffix in (*_SUFFIXES.values(), ".bin", ".pt"):
+        raise ValueError(f"output {path}: must be a folder for {to}")
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"output {path}: is there already; nothing is overwritten, name another")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"output {path}: no folder {path.parent}; make it first")
+    return path
+
+
+def _check_family(label: str, found: Translated, to: CheckpointFormat) -> None:
+    if found.source_format == "vit_timm":
+        raise ValueError(f"checkpoint {label}: is of an image model, which is loaded to start from, not converted")
+    is_xvit = kind_of_model(found.tensors) == "xvit"
+    if found.source_format == "xvit_official" and not is_xvit:
+        # Under our names it could not be told from a TimeSformer with joint attention.
+        raise ValueError(f"checkpoint {label}: is an XViT without a temporal head; load it, it is not converted")
+    if to != "video_ats" and is_xvit != (to == "xvit_official"):
+        host, other = ("an XViT", "xvit_official") if is_xvit else ("a TimeSformer", "timesformer_*")
+        raise ValueError(f"checkpoint {label}: is of {host}, which is no {to}; write it as video_ats or {other}")
+
+
+def _huggingface_config(
+    raw: RawCheckpoint,
+    arguments: dict[str, Any],
+    tensors: dict[str, Tensor],
+    num_heads: int | None,
+    label_names: Sequence[str] | None,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """config.json, and what it says that the source does not."""
+    assumed: list[str] = []
+    if label_names is not None:
+        if len(label_names) != arguments["num_classes"]:
+            raise ValueError(
+                f"label_names: {len(label_names)} for the {arguments['num_classes']} classes of checkpoint {raw.label}"
+            )
+        assumed.append(f"class names as given, {label_names[0]!r} to {label_names[-1]!r}")
+    if raw.config:
+        if num_heads not in (None, arguments["num_heads"]):
+            raise ValueError(f"num_heads {num_heads}: checkpoint {raw.label} says {arguments['num_heads']} itself")
+        if arguments["attention"] == "space":
+            make_config(arguments, dtype=torch.float32)  # says why not
+        return dict(raw.config) | (with_labels(label_names) if label_names else {}), tuple(assumed)
+    width = arguments["embed_dim"]
+    if num_heads is None:
+        if width % _HEAD_DIM:
+            raise ValueError(
+                f"checkpoint {raw.label}: does not say how many attention heads it has, and its {width} channels are "
+                f"no multiple of {_HEAD_DIM}, the published width of a head; give num_heads"
+            )
+        num_heads = width // _HEAD_DIM
+        assumed.append(f"num_heads {num_heads}: one for each {_HEAD_DIM} channels, as in the published models")
+    elif num_heads < 1 or width % num_heads:
+        raise ValueError(f"num_heads {num_heads}: must divide the {width} channels of checkpoint {raw.label}")
+    assumed.append(f"layer_norm_eps {NORM_EPS} and hidden_act gelu: as in the published models")
+    if label_names is None:
+        assumed.append("class names: none; give labels to have id2label")
+    dtype = tensors["head.weight"].dtype
+    return make_config(arguments | {"num_heads": num_heads}, dtype=dtype, label_names=label_names), tuple(assumed)
+
+
+def _official(tensors: dict[str, Tensor], to: CheckpointFormat) -> dict[str, Tensor]:
+    if to == "timesformer_official":
+        return {f"{TIMESFORMER_PREFIX}{name}": tensor for name, tensor in tensors.items()}
+    # The released time embedding is (1, F, 1, D).
+    return {
+        XVIT.to_theirs(name): tensor.unsqueeze(2) if name == "time_embed" else tensor
+        for name, tensor in tensors.items()
+    }
