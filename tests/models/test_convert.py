@@ -196,6 +196,31 @@ def test_heads_are_64_wide_unless_said(tmp_path: Path) -> None:
         convert_checkpoint(tmp_path / "c.safetensors", tmp_path / "d", "timesformer_huggingface")
 
 
+# --- the image part
+
+
+@pytest.mark.parametrize("kind", ["divided", "joint", "xvit"])
+def test_the_image_part_is_what_another_host_starts_from(kind: str, tmp_path: Path) -> None:
+    xvit = small_xvit(**SIZES, representation_size=None)
+    source = xvit if kind == "xvit" else small_timesformer(attention=kind)
+    save_checkpoint(source, tmp_path / "a.safetensors")
+    said = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "vit_timm")
+    tensors, theirs = load_file(tmp_path / "b.safetensors"), source.state_dict()
+    lost = {re.sub(r"\d+", "*", name) for name in theirs if name not in tensors}
+    groups = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
+    assert [sentence.split(":")[0] for sentence in said.dropped] == [
+        group for group in groups if any(name.startswith(group) for name in lost)
+    ]
+    assert not any("time" in name or "temporal" in name or name.startswith("head.") for name in tensors)
+    assert same_tensors(tensors, {name: theirs[name] for name in tensors})
+    other = small_timesformer(attention="divided") if kind == "xvit" else xvit
+    head = other.state_dict()["head.weight"].clone()
+    report = load_checkpoint(other, tmp_path / "b.safetensors")
+    assert report.source_format == "vit_timm"
+    assert torch.equal(other.state_dict()["blocks.1.attn.qkv.weight"], theirs["blocks.1.attn.qkv.weight"])
+    assert torch.equal(other.state_dict()["head.weight"], head)
+
+
 # --- another epsilon of the norms
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,9 +22,16 @@ from video_ats.models.checkpoint_writing import write_huggingface_folder, write_
 from video_ats.models.huggingface_config import NORM_EPS, builder_arguments, make_config, norm_eps, with_labels
 from video_ats.models.timesformer import create_timesformer
 
-CheckpointFormat = Literal["video_ats", "timesformer_official", "timesformer_huggingface", "xvit_official"]
+CheckpointFormat = Literal["video_ats", "timesformer_official", "timesformer_huggingface", "xvit_official", "vit_timm"]
 
-_SUFFIXES = {"video_ats": ".safetensors", "timesformer_official": ".pyth", "xvit_official": ".pth"}
+_SUFFIXES = {
+    "video_ats": ".safetensors",
+    "timesformer_official": ".pyth",
+    "xvit_official": ".pth",
+    "vit_timm": ".safetensors",
+}
+# What a video transformer has beyond an image ViT without a head.
+_BEYOND_IMAGE = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
 _HEAD_DIM = 64  # channels of a head in every published model
 
 
@@ -67,7 +75,8 @@ def convert_checkpoint(
         source: what `load_checkpoint` reads, but for image models.
         output: file to write, of the suffix ``.safetensors`` (ours), ``.pyth`` (released TimeSformer) or ``.pth``
             (released XViT); Hugging Face: a folder, as ``save_pretrained`` writes it. It must not be there yet.
-        to: format to write. Each is of TimeSformer or of XViT, ours of both.
+        to: format to write. Each is of TimeSformer or of XViT, ours of both. ``vit_timm`` is the image part of either,
+            without a head: what both hosts can start from.
         num_heads: attention heads for Hugging Face's config.json, which is the only one to say them; None: as the
             source says, or else one for each 64 channels, as in the published models.
         label_names: class names for that config.json; None: as the source says, or else none.
@@ -93,6 +102,11 @@ def convert_checkpoint(
         write_huggingface_folder(path, tensors, config)
     elif num_heads is not None or label_names is not None:
         raise ValueError(f"num_heads, label_names: only timesformer_huggingface has a place for them, not {to}")
+    elif to == "vit_timm":
+        tensors = {name: tensor for name, tensor in found.tensors.items() if not _is_beyond_image(name)}
+        dropped += tuple(f"{group}: no part of an image model" for group in _BEYOND_IMAGE if _has(found.tensors, group))
+        write_safetensors(path, tensors, {})
+        return Conversion(found.source_format, to, path, len(tensors), dropped)
     elif to == "video_ats":
         metadata = {"format": OUR_FORMAT} | ({"config": json.dumps(raw.config)} if raw.config else {})
         write_safetensors(path, found.tensors, metadata)
@@ -128,7 +142,7 @@ def _check_family(label: str, found: Translated, to: CheckpointFormat) -> None:
     if found.source_format == "xvit_official" and not is_xvit:
         # Under our names it could not be told from a TimeSformer with joint attention.
         raise ValueError(f"checkpoint {label}: is an XViT without a temporal head; load it, it is not converted")
-    if to != "video_ats" and is_xvit != (to == "xvit_official"):
+    if to not in ("video_ats", "vit_timm") and is_xvit != (to == "xvit_official"):
         host, other = ("an XViT", "xvit_official") if is_xvit else ("a TimeSformer", "timesformer_*")
         raise ValueError(f"checkpoint {label}: is of {host}, which is no {to}; write it as video_ats or {other}")
 
@@ -170,6 +184,15 @@ def _huggingface_config(
         assumed.append("class names: none; give labels to have id2label")
     dtype = tensors["head.weight"].dtype
     return make_config(arguments | {"num_heads": num_heads}, dtype=dtype, label_names=label_names), tuple(assumed)
+
+
+def _is_beyond_image(name: str) -> bool:
+    return any(_has([name], group) for group in _BEYOND_IMAGE)
+
+
+def _has(names: Iterable[str], group: str) -> bool:
+    pattern = re.escape(group).replace(r"\*", r"\d+")
+    return any(re.match(pattern, name) for name in names)
 
 
 def _official(tensors: dict[str, Tensor], to: CheckpointFormat) -> dict[str, Tensor]:
