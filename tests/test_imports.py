@@ -1,4 +1,4 @@
-"""Imports run one way: video, tokens and pictures <- models <- evaluation <- training, demo <- tools."""
+"""Imports run one way: video, tokens and pictures <- models <- evaluation <- training, demo <- commands."""
 
 import ast
 import sys
@@ -15,9 +15,10 @@ ROOMS: dict[str, set[str]] = {
     "visualize": set(),
     "models": {"tokens"},
     "evaluation": {"models", "visualize", "tokens", "video"},
-    "training": {"evaluation", "models", "tokens", "video"},
+    "training": {"evaluation", "extras", "models", "tokens", "video"},
     "benchmarking": {"evaluation", "models", "tokens", "video"},
     "demo": {"evaluation", "models", "visualize", "tokens", "video"},
+    "commands": {"benchmarking", "cli", "demo", "evaluation", "models", "training", "visualize", "tokens", "video"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

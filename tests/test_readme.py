@@ -11,11 +11,8 @@ from typing import Any, get_type_hints
 import pytest
 from update_docs import updated_documents
 
-from video_ats.cli import parse_config
-from video_ats.demo.job import DemoConfig
-from video_ats.evaluation.check import CheckConfig
+from video_ats.cli import command_module, parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.training.recipe import TrainConfig
 from video_ats.video.decode import VideoStatus
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,19 +41,10 @@ def tool_commands() -> Iterator[tuple[str, str, str, list[str]]]:
 
 
 def configuration_of(tool: str) -> type:
-    known: dict[str, type] = {
-        "tools/evaluate.py": EvaluateConfig,
-        "tools/check_videos.py": CheckConfig,
-        "tools/demo.py": DemoConfig,
-        "tools/train.py": TrainConfig,
-    }
-    if tool in known:
-        return known[tool]
-    return next(
-        value
-        for name, value in runpy.run_path(str(ROOT / tool)).items()
-        if name.endswith("Config") and is_dataclass(value)
-    )
+    """The configuration class that a tool's file, or that of the command that it runs, defines or imports."""
+    command = re.search(r'run_command\("(.+)"\)', (ROOT / tool).read_text())
+    names = vars(command_module(command[1])) if command else runpy.run_path(str(ROOT / tool))
+    return next(value for name, value in names.items() if name.endswith("Config") and is_dataclass(value))
 
 
 def keys_of(config: type, prefix: str = "") -> set[str]:

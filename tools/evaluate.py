@@ -1,25 +1,6 @@
-"""Evaluate a video transformer with and without token sampling: a list of videos and a checkpoint to a report."""
+"""``video-ats evaluate``, from a checkout."""
 
-from video_ats.cli import parse_config, run_tool
-from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare, run
-from video_ats.evaluation.report import as_markdown
-
-
-def main() -> None:
-    """Parse, run, print the report."""
-    config = parse_config(EvaluateConfig, __doc__ or "")
-    job = prepare(config)
-    try:
-        report, written = run(job)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
-        raise
-    print(as_markdown(report))
-    print("written: " + ", ".join(str(path) for path in written))
-    if not report.summary.evaluated:
-        raise ValueError(f"none of the {report.summary.listed} listed videos could be evaluated; see the reasons above")
-
+from video_ats.cli import run_command
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_command("evaluate")

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from importlib import import_module
 from pkgutil import resolve_name
+from types import ModuleType
 from typing import TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser
+
+from video_ats.extras import MissingExtraError
 
 Config = TypeVar("Config")
 
@@ -100,20 +104,30 @@ def _without_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return keys, words
 
 
+def run_command(name: str) -> None:
+    """Run a ``video-ats`` command on the process's command line, and exit."""
+    run_tool(lambda: command_module(name).main())
+
+
+def command_module(name: str) -> ModuleType:
+    """The file in ``video_ats/commands`` of a ``video-ats`` command."""
+    return import_module(f"video_ats.commands.{name.replace('-', '_')}")
+
+
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's ``main`` and exit: with its result; with 2 and one line for bad input or a file that cannot be
-    used; with 130 for Ctrl-C.
+    """Run a tool's ``main`` and exit: with its result; with 2 and one line for bad input, a file that cannot be used
+    or an extra that is not installed; with 130 for Ctrl-C.
     """
     try:
         sys.exit(main() or 0)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         print(f"error: {describe_error(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def describe_error(error: ValueError | OSError) -> str:
+def describe_error(error: ValueError | OSError | MissingExtraError) -> str:
     """What is wrong, in one line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return _one_line(f"{error.filename}: {error.strerror}")

@@ -27,7 +27,7 @@ from video_ats.video.source import DataConfig
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Configuration of ``tools/benchmark.py``.
+    """Configuration of ``video-ats benchmark``.
 
     Attributes:
         model: a registered name; see list_models().

@@ -42,7 +42,7 @@ FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Configuration of ``tools/demo.py``.
+    """Configuration of ``video-ats demo``.
 
     Attributes:
         videos: files; they may stand on the command line by themselves. None: a clip that is drawn.
@@ -57,7 +57,7 @@ class DemoConfig:
         window: which of them the pictures show, from 0; null: the one most sure of the video's class.
         block: which block tokens.mp4 shows; null: all that sample.
         upright: turn the frames of a rotated (phone) video before the model sees them, as players do. The published
-            protocol, and tools/evaluate.py, give the model the frames as they are coded: false. Pictures are upright
+            protocol, and video-ats evaluate, give the model the frames as they are coded: false. Pictures are upright
             either way.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         seed: of random weights.

@@ -84,7 +84,7 @@ def notes(job: DemoJob, demo: Demo) -> list[str]:
         found.append("the video has fewer frames than the model takes: frames are repeated")
     if part.rotation and job.config.upright:
         found.append(
-            "rotated by its metadata: the model sees it upright; tools/evaluate.py, as the published protocol, "
+            "rotated by its metadata: the model sees it upright; video-ats evaluate, as the published protocol, "
             "ignores the rotation (here: --upright false)"
         )
     elif part.rotation:

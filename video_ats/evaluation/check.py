@@ -20,7 +20,7 @@ _LOG = "videos.jsonl"
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Configuration of ``tools/check_videos.py``.
+    """Configuration of ``video-ats check-videos``.
 
     Attributes:
         output: folder for ``videos.jsonl``, one line a video. The same command continues an interrupted scan.

@@ -1,4 +1,4 @@
-"""What an evaluation is told: the configuration of ``tools/evaluate.py``."""
+"""What an evaluation is told: the configuration of ``video-ats evaluate``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Configuration of ``tools/evaluate.py``.
+    """Configuration of ``video-ats evaluate``.
 
     Attributes:
         model: a registered name; see list_models().

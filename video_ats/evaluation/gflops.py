@@ -26,7 +26,7 @@ from video_ats.video.views import ViewPlan
 
 @dataclass(frozen=True)
 class CountConfig:
-    """Configuration of ``tools/count_gflops.py``.
+    """Configuration of ``video-ats count-gflops``.
 
     Attributes:
         output: folder for ``gflops.md`` and ``gflops.csv``.

@@ -1,1 +1,5 @@
 """Fine-tuning: recipe, data, loop, saved state."""
+
+from video_ats.extras import require_extra
+
+require_extra("train", "accelerate", "tensorboard", "torchvision")

@@ -102,7 +102,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Configuration of ``tools/train.py``.
+    """Configuration of ``video-ats train``.
 
     Attributes:
         model: a registered name; see list_models().

@@ -1,0 +1,166 @@
+"""The console script ``video-ats``, and the tools that run the same code from a checkout."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tools_in_process import ROOT, TOOLS, Ended, run_tool_file
+
+import video_ats_command
+from video_ats.cli import run_tool
+from video_ats.extras import MissingExtraError, require_extra
+
+COMMANDS = video_ats_command.COMMANDS
+FILES = {path.stem for path in (ROOT / "video_ats" / "commands").glob("*.py")} - {"__init__"}
+TOOL_OF = {name: f"{name.replace('-', '_')}.py" for name in COMMANDS} | {"convert": "convert_checkpoint.py"}
+# Of the repository, not of an installation.
+UPKEEP = {"ship_weights.py", "update_docs.py"}
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """``video-ats WORDS`` as its script runs it."""
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr("sys.argv", ["video-ats", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            video_ats_command.main()
+        assert isinstance(stop.value.code, int)
+        return Ended(stop.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_every_command_is_a_file_a_row_and_a_tool() -> None:
+    assert {name.replace("-", "_") for name in COMMANDS} == FILES
+    assert set(TOOL_OF.values()) == set(TOOLS) - UPKEEP
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_tool_runs_the_command_of_its_name_and_nothing_else(name: str) -> None:
+    """Its code is one import and ``run_command("NAME")``."""
+    body = ast.parse((ROOT / "tools" / TOOL_OF[name]).read_text()).body[1:]
+    expected = f'from video_ats.cli import run_command\n\nif __name__ == "__main__":\n    run_command("{name}")\n'
+    assert [ast.dump(line) for line in body] == [ast.dump(line) for line in ast.parse(expected).body]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=str)
+def test_without_a_command_all_are_listed(words: list[str], command: Callable[..., Ended]) -> None:
+    ended = command(*words)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("usage: video-ats COMMAND")
+    for name, line in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", ended.out, flags=re.MULTILINE)
+    assert all(len(line) <= 100 for line in ended.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("evalaute", "did you mean evaluate?"),
+        ("check_videos", "did you mean check-videos?"),
+        ("xyzzy", f"the commands are {', '.join(COMMANDS)}"),
+        ("--config", f"the commands are {', '.join(COMMANDS)}"),
+    ],
+)
+def test_an_unknown_command_names_the_nearest(word: str, said: str, command: Callable[..., Ended]) -> None:
+    assert command(word, "--output", "o") == Ended(2, "", f"error: command {word!r}: not known; {said}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_known_by_its_name_in_its_help(name: str, command: Callable[..., Ended]) -> None:
+    ended = command(name, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"usage: video-ats {name} ")
+
+
+def test_bad_input_is_one_line_as_from_the_tool(
+    command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = command("evaluate", "--modle", "m")
+    assert ended == run_tool_file("evaluate.py", ["--modle", "m"], monkeypatch, capsys)
+    assert ended.code == 2
+    assert ended.err.endswith("did you mean model?\n")
+
+
+def test_a_relative_configuration_is_of_the_folder_that_one_is_in(
+    tmp_path: Path, command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "mine.yaml").write_text("model: timesformer_mini\noutput: out\ndata: {videos: gone}\n")
+    monkeypatch.chdir(tmp_path / "sub")
+    ended = command("evaluate", "--config", "../mine.yaml", "--checkpoint", "random")
+    assert ended == Ended(2, "", "error: video folder 'gone' does not exist\n")
+    assert not list((tmp_path / "sub").iterdir())
+
+
+# --- what is imported, and extras
+
+# In an interpreter that cannot find what [train] brings: the package, then every command, then train's help.
+WITHOUT_TRAIN = f"""
+import importlib, pathlib, sys
+from importlib.machinery import PathFinder
+
+class Hide(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in ("accelerate", "tensorboard")
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+sys.meta_path = [Hide if finder is PathFinder else finder for finder in sys.meta_path]
+import video_ats
+pathlib.Path("loaded").write_text(" ".join(sys.modules))
+for name in {sorted(FILES - {"train"})}:
+    importlib.import_module("video_ats.commands." + name)
+sys.argv = ["video-ats", "train", "--help"]
+import video_ats_command
+video_ats_command.main()
+"""
+LIST_COMMANDS = """
+import pathlib, sys, video_ats_command
+sys.argv = ["video-ats"]
+try:
+    video_ats_command.main()
+finally:
+    pathlib.Path("loaded").write_text(" ".join(sys.modules))
+"""
+
+
+def in_a_fresh_interpreter(program: str, folder: Path) -> tuple[Ended, set[str]]:
+    """How a program ends for which a warning is an error, and the names of the modules that it wrote to ``loaded``."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", program]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    loaded = {name.partition(".")[0] for name in (folder / "loaded").read_text().split()}
+    return Ended(ended.returncode, ended.stdout, ended.stderr), loaded
+
+
+def test_the_package_comes_quietly_without_decoders_or_pictures_and_training_asks_for_its_extra(tmp_path: Path) -> None:
+    ended, loaded = in_a_fresh_interpreter(WITHOUT_TRAIN, tmp_path)
+    assert ended == Ended(2, "", "error: not installed: accelerate, tensorboard; pip install 'video-ats[train]'\n")
+    assert {"video_ats", "torch"} <= loaded
+    assert not loaded & {"av", "decord", "torchcodec", "cv2", "matplotlib", "transformers", "jsonargparse"}
+
+
+def test_commands_are_listed_without_importing_the_package(tmp_path: Path) -> None:
+    ended, loaded = in_a_fresh_interpreter(LIST_COMMANDS, tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert "video_ats_command" in loaded
+    assert not loaded & {"video_ats", "torch", "numpy"}
+
+
+def test_an_extra_that_is_not_installed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    require_extra("train", "torch")
+    message = "not installed: no_such_library, nor_this; pip install 'video-ats[train]'"
+    with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
+        require_extra("train", "no_such_library", "torch", "nor_this")
+    with pytest.raises(SystemExit) as stop:
+        run_tool(lambda: require_extra("train", "no_such_library"))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: not installed: no_such_library; pip install 'video-ats[train]'\n"
