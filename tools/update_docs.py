@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from speed_tables import speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.settings import setting_name
@@ -36,6 +37,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         ValueError: if a document has lost a block's markers.
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
+    speed = root / "docs" / "speed.md"
     findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
         {
@@ -63,6 +65,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         mini_kinetics: _replace_block(
             mini_kinetics, {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)}
         ),
+        speed: _replace_block(speed, speed_blocks(root)),
     }
 
 

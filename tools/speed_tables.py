@@ -1,0 +1,121 @@
+"""Tables of docs/speed.md, from what the scripts in benchmarks/ wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+_RESULTS = Path("benchmarks", "results")
+_NOT_YET = "Not measured yet."
+
+
+def speed_blocks(root: Path) -> dict[str, str]:
+    """Block name to text; one whose result is not there says so."""
+    single: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
+        "peers": peers_table,
+        "pipeline": pipeline_table,
+        "growth": growth_table,
+    }
+    blocks = {"realisation": realisation_table(root)}
+    for name, table in single.items():
+        path = root / _RESULTS / name / "result.json"
+        if not path.exists():
+            blocks[name] = _NOT_YET
+            continue
+        result = json.loads(path.read_text())
+        source = f"benchmarks/{name}.py`, `{path.relative_to(root)}"
+        blocks[name] = "\n".join([*table(result["rows"]), "", _measured(result["environment"], source)])
+    return blocks
+
+
+def realisation_table(root: Path) -> str:
+    """Each model's settings beside dense."""
+    rows = [
+        "| model | precision | batch | setting | GFLOPs per clip: dense, sampled | ms: dense, sampled "
+        "| speed-up [quartiles] | realisation | peak MiB: dense, sampled |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    measured = []
+    for path in sorted((root / _RESULTS / "realisation").glob("*/benchmark.json")):
+        result = json.loads(path.read_text())
+        dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
+        for f in result["figures"]:
+            if f["realisation"] is None:
+                continue
+            whole, speedup = dense[_place(f)], f["speedup"]
+            rows.append(
+                f"| `{result['run']['model']}` | {f['precision']} | {f['batch_size']} | {f['setting']} "
+                f"| {whole['gflops']['mean']:.1f}, {f['gflops']['mean']:.1f} "
+                f"| {whole['latency']['median']:.0f}, {f['latency']['median']:.0f} "
+                f"| {speedup['median']:.2f} [{speedup['p25']:.2f}, {speedup['p75']:.2f}] | {f['realisation']:.2f} "
+                f"| {_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])} |"
+            )
+        measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
+    return "\n".join([*rows, "", *measured]) if measured else _NOT_YET
+
+
+def _place(figures: Mapping[str, Any]) -> tuple[str, int]:
+    return figures["precision"], figures["batch_size"]
+
+
+def _mib(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def peers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same clips through us and through them; their time over ours."""
+    table = ["| precision | batch | what | seconds | times ours |", "|---|---|---|---|---|"]
+    for row in rows:
+        table.append(
+            f"| {row['precision']} | {row['batch']} | {row['what']} | {row['seconds']:.2f} | {row['times ours']:.2f} |"
+        )
+    return table
+
+
+def pipeline_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Reading a video: the data path over the faster of the bare decoders, and over workers."""
+    videos = [row for row in rows if "video" in row]
+    names = list(dict.fromkeys(row["what"] for row in videos))
+    table = [f"| video | {' | '.join(f'{name}, ms' for name in names)} |", "|---" * (1 + len(names)) + "|"]
+    for video in dict.fromkeys(row["video"] for row in videos):
+        of_video = {row["what"]: row for row in videos if row["video"] == video}
+        cells = [f"{1000 * of_video[n]['seconds']:.0f} ({of_video[n]['times faster bare']:.2f}x)" for n in names]
+        table.append(f"| {video} | {' | '.join(cells)} |")
+    middle = [f"{median(row['times faster bare'] for row in videos if row['what'] == name):.2f}x" for name in names]
+    table += [f"| median | {' | '.join(middle)} |", ""]
+    reading = [f"{row['videos/s']:.1f} with {row['workers']}" for row in rows if "workers" in row]
+    return [
+        *table,
+        f"In brackets: over the faster bare decoder. Videos read a second, by worker processes: {', '.join(reading)}.",
+    ]
+
+
+def growth_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Dense and sampled side by side, a line a size."""
+    table = [
+        "| frames | crop | batch | GFLOPs per clip: dense, sampled | seconds: dense, sampled | realisation "
+        "| peak MiB: dense, sampled |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for size in dict.fromkeys((row["frames"], row["crop"], row["batch"]) for row in rows):
+        dense, ats = (
+            next(r for r in rows if (r["frames"], r["crop"], r["batch"], r["setting"]) == (*size, setting))
+            for setting in ("dense", "ats")
+        )
+        frames, crop, batch = size
+        table.append(
+            f"| {frames} | {crop} | {batch} | {dense['gflops']:.0f}, {ats['gflops']:.0f} "
+            f"| {dense['seconds']:.2f}, {ats['seconds']:.2f} | {ats['realisation']:.2f} "
+            f"| {_mib(dense['peak_mib'])}, {_mib(ats['peak_mib'])} |"
+        )
+    return table
+
+
+def _measured(environment: Mapping[str, str], source: str) -> str:
+    return (
+        f"Measured here: {environment['device']} ({environment['processor']}, {environment['threads']} threads), torch "
+        f"{environment['torch']}, by `{source}`."
+    )
