@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from video_ats.models.checkpoint_pickles import first_sentence, read_pickled
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
 _SHIPPED = "shipped/"
@@ -25,24 +24,7 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ELSEWHERE = "download the repository elsewhere and pass its folder"
 
-# How files of `torch.save` begin: a zip archive, and before PyTorch 1.6 a pickled magic number.
-_TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
 _LFS_POINTER = b"version https://git-lfs"
-
-# The restricted unpickler is a small stack machine over the file's bytes: a damaged byte ends in any of these.
-_DAMAGED = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 @dataclass(frozen=True)
@@ -115,7 +97,9 @@ def _read_file(path: Path) -> RawCheckpoint:
         raise ValueError(f"checkpoint {path}: is empty (0 bytes); download or copy it again")
     if beginning.startswith(_LFS_POINTER):
         raise ValueError(f"checkpoint {path}: is a Git LFS pointer, not the weights; run git lfs pull")
-    return _read_safetensors(path) if path.suffix == _SAFE else _read_pickled(path, beginning)
+    if path.suffix == _SAFE:
+        return _read_safetensors(path)
+    return RawCheckpoint(str(path), read_pickled(path, beginning))
 
 
 def _read_safetensors(path: Path) -> RawCheckpoint:
@@ -125,37 +109,10 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
-            f"checkpoint {path}: no safetensors, or cut short ({_reason(error)}); download or copy it again"
+            f"checkpoint {path}: no safetensors, or cut short ({first_sentence(error)}); download or copy it again"
         ) from error
     config = metadata.get("config") if metadata.get("format") == OUR_FORMAT else None
     return RawCheckpoint(str(path), tensors, metadata, {} if config is None else _parse_json(config, path))
-
-
-def _read_pickled(path: Path, beginning: bytes) -> RawCheckpoint:
-    if not beginning.startswith(_TORCH_BEGINNINGS):
-        raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
-    try:
-        entries = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise _refused(path, str(error)) from error
-    except _DAMAGED as error:
-        if "TorchScript" in str(error):
-            raise _refused(path, "GLOBAL TorchScript") from error
-        raise ValueError(
-            f"checkpoint {path}: is damaged or cut short ({_reason(error)}); download or copy it again"
-        ) from error
-    if not isinstance(entries, Mapping):
-        raise ValueError(f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict")
-    return RawCheckpoint(str(path), entries)
-
-
-def _refused(path: Path, message: str) -> ValueError:
-    found = re.search(r"GLOBAL (\S+)", message)
-    what = f"{found[1]}, which is no tensor" if found else "something that is no tensor, or is damaged"
-    return ValueError(
-        f"checkpoint {path}: refused, since a pickle can run code: it holds {what}; "
-        "where you trust it, load it and save its state dict alone with safetensors.torch.save_file"
-    )
 
 
 def _read_folder(folder: Path) -> RawCheckpoint:
@@ -198,7 +155,7 @@ def _parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"checkpoint {path}: is not JSON ({_reason(error)}); download it again") from error
+        raise ValueError(f"checkpoint {path}: is not JSON ({first_sentence(error)}); download it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {path}: holds a {type(content).__name__}; must hold a JSON object")
     return content
@@ -234,11 +191,5 @@ def _hub_file(name: str, file: str) -> Path | None:
 
 def _unreachable(name: str, error: Exception) -> ConnectionError:
     return ConnectionError(
-        f"checkpoint {name}: no such folder here, and the hub did not give it ({_reason(error)}); {_ELSEWHERE}"
+        f"checkpoint {name}: no such folder here, and the hub did not give it ({first_sentence(error)}); {_ELSEWHERE}"
     )
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of a foreign error, which may run over many lines."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split(". ")[0].rstrip(".")[:160]

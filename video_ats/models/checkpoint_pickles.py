@@ -1,0 +1,179 @@
+"""Read the files of `torch.save` from strangers: nothing in them is run, and none takes more memory than its size."""
+
+from __future__ import annotations
+
+import mmap
+import pickletools
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import IO, Any, cast
+
+import torch
+from torch import Tensor
+
+# How files of `torch.save` begin: a zip archive, and before PyTorch 1.6 a pickled magic number.
+_ZIP = b"PK\x03\x04"
+_TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+_PICKLES_OF_OLD_FILES = 5  # magic number, version, machine, content, names of the storages
+
+# The restricted unpickler is a small stack machine over the file's bytes: a damaged byte ends in any of these.
+_DAMAGED = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+# What a state dict is built from. PyTorch's own list, with `weights_only=True`, has more that runs nothing but takes
+# any amount of memory: ``bytearray(10**12)`` and ``torch.Tensor(10**12)`` are a few bytes in a pickle.
+_BUILDERS = frozenset(
+    {
+        *("collections OrderedDict", "collections Counter", "_codecs encode"),
+        *("builtins set", "__builtin__ set", "builtins complex", "__builtin__ complex", "torch Size", "torch device"),
+        *("torch.nn.parameter Parameter", "torch.serialization _get_layout"),
+        *(f"torch._utils _rebuild_{what}" for what in ("tensor", "tensor_v2", "parameter", "parameter_with_state")),
+    }
+)
+_STORAGE = re.compile(r"torch(?:\.storage)? (?!Untyped|Typed)\w+Storage")
+
+
+def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
+    """What `torch.save` wrote, read with ``weights_only=True``.
+
+    Args:
+        path: the file.
+        beginning: its first bytes, 32 or more where there are as many.
+
+    Raises:
+        ValueError: if it was not written by `torch.save`, is damaged, would run code, or claims more than it holds: an
+            archive that unpacks to more than its size (`torch.save` does not compress), or a tensor with more values
+            than are stored for it. Of the claims of an archive nothing is unpacked and no memory taken before that is
+            known; for those of a file of the format before PyTorch 1.6 memory is asked for, but not filled.
+    """
+    if not beginning.startswith(_TORCH_BEGINNINGS):
+        raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged texts
+            other = _first_other_builder(_open_archive(path) if beginning.startswith(_ZIP) else _old_pickles(path))
+        if other is not None:
+            raise _refused(path, f"{other}, which is no tensor")
+        entries = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"{found[1]}, which is no tensor" if found else "something that is no tensor, or is damaged"
+        raise _refused(path, what) from error
+    except _Refused:
+        raise
+    except _DAMAGED as error:
+        raise ValueError(
+            f"checkpoint {path}: is damaged or cut short ({first_sentence(error)}); download or copy it again"
+        ) from error
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict")
+    _check_tensors(path, entries)
+    return entries
+
+
+def first_sentence(error: Exception) -> str:
+    """The first sentence of a foreign error, which may run over many lines."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".")[:160]
+
+
+class _Refused(ValueError):
+    """Already in words for the user."""
+
+
+def _refused(path: Path, what: str) -> _Refused:
+    return _Refused(
+        f"checkpoint {path}: refused, since a pickle can run code: it holds {what}; "
+        "where you trust it, load it and save its state dict alone with safetensors.torch.save_file"
+    )
+
+
+def _open_archive(path: Path) -> list[bytes]:
+    """The pickles in an archive of honest size."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        files = archive.infolist()
+        names = [file.filename.split("/")[-1] for file in files]
+        if "constants.pkl" in names:
+            raise _refused(path, "TorchScript, which is no tensor")
+        # The sum, since entries may lie over each other.
+        unpacked = sum(file.file_size for file in files)
+        if unpacked > size:
+            raise _Refused(
+                f"checkpoint {path}: refused, it has {size} bytes and unpacks to {unpacked}; torch.save does not "
+                "compress, so this is a zip bomb, or was packed again by something else"
+            )
+        return [archive.read(file) for file, name in zip(files, names, strict=True) if name == "data.pkl"]
+
+
+def _old_pickles(path: Path) -> list[bytes]:
+    """The pickles at the beginning of a file of the format before PyTorch 1.6; the values follow them."""
+    pickles = []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = 0
+        for _ in range(_PICKLES_OF_OLD_FILES):
+            content.seek(start)
+            end = start
+            for opcode, _, position in pickletools.genops(cast("IO[bytes]", content)):
+                if opcode.name == "STOP" and position is not None:
+                    end = position + 1
+            pickles.append(content[start:end])
+            start = end
+    return pickles
+
+
+def _first_other_builder(pickles: list[bytes]) -> str | None:
+    """The first thing that is no part of a state dict, as ``module.name``."""
+    for name in (name for pickle in pickles for name in _globals_of(pickle)):
+        module, _, attribute = name.partition(" ")
+        is_dtype = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
+        if name not in _BUILDERS and not _STORAGE.fullmatch(name) and not is_dtype:
+            return f"{module}.{attribute}"
+    return None
+
+
+def _globals_of(pickle: bytes) -> Iterator[str]:
+    """Classes and functions that a pickle names, as ``module name``. Nothing is imported."""
+    for opcode, argument, _ in pickletools.genops(pickle):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument)
+
+
+def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
+    """Refuse tensors that are another kind, or whose values are not all there.
+
+    A stride of zero makes one stored value a tensor of any size, which takes memory as soon as it is resized.
+    """
+    containers = [entries, *(value for value in entries.values() if isinstance(value, Mapping))]
+    for name, tensor in ((name, value) for container in containers for name, value in container.items()):
+        if not isinstance(tensor, Tensor):
+            continue
+        label = f"checkpoint {path}: {str(name)[:80]}"
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise _Refused(f"{label} is a {tensor.layout} tensor on {tensor.device}; must be a plain one")
+        there = tensor.untyped_storage().nbytes()
+        if tensor.numel() * tensor.itemsize > there:
+            raise _Refused(
+                f"{label} is {tuple(tensor.shape)}, for which {there} bytes are stored; "
+                "refused, since it would take memory that the file does not fill"
+            )
