@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from video_ats.models.projections import Projections, project_heads
 from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
-from video_ats.tokens.scoring import class_attention, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
 
@@ -21,20 +22,18 @@ class PatchAttention(nn.Module):
     """Multi-head self-attention among the patch tokens of each group; the class token takes no part.
 
     Args:
-        dim: width D.
-        num_heads: heads; must divide D.
-        qkv_bias: whether queries, keys and values have a bias.
+        projections: into queries, keys and values, and out.
+        num_heads: heads; must divide the width.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True) -> None:
+    def __init__(self, projections: Projections, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv, self.proj = projections
 
     def forward(self, patches: Tensor, groups: Grouping) -> Tensor:
         """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
-        qkv = self.qkv(patches).unflatten(-1, (3, self.num_heads, -1))  # (P, 3, heads, d)
+        qkv = project_heads(self.qkv, patches, 0, 3, self.num_heads)  # (P, 3, heads, d)
         q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
         out = attend(q, k, v, groups.mask)
         return self.proj(groups.unpad(out.transpose(1, 2)).flatten(1))
@@ -61,32 +60,32 @@ class Attended(NamedTuple):
 
 
 class ClassAttention(nn.Module):
-    """Multi-head self-attention of each group with its class token in front, and the place where ATS happens.
+    """Multi-head self-attention of each group with its leading tokens in front, and the place where ATS happens.
 
-    A clip's only class token is copied to each of its groups and the outputs averaged (TimeSformer); class tokens
+    What leads a group is its class token, in some hosts followed by others that always stay (`TokenSet.leading`). A
+    clip's only class token is copied to each of its groups and the outputs averaged (TimeSformer); class tokens
     of frames belong to their frames (XViT, space-only TimeSformer). The copies are equal before attention and the
     projection is linear, so queries, keys and values are computed once and the average is taken before the
     projection: the same numbers as the published code, fewer operations. A frame that lost all its patches still
     has its copy, which then reads only itself.
 
-    With a sampler the output is ``A^s V``: rows of the class token and of the kept tokens only, over all columns.
-    Queries are computed for those rows only, from rows of ``qkv``'s weight (the module itself is not called then, so
-    hooks on it see the dense model only), and the class token's row, needed for the scores, is its output too.
+    With a sampler the output is ``A^s V``: rows of the leading and of the kept tokens only, over all columns.
+    Queries are computed for those rows only, from rows of ``qkv``'s weight (a single linear layer is not called then,
+    so hooks on it see the dense model only), and the class token's row, needed for the scores, is its output too.
+
+    Departure, for hosts without a class token (VideoMAE), of which the paper says nothing: what all tokens of the
+    group read from a token, on average, stands for what the class token reads. Then all queries are needed.
 
     Args:
-        dim: width D.
-        num_heads: heads; must divide D.
-        qkv_bias: whether queries, keys and values have a bias.
+        projections: into queries, keys and values, and out. ``proj`` is linear, but for dropout.
+        num_heads: heads; must divide the width.
         mixing: of keys and values before attention (XViT); None: they stay as they are.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, *, qkv_bias: bool = True, mixing: KeyValueMixing | None = None
-    ) -> None:
+    def __init__(self, projections: Projections, num_heads: int, *, mixing: KeyValueMixing | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv, self.proj = projections
         self.mixing = mixing
 
     def forward(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None) -> Attended:
@@ -97,62 +96,76 @@ class ClassAttention(nn.Module):
             groups: ``"frame"`` or ``"clip"``.
             sampler: decides which patch tokens stay; None keeps all.
         """
-        patches, classes, keep, origin = (
-            self._dense(tokens, groups) if sampler is None else self._sampled(tokens, groups, sampler)
-        )
-        # (G, heads, d) -> (B, G / B, D) -> one class token a clip is the mean of its copies
-        classes = classes.flatten(1).unflatten(0, (len(tokens.class_tokens), -1))
-        if tokens.class_tokens.shape[1] == 1:
-            classes = classes.mean(dim=1, keepdim=True)
-        return Attended(TokenSet(self.proj(patches.flatten(1)), self.proj(classes), origin), keep)
+        if sampler is None:
+            patches, leading, keep, origin = self._dense(tokens, groups)
+        elif tokens.leading:
+            patches, leading, keep, origin = self._sampled(tokens, groups, sampler)
+        else:
+            patches, leading, keep, origin = self._sampled_by_all(tokens, groups, sampler)
+        clips, count = tokens.class_tokens.shape[:2]
+        leading = leading.flatten(2).unflatten(0, (clips, -1))  # (G, R, heads, d) -> (B, G / B, R, D)
+        # one set a clip is the mean of its copies
+        leading = leading.mean(dim=1) if count == tokens.leading else leading.flatten(1, 2)
+        update = TokenSet(self.proj(patches.flatten(1)), self.proj(leading), origin, tokens.leading)
+        return Attended(update, keep)
 
     def _dense(self, tokens: TokenSet, groups: Groups) -> _Attention:
-        grouping = _grouping(tokens.origin, groups)
-        per_head = (3, self.num_heads, -1)
-        patches = self.qkv(tokens.patches).unflatten(-1, per_head)  # (P, 3, heads, d)
-        classes = self.qkv(tokens.class_tokens).unflatten(-1, per_head)  # (B, C, 3, heads, d)
+        grouping, first = _grouping(tokens.origin, groups), tokens.leading
+        patches = self._heads(tokens.patches, 0, 3)  # (P, 3, heads, d)
+        classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
         if self.mixing is not None:
             mixed, mixed_classes = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
             patches = torch.cat([patches[:, :1], mixed], dim=1)
             classes = torch.cat([classes[:, :, :1], mixed_classes], dim=2)
-        table = _with_class(_per_group(classes, grouping), patches, grouping)
-        q, k, v = table.transpose(1, 3).unbind(2)  # (G, heads, 1 + N, d)
-        out = attend(q, k, v, _mask_with_class(grouping))
-        return _Attention(grouping.unpad(out[:, :, 1:].transpose(1, 2)), out[:, :, 0], None, tokens.origin)
+        table = _led(_per_group(classes, grouping, first), grouping.pad(patches))
+        q, k, v = table.transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+        out = attend(q, k, v, _mask_with_leading(grouping, first)).transpose(1, 2)
+        return _Attention(grouping.unpad(out[:, first:]), out[:, :first], None, tokens.origin)
 
     def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
-        grouping = _grouping(tokens.origin, groups)
+        grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches = self._heads(tokens.patches, 1, 3)  # (P, 2, heads, d): keys and values of all
         classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
-        queries, classes = classes[:, :, 0], classes[:, :, 1:]
+        queries, classes = _per_group(classes[:, :, 0], grouping, first), classes[:, :, 1:]
         if self.mixing is not None:
             patches, classes = self.mixing(patches, classes, tokens.origin)
-        k, v = _with_class(_per_group(classes, grouping), patches, grouping).transpose(1, 3).unbind(2)
-        mask = _mask_with_class(grouping)
+        table = _led(_per_group(classes, grouping, first), grouping.pad(patches))
+        k, v = table.transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+        mask = _mask_with_leading(grouping, first)
 
-        row = class_attention(_per_group(queries, grouping), k, mask)  # (G, heads, 1 + N)
-        keep = sampler(grouping.unpad(significance(row, v)[:, 1:]), tokens.origin)
+        row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
+        keep = sampler(grouping.unpad(significance(row, v)[:, first:]), tokens.origin)
 
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
-        q = kept.pad(self._heads(tokens.patches[keep], 0, 1)[:, 0]).transpose(1, 2)  # (G, heads, N', d)
-        out = attend(q, k, v, mask)
-        class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)
-        return _Attention(kept.unpad(out.transpose(1, 2)), class_out, keep, origin)
+        q = _led(queries[:, 1:], kept.pad(self._heads(tokens.patches[keep], 0, 1)[:, 0]))  # (G, R - 1 + N', heads, d)
+        out = attend(q.transpose(1, 2), k, v, mask).transpose(1, 2)
+        class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
+        return _Attention(kept.unpad(out[:, first - 1 :]), _led(class_out, out[:, : first - 1]), keep, origin)
+
+    def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
+        grouping = _grouping(tokens.origin, groups)
+        q, k, v = grouping.pad(self._heads(tokens.patches, 0, 3)).transpose(1, 3).unbind(2)  # (G, heads, N, d)
+        attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
+        scores = significance(mean_row(attention, grouping.lengths), v)
+        keep = sampler(grouping.unpad(scores), tokens.origin)
+
+        origin = tokens.origin.select(keep)
+        kept = _grouping(origin, groups)
+        rows = kept.pad(grouping.place[keep])[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
+        out = attention.gather(2, rows).to(v.dtype) @ v  # A^s V: (G, heads, N', d)
+        leading = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, 0, heads, d)
+        return _Attention(kept.unpad(out.transpose(1, 2)), leading, keep, origin)
 
     def _heads(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Parts ``start`` to ``stop`` of (query, key, value): ``(..., D)`` to ``(..., stop - start, heads, d)``."""
-        dim = x.shape[-1]
-        rows = slice(start * dim, stop * dim)
-        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
-        return F.linear(x, self.qkv.weight[rows], bias).unflatten(-1, (stop - start, self.num_heads, -1))
+        return project_heads(self.qkv, x, start, stop, self.num_heads)
 
 
 class _Attention(NamedTuple):
-    """Before the projection: patches (P', heads, d), classes (G, heads, d), and who stayed."""
+    """Before the projection: patches (P', heads, d), leading tokens (G, R, heads, d), and who stayed."""
 
     patches: Tensor
-    classes: Tensor
+    leading: Tensor
     keep: Tensor | None
     origin: Origin
 
@@ -163,19 +176,21 @@ def _grouping(origin: Origin, groups: Groups) -> Grouping:
     return origin.by_frame if groups == "frame" else origin.by_clip
 
 
-def _per_group(classes: Tensor, grouping: Grouping) -> Tensor:
-    """``(B, C, ...)`` to ``(G, ...)``: a clip's only class token is repeated for each of its groups."""
-    clips = classes.shape[0]
-    return classes.expand(clips, grouping.num_groups // clips, *classes.shape[2:]).flatten(0, 1)
+def _per_group(classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
+    """``(B, C, ...)`` to ``(G, R, ...)``: a clip's only set of leading tokens is repeated for each of its groups."""
+    clips, count = classes.shape[:2]
+    sets = count // leading if leading else 1
+    by_set = classes.unflatten(1, (sets, leading))
+    return by_set.expand(clips, grouping.num_groups // clips, *by_set.shape[2:]).flatten(0, 1)
 
 
-def _with_class(classes: Tensor, patches: Tensor, grouping: Grouping) -> Tensor:
-    """``(G, ...)`` in front of the table ``(G, N, ...)`` of ``(P, ...)``."""
-    return torch.cat([classes[:, None], grouping.pad(patches)], dim=1)
+def _led(leading: Tensor, table: Tensor) -> Tensor:
+    """``(G, R, ...)`` in front of the table ``(G, N, ...)``."""
+    return torch.cat([leading, table], dim=1) if leading.shape[1] else table
 
 
-def _mask_with_class(grouping: Grouping) -> Tensor | None:
-    return None if grouping.mask is None else F.pad(grouping.mask, (1, 0), value=True)
+def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:
+    return None if grouping.mask is None else F.pad(grouping.mask, (leading, 0), value=True)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from timm.layers import DropPath
 from torch import Tensor, nn
 
@@ -16,7 +18,8 @@ class Block(nn.Module):
         norm1, attn, norm2, mlp: parts of the attention with the class token and of the MLP.
         temporal_norm1, temporal_attn, temporal_fc: parts of the temporal attention; None without.
         groups: over what ``attn`` runs, ``"frame"`` or ``"clip"``.
-        drop_path: timm's DropPath; here one draw a clip, since packed tokens have no batch dimension.
+        drop_path: stochastic depth, timm's DropPath or a host's like it, with ``drop_prob``; here one draw a clip,
+            since packed tokens have no batch dimension. None: there is none.
         sampler: the sampler slot; None is the published model.
     """
 
@@ -31,7 +34,7 @@ class Block(nn.Module):
         temporal_attn: PatchAttention | None = None,
         temporal_fc: nn.Module | None = None,
         groups: Groups = "frame",
-        drop_path: float = 0.0,
+        drop_path: nn.Module | None = None,
         sampler: TokenSampler | None = None,
     ) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Block(nn.Module):
         self.norm2 = norm2
         self.mlp = mlp
         self.groups = groups
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = DropPath() if drop_path is None else drop_path
         self.sampler: TokenSampler | None
         self.register_module("sampler", sampler)  # a module slot even while it is empty
 
@@ -65,9 +68,9 @@ class Block(nn.Module):
 
     def _add(self, tokens: TokenSet, patches: Tensor, class_tokens: Tensor | None) -> TokenSet:
         """The residual sum, with stochastic depth drawn once for each clip."""
-        if self.training and self.drop_path.drop_prob:
+        if self.drop_path.training and getattr(self.drop_path, "drop_prob", None):
             scale = self.drop_path(patches.new_ones(tokens.origin.grid.clips, 1))
             patches = patches * scale[tokens.origin.clip]
             class_tokens = None if class_tokens is None else class_tokens * scale[:, None]
         class_sum = tokens.class_tokens if class_tokens is None else tokens.class_tokens + class_tokens
-        return TokenSet(tokens.patches + patches, class_sum, tokens.origin)
+        return replace(tokens, patches=tokens.patches + patches, class_tokens=class_sum)

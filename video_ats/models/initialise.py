@@ -103,9 +103,9 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
             first = number if block.temporal_attn is None else number * (heads - 1)
             for head in range(heads - 1):
                 look = _IN_SPACE[(first + head) % len(_IN_SPACE)]
-                _look_(block.attn.qkv, head, head_dim, (row, column), look)
+                _look_(_linear(block.attn.qkv), head, head_dim, (row, column), look)
                 if block.temporal_attn is not None:
-                    _look_(block.temporal_attn.qkv, head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
+                    _look_(_linear(block.temporal_attn.qkv), head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
         for module in model.modules():
             if isinstance(module, TemporalHead):
                 _read_the_mean_(module)
@@ -113,12 +113,18 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
 
 def _read_the_mean_(head: TemporalHead) -> None:
     """Start as the mean over frames with a linear layer on top: values pass unchanged, the MLP adds nothing yet."""
-    dim = head.attn.qkv.in_features
+    qkv = _linear(head.attn.qkv)
+    dim = qkv.in_features
     nn.init.zeros_(head.cls_token)
-    nn.init.zeros_(head.attn.qkv.weight[:dim])  # queries: every frame is read alike
-    nn.init.eye_(head.attn.qkv.weight[2 * dim :])
-    nn.init.eye_(head.attn.proj.weight)
+    nn.init.zeros_(qkv.weight[:dim])  # queries: every frame is read alike
+    nn.init.eye_(qkv.weight[2 * dim :])
+    nn.init.eye_(_linear(head.attn.proj).weight)
     nn.init.zeros_(head.mlp.fc2.weight)
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    assert isinstance(module, nn.Linear)  # in our own models it is
+    return module
 
 
 def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:

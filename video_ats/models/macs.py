@@ -91,7 +91,7 @@ class TimesformerShape:
             # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
             total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
         pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
-        return total + _attend(came + classes, left + classes, pairs, dim, self.mlp_dim)
+        return total + _attend(came + classes, left + classes, pairs, dim, 2 * dim * self.mlp_dim)
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ class XvitShape:
         for before, after in pairwise(kept):
             came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
             pairs = _pairs_in_frames(before, after)
-            total = total + _attend(came + frames, left + frames, pairs, dim, self.mlp_dim)
+            total = total + _attend(came + frames, left + frames, pairs, dim, 2 * dim * self.mlp_dim)
         if self.pre_logits_dim is not None:
             total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
         if self.temporal_head is not None:
             mlp_dim, fc_dim = self.temporal_head
             tokens = torch.full_like(patches, frames + 1)
-            total = total + _attend(tokens, tokens, tokens**2, dim, mlp_dim) + dim * fc_dim
+            total = total + _attend(tokens, tokens, tokens**2, dim, 2 * dim * mlp_dim) + dim * fc_dim
             dim = fc_dim
         return total + dim * self.num_classes
 
@@ -138,8 +138,8 @@ def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:
     return ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
 
 
-def _attend(came: Tensor, left: Tensor, pairs: Tensor, dim: int, mlp_dim: int) -> Tensor:
+def _attend(came: Tensor, left: Tensor, pairs: Tensor, dim: int, mlp_weights: int) -> Tensor:
     """Attention and MLP: keys and values of all that came, queries and projection of those left; Q K^T and A V; MLP of
     those left.
     """
-    return 2 * came * dim**2 + 2 * left * dim**2 + 2 * pairs * dim + 2 * left * dim * mlp_dim
+    return 2 * came * dim**2 + 2 * left * dim**2 + 2 * pairs * dim + left * mlp_weights

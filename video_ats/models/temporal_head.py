@@ -7,6 +7,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from video_ats.models.attention import PatchAttention
+from video_ats.models.projections import linear_projections
 from video_ats.tokens import Grid, Origin
 
 
@@ -25,7 +26,7 @@ class TemporalHead(nn.Module):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = PatchAttention(dim, num_heads, qkv_bias=False)
+        self.attn = PatchAttention(linear_projections(dim, qkv_bias=False), num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, mlp_dim)
         self.norm = nn.LayerNorm(dim, eps=norm_eps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from timm.layers import Mlp, PatchEmbed
+from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention, PatchAttention
@@ -14,6 +14,7 @@ from video_ats.models.host import VideoTransformer, check_sizes, default_norm
 from video_ats.models.initialise import Initialisation, initialise_
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import AttentionKind, TimesformerShape
+from video_ats.models.projections import linear_projections
 from video_ats.tokens import SamplerConfig
 
 
@@ -94,16 +95,17 @@ def create_timesformer(
 
     def block(index: int) -> Block:
         divided = attention == "divided"
+        over_time = PatchAttention(linear_projections(embed_dim, qkv_bias=qkv_bias), num_heads) if divided else None
         return Block(
             temporal_norm1=norm(embed_dim) if divided else None,
-            temporal_attn=PatchAttention(embed_dim, num_heads, qkv_bias=qkv_bias) if divided else None,
+            temporal_attn=over_time,
             temporal_fc=nn.Linear(embed_dim, embed_dim) if divided else None,
             norm1=norm(embed_dim),
-            attn=ClassAttention(embed_dim, num_heads, qkv_bias=qkv_bias),
+            attn=ClassAttention(linear_projections(embed_dim, qkv_bias=qkv_bias), num_heads),
             norm2=norm(embed_dim),
             mlp=Mlp(embed_dim, mlp_dim, act_layer=activation),
             groups="clip" if attention == "joint" else "frame",
-            drop_path=drop_path_rate * index / max(depth - 1, 1),
+            drop_path=DropPath(drop_path_rate * index / max(depth - 1, 1)),
         )
 
     model = TimeSformer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from timm.layers import Mlp, PatchEmbed
+from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention
@@ -14,6 +14,7 @@ from video_ats.models.host import VideoTransformer, check_sizes, default_norm
 from video_ats.models.initialise import Initialisation, initialise_
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import XvitShape
+from video_ats.models.projections import linear_projections
 from video_ats.models.temporal_head import TemporalHead
 from video_ats.models.temporal_shift import MissingNeighbour, TemporalShift
 from video_ats.tokens import SamplerConfig
@@ -155,10 +156,10 @@ def create_xvit(
         shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor, missing_neighbour=missing_neighbour)
         return Block(
             norm1=norm(embed_dim),
-            attn=ClassAttention(embed_dim, num_heads, qkv_bias=qkv_bias, mixing=shift),
+            attn=ClassAttention(linear_projections(embed_dim, qkv_bias=qkv_bias), num_heads, mixing=shift),
             norm2=norm(embed_dim),
             mlp=Mlp(embed_dim, mlp_dim, act_layer=activation),
-            drop_path=drop_path_rate * index / max(depth - 1, 1),
+            drop_path=DropPath(drop_path_rate * index / max(depth - 1, 1)),
         )
 
     transformer = temporal_head == "transformer"

@@ -31,6 +31,36 @@ def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     return logits.softmax(dim=-1)
 
 
+def all_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """The softmax attention of every token of its group: Tensor[G, heads, N, N], at least float32.
+
+    Args:
+        query, key (Tensor[G, heads, N, d]): of the group's tokens.
+        mask (bool Tensor[G, N] or None): True where a token is real; other columns are zero, other rows mean nothing.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, key = at_least_float32(query), at_least_float32(key)
+        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if mask is not None:
+        # A group without tokens has no column to attend to; its rows mean nothing, but must not be NaN.
+        logits = logits.masked_fill(~mask[:, None, None], torch.finfo(logits.dtype).min)
+    return logits.softmax(dim=-1)
+
+
+def mean_row(attention: Tensor, lengths: Tensor) -> Tensor:
+    """What the tokens of a group read on average, Tensor[G, heads, N]; takes the place of the class token's row.
+
+    Ours, for hosts without a class token.
+
+    Args:
+        attention (Tensor[G, heads, N, N]): see `all_attention`.
+        lengths (int64 Tensor[G]): real tokens, which come first.
+    """
+    real = torch.arange(attention.shape[2], device=lengths.device) < lengths[:, None]  # (G, N)
+    weights = real.to(attention.dtype) / lengths.clamp(min=1)[:, None]
+    return torch.einsum("gq,ghqn->ghn", weights, attention)
+
+
 def significance(attention: Tensor, value: Tensor) -> Tensor:
     """Raw scores: attention of the class token, summed over heads, times the norm of the value.
 

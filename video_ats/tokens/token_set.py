@@ -94,6 +94,14 @@ class Grouping:
         groups = torch.arange(self.num_groups, device=self.lengths.device)
         return self.unpad(groups[:, None].expand(-1, self.longest))
 
+    @cached_property
+    def place(self) -> Tensor:
+        """``int64 Tensor[P]``: the place of each packed token in its group, from 0."""
+        if self.slots is not None:
+            return self.slots % self.longest
+        places = torch.arange(self.longest, device=self.lengths.device)
+        return self.unpad(places.expand(self.num_groups, -1))
+
     def pad(self, x: Tensor) -> Tensor:
         """Packed ``Tensor[P, ...]`` to the table ``Tensor[G, N, ...]``; zeros where there is no token."""
         if self.slots is None:
@@ -222,13 +230,17 @@ class TokenSet:
 
     Attributes:
         patches (Tensor[P, D]): the patch tokens that are left, packed, in raster order.
-        class_tokens (Tensor[B, C, D]): one class token a clip (C = 1) or one a frame (C = T).
+        class_tokens (Tensor[B, C, D]): one class token a clip (C = 1) or one a frame (C = T); or so many sets of
+            ``leading`` tokens (C = leading or leading * T).
         origin: where the patch tokens come from.
+        leading: tokens in front of each group that always stay: the class token, and after it what else a host has of
+            the kind (a distillation token, registers). 0: it has none, not even a class token, and C = 0.
     """
 
     patches: Tensor
     class_tokens: Tensor
     origin: Origin
+    leading: int = 1
 
     def __post_init__(self) -> None:
         grid = self.origin.grid
@@ -236,11 +248,11 @@ class TokenSet:
             raise ValueError(
                 f"patches {tuple(self.patches.shape)} must be (P, D) with P = {self.origin.index.numel()} origins"
             )
-        allowed = [(grid.clips, count, self.patches.shape[1]) for count in (1, grid.frames)]
-        if tuple(self.class_tokens.shape) not in allowed:
+        counts = [self.leading * sets for sets in (1, grid.frames)]
+        if tuple(self.class_tokens.shape) not in [(grid.clips, count, self.patches.shape[1]) for count in counts]:
             raise ValueError(
                 f"class_tokens {tuple(self.class_tokens.shape)} must be (B, 1 or T, D) = "
-                f"({grid.clips}, 1 or {grid.frames}, {self.patches.shape[1]})"
+                f"({grid.clips}, {counts[0]} or {counts[1]}, {self.patches.shape[1]})"
             )
 
     def __repr__(self) -> str:
