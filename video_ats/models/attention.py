@@ -97,36 +97,33 @@ class ClassAttention(nn.Module):
             sampler: decides which patch tokens stay; None keeps all.
         """
         if sampler is None:
-            patches, leading, keep, origin = self._dense(tokens, groups)
+            out, leading, keep, origin = self._dense(tokens, groups)
         elif tokens.leading:
-            patches, leading, keep, origin = self._sampled(tokens, groups, sampler)
+            out, leading, keep, origin = self._sampled(tokens, groups, sampler)
         else:
-            patches, leading, keep, origin = self._sampled_by_all(tokens, groups, sampler)
+            out, leading, keep, origin = self._sampled_by_all(tokens, groups, sampler)
         clips, count = tokens.class_tokens.shape[:2]
-        leading = leading.flatten(2).unflatten(0, (clips, -1))  # (G, R, heads, d) -> (B, G / B, R, D)
-        # one set a clip is the mean of its copies
-        leading = leading.mean(dim=1) if count == tokens.leading else leading.flatten(1, 2)
-        update = TokenSet(self.proj(patches.flatten(1)), self.proj(leading), origin, tokens.leading)
-        return Attended(update, keep)
+        if count == tokens.leading:  # one set a clip is the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
+            leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
+        joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
+        return Attended(tokens.with_joined(self.proj(joined.flatten(1)), origin), keep)
 
     def _dense(self, tokens: TokenSet, groups: Groups) -> _Attention:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
-        patches = self._heads(tokens.patches, 0, 3)  # (P, 3, heads, d)
-        classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
+        patches, classes = self._heads(tokens, 0, 3)  # (P, 3, heads, d) and (B, C, 3, heads, d)
         if self.mixing is not None:
             mixed, mixed_classes = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
             patches = torch.cat([patches[:, :1], mixed], dim=1)
             classes = torch.cat([classes[:, :, :1], mixed_classes], dim=2)
         table = _led(_per_group(classes, grouping, first), grouping.pad(patches))
         q, k, v = table.transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
-        out = attend(q, k, v, _mask_with_leading(grouping, first)).transpose(1, 2)
-        return _Attention(grouping.unpad(out[:, first:]), out[:, :first], None, tokens.origin)
+        out = attend(q, k, v, _mask_with_leading(grouping, first))
+        return _Attention(out[:, :, first:], out[:, :, :first].transpose(1, 2), None, tokens.origin)
 
     def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
-        patches = self._heads(tokens.patches, 1, 3)  # (P, 2, heads, d): keys and values of all
-        classes = self._heads(tokens.class_tokens, 0, 3)  # (B, C, 3, heads, d)
-        queries, classes = _per_group(classes[:, :, 0], grouping, first), classes[:, :, 1:]
+        patches, classes = self._heads(tokens, 1, 3)  # (P, 2, heads, d) and (B, C, 2, heads, d): keys and values of all
+        queries = _per_group(self._queries(tokens.class_tokens), grouping, first)  # (G, R, heads, d)
         if self.mixing is not None:
             patches, classes = self.mixing(patches, classes, tokens.origin)
         table = _led(_per_group(classes, grouping, first), grouping.pad(patches))
@@ -138,14 +135,15 @@ class ClassAttention(nn.Module):
 
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
-        q = _led(queries[:, 1:], kept.pad(self._heads(tokens.patches[keep], 0, 1)[:, 0]))  # (G, R - 1 + N', heads, d)
-        out = attend(q.transpose(1, 2), k, v, mask).transpose(1, 2)
+        q = _led(queries[:, 1:], kept.pad(self._queries(tokens.patches[keep])))  # (G, R - 1 + N', heads, d)
+        out = attend(q.transpose(1, 2), k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
-        return _Attention(kept.unpad(out[:, first - 1 :]), _led(class_out, out[:, : first - 1]), keep, origin)
+        leading = _led(class_out, out[:, :, : first - 1].transpose(1, 2))  # (G, R, heads, d)
+        return _Attention(out[:, :, first - 1 :], leading, keep, origin)
 
     def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
         grouping = _grouping(tokens.origin, groups)
-        q, k, v = grouping.pad(self._heads(tokens.patches, 0, 3)).transpose(1, 3).unbind(2)  # (G, heads, N, d)
+        q, k, v = grouping.pad(self._heads(tokens, 0, 3)[0]).transpose(1, 3).unbind(2)  # (G, heads, N, d)
         attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
         scores = significance(mean_row(attention, grouping.lengths), v)
         keep = sampler(grouping.unpad(scores), tokens.origin)
@@ -155,14 +153,21 @@ class ClassAttention(nn.Module):
         rows = kept.pad(grouping.place[keep])[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
         out = attention.gather(2, rows).to(v.dtype) @ v  # A^s V: (G, heads, N', d)
         leading = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, 0, heads, d)
-        return _Attention(kept.unpad(out.transpose(1, 2)), leading, keep, origin)
+        return _Attention(out, leading, keep, origin)
 
-    def _heads(self, x: Tensor, start: int, stop: int) -> Tensor:
-        return project_heads(self.qkv, x, start, stop, self.num_heads)
+    def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
+        joined = project_heads(self.qkv, tokens.joined(), start, stop, self.num_heads)
+        patches, classes = joined.split([len(tokens.patches), len(joined) - len(tokens.patches)])
+        return patches, classes.unflatten(0, tokens.class_tokens.shape[:2])
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """``(..., D)`` to ``(..., heads, d)``."""
+        return project_heads(self.qkv, x, 0, 1, self.num_heads).squeeze(-3)
 
 
 class _Attention(NamedTuple):
-    """Before the projection: patches (P', heads, d), leading tokens (G, R, heads, d), and who stayed."""
+    """Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d), and who stayed."""
 
     patches: Tensor
     leading: Tensor

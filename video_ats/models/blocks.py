@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
@@ -56,21 +55,24 @@ class Block(nn.Module):
         update, keep = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
         if keep is not None:
             tokens = tokens.select(keep, update.origin)
-        tokens = self._add(tokens, update.patches, update.class_tokens)
-        updated = tokens.map(lambda x: self.mlp(self.norm2(x)))
-        return self._add(tokens, updated.patches, updated.class_tokens)
+        tokens = tokens.with_joined(tokens.joined() + self._dropped(update.joined(), tokens))
+        updated = self.mlp(self.norm2(tokens.joined()))
+        return tokens.with_joined(tokens.joined() + self._dropped(updated, tokens))
 
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
             return tokens
         update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position)
-        return self._add(tokens, self.temporal_fc(update), None)
+        update = self._dropped(self.temporal_fc(update), tokens)
+        return tokens.with_joined(torch.cat([tokens.patches + update, tokens.class_tokens.flatten(0, 1)]))
 
-    def _add(self, tokens: TokenSet, patches: Tensor, class_tokens: Tensor | None) -> TokenSet:
-        """The residual sum, with stochastic depth drawn once for each clip."""
-        if self.drop_path.training and getattr(self.drop_path, "drop_prob", None):
-            scale = self.drop_path(patches.new_ones(tokens.origin.grid.clips, 1))
-            patches = patches * scale[tokens.origin.clip]
-            class_tokens = None if class_tokens is None else class_tokens * scale[:, None]
-        class_sum = tokens.class_tokens if class_tokens is None else tokens.class_tokens + class_tokens
-        return replace(tokens, patches=tokens.patches + patches, class_tokens=class_sum)
+    def _dropped(self, update: Tensor, tokens: TokenSet) -> Tensor:
+        """Stochastic depth, drawn once for each clip; ``update``: of the patch tokens, or of the class tokens too."""
+        if not (self.drop_path.training and getattr(self.drop_path, "drop_prob", None)):
+            return update
+        clips, count = tokens.class_tokens.shape[:2]
+        scale = self.drop_path(update.new_ones(clips, 1))
+        clip = tokens.origin.clip
+        if len(update) > len(clip):
+            clip = torch.cat([clip, torch.arange(clips, device=clip.device).repeat_interleave(count)])
+        return update * scale[clip]

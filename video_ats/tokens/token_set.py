@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -110,13 +110,26 @@ class Grouping:
         table = x.new_zeros(self.num_groups * self.longest, *x.shape[1:])
         return table.index_copy(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
 
-    def unpad(self, table: Tensor) -> Tensor:
-        """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``; what is no token is left behind."""
-        if self.slots is None:
-            assert self.layout is not None
-            outer, _, inner = self.layout
-            return table.unflatten(0, (outer, inner)).transpose(1, 2).flatten(0, 2)
-        return table.flatten(0, 1)[self.slots]
+    def unpad(self, table: Tensor, then: Tensor | None = None) -> Tensor:
+        """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``; what is no token is left behind.
+
+        Args:
+            table: any view; it is copied once.
+            then: ``Tensor[C, ...]`` to put behind the tokens, which gives ``Tensor[P + C, ...]``.
+        """
+        if self.slots is not None:
+            packed = table[self.group, self.place]
+            return packed if then is None else torch.cat([packed, then])
+        assert self.layout is not None
+        outer, length, inner = self.layout
+        by_token = table.unflatten(0, (outer, inner)).transpose(1, 2)  # (outer, length, inner, ...)
+        if then is None:
+            return by_token.flatten(0, 2)
+        count = outer * length * inner
+        packed = table.new_empty(count + len(then), *table.shape[2:])
+        packed[:count].unflatten(0, self.layout).copy_(by_token)
+        packed[count:] = then
+        return packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +254,8 @@ class TokenSet:
     class_tokens: Tensor
     origin: Origin
     leading: int = 1
+    # Where both are parts of one tensor, that one; `dataclasses.replace` forgets it.
+    _joined: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         grid = self.origin.grid
@@ -261,12 +276,30 @@ class TokenSet:
             f"grid={tuple(self.origin.grid)}, whole={self.origin.is_whole})"
         )
 
+    def joined(self) -> Tensor:
+        """``Tensor[P + B * C, D]``: the patch tokens, and after them the class tokens, clip by clip.
+
+        One call of a layer for both: alone, the few class tokens cost reading all its weights a second time.
+        """
+        if self._joined is not None:
+            return self._joined
+        return torch.cat([self.patches, self.class_tokens.flatten(0, 1)])
+
+    def with_joined(self, joined: Tensor, origin: Origin | None = None) -> TokenSet:
+        """Tokens of any width in the place of these, laid out as `joined` is; ``origin``: of other patch tokens."""
+        origin = self.origin if origin is None else origin
+        patches, class_tokens = joined.split([len(origin.index), len(joined) - len(origin.index)])
+        tokens = TokenSet(patches, class_tokens.unflatten(0, self.class_tokens.shape[:2]), origin, self.leading)
+        object.__setattr__(tokens, "_joined", joined)
+        return tokens
+
     def map(self, function: Callable[[Tensor], Tensor]) -> TokenSet:
         """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
-        return replace(self, patches=function(self.patches), class_tokens=function(self.class_tokens))
+        return self.with_joined(function(self.joined()))
 
     def select(self, keep: Tensor, origin: Origin | None = None) -> TokenSet:
         """Only the patch tokens that ``keep (bool Tensor[P])`` marks; class tokens always stay. ``origin``: theirs,
         where it has been made already.
         """
-        return replace(self, patches=self.patches[keep], origin=origin or self.origin.select(keep))
+        always = keep.new_ones(self.class_tokens.shape[0] * self.class_tokens.shape[1])
+        return self.with_joined(self.joined()[torch.cat([keep, always])], origin or self.origin.select(keep))
