@@ -15,8 +15,11 @@ from typing import TypeVar
 from jsonargparse import ArgumentError, ArgumentParser
 
 from video_ats.extras import MissingExtraError
+from video_ats.plain_yaml import allow_plain_yaml_only
 
 Config = TypeVar("Config")
+
+_MOST_CHARACTERS = 2000  # of an error
 
 # How jsonargparse and argparse speak of a key that they do not know.
 _UNKNOWN_KEY = re.compile(
@@ -25,9 +28,13 @@ _UNKNOWN_KEY = re.compile(
     r"|[Uu]nrecognized arguments?: -*(?P<argument>[\w.+-]+)"
 )
 # How it says that the key is one of a dataclass inside a list, such as a sampler's.
-_OF_CLASS = re.compile(r"Problem with given class_path '(?P<name>[\w.]+)'")
+_OF_CLASS = re.compile(r"Problem with given class_path '(?P<name>video_ats\.[\w.]+)'")
 # Its words for what a user knows by shorter ones.
 _PLAINER = (
+    (
+        re.compile(r"Importing '([\w.]+)' is not allowed, .*", re.S),
+        r"'\1' is the name of a class; must be plain values, no class is imported for a configuration",
+    ),
     (
         re.compile(
             r"Does not validate against any of the Union subtypes.*?Subtypes: \[(.*?)\]\s+Errors:.*Given value: ", re.S
@@ -66,6 +73,7 @@ def parse_config(
     Raises:
         ValueError: one line for an unknown key (with the nearest valid one), a wrong type or an impossible value.
     """
+    allow_plain_yaml_only()
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file; keys given on the command line win over it.")
     parser.add_class_arguments(config)
@@ -77,7 +85,9 @@ def parse_config(
         namespace.pop("config", None)
         parsed = vars(parser.instantiate(namespace))
         return config(**parsed | ({str(positional): words} if words else {}))
-    except (ArgumentError, TypeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the configuration file is not UTF-8 text: {error}") from None
+    except (ArgumentError, TypeError, ValueError) as error:
         raise ValueError(_plainer(str(error)) + _nearest(str(error), parser)) from None
 
 
@@ -141,7 +151,11 @@ def _plainer(message: str) -> str:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    """Short enough to read, and without what a terminal would obey."""
+    line = " ".join(message.split())
+    if len(line) > _MOST_CHARACTERS:
+        line = f"{line[: _MOST_CHARACTERS * 2 // 3]} ... {line[-_MOST_CHARACTERS // 3 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def _nearest(message: str, parser: ArgumentParser) -> str:
