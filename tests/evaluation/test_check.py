@@ -1,20 +1,18 @@
 """The scan of a list before a run."""
 
 import json
-import os
 import re
-import signal
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_decoders import break_decoders
 from evaluation_cases import write_clip
 
 from video_ats.evaluation.check import CheckConfig, as_text, check_videos
-from video_ats.video import dataset
 from video_ats.video.pyav_reader import read_with_pyav
-from video_ats.video.source import DataConfig, explaining_worker_failures
+from video_ats.video.source import DataConfig
 
 STATUSES = {"good.mp4": "ok", "gone.mp4": "missing", "text.mp4": "unreadable", "short.mp4": "too_short"}
 
@@ -94,34 +92,32 @@ def test_a_name_that_is_not_text_can_be_printed(videos: Path) -> None:
     assert text.encode()
 
 
-@pytest.mark.parametrize("end", ["killed", "hangs"])
-def test_a_worker_that_does_not_answer_is_one_line_and_finished_videos_are_kept(
-    videos: Path, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    read_frames = dataset.read_frames
+def broken_scan(videos: Path, monkeypatch: pytest.MonkeyPatch) -> CheckConfig:
+    """Of good videos and three whose decoders crash, hang and take all memory."""
+    names = ["good.mp4", "segfault.mp4", "short.mp4", "hangs.mp4", "grows.mp4", "text.mp4"]
+    (videos / "list.txt").write_text("".join(f"{name} {label}\n" for label, name in enumerate(names)))
+    for name in ("segfault.mp4", "hangs.mp4", "grows.mp4"):
+        (videos / name).write_bytes((videos / "good.mp4").read_bytes())
+    break_decoders(monkeypatch)
+    limits: dict[str, Any] = {"num_workers": 2, "decode_timeout_seconds": 4, "decode_memory_mb": 60}
+    return CheckConfig(str(videos.parent / "out"), DataConfig(str(videos), str(videos / "list.txt"), **limits))
 
-    def read(path: str, *arguments: Any, **options: Any) -> Any:
-        if path.endswith("short.mp4"):
-            os.kill(os.getpid(), signal.SIGKILL) if end == "killed" else time.sleep(30)
-        return read_frames(path, *arguments, **options)
 
-    data = DataConfig(str(videos), str(videos / "list.txt"), num_workers=1, min_frames=4, timeout_seconds=3)
-    asked = CheckConfig(str(videos.parent / "out"), data)
-    monkeypatch.setattr(dataset, "read_frames", read)
-    with pytest.raises(ChildProcessError, match=r"^DataLoader .*: a video stopped the decoder") as error:
-        check_videos(asked)
-    assert "\n" not in str(error.value)
+def test_decoders_that_die_cost_their_videos(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = broken_scan(videos, monkeypatch)
+    lines, path = check_videos(asked)
+    found = ["ok", "crashed", "ok", "timed_out", "out_of_memory", "unreadable"]
+    assert [line.status for line in lines] == found
+    assert [line.video for line in lines] == [
+        json.loads(line)["video"] for line in path.read_text().splitlines()
+    ]  # each once, in order
+    assert "crashed      'segfault.mp4': the decoder crashed: its process was killed by SIGSEGV" in as_text(lines)
     monkeypatch.undo()
-    lines, _ = check_videos(asked)
-    assert {line.video: line.status for line in lines} == STATUSES
-
-
-def test_other_errors_are_not_called_a_workers() -> None:
-    def items() -> Any:
-        yield 1
-        raise RuntimeError("a bug")
-
-    passed = explaining_worker_failures(items())
-    assert next(passed) == 1
-    with pytest.raises(RuntimeError, match=r"^a bug$"):
-        next(passed)
+    before = path.read_bytes()
+    assert [line.status for line in check_videos(asked)[0]] == found  # not tried for ever
+    assert path.read_bytes() == before
+    lines, _ = check_videos(replace(asked, retry_lost=True))
+    assert [line.status for line in lines] == ["ok"] * 5 + ["unreadable"]
+    assert sorted(line.video for line in lines) == sorted(
+        json.loads(line)["video"] for line in path.read_text().splitlines()
+    )

@@ -65,7 +65,7 @@ def run(
     num_workers: int = 0,
     **options: Any,
 ) -> list[list[Prediction]]:
-    data = DataConfig(num_workers=num_workers, min_frames=3, timeout_seconds=60)
+    data = DataConfig(num_workers=num_workers, min_frames=3, decode_timeout_seconds=60)
     execution = Execution(torch.device("cpu"), options.pop("precision", "float32"), batch_size)
     return list(evaluate(model, read_videos(entries, data, PLAN), PLAN, settings, execution, **options))
 

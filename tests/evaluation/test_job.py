@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from broken_decoders import break_decoders
 from checkpoint_files import write_official_pyth
 from drawn_videos import write_synthetic_dataset
 
@@ -328,8 +330,33 @@ def test_nothing_is_claimed_of_random_weights(finished: Path) -> None:
     assert "What this run says" not in (finished / "report.md").read_text()
 
 
+def test_decoders_that_die_cost_their_videos_and_are_not_tried_for_ever(
+    videos: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = shutil.copytree(videos, tmp_path / "videos")
+    for kind in ("segfault", "hangs", "killed"):
+        shutil.copy(videos / "class_01" / "video_001.mp4", odd / "class_01" / f"video_000_{kind}.mp4")
+    data = DataConfig(str(odd), num_workers=2, decode_timeout_seconds=4)
+    asked = config(odd, tmp_path / "out", data=data, batch_size=4)
+    with monkeypatch.context() as broken:
+        break_decoders(broken)
+        report, _ = run(prepare(asked), say=lambda _: None)
+    summary = report.summary
+    assert (summary.listed, summary.evaluated) == (LISTED + 3, 6)
+    assert summary.failed == {"crashed": 2, "timed_out": 1, "unreadable": 1}
+    assert [line["status"] for line in predictions(tmp_path / "out")].count("ok") == 2 * 6
+    undisturbed, here = (
+        {(line["video"], line["setting"]): line["top5"] for line in predictions(folder)}
+        for folder in (finished, tmp_path / "out")
+    )
+    assert undisturbed.items() <= here.items()
+    assert run(prepare(asked), say=lambda _: None)[0].summary.failed == summary.failed
+    report, _ = run(prepare(replace(asked, retry_lost=True)), say=lambda _: None)
+    assert (report.summary.evaluated, report.summary.failed) == (9, {"unreadable": 1})
+
+
 def test_how_fast_it_runs_may_change(videos: Path, finished: Path) -> None:
-    data = DataConfig(str(videos), num_workers=1, timeout_seconds=9)
+    data = DataConfig(str(videos), num_workers=1, decode_timeout_seconds=9)
     report, _ = run(prepare(config(videos, finished, data=data, batch_size=32)), say=lambda _: None)
     assert report.summary.evaluated == 6
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from broken_decoders import break_decoders
 from drawn_videos import frame_number, numbered_frames
 from torch import Tensor
 from training_cases import write_small_videos
 
+from video_ats.training import clips as training_clips
 from video_ats.training.augment import ClipAugment
-from video_ats.training.clips import ClipOrder, Draw, Failure, TrainingClips, make_training_loader
+from video_ats.training.clips import ClipOrder, Draw, Failure, TrainingClips, read_training_batches
 from video_ats.training.recipe import AugmentConfig
 from video_ats.video.annotations import VideoEntry, read_video_list
 from video_ats.video.encode import write_video
@@ -127,7 +129,7 @@ def test_equal_draws_are_equal_clips(entries: Sequence[VideoEntry]) -> None:
 def test_a_worker_reads_the_same_clips(entries: Sequence[VideoEntry]) -> None:
     def read(workers: int) -> list[Tensor]:
         chosen = ClipOrder(videos=8, epoch=1, batch_size=8, micro_batch_size=2, seed=0)
-        batches = list(make_training_loader(clips_of(entries, num_workers=workers), chosen))
+        batches = list(read_training_batches(clips_of(entries, num_workers=workers), chosen))
         assert [batch.labels.tolist() for batch in batches] == [
             [entries[draw.video].label for draw in drawn] for drawn in chosen
         ]
@@ -169,7 +171,7 @@ def test_a_video_that_fails_weighs_nothing_and_says_why(entries: Sequence[VideoE
     ]
     clips = clips_of([*entries, *bad])
     chosen = ClipOrder(videos=11, epoch=2, batch_size=11, micro_batch_size=11, seed=0)
-    (batch,) = make_training_loader(clips, chosen)
+    (batch,) = read_training_batches(clips, chosen)
     videos = [draw.video for draw in next(iter(chosen))]
     assert batch.weights.tolist() == [float(video < 8) for video in videos]
     assert batch.weights.dtype is torch.float32
@@ -183,6 +185,22 @@ def test_a_video_that_fails_weighs_nothing_and_says_why(entries: Sequence[VideoE
     assert found["listed.mp4"] == Failure("listed.mp4", "missing", "no file in the folder", 2)
     assert found["text.mp4"].status == "unreadable"
     assert all(failure.reason and "\n" not in failure.reason for failure in batch.failures)
+
+
+def test_a_decoder_that_dies_is_a_failure(
+    entries: Sequence[VideoEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_decoders(monkeypatch, training_clips)
+    bad = [VideoEntry(f"{kind}.mp4", str(tmp_path / f"{kind}.mp4"), 1) for kind in ("segfault", "hangs")]
+    clips = clips_of([*entries, *bad], num_workers=2, decode_timeout_seconds=3)
+    chosen = ClipOrder(videos=10, epoch=0, batch_size=10, micro_batch_size=5, seed=0)
+    batches = list(read_training_batches(clips, chosen))
+    videos = [draw.video for drawn in chosen for draw in drawn]
+    assert torch.cat([batch.weights for batch in batches]).tolist() == [float(video < 8) for video in videos]
+    for video, clip in zip(videos, torch.cat([batch.clips for batch in batches]), strict=True):
+        assert torch.equal(clip, clips[Draw(0, video)][0] if video < 8 else torch.zeros_like(clip))
+    found = {failure.video: failure.status for batch in batches for failure in batch.failures}
+    assert found == {"segfault.mp4": "crashed", "hangs.mp4": "timed_out"}
 
 
 def test_too_short_is_a_failure(entries: Sequence[VideoEntry]) -> None:

@@ -1,14 +1,15 @@
 import pickle
-import time
 
 import pytest
 import torch
+from broken_decoders import ENDS, break_decoders
 from drawn_videos import frame_number, numbered_frames
 
 from video_ats.video.annotations import VideoEntry
-from video_ats.video.dataset import VideoDataset, make_loader
+from video_ats.video.dataset import VideoDataset
 from video_ats.video.decode import VideoStatus
 from video_ats.video.encode import write_video
+from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
@@ -57,15 +58,13 @@ def test_one_sample_per_listed_video(entries):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_loader_keeps_order_and_failures(entries, workers):
-    loader = make_loader(VideoDataset(entries, PLAN), num_workers=workers, timeout_seconds=60)
-    check_samples(list(loader), entries)
+def test_reading_keeps_order_and_failures(entries, workers):
+    check_samples(list(read_videos(entries, DataConfig(num_workers=workers), PLAN)), entries)
 
 
 def test_workers_after_the_parent_has_decoded(entries):
-    dataset = VideoDataset(entries, PLAN)
-    assert dataset[1].num_frames == 50
-    check_samples(list(make_loader(dataset, num_workers=1, timeout_seconds=60)), entries)
+    assert VideoDataset(entries, PLAN)[1].num_frames == 50
+    check_samples(list(read_videos(entries, DataConfig(num_workers=1), PLAN)), entries)
 
 
 def test_samples_become_views(entries):
@@ -103,27 +102,30 @@ def test_a_data_set_can_be_sent_to_a_spawned_worker(entries):
     assert pickle.loads(sent).plan == PLAN  # noqa: S301 (our own bytes)
 
 
-class HangingDataset(VideoDataset):
-    def __getitem__(self, index):
-        time.sleep(30)
-        return super().__getitem__(index)
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_decoder_that_takes_its_process_down_costs_one_video(entries, tmp_path, monkeypatch, kind):
+    bad = VideoEntry(key="bad", path=str(tmp_path / f"{kind}.mp4"), label=4)
+    break_decoders(monkeypatch)
+    status, words = ENDS[kind]
+    seconds = 2 if status == "timed_out" else 60
+    data = DataConfig(num_workers=2, decode_timeout_seconds=seconds, decode_memory_mb=100)
+    samples = list(read_videos([entries[0], bad, *entries[1:], bad], data, PLAN))
+    check_samples([samples[0], *samples[2:5]], entries)
+    for sample in (samples[1], samples[5]):
+        assert (sample.entry, sample.status.value) == (bad, status)
+        assert words in sample.reason
+        assert (sample.frames, sample.clip_frames, sample.num_frames, sample.decoder) == (None, None, 0, "")
 
 
-class ThreadsDataset(VideoDataset):
-    def __getitem__(self, index):
-        return torch.get_num_threads()
-
-
-def test_a_worker_that_hangs_ends_the_run(entries):
-    loader = make_loader(HangingDataset(entries, PLAN), num_workers=1, timeout_seconds=1)
-    with pytest.raises(RuntimeError, match="timed out"):
-        next(iter(loader))
-
-
-def test_workers_use_one_thread(entries):
-    assert list(make_loader(ThreadsDataset(entries[:2], PLAN), num_workers=1)) == [1, 1]
-
-
-def test_a_timeout_of_nothing_is_refused(entries):
-    with pytest.raises(ValueError, match="timeout_seconds is 0"):
-        make_loader(VideoDataset(entries, PLAN), num_workers=1, timeout_seconds=0)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"decode_timeout_seconds": 0}, "data.decode_timeout_seconds 0: must be positive"),
+        ({"decode_timeout_seconds": float("nan")}, "data.decode_timeout_seconds nan: must be positive"),
+        ({"decode_memory_mb": 0}, "data.decode_memory_mb 0: must be at least 1"),
+        ({"num_workers": -1}, "data.num_workers -1: must be at least 0"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(changes, said):
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        DataConfig(**changes)

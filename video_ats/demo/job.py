@@ -32,8 +32,11 @@ from video_ats.models.registry import Variant, get_variant
 from video_ats.video.encode import write_video
 from video_ats.video.label_names import load_label_names
 from video_ats.video.readable_part import ReadablePart, find_readable_part, read_windows
+from video_ats.video.source import DataConfig
 from video_ats.video.synthetic import draw_clip
+from video_ats.video.video_info import VideoError
 from video_ats.video.views import ViewPlan
+from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.patches import UInt8Array
 
 DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
@@ -216,7 +219,7 @@ def _drawn_clip(folder: Path) -> Path:
 
 def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
     config, plan = job.config, job.plan
-    part = find_readable_part(path)
+    part = _readable_part(path)
     windows = plan_windows(plan, part, config.windows)
     if config.window is not None and config.window >= len(windows):
         raise ValueError(f"{path}: has windows 0 to {len(windows) - 1}, window is {config.window}")
@@ -237,6 +240,16 @@ def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
     rest = (part.rotation - turn) % 360
     pictures = np.ascontiguousarray(np.rot90(pictures, rest // 90, axes=(1, 2)))
     return Demo(printable(os.path.basename(path)), part, windows, tuple(outcomes), chosen, pictures, rest)
+
+
+def _readable_part(path: str) -> ReadablePart:
+    """In a worker: a decoder that crashes or hangs does so here, and costs this video."""
+
+    def raise_lost(path: str, loss: Loss) -> ReadablePart:
+        raise VideoError(loss.status, loss.reason, path)
+
+    (part,) = map_in_workers(find_readable_part, [path], raise_lost, DataConfig(num_workers=1).workers)
+    return part
 
 
 def _most_sure(outcomes: list[dict[str, Outcome]], setting: str) -> int:

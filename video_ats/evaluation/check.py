@@ -13,7 +13,7 @@ from tqdm import tqdm
 from video_ats.evaluation.evaluate import unscored
 from video_ats.evaluation.predictions import Prediction, VideoLog, sole_user
 from video_ats.video.decode import VideoStatus
-from video_ats.video.source import DataConfig, explaining_worker_failures, open_videos, read_videos
+from video_ats.video.source import DataConfig, open_videos, read_videos
 
 _LOG = "videos.jsonl"
 
@@ -26,11 +26,14 @@ class CheckConfig:
         output: folder for ``videos.jsonl``, one line a video. The same command continues an interrupted scan.
         data: which videos.
         num_classes: check the labels against this many classes; null: do not.
+        retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, with
+            other data.decode_timeout_seconds or data.decode_memory_mb for example. Missing ones are always looked for.
     """
 
     output: str
     data: DataConfig = field(default_factory=DataConfig)
     num_classes: int | None = None
+    retry_lost: bool = False
 
 
 def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
@@ -50,11 +53,11 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
         "videos": videos.identity(),
     }
     with sole_user(Path(config.output)):
-        log = VideoLog(Path(config.output), identity, [], name=_LOG)
+        log = VideoLog(Path(config.output), identity, [], name=_LOG, retry_lost=config.retry_lost)
         done = log.done
         todo = [entry for entry in videos.entries if entry.key not in done]
         with tqdm(total=len(videos.entries), initial=len(done), unit="video", file=sys.stderr) as bar:
-            for sample in explaining_worker_failures(read_videos(todo, config.data, None)):
+            for sample in read_videos(todo, config.data, None):
                 log.append([unscored(sample)])
                 bar.update()
     by_key = {line.video: line for line in log.predictions}

@@ -60,6 +60,8 @@ class EvaluateConfig:
         precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
         batch_size: clips in one forward pass.
         seed: of random weights.
+        retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, with
+            other data.decode_timeout_seconds or data.decode_memory_mb for example. Missing ones are always looked for.
     """
 
     model: str
@@ -80,6 +82,7 @@ class EvaluateConfig:
     precision: Precision = "float32"
     batch_size: int = 8
     seed: int = 0
+    retry_lost: bool = False
 
     def budget(self) -> Budget | None:
         """What a view may cost; None: nothing is said. Errors: see `Budget.of`."""

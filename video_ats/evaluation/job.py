@@ -34,7 +34,7 @@ from video_ats.evaluation.weights import RANDOM_WEIGHTS, LoadedModel, hash_weigh
 from video_ats.models.registry import Variant, get_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.video.annotations import VideoEntry, VideoList
-from video_ats.video.source import explaining_worker_failures, open_videos, read_videos
+from video_ats.video.source import open_videos, read_videos
 from video_ats.video.views import ViewPlan
 
 
@@ -177,7 +177,8 @@ def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
 def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[Path]]:
     job = _settle(job, say)
     identity = job.identity()
-    log = VideoLog(Path(job.config.output), identity, [setting.name for setting in job.settings])
+    names = [setting.name for setting in job.settings]
+    log = VideoLog(Path(job.config.output), identity, names, retry_lost=job.config.retry_lost)
     if job.settled is not None:
         write_calibrated(Path(job.config.output), asdict(job.config.settled(job.settled.samplers)))
     _check_same_files(log, job.videos)
@@ -263,7 +264,7 @@ def _score(job: EvaluationJob, log: VideoLog, todo: list[VideoEntry]) -> None:
     total = len(job.videos.entries)
     failed = sum(prediction.setting is None for prediction in log.predictions)
     with tqdm(total=total, initial=total - len(todo), unit="video", file=sys.stderr) as bar:
-        for predictions in explaining_worker_failures(finished):
+        for predictions in finished:
             log.append(predictions)
             failed += predictions[0].setting is None
             bar.set_postfix(failed=failed, refresh=False)

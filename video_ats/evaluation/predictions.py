@@ -61,23 +61,32 @@ class VideoLog:
     """The growing JSON-lines file of one run.
 
     A video's lines are written together and flushed to the disk, so that an interruption loses no finished video.
-    A video that was missing is not finished: when the run continues it is looked for again.
+    A video that was missing is not finished: when the run continues it is looked for again. One that was lost
+    (crashed, timed out, out of memory) is, unless ``retry_lost``: each of them may take minutes.
 
     Args:
         folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
         settings: names of all settings; a video is done when it has a line for each, or one without a setting.
         name: of the file.
+        retry_lost: lost videos are not finished either.
 
     Raises:
         ValueError: if the folder holds another run, or lines that are not ours.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], settings: Sequence[str], *, name: str = PREDICTIONS
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        settings: Sequence[str],
+        *,
+        name: str = PREDICTIONS,
+        retry_lost: bool = False,
     ) -> None:
         self.path = folder / name
         self._settings = set(settings)
+        self._retry_lost = retry_lost
         claim_run(self.path, identity)
         self.predictions = self._recover() if self.path.exists() else []
 
@@ -100,7 +109,8 @@ class VideoLog:
         found, whole_file = _read_lines(self.path)
         settings_of: dict[str, set[str | None]] = {}
         for prediction in found:
-            if prediction.status != VideoStatus.MISSING.value:
+            status = VideoStatus(prediction.status)
+            if status is not VideoStatus.MISSING and not (self._retry_lost and status.is_lost):
                 settings_of.setdefault(prediction.video, set()).add(prediction.setting)
         complete = {video for video, names in settings_of.items() if names in (self._settings, {None})}
         first = {(p.video, p.setting): p for p in reversed(found) if p.video in complete}

@@ -16,7 +16,7 @@ from video_ats.models.insert import sampling
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
-from video_ats.video.source import DataConfig, explaining_worker_failures, read_videos
+from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 from video_ats.visualize.encode import jpeg_data_uri
@@ -77,8 +77,7 @@ def show_ends(
     by_key = {entry.key: entry for entry in entries}
     wanted = [by_key[p.video] for p in (*low, *high)]
     pictures = {}
-    again = "finished videos are kept, the same command writes the report"
-    for sample in explaining_worker_failures(read_videos(wanted, data, plan), again):
+    for sample in read_videos(wanted, data, plan):
         if sample.status is VideoStatus.OK:
             pictures[sample.entry.key] = jpeg_data_uri(_picture(model, setting, sample, plan, execution))
     cheapest, dearest = (tuple(ShownVideo(p, pictures.get(p.video)) for p in end) for end in (low, high))

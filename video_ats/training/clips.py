@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from video_ats.training.augment import ClipAugment, seed_of
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.decode import VideoError, VideoStatus, check_decoder, read_frames
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
+from video_ats.video.workers import Loss, map_in_workers
 
 
 class Draw(NamedTuple):
@@ -53,7 +55,10 @@ class TrainingBatch:
     failures: tuple[Failure, ...]
 
 
-class TrainingClips(Dataset[tuple[Tensor, int, Failure | None]]):
+TrainingClip = tuple[Tensor, int, Failure | None]  # the clip or zeros, its label, why it is zeros
+
+
+class TrainingClips(Dataset[TrainingClip]):
     """One randomly placed, augmented clip of a listed video for each `Draw`; equal draws are equal clips.
 
     Args:
@@ -77,7 +82,7 @@ class TrainingClips(Dataset[tuple[Tensor, int, Failure | None]]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int, Failure | None]:
+    def __getitem__(self, draw: Draw) -> TrainingClip:
         entry = self.entries[draw.video]
         seed = seed_of(self.seed, draw.epoch, draw.video)
         share = float(np.random.default_rng(seed).uniform())
@@ -90,11 +95,18 @@ class TrainingClips(Dataset[tuple[Tensor, int, Failure | None]]):
                 raise VideoError(VideoStatus.MISSING, entry.problem, entry.path)
             read = read_frames(entry.path, wanted, decoder=self.data.decoder, min_frames=self.data.min_frames)
         except VideoError as error:
-            size, frames = self.plan.crop_size, self.plan.num_frames
-            failure = Failure(entry.key, error.status.value, error.reason, draw.epoch)
-            return torch.zeros(3, frames, size, size), entry.label, failure
+            return self._failed(draw, error.status, error.reason)
         positions = np.searchsorted(np.array(read.indices), wanted(read.num_frames, read.frame_rate))
         return self.augment(read.frames[torch.from_numpy(positions)], seed), entry.label, None
+
+    def lost(self, draw: Draw, loss: Loss) -> TrainingClip:
+        """The answer for a worker that did not live to give one."""
+        return self._failed(draw, loss.status, loss.reason)
+
+    def _failed(self, draw: Draw, status: VideoStatus, reason: str) -> TrainingClip:
+        entry, size = self.entries[draw.video], self.plan.crop_size
+        failure = Failure(entry.key, status.value, reason, draw.epoch)
+        return torch.zeros(3, self.plan.num_frames, size, size), entry.label, failure
 
 
 class ClipOrder(Sampler[list[Draw]]):
@@ -151,19 +163,17 @@ class ClipOrder(Sampler[list[Draw]]):
                 yield [Draw(self._epoch, int(index)) for index in self._order[start : start + micro]]
 
 
-def make_training_loader(clips: TrainingClips, order: ClipOrder) -> DataLoader[TrainingBatch]:
-    """Forward passes of one epoch, read by ``clips.data.num_workers`` processes."""
-    workers = clips.data.num_workers
-    return DataLoader(
-        clips,  # type: ignore[arg-type]
-        batch_sampler=order,
-        num_workers=workers,
-        collate_fn=_collate,
-        timeout=clips.data.timeout_seconds if workers else 0,
-    )
+def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Iterator[TrainingBatch]:
+    """Forward passes of one epoch, read by ``clips.data.num_workers`` processes, each two passes ahead."""
+    passes = list(order)
+    draws = [draw for drawn in passes for draw in drawn]
+    ahead = 2 * max(map(len, passes), default=1)
+    read = map_in_workers(clips.__getitem__, draws, clips.lost, clips.data.workers, ahead=ahead)
+    for drawn in passes:
+        yield _collate(list(islice(read, len(drawn))))
 
 
-def _collate(samples: list[Any]) -> TrainingBatch:
+def _collate(samples: Sequence[TrainingClip]) -> TrainingBatch:
     clips, labels, failures = zip(*samples, strict=True)
     return TrainingBatch(
         clips=torch.stack(clips),

@@ -23,12 +23,11 @@ from video_ats.evaluation.budget import write_calibrated
 from video_ats.evaluation.predictions import claim_run, sole_user
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.training.augment import seed_of
-from video_ats.training.clips import ClipOrder, TrainingBatch, make_training_loader
+from video_ats.training.clips import ClipOrder, TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
 from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
 from video_ats.training.validate import validate
-from video_ats.video.source import explaining_worker_failures
 
 Say = Callable[[str], None]
 
@@ -75,16 +74,11 @@ class _Run:
         )
 
     def to_the_end(self) -> Progress:
-        for _ in explaining_worker_failures(self._epochs(), "the last saved state is kept"):
-            pass
+        while self.progress.epoch < self.config.epochs:
+            self._epoch()
         if self.board is not None:
             self.board.close()
         return self.progress
-
-    def _epochs(self) -> Iterator[int]:
-        while self.progress.epoch < self.config.epochs:
-            self._epoch()
-            yield self.progress.epoch
 
     def _epoch(self) -> None:
         order = ClipOrder(
@@ -102,7 +96,7 @@ class _Run:
         saved_at = time.monotonic()
         with self._bar(order) as bar:
             for number, batches in enumerate(
-                _by_step(make_training_loader(self.job.clips, order), self.job.micro_steps)
+                _by_step(read_training_batches(self.job.clips, order), self.job.micro_steps)
             ):
                 self._step(batches, window)
                 self.progress = replace(self.progress, step=order.steps[number] + 1)
@@ -307,7 +301,7 @@ class _Window:
         }
 
 
-def _by_step(batches: Iterator[TrainingBatch] | Any, size: int) -> Iterator[list[TrainingBatch]]:
+def _by_step(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
     """The forward passes of one optimiser step at a time."""
     step = []
     for batch in batches:

@@ -6,16 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.decode import DecodedFrames, VideoError, VideoStatus, check_decoder, read_frames
 from video_ats.video.views import ViewPlan
+from video_ats.video.workers import Loss
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class VideoDataset(Dataset[VideoSample]):
             return VideoSample(entry, error.status, error.reason, None, None, 0, "", seconds)
         return self._sample(entry, read, time.perf_counter() - start)
 
+    def lost(self, index: int, loss: Loss) -> VideoSample:
+        """The sample of a video that was read by a worker which did not live to answer."""
+        return VideoSample(self.entries[index], loss.status, loss.reason, None, None, 0, "", loss.seconds)
+
     def _wanted(self, num_frames: int, frame_rate: Fraction) -> list[int]:
         if self.plan is None:
             return []
@@ -111,32 +115,3 @@ class VideoDataset(Dataset[VideoSample]):
             decoder=read.decoder,
             decode_seconds=seconds,
         )
-
-
-def make_loader(dataset: VideoDataset, *, num_workers: int, timeout_seconds: float = 300.0) -> DataLoader[VideoSample]:
-    """A loader that yields single samples in list order.
-
-    Args:
-        dataset: The videos.
-        num_workers: Worker processes, of one thread each (torch sees to that); 0 decodes in this process.
-        timeout_seconds: Longest wait for one sample from a worker before RuntimeError (a decoder that
-            hangs would otherwise stop a run for ever); without workers there is no timeout.
-
-    Raises:
-        ValueError: A negative number of workers, or a timeout that is not positive.
-    """
-    if timeout_seconds <= 0:
-        raise ValueError(f"timeout_seconds is {timeout_seconds}, it must be positive: 0 would wait for ever")
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        shuffle=False,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        timeout=timeout_seconds if num_workers else 0,
-    )
-
-
-def _as_it_is(sample: Any) -> Any:
-    """Without a batch size the loader hands over single samples (its types say lists)."""
-    return sample

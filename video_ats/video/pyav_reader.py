@@ -250,4 +250,5 @@ def _are_even(times: list[int | None]) -> bool:
 
 def _unreadable(error: av.FFmpegError, path: str, when: str) -> VideoError:
     words = error.strerror or type(error).__name__
-    return VideoError(VideoStatus.UNREADABLE, f"FFmpeg stopped {when}: {words}", path)
+    status = VideoStatus.OUT_OF_MEMORY if isinstance(error, MemoryError) else VideoStatus.UNREADABLE
+    return VideoError(status, f"FFmpeg stopped {when}: {words}", path)

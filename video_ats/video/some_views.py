@@ -10,7 +10,7 @@ from torch import Tensor
 
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.decode import VideoStatus
-from video_ats.video.source import DataConfig, explaining_worker_failures, read_videos
+from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
@@ -26,11 +26,10 @@ def read_some_views(
 
     Raises:
         ValueError: if none can be read.
-        ChildProcessError: if a video stops the decoder.
     """
     order = random.Random(0).sample(list(entries), len(entries))
     views, keys = [], []
-    for sample in explaining_worker_failures(read_videos(order, data, plan), "nothing was scored yet"):
+    for sample in read_videos(order, data, plan):
         if sample.status is VideoStatus.OK:
             assert sample.frames is not None
             assert sample.clip_frames is not None

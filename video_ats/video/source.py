@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from video_ats.video.annotations import VideoEntry, VideoList, read_video_list
-from video_ats.video.dataset import VideoDataset, VideoSample, make_loader
+from video_ats.video.dataset import VideoDataset, VideoSample
 from video_ats.video.views import ViewPlan
-
-Item = TypeVar("Item")
+from video_ats.video.workers import Workers, map_in_workers
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,11 @@ class DataConfig:
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see the README.
         decoder: ``pyav`` (the reference), ``decord``, or ``auto`` (decord where it is proven exact).
         min_frames: a video with fewer frames is recorded as too short.
-        num_workers: processes that read videos, one thread each.
-        timeout_seconds: longest wait for one video.
+        num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
+            costs one video there; with 0 videos are read in the process itself, and it costs the run.
+        decode_timeout_seconds: longest time for reading one video.
+        decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: all
+            there is. Kept on Linux only.
     """
 
     videos: str | None = None
@@ -33,14 +35,21 @@ class DataConfig:
     decoder: Literal["pyav", "decord", "auto"] = "pyav"
     min_frames: int = 1
     num_workers: int = 2
-    timeout_seconds: float = 300.0
+    decode_timeout_seconds: float = 300.0
+    decode_memory_mb: int | None = 4096
 
     def __post_init__(self) -> None:
-        for name, least in (("num_workers", 0), ("min_frames", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"data.{name} {getattr(self, name)}: must be at least {least}")
-        if self.timeout_seconds <= 0:
-            raise ValueError(f"data.timeout_seconds {self.timeout_seconds}: must be positive; 0 would wait for ever")
+        for name, least in (("num_workers", 0), ("min_frames", 1), ("decode_memory_mb", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"data.{name} {value}: must be at least {least}")
+        if not self.decode_timeout_seconds > 0:  # nor NaN
+            raise ValueError(f"data.decode_timeout_seconds {self.decode_timeout_seconds}: must be positive")
+
+    @property
+    def workers(self) -> Workers:
+        """The processes that read, and their limits."""
+        return Workers(self.num_workers, self.decode_timeout_seconds, self.decode_memory_mb)
 
 
 def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
@@ -50,25 +59,7 @@ def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
     )
 
 
-def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterable[VideoSample]:
-    """Read listed videos in order, in worker processes; see `VideoDataset`."""
+def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:
+    """Read listed videos in order, in worker processes; see `VideoDataset` and `map_in_workers`."""
     dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames)
-    return make_loader(dataset, num_workers=data.num_workers, timeout_seconds=data.timeout_seconds)
-
-
-def explaining_worker_failures(items: Iterable[Item], kept: str = "finished videos are kept") -> Iterator[Item]:
-    """Pass on what is made of `read_videos`, and say in one line when a worker was killed or hangs.
-
-    Raises:
-        ChildProcessError: for torch's ``RuntimeError`` about a worker. It may strike anywhere, since torch raises it
-            in a signal handler, so wrap the outermost loop.
-    """
-    try:
-        yield from items
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader "):
-            raise
-        raise ChildProcessError(
-            f"{str(error).splitlines()[0]}: a video stopped the decoder; {kept}. Find it among the next ones in the "
-            "list with num_workers 1, and take it off the list"
-        ) from error
+    return map_in_workers(dataset.__getitem__, range(len(dataset)), dataset.lost, data.workers)

@@ -14,7 +14,10 @@ FramePlan = Callable[[int, Fraction], Sequence[int]]
 
 
 class VideoStatus(str, Enum):
-    """How reading one listed video ended; each video ends in exactly one of these."""
+    """How reading one listed video ended; each video ends in exactly one of these.
+
+    ``crashed`` and ``timed_out`` are what its worker process did; see `video.workers`.
+    """
 
     OK = "ok"
     MISSING = "missing"
@@ -22,6 +25,14 @@ class VideoStatus(str, Enum):
     NO_VIDEO = "no_video"
     TRUNCATED = "truncated"
     TOO_SHORT = "too_short"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the machine may have a part in it, so that another time may end otherwise."""
+        return self in (VideoStatus.CRASHED, VideoStatus.TIMED_OUT, VideoStatus.OUT_OF_MEMORY)
 
 
 class VideoError(ValueError):
