@@ -112,7 +112,7 @@ BAD_EVALUATIONS = {
     "no setting": ("--sweep.dense false", "no setting to evaluate"),
     "decoder": ("--data.decoder ffmpeg", "must be one of 'pyav', 'decord', 'auto'. Got value: ffmpeg"),
     "workers": ("--data.num_workers -1", "data.num_workers -1: must be at least 0"),
-    "timeout": ("--data.timeout_seconds 0", "data.timeout_seconds 0.0: must be positive"),
+    "timeout": ("--data.decode_timeout_seconds 0", "data.decode_timeout_seconds 0.0: must be positive"),
     "model": ("--model timesformer_bse_8x32_224", "did you mean timesformer_base_8x32_224"),
     "model like no other": ("--model xyz", "model 'xyz': not registered; known: timesformer_base_8x32_224"),
     "crops": ("--views.crops 2", "crops is 2, it must be 1 (centre) or 3"),

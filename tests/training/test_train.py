@@ -300,7 +300,7 @@ def test_changed_settings_are_refused(videos: Path, undisturbed: Path, change: d
 
 def test_where_and_how_fast_may_change(videos: Path, undisturbed: Path) -> None:
     config = small_config(videos, undisturbed, validation=data(videos), **THOROUGH)
-    run(replace(config, save_minutes=1, log_steps=7, train=replace(config.train, timeout_seconds=9.0)))
+    run(replace(config, save_minutes=1, log_steps=7, train=replace(config.train, decode_timeout_seconds=9.0)))
 
 
 # --- what it can do
