@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from video_ats.models import attention
-from video_ats.models.attention import _SMALL_GROUP, attend, attend_written_out
+from video_ats.models.attention import _SMALL_GROUP, attend, attend_within, attend_written_out
+from video_ats.tokens import Grouping
 
 Result = tuple[Tensor, ...]
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -103,3 +104,46 @@ def test_autocast_gives_one_dtype(masked: bool) -> None:
         out = attend(q, k, v, torch.ones(2, 3, dtype=torch.bool) if masked else None)
     assert out.dtype is torch.bfloat16
     torch.testing.assert_close(out, fused(q, k, v, None), atol=0.03, rtol=0.03)
+
+
+# --- groups of any length
+
+
+def slowly(qkv: Tensor, group: Tensor) -> Tensor:
+    """Token by token: each reads those of its group."""
+    rows = []
+    for token, own in enumerate(group.tolist()):
+        q, k, v = qkv[token, 0], qkv[group == own, 1], qkv[group == own, 2]  # (heads, d), (n, heads, d)
+        weights = (torch.einsum("hd,nhd->hn", q, k) * q.shape[-1] ** -0.5).softmax(dim=1)
+        rows.append(torch.einsum("hn,nhd->hd", weights, v))
+    return torch.stack(rows) if rows else qkv[:, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ragged_groups_are_as_token_by_token(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tokens, num_groups = int(torch.randint(1, 40, (), generator=generator)), 9
+    group = torch.randint(0, num_groups, (tokens,), generator=generator)  # some groups are empty
+    qkv = torch.randn(tokens, 3, 2, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    grouping = Grouping.ragged(group, num_groups)
+    found, expected = attend_within(qkv, grouping), slowly(qkv, group)
+    torch.testing.assert_close(found, expected)
+    q, k, v = grouping.pad(qkv).transpose(1, 3).unbind(2)  # as on other devices
+    padded = grouping.unpad(attend(q, k, v, grouping.mask).transpose(1, 2))
+    wish = torch.randn(found.shape, generator=generator, dtype=torch.float64)
+    for way in (found, padded):
+        torch.testing.assert_close(way, expected)
+        (gradient,) = torch.autograd.grad((way * wish).sum(), qkv, retain_graph=True)
+        (wanted,) = torch.autograd.grad((expected * wish).sum(), qkv, retain_graph=True)
+        torch.testing.assert_close(gradient, wanted)
+
+
+def test_no_token_at_all() -> None:
+    nothing = torch.empty(0, 3, 2, 4)
+    assert attend_within(nothing, Grouping.ragged(torch.empty(0, dtype=torch.int64), 3)).shape == (0, 2, 4)
+
+
+def test_lengths_are_in_one_piece_each() -> None:
+    order, runs = Grouping.ragged(torch.tensor([2, 0, 2, 1, 4, 2, 1]), 5).by_length
+    assert runs == [(1, 2), (2, 1), (3, 1)]  # groups 0 and 4, group 1, group 2
+    assert order.tolist() == [1, 4, 3, 6, 0, 2, 5]

@@ -34,9 +34,7 @@ class PatchAttention(nn.Module):
     def forward(self, patches: Tensor, groups: Grouping) -> Tensor:
         """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
         qkv = project_heads(self.qkv, patches, 0, 3, self.num_heads)  # (P, 3, heads, d)
-        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
-        out = attend(q, k, v, groups.mask)
-        return self.proj(groups.unpad(out.transpose(1, 2)).flatten(1))
+        return self.proj(attend_within(qkv, groups).flatten(1))
 
 
 class KeyValueMixing(Protocol):
@@ -196,6 +194,32 @@ def _led(leading: Tensor, table: Tensor) -> Tensor:
 
 def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (leading, 0), value=True)
+
+
+def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
+    """Attention of the tokens of each group among themselves.
+
+    After sampling most positions are left in a few frames only, and few in all: a table of all groups would be mostly
+    padding. On a CPU groups of one length go together instead, without padding or mask; elsewhere so many small kernels
+    would cost more than they save.
+
+    Args:
+        qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.
+        groups: of the same tokens.
+
+    Returns:
+        Tensor[P, heads, d].
+    """
+    if groups.mask is None or qkv.device.type != "cpu":
+        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
+        return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
+    order, runs = groups.by_length
+    found = []
+    for part, (length, count) in zip(qkv[order].split([n * g for n, g in runs]), runs, strict=True):
+        q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
+        found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
+    out = torch.cat(found) if found else qkv[:, 0]
+    return torch.empty_like(out).index_copy(0, order, out)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
