@@ -55,7 +55,8 @@ def main() -> None:
                 "ours, K = 64": lambda batch=batch: sampled(batch),
                 "padded and masked, K = 64": lambda batch=batch: padded_forward(sampled, batch),
             }
-            with Execution(device, precision).autocast():  # type: ignore[arg-type]
+            execution = Execution(device, precision)  # type: ignore[arg-type]
+            with execution.cast_weights(dense, sampled, peer), execution.autocast():
                 seconds = time_in_turns(calls, rounds=ROUNDS, device=device)
             for name, value in seconds.items():
                 ratio = value / seconds["ours, dense" if "dense" in name else "ours, K = 64"]

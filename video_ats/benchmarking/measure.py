@@ -67,23 +67,24 @@ def time_settings(
     seconds: dict[str, list[list[float]]] = {setting.name: [] for setting in settings}
     macs: dict[str, list[int]] = {setting.name: [] for setting in settings}
     peaks: dict[str, int | None] = {}
-    for number in range(rounds + 1):
-        first = number % len(settings)
+    with execution.cast_weights(model):
+        for number in range(rounds + 1):
+            first = number % len(settings)
+            for setting in settings:
+                seconds[setting.name].append([])
+            for batch in batches:
+                for setting in (*settings[first:], *settings[:first]):
+                    with sampling(model, setting.sampler):
+                        since = execution.clock()
+                        _, trace = forward_traced(model, batch, None, execution)
+                        seconds[setting.name][-1].append(execution.clock() - since)
+                    if number == 0:
+                        macs[setting.name] += trace.macs().tolist()
+                    if progress is not None:
+                        progress.update()
         for setting in settings:
-            seconds[setting.name].append([])
-        for batch in batches:
-            for setting in (*settings[first:], *settings[:first]):
-                with sampling(model, setting.sampler):
-                    since = execution.clock()
-                    _, trace = forward_traced(model, batch, None, execution)
-                    seconds[setting.name][-1].append(execution.clock() - since)
-                if number == 0:
-                    macs[setting.name] += trace.macs().tolist()
-                if progress is not None:
-                    progress.update()
-    for setting in settings:
-        gc.collect()
-        with sampling(model, setting.sampler), peak_memory(execution.device) as peak:
-            forward_traced(model, batches[0], None, execution)
-        peaks[setting.name] = peak.bytes
+            gc.collect()
+            with sampling(model, setting.sampler), peak_memory(execution.device) as peak:
+                forward_traced(model, batches[0], None, execution)
+            peaks[setting.name] = peak.bytes
     return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]

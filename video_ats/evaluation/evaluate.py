@@ -132,20 +132,21 @@ def _score(
     views = torch.cat([_views(sample, plan, execution.device) for sample in samples])  # (N, 3, T, S, S)
     batches = views.split(execution.batch_size)
     scored: dict[str, _Scored] = {}
-    for model, setting in runs:
-        # The same batches as of the setting that is followed.
-        followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
-        with sampling(model, setting.sampler):
-            start = execution.clock()
-            parts = [forward_traced(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
-            seconds = execution.clock() - start
-        scored[setting.name] = _Scored(
-            torch.cat([logits for logits, _ in parts]).cpu(),
-            torch.cat([trace.macs() for _, trace in parts]).cpu(),
-            torch.cat([trace.kept_counts() for _, trace in parts]).cpu(),
-            seconds,
-            [trace.kept for _, trace in parts],
-        )
+    with execution.cast_weights(*(model for model, _ in runs)):
+        for model, setting in runs:
+            # The same batches as of the setting that is followed.
+            followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
+            with sampling(model, setting.sampler):
+                start = execution.clock()
+                parts = [forward_traced(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
+                seconds = execution.clock() - start
+            scored[setting.name] = _Scored(
+                torch.cat([logits for logits, _ in parts]).cpu(),
+                torch.cat([trace.macs() for _, trace in parts]).cpu(),
+                torch.cat([trace.kept_counts() for _, trace in parts]).cpu(),
+                seconds,
+                [trace.kept for _, trace in parts],
+            )
     return scored
 
 

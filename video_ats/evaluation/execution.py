@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -25,6 +27,28 @@ class Execution:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+    @contextmanager
+    def cast_weights(self, *models: nn.Module) -> Iterator[None]:
+        """Linear layers and convolutions have their weights in this precision while it stands, then their own, not
+        copies. Autocast computes in the same numbers, but casts every weight again in every forward pass of inference.
+        """
+        layers = [
+            layer
+            for model in (models if self.precision != "float32" else ())
+            for layer in model.modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d)
+        ]
+        own = {layer: (layer.weight, layer.bias) for layer in layers}
+        try:
+            for layer in own:
+                for name, parameter in layer.named_parameters(recurse=False):
+                    cast = parameter.detach().to(getattr(torch, self.precision))
+                    setattr(layer, name, nn.Parameter(cast, requires_grad=False))
+            yield
+        finally:
+            for layer, (weight, bias) in own.items():
+                layer.weight, layer.bias = weight, bias
 
     def clock(self) -> float:
         """A wall clock in seconds that waits for the device's queue first."""
