@@ -14,7 +14,7 @@ from video_ats.evaluation import gflops as gflops_module
 from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.gflops import CountConfig, as_csv, as_markdown, count_gflops, write_table
 from video_ats.evaluation.job import plan_views
-from video_ats.models.registry import VARIANTS, get_variant, list_models
+from video_ats.models.registry import VARIANTS, build_model, get_variant, list_models
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig, open_videos, read_videos
 from video_ats.video.transforms import make_views
@@ -37,10 +37,10 @@ def test_every_registered_model_is_in_the_table_and_costs_its_closed_form(monkey
     made = []
 
     def on_meta(*arguments: Any, **others: Any) -> torch.nn.Module:
-        made.append(create_model(*arguments, **others))
+        made.append(build_model(*arguments, **others))
         return made[-1]
 
-    monkeypatch.setattr(gflops_module, "create_model", on_meta)
+    monkeypatch.setattr(gflops_module, "build_model", on_meta)
     table = count_gflops(CountConfig("out"))
     assert {parameter.device.type for model in made for parameter in model.parameters()} == {"meta"}
     assert [cost.model for cost in table.costs] == list_models()

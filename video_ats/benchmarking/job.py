@@ -30,7 +30,7 @@ class BenchmarkConfig:
     """Configuration of ``video-ats benchmark``.
 
     Attributes:
-        model: a registered name; see list_models().
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
         output: folder for the figures.
         checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``: then
             the speed at a number of tokens is real, and how many tokens a K keeps is not.

@@ -50,7 +50,7 @@ class DemoConfig:
     Attributes:
         videos: files; they may stand on the command line by themselves. None: a clip that is drawn.
         output: folder; each video gets one in it, named like the file.
-        model: a registered name; see list_models().
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
         checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``;
             null: those of the package for this model.
         labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
@@ -184,7 +184,7 @@ def _shipped_weights(variant: Variant) -> str | None:
 
 
 def _usual_labels(variant: Variant) -> str:
-    return "mini_kinetics" if "_mini" in variant.name else "kinetics400"
+    return variant.labels or ("mini_kinetics" if "_mini" in variant.name else "kinetics400")
 
 
 def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:

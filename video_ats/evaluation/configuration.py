@@ -37,7 +37,7 @@ class EvaluateConfig:
     """Configuration of ``video-ats evaluate``.
 
     Attributes:
-        model: a registered name; see list_models().
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
         output: folder for predictions and report. The same command continues an interrupted run.
         checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random`` to try
             the pipeline without any.

@@ -17,7 +17,7 @@ from video_ats.evaluation.predictions import write_atomically
 from video_ats.evaluation.settings import setting_name
 from video_ats.evaluation.weights import RANDOM_WEIGHTS, load_model
 from video_ats.models.budget import calibrate_samples, clip_macs
-from video_ats.models.registry import Variant, create_model, get_variant, list_models
+from video_ats.models.registry import Variant, build_model, get_variant, list_models
 from video_ats.tokens import SamplerConfig
 from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig, open_videos
@@ -181,7 +181,7 @@ def _names(patterns: Sequence[str]) -> list[str]:
 
 def _dense_macs(variant: Variant, plan: ViewPlan, num_classes: int | None) -> int:
     with torch.device("meta"):
-        model = create_model(variant.name, num_classes=num_classes)
+        model = build_model(variant, num_classes=num_classes)
     return model.dense_macs(num_frames=plan.num_frames, crop_size=plan.crop_size)  # type: ignore[operator]
 
 

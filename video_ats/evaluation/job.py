@@ -117,7 +117,10 @@ def prepare(config: EvaluateConfig) -> EvaluationJob:
     budget = config.budget()
     settings = _settings(config, config.sweep.of_any_samples() if budget else ())
     plan = plan_views(variant, config.views)
-    videos = open_videos(config.data, num_classes=config.num_classes)
+    data = config.data
+    if data.labels is None and variant.arguments.get("num_classes") == config.num_classes:
+        data = replace(data, labels=variant.labels)
+    videos = open_videos(data, num_classes=config.num_classes)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     device = open_device(config.device)
@@ -275,12 +278,17 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
     """The published views of a model, with what the configuration says otherwise.
 
     Raises:
-        ValueError: for views that cannot be, or a stride where the preset has none.
+        ValueError: for views that cannot be, a stride where the preset has none, or none where nothing says it.
     """
+    stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
+    if stride is None:
+        raise ValueError(
+            f"model {variant.name}: nothing says how far apart the frames of its clips are; set views.frame_stride"
+        )
     published = ViewPlan(
         preset=variant.view_preset,
         num_frames=variant.arguments["num_frames"],
-        frame_stride=variant.frame_stride,
+        frame_stride=stride,
         crop_size=variant.arguments["crop_size"],
         clips=variant.clips,
         crops=variant.crops,

@@ -11,7 +11,7 @@ from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import remove_samplers_
-from video_ats.models.registry import create_model
+from video_ats.models.registry import build_model, get_variant
 
 RANDOM_WEIGHTS = "random"
 
@@ -34,20 +34,23 @@ def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int
     """Build a registered model and load weights into it.
 
     Args:
-        name: a registered name.
-        checkpoint: file, folder or hub name of weights, or ``random``.
+        name: a registered name, or ``hf:`` and a hub name or folder.
+        checkpoint: file, folder or hub name of weights, or ``random``; None: those of a model of Hugging Face.
         num_classes: outputs of the head; must be the checkpoint's.
         seed: of random weights, and of what a checkpoint lacks.
 
     Raises:
         ValueError: if there is no checkpoint, or it does not fit, its head included.
     """
+    variant = get_variant(name)
+    if checkpoint is None:
+        checkpoint = variant.checkpoint
     if checkpoint is None:
         raise ValueError(
             f"checkpoint: none given; name a file, folder or hub id, or {RANDOM_WEIGHTS!r} to try the pipeline without"
         )
     torch.manual_seed(seed)
-    model = remove_samplers_(create_model(name, num_classes=num_classes))
+    model = remove_samplers_(build_model(variant, num_classes=num_classes))
     if checkpoint == RANDOM_WEIGHTS:
         note = (
             f"random weights (seed {seed}): accuracies, and how much ATS saves at a K, mean nothing; "

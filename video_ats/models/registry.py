@@ -13,11 +13,14 @@ from typing import Any
 from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.from_huggingface import HUGGINGFACE_PREFIX, describe_huggingface
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 from video_ats.tokens.samplers import Scope
 
+_KINETICS_CLASSES = (400, 600)
+_BASE_SIZES = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
 _XVIT = "XViT paper (arXiv 2106.05968) and the model zoo of its released code"
 _ATS = "ATS paper (arXiv 2111.15667), total over 3 views"
@@ -54,21 +57,25 @@ class Variant:
         builder: the keyword-only builder.
         arguments: what the builder is called with.
         view_preset: name of the preset in `video.views` with the published frame positions and normalisation.
-        frame_stride: frames between sampled frames at 30 fps.
+        frame_stride: frames between sampled frames at 30 fps; None: not known.
         clips, crops: the published test views.
         published: results of papers and model zoos.
         sampler: samplers inserted by `create_model`; None is the published dense model.
+        checkpoint: weights that belong to it; None: random ones, until some are given.
+        labels: file with the class names of these; None: it has none.
     """
 
     name: str
     builder: Callable[..., nn.Module]
     arguments: Mapping[str, Any]
     view_preset: str
-    frame_stride: int
+    frame_stride: int | None
     clips: int = 1
     crops: int = 3
     published: tuple[Published, ...] = ()
     sampler: SamplerConfig | None = field(default=None)
+    checkpoint: str | None = None
+    labels: str | None = None
 
 
 def _timesformer(name: str, *, frame_stride: int, published: tuple[Published, ...], **arguments: Any) -> Variant:
@@ -216,16 +223,45 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def get_variant(name: str) -> Variant:
-    """The row of a registered variant.
+    """The row of a registered variant, or one made for ``hf:ORG/NAME`` or ``hf:FOLDER``.
 
     Raises:
-        ValueError: for an unknown name; lists near matches.
+        ValueError: for an unknown name; lists near matches. Of Hugging Face, see `describe_huggingface`.
     """
+    if name.startswith(HUGGINGFACE_PREFIX):
+        return _of_huggingface(name)
     if name not in VARIANTS:
         near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_models())}"
         raise ValueError(f"model {name!r}: not registered; {hint}")
     return VARIANTS[name]
+
+
+def _of_huggingface(name: str) -> Variant:
+    """The test views are those of the published model of the same architecture, where it is one of Kinetics; its
+    config.json does not say them.
+    """
+    found = describe_huggingface(name)
+    arguments = {"attention": "divided", **found.arguments}
+    same = next(
+        (
+            row
+            for row in (_BASE, _HR, _LARGE, _JOINT, _SPACE)
+            if arguments["num_classes"] in _KINETICS_CLASSES
+            and {"attention": "divided", **_BASE_SIZES, **row.arguments}.items() <= arguments.items()
+        ),
+        None,
+    )
+    row = same or Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
+    return replace(row, name=name, arguments=MappingProxyType(arguments), checkpoint=found.source, labels=found.labels)
+
+
+def build_model(variant: Variant, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:
+    """Build a row with random weights, in evaluation mode; arguments as of `create_model`."""
+    arguments = {**variant.arguments, "sampler": variant.sampler, **arguments}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    return variant.builder(**arguments).eval()
 
 
 def create_model(
@@ -235,12 +271,15 @@ def create_model(
     checkpoint: str | PathLike[str] | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """Build a registered variant, by default with random weights.
+    """Build a registered variant, by default with random weights, or a TimeSformer of Hugging Face with its own.
 
     Args:
-        name: see `list_models`.
-        num_classes: outputs of the head; None: the row's, or else the builder's default, 400.
-        checkpoint: weights to load, in any format that `load_checkpoint` knows.
+        name: see `list_models`; or ``hf:ORG/NAME``, which is taken from the hub's cache where it is there and else
+            downloaded, or ``hf:FOLDER``, as ``save_pretrained`` writes it.
+        num_classes: outputs of the head; None: the row's, or else the builder's default, 400. Weights of another number
+            leave the head at its initial values.
+        checkpoint: weights to load, in any format that `load_checkpoint` knows; None: the row's, which only those of
+            Hugging Face have.
         **arguments: replace the variant's builder arguments.
 
     Returns:
@@ -249,12 +288,11 @@ def create_model(
     Raises:
         ValueError: for an unknown name, or a checkpoint that does not fit.
         TypeError: for an argument that the builder does not have.
+        ConnectionError: if neither the hub's cache nor the hub gives a model of Hugging Face.
     """
     variant = get_variant(name)
-    arguments = {**variant.arguments, "sampler": variant.sampler, **arguments}
-    if num_classes is not None:
-        arguments["num_classes"] = num_classes
-    model = variant.builder(**arguments)
-    if checkpoint is not None:
-        load_checkpoint(model, checkpoint)
-    return model.eval()
+    model = build_model(variant, num_classes=num_classes, **arguments)
+    weights = variant.checkpoint if checkpoint is None else checkpoint
+    if weights is not None:
+        load_checkpoint(model, weights)
+    return model

@@ -21,7 +21,7 @@ from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
-from video_ats.models.registry import create_model, get_variant
+from video_ats.models.registry import build_model, get_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import TrainingClips
@@ -185,16 +185,18 @@ def _check_same_classes(listed: VideoList, validation: VideoList) -> None:
 
 def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
     """The model with its samplers, the hash of its weights, and notes about them."""
-    if config.checkpoint is None:
+    variant = get_variant(config.model)
+    checkpoint = variant.checkpoint if config.checkpoint is None else config.checkpoint
+    if checkpoint is None:
         raise ValueError(f"checkpoint: none given; name weights to start from, or {RANDOM_WEIGHTS!r}")
     torch.manual_seed(config.seed)
     arguments: dict[str, Any] = {"drop_path_rate": config.drop_path}
     if config.crop_size is not None:
         arguments["crop_size"] = config.crop_size
-    model = remove_samplers_(create_model(config.model, num_classes=config.num_classes, **arguments))
+    model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
     notes: tuple[str, ...] = ()
-    if config.checkpoint != RANDOM_WEIGHTS:
-        notes = tuple(str(load_checkpoint(model, config.checkpoint)).splitlines())
+    if checkpoint != RANDOM_WEIGHTS:
+        notes = tuple(str(load_checkpoint(model, checkpoint)).splitlines())
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:

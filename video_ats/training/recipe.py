@@ -105,7 +105,7 @@ class TrainConfig:
     """Configuration of ``video-ats train``.
 
     Attributes:
-        model: a registered name; see list_models().
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
         output: folder for weights, state and logs.
         checkpoint: weights to start from (an official, Hugging Face or own checkpoint, a timm image ViT, or
             ``shipped/NAME`` of the package), or ``random``.

@@ -68,7 +68,9 @@ def load_label_names(labels: str) -> tuple[str, ...]:
               which every line begins (else: ends) with a separate integer is read so;
             - a JSON object in either direction: ``{"abseiling": 0}`` or ``{"0": "abseiling"}``
               (Hugging Face ``label2id`` and ``id2label``), or with the index in quotes,
-              ``{"Approaching something": "0"}`` (Something-Something).
+              ``{"Approaching something": "0"}`` (Something-Something);
+            - an object with one of these under ``id2label``, such as
+              Hugging Face's ``config.json``.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -229,6 +231,7 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
     except json.JSONDecodeError as error:
         raise ValueError(f"label list {labels!r} is not valid JSON: {error}") from error
     if isinstance(pairs, tuple):
+        pairs = next((value for key, value in pairs if key == "id2label" and isinstance(value, tuple)), pairs)
         values = [value for _, value in pairs]
         if all(type(value) is int for value in values):
             return [(clean_label(key), value) for key, value in pairs]
