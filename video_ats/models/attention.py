@@ -109,12 +109,12 @@ class ClassAttention(nn.Module):
     def _dense(self, tokens: TokenSet, groups: Groups) -> _Attention:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches, classes = self._heads(tokens, 0, 3)  # (P, 3, heads, d) and (B, C, 3, heads, d)
-        if self.mixing is not None:
-            mixed, mixed_classes = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
-            patches = torch.cat([patches[:, :1], mixed], dim=1)
-            classes = torch.cat([classes[:, :, :1], mixed_classes], dim=2)
-        table = _led(_per_group(classes, grouping, first), grouping.pad(patches))
-        q, k, v = table.transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+        if self.mixing is None:
+            q, k, v = _table(patches, classes, grouping, first).transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+        else:
+            (q,) = _table(patches[:, :1], classes[:, :, :1], grouping, first).transpose(1, 3).unbind(2)
+            mixed = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
+            k, v = _table(*mixed, grouping, first).transpose(1, 3).unbind(2)
         out = attend(q, k, v, _mask_with_leading(grouping, first))
         return _Attention(out[:, :, first:], out[:, :, :first].transpose(1, 2), None, tokens.origin)
 
@@ -124,8 +124,7 @@ class ClassAttention(nn.Module):
         queries = _per_group(self._queries(tokens.class_tokens), grouping, first)  # (G, R, heads, d)
         if self.mixing is not None:
             patches, classes = self.mixing(patches, classes, tokens.origin)
-        table = _led(_per_group(classes, grouping, first), grouping.pad(patches))
-        k, v = table.transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+        k, v = _table(patches, classes, grouping, first).transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
         mask = _mask_with_leading(grouping, first)
 
         row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
@@ -185,6 +184,11 @@ def _per_group(classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
     sets = count // leading if leading else 1
     by_set = classes.unflatten(1, (sets, leading))
     return by_set.expand(clips, grouping.num_groups // clips, *by_set.shape[2:]).flatten(0, 1)
+
+
+def _table(patches: Tensor, classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
+    """Packed ``(P, ...)`` and ``(B, C, ...)`` to ``(G, R + N, ...)``."""
+    return _led(_per_group(classes, grouping, leading), grouping.pad(patches))
 
 
 def _led(leading: Tensor, table: Tensor) -> Tensor:
