@@ -142,7 +142,7 @@ class ClassAttention(nn.Module):
         grouping = _grouping(tokens.origin, groups)
         q, k, v = grouping.pad(self._heads(tokens, 0, 3)[0]).transpose(1, 3).unbind(2)  # (G, heads, N, d)
         attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
-        scores = significance(mean_row(attention, grouping.lengths), v)
+        scores = significance(mean_row(attention, grouping.mask, grouping.lengths), v)
         keep = sampler(grouping.unpad(scores), tokens.origin)
 
         origin = tokens.origin.select(keep)

@@ -10,7 +10,8 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from video_ats.models.insert import insert_samplers_, sampler_slots
+from video_ats.models.insert import insert_samplers_, keeping_samplers, sampler_slots
+from video_ats.models.trace import trace_of
 from video_ats.tokens import SamplerConfig
 from video_ats.tokens.samplers import least_samples
 
@@ -67,7 +68,8 @@ def calibrate_samples(
     Args:
         model: with sampler slots; afterwards it has the samplers and the mode that it had before. Call this under the
             autocast that the model will run with.
-        clips (float Tensor[N, 3, T, H, W]): normalised, on any device.
+        clips (float Tensor[N, 3, T, H, W]): normalised, on any device; for a model of another library, what it takes:
+            ``(N, T, 3, H, W)`` for transformers, images ``(N, 3, H, W)`` for timm.
         sampler: kind, scope, blocks and scheme; its ``samples`` are replaced.
         target_gflops: mean multiply-adds of a clip (a view) in units of 1e9.
         target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
@@ -80,7 +82,7 @@ def calibrate_samples(
             from the fewest points to ``max_samples``; the message says what can.
     """
     check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
-    if clips.dim() != 5 or not len(clips):
+    if clips.dim() not in (4, 5) or not len(clips):
         raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
     with _restoring(model):
         positions, dense = _dense(model, clips, sampler)
@@ -178,7 +180,7 @@ def _check_reachable(
 def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int, float]:
     """Patches of a frame and multiply-adds without samplers; asks one clip with the fewest points, which is cheap."""
     insert_samplers_(model, replace(sampler, samples=least_samples(sampler.kind)))
-    _, trace = model(clips[:1].to(_device(model)), return_trace=True)
+    _, trace = trace_of(model, clips[:1].to(_device(model)))
     return trace.embedded[0, 0].numel(), float(trace.dense_macs()[0])
 
 
@@ -188,7 +190,7 @@ def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_siz
     insert_samplers_(model, sampler)
     device, macs = _device(model), []
     for batch in clips.split(batch_size):
-        _, trace = model(batch.to(device), return_trace=True)
+        _, trace = trace_of(model, batch.to(device))
         macs += trace.macs().tolist()
     return tuple(macs)
 
@@ -196,14 +198,13 @@ def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_siz
 @contextmanager
 def _restoring(model: nn.Module) -> Iterator[None]:
     """Evaluation mode within; afterwards the samplers and the mode that were there."""
-    before, training = [block.sampler for block in sampler_slots(model)], model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        for block, slot in zip(sampler_slots(model), before, strict=True):
-            block.register_module("sampler", slot)  # type: ignore[arg-type]
-        model.train(training)
+    training = model.training
+    with keeping_samplers(model):
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
 from torch import nn
 
-from video_ats.tokens import SamplerConfig
+from video_ats.models.adapters.families import recognise
+from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
+from video_ats.tokens import SamplerConfig, TokenSampler
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
-    """Fill the sampler slots of a model's blocks, in place.
+    """Put samplers into a model's blocks, in place.
 
     Afterwards the model has exactly the samplers that ``config`` names: earlier ones are replaced. No parameters
     or buffers are added, so the state dict keeps its keys.
 
+    A model of another library keeps class, modules and signature; its layers then run our blocks, made of their own
+    modules. Exchange modules (LoRA, quantisation) before, not after.
+
     Args:
-        model: a model with ``blocks``, each with a sampler slot, or a wrapper's ``.module``.
+        model: ours, with ``blocks``, each with a sampler slot; timm's VisionTransformer with a class token;
+            transformers' TimeSformer, ViViT and VideoMAE for video classification. Of a wrapper its ``.module``.
         config: which blocks sample, and how.
 
     Returns:
         The same model.
 
     Raises:
-        TypeError: if the model's blocks have no sampler slot.
+        TypeError: if the model is of no supported family; why, and which are.
         ValueError: if the model does not have the blocks that ``config`` names.
     """
-    blocks = sampler_slots(model)
-    samplers = config.for_depth(len(blocks))
-    for index, block in enumerate(blocks):
-        block.register_module("sampler", samplers.get(index))
+    _fill_(model, config.for_depth(len(sampler_slots(model))))
     return model
 
 
 def remove_samplers_(model: Model) -> Model:
-    """Empty all sampler slots, in place: the published model again, bit for bit. Returns the same model."""
-    for block in sampler_slots(model):
-        block.register_module("sampler", None)
+    """Take all samplers out, in place: the published model again, bit for bit. Returns the same model.
+
+    Raises:
+        TypeError: see `insert_samplers_`.
+    """
+    own = _own_slots(model)
+    if own is not None:
+        for block in own:
+            block.register_module("sampler", None)
+    elif graft_of(model) is not None:
+        ungraft_(model)
+    else:
+        recognise(model)  # nothing to do, but for what never can have samplers
     return model
 
 
@@ -60,16 +73,43 @@ def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
         remove_samplers_(model)
 
 
+@contextmanager
+def keeping_samplers(model: nn.Module) -> Iterator[None]:
+    """Afterwards the model has the samplers that it had before."""
+    before = {index: block.sampler for index, block in enumerate(sampler_slots(model))}
+    try:
+        yield
+    finally:
+        remove_samplers_(model)
+        samplers = {index: sampler for index, sampler in before.items() if isinstance(sampler, TokenSampler)}
+        if samplers:
+            _fill_(model, samplers)
+
+
 def sampler_slots(model: nn.Module) -> nn.ModuleList:
-    """The blocks of a model, each with a sampler slot.
+    """The blocks of a model, each with a sampler slot; those of a model of another library stand beside it.
 
     Raises:
         TypeError: if there are none.
     """
+    own, graft = _own_slots(model), graft_of(model)
+    if own is not None:
+        return own
+    return graft.host.blocks if graft is not None else recognise(model).blocks
+
+
+def _fill_(model: nn.Module, samplers: Mapping[int, TokenSampler]) -> None:
+    blocks = _own_slots(model)
+    if blocks is None:
+        host = recognise(model)  # anew, from the modules that the layers have now
+        ungraft_(model)
+        graft_(host)
+        blocks = host.blocks
+    for index, block in enumerate(blocks):
+        block.register_module("sampler", samplers.get(index))
+
+
+def _own_slots(model: nn.Module) -> nn.ModuleList | None:
     blocks = getattr(model, "blocks", None)
-    if not isinstance(blocks, nn.ModuleList) or not all(hasattr(block, "sampler") for block in blocks):
-        raise TypeError(
-            f"{type(model).__name__}: has no blocks with a sampler slot; "
-            "pass a model made by create_model or create_timesformer, not its wrapper"
-        )
-    return blocks
+    has_slots = isinstance(blocks, nn.ModuleList) and all(hasattr(block, "sampler") for block in blocks)
+    return blocks if has_slots else None

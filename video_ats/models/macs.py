@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 AttentionKind = Literal["divided", "joint", "space"]
 
@@ -65,6 +65,7 @@ class TimesformerShape:
         mlp_dim: hidden width of the MLP.
         patch_inputs: numbers in a patch, 3 * P * P.
         num_classes: outputs of the head.
+        logits_per_frame: whether the head classifies each frame, not the clip.
     """
 
     attention: AttentionKind
@@ -72,11 +73,13 @@ class TimesformerShape:
     mlp_dim: int
     patch_inputs: int
     num_classes: int
+    logits_per_frame: bool = False
 
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
         patches = kept[0].flatten(1).sum(dim=1)
-        total = patches * self.patch_inputs * self.embed_dim + self.embed_dim * self.num_classes
+        rows = kept[0].shape[1] if self.logits_per_frame else 1
+        total = patches * self.patch_inputs * self.embed_dim + rows * self.embed_dim * self.num_classes
         for before, after in pairwise(kept):
             total = total + self._block(before, after)
         return total
@@ -131,6 +134,47 @@ class XvitShape:
             total = total + _attend(tokens, tokens, tokens**2, dim, 2 * dim * mlp_dim) + dim * fc_dim
             dim = fc_dim
         return total + dim * self.num_classes
+
+
+@dataclass(frozen=True)
+class VitShape:
+    """Sizes of a plain vision transformer of images or clips: all tokens of a clip attend to each other.
+
+    Attributes:
+        embed_dim: width D.
+        mlp_weights: weights of the linear layers of an MLP, its multiply-adds a token.
+        patch_inputs: numbers in a patch.
+        leading: tokens in front of the patches that always stay; 0: none, and in a block with a sampler all tokens
+            query, since all of them score.
+        head_macs: multiply-adds of the head.
+    """
+
+    embed_dim: int
+    mlp_weights: int
+    patch_inputs: int
+    leading: int
+    head_macs: int
+
+    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+        """See `HostShape.macs`."""
+        dim = self.embed_dim
+        counts = [tokens.flatten(1).sum(dim=1) + self.leading for tokens in kept]
+        total = (counts[0] - self.leading) * self.patch_inputs * dim + self.head_macs
+        for came, left in pairwise(counts):
+            total = total + _attend(came, left, came * left, dim, self.mlp_weights)
+            if not self.leading:  # of those that go, the query and the row of Q K^T
+                total = total + (came - left) * dim**2 + came * (came - left) * dim
+        return total
+
+
+def linear_weights(*modules: nn.Module) -> int:
+    """Weights of all linear layers within, which are the multiply-adds of one token."""
+    return sum(
+        layer.in_features * layer.out_features
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear)
+    )
 
 
 def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:

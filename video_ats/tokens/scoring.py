@@ -47,18 +47,19 @@ def all_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     return logits.softmax(dim=-1)
 
 
-def mean_row(attention: Tensor, lengths: Tensor) -> Tensor:
+def mean_row(attention: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
     """What the tokens of a group read on average, Tensor[G, heads, N]; takes the place of the class token's row.
 
     Ours, for hosts without a class token.
 
     Args:
         attention (Tensor[G, heads, N, N]): see `all_attention`.
-        lengths (int64 Tensor[G]): real tokens, which come first.
+        mask (bool Tensor[G, N] or None): True where a token is real.
+        lengths (int64 Tensor[G]): real tokens.
     """
-    real = torch.arange(attention.shape[2], device=lengths.device) < lengths[:, None]  # (G, N)
-    weights = real.to(attention.dtype) / lengths.clamp(min=1)[:, None]
-    return torch.einsum("gq,ghqn->ghn", weights, attention)
+    if mask is not None:
+        attention = attention.masked_fill(~mask[:, None, :, None], 0)
+    return attention.sum(dim=2) / lengths.clamp(min=1)[:, None, None]
 
 
 def significance(attention: Tensor, value: Tensor) -> Tensor:

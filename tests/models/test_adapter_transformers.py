@@ -1,0 +1,148 @@
+"""transformers' models with samplers, as people use them: loss, hidden states, saving, tuples, refusals."""
+
+import inspect
+
+import pytest
+import torch
+import transformers
+from adapter_cases import DEPTH, HOSTS, TRANSFORMERS, counted_macs, inputs, timesformer, videomae, vivit
+from safetensors.torch import load_file
+from torch import nn
+
+from video_ats import SamplerConfig, insert_samplers_, remove_samplers_
+from video_ats.models.trace import trace_of
+
+SOME = SamplerConfig(kind="topk", blocks=(1, 3), samples=6)
+hosts = pytest.mark.parametrize("name", TRANSFORMERS)
+
+
+@hosts
+def test_loss_tuple_and_signature(name):
+    model, clips = HOSTS[name](), inputs(name)
+    signature = inspect.signature(model.forward)
+    insert_samplers_(model, SOME)
+    assert inspect.signature(model.forward) == signature
+    rows = len(model(pixel_values=clips).logits)
+    labels = torch.arange(rows) % 3
+    output = model(pixel_values=clips, labels=labels)
+    torch.testing.assert_close(output.loss, nn.functional.cross_entropy(output.logits, labels))
+    output.loss.backward()
+    assert model.classifier.weight.grad.any()
+    as_tuple = model(clips, return_dict=False)
+    assert torch.equal(as_tuple[0], output.logits)
+
+
+@hosts
+@torch.no_grad()
+def test_hidden_states_are_of_the_tokens_that_are_left(name):
+    model, clips = HOSTS[name](), inputs(name)
+    whole = model(clips, output_hidden_states=True).hidden_states
+    insert_samplers_(model, SOME)
+    output, trace = trace_of(model, clips, output_hidden_states=True)
+    states = output.hidden_states
+    assert [state.shape for state in states] == [state.shape for state in whole]
+    torch.testing.assert_close(states[1], whole[1], rtol=0, atol=1e-4)  # before the first sampler
+    for block in range(DEPTH - 1):
+        assert int((~states[1 + block].isnan().any(dim=-1)).sum()) == int(trace.kept[block].sum()) + leading(name)
+    assert states[-1].isfinite().all()
+
+
+def leading(name):
+    """Class tokens of two clips of four frames."""
+    return {"space": 8, "videomae": 0}.get(name, 2)
+
+
+@hosts
+@torch.no_grad()
+def test_saved_and_loaded_again(name, tmp_path):
+    model, clips = HOSTS[name](), inputs(name)
+    model.save_pretrained(tmp_path / "before")
+    expected = model(clips).logits
+    insert_samplers_(model, SOME)
+    model.save_pretrained(tmp_path / "after")
+    before, after = (load_file(tmp_path / when / "model.safetensors") for when in ("before", "after"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    loaded = type(model).from_pretrained(tmp_path / "after")
+    assert torch.equal(loaded(clips).logits, expected)
+    sampled = insert_samplers_(loaded, SOME)(clips).logits
+    assert torch.equal(sampled, model(clips).logits)
+
+
+@hosts
+def test_attention_matrices_are_refused(name):
+    model, clips = insert_samplers_(HOSTS[name](), SOME), inputs(name)
+    with pytest.raises(ValueError, match=r"gives no attention matrices.*remove_samplers_ first"):
+        model(clips, output_attentions=True)
+    remove_samplers_(model)(clips)
+
+
+@torch.no_grad()
+def test_eager_attention_is_patched_alike():
+    for build in (vivit, videomae):
+        model = build(attn_implementation="eager")
+        expected = build()
+        clips = inputs("vivit")
+        insert_samplers_(model, SOME)
+        insert_samplers_(expected, SOME)
+        assert torch.equal(model(clips).logits, expected(clips).logits)
+
+
+@torch.no_grad()
+def test_the_head_of_videomae_reads_the_mean_of_what_is_left():
+    model, clips = insert_samplers_(videomae(), SOME), inputs("videomae")
+    seen = []
+    model.fc_norm.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    output, trace = trace_of(model, clips, output_hidden_states=True)
+    left = trace.kept[-1].flatten(1)
+    states = output.hidden_states[-1]
+    for clip in range(2):
+        torch.testing.assert_close(seen[0][clip], states[clip][left[clip]].mean(dim=0), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_dense_costs_are_the_hosts_own():
+    """Divided attention aside, where the host computes the class token once a frame and we once a clip."""
+    for name in ("joint", "space", "vivit", "videomae"):
+        model, clips = HOSTS[name](), inputs(name, 1)
+        _, trace = trace_of(model, clips)
+        assert int(trace.macs()) == counted_macs(lambda model=model, clips=clips: model(clips)), name
+
+
+def wrapped():
+    return nn.DataParallel(HOSTS["vivit"]())
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (wrapped, r"it is a wrapper; pass what it wraps, its \.module \(VivitForVideoClassification\)"),
+        (lambda: videomae(use_mean_pooling=False), "its head reads the first patch"),
+        (lambda: HOSTS["divided"]().timesformer, "pass the classifier itself, not its wrapper or a part of it"),
+        (
+            lambda: transformers.SwinForImageClassification(transformers.SwinConfig(depths=[1], num_heads=[1])),
+            "runs in windows",
+        ),
+    ],
+)
+def test_models_that_do_not_fit(build, reason):
+    with pytest.raises(TypeError, match=f"{reason}.*supported are .*VivitForVideoClassification") as error:
+        insert_samplers_(build(), SOME)
+    assert "\n" not in str(error.value)
+
+
+def test_quantised_and_offloaded_layers_are_refused():
+    model = timesformer("divided_space_time")
+    model.timesformer.encoder.layer[1].attention.attention.qkv = nn.Sequential(nn.Linear(24, 72))
+    with pytest.raises(TypeError, match=r"qkv is Sequential, not nn\.Linear"):
+        insert_samplers_(model, SOME)
+    model = vivit()
+    model.vivit.layers[0]._hf_hook = object()
+    with pytest.raises(TypeError, match="load it without device_map"):
+        insert_samplers_(model, SOME)
+
+
+def test_a_replica_on_another_device_is_refused():
+    model = insert_samplers_(vivit(), SOME)
+    with pytest.raises(RuntimeError, match=r"cannot be replicated by nn\.DataParallel"):
+        model.vivit.layers[0](torch.zeros(1, 33, 24, device="meta"))

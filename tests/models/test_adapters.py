@@ -1,0 +1,180 @@
+"""What holds of every model of another library alike: samplers go in, change nothing else, and come out again."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from adapter_cases import (
+    DEPTH,
+    HOSTS,
+    TRANSFORMERS,
+    by_clip,
+    counted_macs,
+    everything,
+    inputs,
+    logits_of,
+)
+
+from video_ats import SamplerConfig, calibrate_samples, insert_samplers_, remove_samplers_
+from video_ats.models.insert import sampler_slots, sampling
+from video_ats.models.trace import trace_of
+
+hosts = pytest.mark.parametrize("name", HOSTS)
+SOME = SamplerConfig(blocks=(1, 3), samples=6)
+
+
+def state_of(model):
+    """Everything that hangs on the modules of a model, except what is in parameters."""
+    return {name: {**module.__dict__, "class": type(module)} for name, module in model.named_modules()}
+
+
+@hosts
+@torch.no_grad()
+def test_all_kept_is_the_host_and_taking_out_is_bit_for_bit(name):
+    model, clips = HOSTS[name](), inputs(name)
+    before, output = state_of(model), model(clips)
+    keys = list(model.state_dict())
+    assert insert_samplers_(model, everything()) is model
+    sampled = model(clips)
+    assert type(sampled) is type(output)
+    torch.testing.assert_close(logits_of(sampled), logits_of(output), rtol=0, atol=1e-4)
+    insert_samplers_(model, SOME)
+    assert (logits_of(model(clips)) - logits_of(output)).abs().max() > 1e-3
+    assert list(model.state_dict()) == keys
+    assert remove_samplers_(model) is model
+    assert state_of(model) == before
+    assert torch.equal(logits_of(model(clips)), logits_of(output))
+
+
+@hosts
+@torch.no_grad()
+def test_a_clip_does_not_depend_on_its_batch_mates(name):
+    model, clips = insert_samplers_(HOSTS[name](), SOME), inputs(name, 3)
+    together, trace = trace_of(model, clips)
+    rows = by_clip(logits_of(together), 3)
+    for clip in range(3):
+        alone, own = trace_of(model, clips[clip : clip + 1])
+        torch.testing.assert_close(by_clip(logits_of(alone), 1)[0], rows[clip], rtol=0, atol=1e-5)
+        for block in range(DEPTH):
+            assert torch.equal(own.kept[block][0], trace.kept[block][clip])
+
+
+@hosts
+def test_multiply_adds_are_those_that_torch_counts(name):
+    """Of single clips and equal counts: what a frame or position is padded with is charged to no clip."""
+    model, clips = HOSTS[name](), inputs(name, 1)
+    insert_samplers_(model, everything())
+    _, trace = trace_of(model, clips)
+    assert torch.equal(trace.macs(), trace.dense_macs())
+    assert int(trace.macs()) == counted_macs(lambda: model(clips))
+    insert_samplers_(model, SamplerConfig("topk", "tube" if name == "divided" else "frame", (1, 3), 6))
+    _, trace = trace_of(model, clips)
+    assert int(trace.macs()) == counted_macs(lambda: model(clips)) < int(trace.dense_macs())
+
+
+@hosts
+def test_gradients_are_those_of_the_host(name):
+    model, clips = HOSTS[name](), inputs(name)
+    gradients = []
+    for samplers in (None, everything()):
+        with sampling(model, samplers):
+            logits_of(model(clips)).square().sum().backward()
+        gradients.append({key: parameter.grad for key, parameter in model.named_parameters()})
+        model.zero_grad()
+    for key, gradient in gradients[0].items():
+        if gradient is None:
+            assert gradients[1][key] is None, key
+        else:
+            torch.testing.assert_close(gradients[1][key], gradient, rtol=1e-3, atol=1e-3, msg=key)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
+@hosts
+def test_gradients_flow_past_what_was_dropped_with_checkpointing_too(name):
+    model, clips = insert_samplers_(HOSTS[name]().train(), SOME), inputs(name)
+
+    def gradients():
+        model.zero_grad()
+        logits_of(model(clips)).square().sum().backward()
+        return {
+            key: parameter.grad.clone() for key, parameter in model.named_parameters() if parameter.grad is not None
+        }
+
+    stored = gradients()
+    assert all(gradient.isfinite().all() for gradient in stored.values())
+    assert sum(bool(gradient.any()) for gradient in stored.values()) > 0.9 * len(stored)
+    for reentrant in (False, True):
+        if name in TRANSFORMERS:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+        else:
+            model.set_grad_checkpointing()
+        for key, gradient in gradients().items():
+            torch.testing.assert_close(gradient, stored[key], rtol=1e-4, atol=1e-4, msg=key)
+
+
+@hosts
+@torch.no_grad()
+def test_a_copy_runs_its_own_modules(name):
+    model, clips = insert_samplers_(HOSTS[name](), SOME), inputs(name)
+    before = logits_of(model(clips))
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]  # noqa: S301 (our own bytes)
+    for parameter in model.parameters():
+        parameter.zero_()
+    for other in copies:
+        assert torch.equal(logits_of(other(clips)), before)
+        remove_samplers_(other)
+        assert (logits_of(other(clips)) - before).abs().max() > 1e-3
+
+
+@hosts
+@torch.no_grad()
+def test_scores_are_traced_and_a_trace_needs_no_samplers(name):
+    model, clips = HOSTS[name](), inputs(name)
+    before = state_of(model)
+    _, trace = trace_of(model, clips)
+    assert trace.scores == (None,) * DEPTH
+    assert torch.equal(trace.macs(), trace.dense_macs())
+    assert state_of(model) == before
+    insert_samplers_(model, SOME)
+    _, trace = trace_of(model, clips)
+    assert [scores is not None for scores in trace.scores] == [False, True, False, True]
+    assert torch.equal(~trace.scores[3].isnan(), trace.kept[2])
+    assert trace.kept[3].sum() < trace.kept[1].sum() < trace.embedded.sum()
+
+
+@pytest.mark.parametrize("name", ["vit", "space", "videomae"])
+def test_a_budget_is_found_and_samplers_stay_as_they_were(name):
+    model, clips = HOSTS[name](), inputs(name, 3)
+    found = calibrate_samples(model, clips, SamplerConfig(blocks=(1, 2)), target_ratio=0.6)
+    assert abs(found.deviation) < 0.1
+    assert not any(block.sampler for block in sampler_slots(model))
+    with pytest.raises(ValueError, match="cannot be reached"):
+        calibrate_samples(insert_samplers_(model, SOME), clips, SamplerConfig(blocks=(3,)), target_ratio=0.1)
+    assert [block.sampler is not None for block in sampler_slots(model)] == [False, True, False, True]
+
+
+@torch.no_grad()
+def test_device_and_dtype_follow_the_host():
+    for name in ("vit", "divided", "videomae"):
+        model = insert_samplers_(HOSTS[name](), SOME).double()
+        assert logits_of(model(inputs(name).double())).dtype == torch.float64
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert logits_of(model.float()(inputs(name))).isfinite().all()
+
+
+def test_a_failed_insertion_changes_nothing():
+    model = insert_samplers_(HOSTS["vit"](), SOME)
+    with pytest.raises(ValueError, match=r"blocks \[4\]: the model has blocks 0 to 3"):
+        insert_samplers_(model, SamplerConfig(blocks=(4,)))
+    assert [block.sampler is not None for block in sampler_slots(model)] == [False, True, False, True]
+
+
+def test_a_forward_that_was_there_comes_back():
+    model = HOSTS["vit"]()
+    own = model.blocks[1].forward
+    model.blocks[1].forward = own
+    with sampling(model, SOME):
+        assert model.blocks[1].forward is not own
+    assert model.blocks[1].__dict__["forward"] is own
+    assert "forward" not in model.blocks[0].__dict__
