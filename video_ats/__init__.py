@@ -6,6 +6,7 @@ from video_ats.models.hub import register_with_pytorchvideo
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import create_model, list_models
 from video_ats.models.timesformer import create_timesformer
+from video_ats.models.trace import trace_of
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 
@@ -22,4 +23,5 @@ __all__ = [
     "load_checkpoint",
     "remove_samplers_",
     "save_checkpoint",
+    "trace_of",
 ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from video_ats.tokens.scoring import class_attention, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 halves = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 
@@ -62,3 +62,18 @@ def test_large_half_precision_values_do_not_overflow() -> None:
     torch.testing.assert_close(row, torch.full((1, 2, 3), 1 / 3))
     value = torch.full((1, 2, 3, 64), 300.0, dtype=torch.float16)
     assert significance(row, value).isfinite().all()
+
+
+@pytest.mark.parametrize("lengths", [(3, 3), (3, 1), (2, 0)])
+def test_mean_row_is_the_mean_over_real_tokens_one_by_one(lengths: tuple[int, ...]) -> None:
+    query, key = torch.randn(2, 2, 3, 4), torch.randn(2, 2, 3, 4)
+    mask = torch.arange(3) < torch.tensor(lengths)[:, None]
+    complete = all(length == 3 for length in lengths)
+    attention = all_attention(query, key, None if complete else mask)
+    rows = mean_row(attention, None if complete else mask, torch.tensor(lengths))
+    for group, length in enumerate(lengths):
+        for head in range(2):
+            expected = torch.zeros(3)
+            for one in query[group, head, :length]:
+                expected[:length] += torch.softmax(key[group, head, :length] @ one / 2, dim=0) / length
+            torch.testing.assert_close(rows[group, head], expected)

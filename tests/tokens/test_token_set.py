@@ -190,3 +190,22 @@ def test_repr_prints_shapes_not_values() -> None:
     assert "(2, 3, 2, 4)" in text
     assert "0.123" not in text
     assert "tensor" not in text
+
+
+@pytest.mark.parametrize(("leading", "count"), [(0, 0), (1, 1), (1, 3), (2, 2), (2, 6)])
+def test_leading_tokens_come_in_sets_of_a_clip_or_a_frame(leading: int, count: int) -> None:
+    origin = Origin.whole(GRID, torch.device("cpu"))
+    tokens = TokenSet(torch.zeros(48, 6), torch.zeros(2, count, 6), origin, leading)
+    assert tokens.select(torch.arange(48) < 3).leading == tokens.map(lambda x: x + 1).leading == leading
+    with pytest.raises(ValueError, match=r"class_tokens \(2, 4, 6\)"):
+        TokenSet(torch.zeros(48, 6), torch.zeros(2, 4, 6), origin, leading)
+
+
+@pytest.mark.parametrize("kind", ["whole", "ragged"])
+@pytest.mark.parametrize("grouping", ["by_frame", "by_position", "by_clip"])
+def test_place_counts_the_tokens_of_a_group(kind: str, grouping: str) -> None:
+    groups = getattr(origin_of(kind)[0], grouping)
+    counts: dict[int, int] = {}
+    for group, place in zip(groups.group.tolist(), groups.place.tolist(), strict=True):
+        assert place == counts.get(group, 0)
+        counts[group] = place + 1

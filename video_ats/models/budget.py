@@ -10,6 +10,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
+from video_ats.models.host import VideoTransformer
 from video_ats.models.insert import insert_samplers_, keeping_samplers, sampler_slots
 from video_ats.models.trace import trace_of
 from video_ats.tokens import SamplerConfig
@@ -82,7 +83,7 @@ def calibrate_samples(
             from the fewest points to ``max_samples``; the message says what can.
     """
     check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
-    if clips.dim() not in (4, 5) or not len(clips):
+    if not len(clips) or (isinstance(model, VideoTransformer) and clips.dim() != 5):
         raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
     with _restoring(model):
         positions, dense = _dense(model, clips, sampler)

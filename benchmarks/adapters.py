@@ -1,0 +1,94 @@
+"""Models of other libraries, dense as they are and with samplers, in turns: what is saved, and is it saved in time?
+
+Usage: python benchmarks/adapters.py [ROUNDS]
+
+timm's DeiT-S on images, transformers' TimeSformer on clips. Weights and inputs are random: K, not content, decides how
+many tokens stay; at K of a whole frame, the published setting, random weights drop little. "our blocks" is the model
+with all tokens kept.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from transformers import TimesformerConfig, TimesformerForVideoClassification
+from turns import time_in_turns, write_result
+
+from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
+
+SETTINGS: dict[str, SamplerConfig | None] = {
+    "the host, dense": None,
+    "our blocks, all kept": SamplerConfig(kind="topk", blocks=(0,), samples=10**6),
+    "ats, K = a whole frame": SamplerConfig(),
+    "ats, K = 64": SamplerConfig(samples=64),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and its inputs ``(B, ...)``."""
+
+    name: str
+    model: nn.Module
+    inputs: Tensor
+
+
+def cases() -> list[Case]:
+    """The models at the sizes at which they were published."""
+    torch.manual_seed(0)
+    deit = timm.create_model("deit_small_patch16_224").eval()
+    images = torch.randn(32, 3, 224, 224)
+    video = TimesformerForVideoClassification(TimesformerConfig()).eval()
+    clips = torch.randn(2, 8, 3, 224, 224)
+    return [
+        Case("timm deit_small_patch16_224", deit, images[:1]),
+        Case("timm deit_small_patch16_224", deit, images),
+        Case("transformers timesformer base 8x224", video, clips[:1]),
+        Case("transformers timesformer base 8x224", video, clips),
+    ]
+
+
+@torch.no_grad()
+def measure(case: Case, *, rounds: int, device: torch.device) -> list[dict[str, Any]]:
+    """One row a setting. Multiply-adds are ours; the host's own divided attention repeats the class token."""
+    model, inputs = case.model.to(device), case.inputs.to(device)
+
+    def run(sampler: SamplerConfig | None) -> Callable[[], object]:
+        # Inserting takes a millisecond or so; the settings share one model, and so its weights and memory.
+        def call() -> object:
+            insert_samplers_(model, sampler) if sampler is not None else remove_samplers_(model)
+            return model(inputs)
+
+        return call
+
+    seconds = time_in_turns({name: run(sampler) for name, sampler in SETTINGS.items()}, rounds=rounds, device=device)
+    rows = []
+    for name, sampler in SETTINGS.items():
+        insert_samplers_(model, sampler) if sampler is not None else remove_samplers_(model)
+        _, trace = trace_of(model, inputs)
+        share = float(trace.macs().double().mean() / trace.dense_macs().double().mean())
+        speed_up = seconds["the host, dense"] / seconds[name]
+        row = {"model": case.name, "batch": len(inputs), "setting": name, "seconds": seconds[name]}
+        row |= {"gflops": float(trace.macs().double().mean()) / 1e9, "of_dense": share, "speed_up": speed_up}
+        rows.append({**row, "realisation": speed_up * share})
+    remove_samplers_(model)
+    return rows
+
+
+def main() -> int:
+    """Results go to benchmarks/results."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rows = [row for case in cases() for row in measure(case, rounds=rounds, device=device)]
+    write_result("adapters", rows, device)
+    for row in rows:
+        print(" | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
