@@ -12,14 +12,15 @@ from cases import ATTENTIONS, small_timesformer
 from evaluation_cases import write_clip
 from torch import nn
 
-from video_ats.evaluation.evaluate import evaluate
+from video_ats.evaluation.division import divide
+from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.decode import read_frames
-from video_ats.video.source import DataConfig, read_videos
+from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
@@ -67,7 +68,8 @@ def run(
 ) -> list[list[Prediction]]:
     data = DataConfig(num_workers=num_workers, min_frames=3, decode_timeout_seconds=60)
     execution = Execution(torch.device("cpu"), options.pop("precision", "float32"), batch_size)
-    return list(evaluate(model, read_videos(entries, data, PLAN), PLAN, settings, execution, **options))
+    batches = read_batches(divide(entries, execution.videos_at_once(PLAN.num_views)), data, PLAN)
+    return list(evaluate(model, batches, PLAN, settings, execution, **options))
 
 
 @pytest.fixture(scope="module")
@@ -289,14 +291,14 @@ def test_the_model_ends_without_samplers(model: nn.Module, entries: list[VideoEn
 def test_videos_come_out_as_soon_as_their_batch_is_done(model: nn.Module, entries: list[VideoEntry]) -> None:
     data, asked = DataConfig(num_workers=0, min_frames=3), []
 
-    def samples() -> Any:
-        for sample in read_videos(entries, data, PLAN):
-            asked.append(sample.entry.key)
-            yield sample
+    def batches() -> Any:
+        for batch in read_batches(divide(entries, 2), data, PLAN):
+            asked.extend(sample.entry.key for sample in batch)
+            yield batch
 
-    finished = evaluate(model, samples(), PLAN, SETTINGS[:1], Execution(torch.device("cpu"), batch_size=6))
+    finished = evaluate(model, batches(), PLAN, SETTINGS[:1], Execution(torch.device("cpu"), batch_size=12))
     assert [next(finished)[0].video for _ in range(3)] == ["gone.mp4", "wide.mp4", "tall.mp4"]
-    assert asked == ["gone.mp4", "wide.mp4", "tall.mp4"]
+    assert asked == ["gone.mp4", "wide.mp4", "tall.mp4", "text.mp4"]
 
 
 def test_the_list_order_is_kept_whatever_the_batch(model: nn.Module, entries: list[VideoEntry]) -> None:

@@ -14,9 +14,10 @@ from video_ats.cli import parse_config
 from video_ats.evaluation import job as job_module
 from video_ats.evaluation.budget import CALIBRATED, Budget
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
-from video_ats.evaluation.job import prepare, run
+from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
+from video_ats.evaluation.run import run
 from video_ats.evaluation.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig

@@ -62,6 +62,8 @@ class EvaluateConfig:
         seed: of random weights.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, with
             other data.decode_timeout_seconds or data.decode_memory_mb for example. Missing ones are always looked for.
+        shard: ``i/n``, i from 1 to n: score this part of the list only, in a folder of its own within ``output``. When
+            all are there, ``tools/merge_predictions.py`` puts them together.
     """
 
     model: str
@@ -83,6 +85,7 @@ class EvaluateConfig:
     batch_size: int = 8
     seed: int = 0
     retry_lost: bool = False
+    shard: str | None = None
 
     def budget(self) -> Budget | None:
         """What a view may cost; None: nothing is said. Errors: see `Budget.of`."""

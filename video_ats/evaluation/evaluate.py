@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,10 @@ from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import sampling
 from video_ats.models.macs import Trace
+from video_ats.video.annotations import VideoEntry
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
+from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
@@ -39,7 +42,7 @@ class _Scored:
 
 def evaluate(
     model: nn.Module,
-    samples: Iterable[VideoSample],
+    batches: Iterable[Sequence[VideoSample]],
     plan: ViewPlan,
     settings: Sequence[Setting],
     execution: Execution,
@@ -52,7 +55,8 @@ def evaluate(
     Args:
         model: with sampler slots, in evaluation mode, on ``execution.device``. Its samplers are replaced while
             this runs and are empty afterwards.
-        samples: read videos, failed ones among them, such as the loader of a `VideoDataset` gives.
+        batches: read videos, failed ones among them, such as `read_batches` gives. Those of a batch are scored
+            together: to the last digit, the scores of one depend on the others.
         plan: the views to cut from each.
         settings: what to score, in any order.
         execution: device, precision and batch size.
@@ -67,7 +71,7 @@ def evaluate(
     """
     runs = in_order(model, finetuned, settings)
     since = time.perf_counter()
-    for group in _groups(samples, max(execution.batch_size // plan.num_views, 1)):
+    for group in batches:
         readable = [sample for sample in group if _is_readable(sample)]
         scored = _score(runs, readable, plan, execution) if readable else {}
         now = time.perf_counter()
@@ -85,20 +89,13 @@ def evaluate(
             ]
 
 
-def _groups(samples: Iterable[VideoSample], size: int) -> Iterator[list[VideoSample]]:
-    """As many readable videos at once as fill a batch. One that failed keeps its place in the order: it passes at
-    once where nothing waits before it, and rides along otherwise.
-    """
-    group: list[VideoSample] = []
-    readable = 0
-    for sample in samples:
-        group.append(sample)
-        readable += _is_readable(sample)
-        if readable in (0, size):
-            yield group
-            group, readable = [], 0
-    if group:
-        yield group
+def read_batches(
+    batches: Sequence[Sequence[VideoEntry]], data: DataConfig, plan: ViewPlan
+) -> Iterator[list[VideoSample]]:
+    """Read the videos of each batch, in order, in worker processes that run ahead."""
+    samples = iter(read_videos([entry for batch in batches for entry in batch], data, plan))
+    for batch in batches:
+        yield list(islice(samples, len(batch)))
 
 
 def _is_readable(sample: VideoSample) -> bool:

@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Execution:
-    """How the model runs. ``batch_size``: clips per forward pass; a clip's result does not depend on it."""
+    """How the model runs. ``batch_size``: clips per forward pass; a clip's result depends on it in rounding only."""
 
     device: torch.device
     precision: Precision = "float32"
@@ -50,6 +50,10 @@ class Execution:
             for layer, (weight, bias) in own.items():
                 layer.weight, layer.bias = weight, bias
 
+    def videos_at_once(self, views: int) -> int:
+        """Videos of so many views that make a batch: at least one, which then takes several forward passes."""
+        return max(self.batch_size // views, 1)
+
     def clock(self) -> float:
         """A wall clock in seconds that waits for the device's queue first."""
         if self.device.type == "cuda":
@@ -57,14 +61,22 @@ class Execution:
         return time.perf_counter()
 
 
-def open_device(name: str) -> torch.device:
+def open_device(name: str, rank: int | None = None) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; ``auto`` is a GPU where there is one.
 
+    Args:
+        name: of the device.
+        rank: of this process among several on this machine, each of which takes the GPU of its number.
+
     Raises:
-        ValueError: for another name, or a GPU that is not there.
+        ValueError: for another name, or a GPU that is not there or that every process would take.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if rank is not None and name.startswith("cuda:"):
+        raise ValueError(f"device {name!r}: one GPU for all processes; say cuda, and each takes its own")
+    if rank is not None and name == "cuda":
+        name = f"cuda:{rank}"
     try:
         device = torch.device(name)
     except RuntimeError:

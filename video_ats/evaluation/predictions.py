@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +66,19 @@ class VideoLog:
     A video that was missing is not finished: when the run continues it is looked for again. One that was lost
     (crashed, timed out, out of memory) is, unless ``retry_lost``: each of them may take minutes.
 
+    Processes beside the one that holds the log write to `parts` of it: files of their own, of which nobody else knows
+    the names. They are taken in when the log is opened again or finished.
+
     Args:
         folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
         settings: names of all settings; a video is done when it has a line for each, or one without a setting.
         name: of the file.
         retry_lost: lost videos are not finished either.
+
+    Attributes:
+        predictions: lines of the videos that are done.
+        again: keys of those that an earlier session could not read and that are tried once more.
 
     Raises:
         ValueError: if the folder holds another run, or lines that are not ours.
@@ -88,7 +97,7 @@ class VideoLog:
         self._settings = set(settings)
         self._retry_lost = retry_lost
         claim_run(self.path, identity)
-        self.predictions = self._recover() if self.path.exists() else []
+        self.predictions, self.again = self._recover()
 
     @property
     def done(self) -> set[str]:
@@ -98,26 +107,80 @@ class VideoLog:
     def append(self, predictions: Iterable[Prediction]) -> None:
         """Write the lines of finished videos; on return they are on the disk."""
         new = list(predictions)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(map(_line, new)))
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(self.path, new)
         self.predictions.extend(new)
 
-    def _recover(self) -> list[Prediction]:
-        """Finished videos only; what an interruption left half-written is taken out of the file."""
-        found, whole_file = _read_lines(self.path)
-        settings_of: dict[str, set[str | None]] = {}
-        for prediction in found:
-            status = VideoStatus(prediction.status)
-            if status is not VideoStatus.MISSING and not (self._retry_lost and status.is_lost):
-                settings_of.setdefault(prediction.video, set()).add(prediction.setting)
-        complete = {video for video, names in settings_of.items() if names in (self._settings, {None})}
-        first = {(p.video, p.setting): p for p in reversed(found) if p.video in complete}
-        kept = [prediction for prediction in found if first.get((prediction.video, prediction.setting)) is prediction]
-        if len(kept) < len(found) or not whole_file:
-            write_atomically(self.path, "".join(map(_line, kept)))
-        return kept
+    def parts(self, count: int) -> list[Path]:
+        """New empty files for the lines of ``count`` processes beside this one."""
+        session = secrets.token_hex(4)
+        paths = [
+            self.path.with_name(f"{self.path.stem}.part-{session}-{number}.jsonl") for number in range(1, count + 1)
+        ]
+        for path in paths:
+            path.touch(exist_ok=False)
+        return paths
+
+    def finish(self, keys: Sequence[str]) -> None:
+        """Take in the parts and put the videos into the order of ``keys``, those of all videos that are done."""
+        by_video = complete_videos(self.predictions, self._settings)
+        parts = self._parts()
+        for part in parts:
+            for video, lines in complete_videos(read_lines(part)[0], self._settings).items():
+                by_video.setdefault(video, lines)
+        lost = [key for key in keys if key not in by_video]
+        if lost:
+            raise ValueError(f"output {self.path.parent}: the lines of {lost[0]!r} are gone; was a file removed?")
+        ordered = [line for key in keys for line in by_video[key]]
+        if ordered != self.predictions:
+            write_atomically(self.path, "".join(map(as_line, ordered)))
+            self.predictions = ordered
+        for part in parts:
+            part.unlink()
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
+
+    def _recover(self) -> tuple[list[Prediction], set[str]]:
+        """Finished videos only, and keys of those to read again; what an interruption left half-written is taken out of
+        the file, and what it left in parts is put in.
+        """
+        parts = self._parts()
+        by_video: dict[str, list[Prediction]] = {}
+        again: set[str] = set()
+        lines, whole = 0, True
+        for path in [self.path, *parts] if self.path.exists() else parts:
+            found, ends_whole = read_lines(path)
+            lines, whole = lines + len(found), whole and ends_whole
+            again |= {line.video for line in found if self._is_read_again(line)}
+            final = [line for line in found if not self._is_read_again(line)]
+            for video, of_video in complete_videos(final, self._settings).items():
+                by_video.setdefault(video, of_video)
+        kept = list(chain.from_iterable(by_video.values()))
+        if len(kept) < lines or not whole or parts:
+            write_atomically(self.path, "".join(map(as_line, kept)))
+        for part in parts:
+            part.unlink()
+        return kept, again - by_video.keys()
+
+    def _is_read_again(self, line: Prediction) -> bool:
+        status = VideoStatus(line.status)
+        return status is VideoStatus.MISSING or (self._retry_lost and status.is_lost)
+
+
+def complete_videos(lines: Iterable[Prediction], settings: Set[str]) -> dict[str, list[Prediction]]:
+    """The lines of each video that has one for every setting, or a single one without; what is there twice, once."""
+    found: dict[str, dict[str | None, Prediction]] = {}
+    for line in lines:
+        found.setdefault(line.video, {}).setdefault(line.setting, line)
+    return {video: list(of.values()) for video, of in found.items() if of.keys() in (settings, {None})}
+
+
+def append_lines(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write lines of finished videos to the end of a file; on return they are on the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(map(as_line, predictions)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -147,11 +210,12 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _line(prediction: Prediction) -> str:
+def as_line(prediction: Prediction) -> str:
+    """As it stands in a log."""
     return json.dumps(asdict(prediction)) + "\n"
 
 
-def _read_lines(path: Path) -> tuple[list[Prediction], bool]:
+def read_lines(path: Path) -> tuple[list[Prediction], bool]:
     """The predictions in a log, and whether its last line is whole."""
     lines = path.read_text(encoding="utf-8").split("\n")
     unfinished = lines.pop()  # empty when the file ends with a newline
@@ -205,7 +269,7 @@ def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) 
     Raises:
         ValueError: names what differs.
     """
-    changed = _differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
+    changed = differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
     if changed:
         raise ValueError(
             f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
@@ -213,11 +277,12 @@ def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) 
         )
 
 
-def _differences(there: Any, here: Any, key: str = "") -> list[str]:
+def differences(there: Any, here: Any, key: str = "") -> list[str]:
+    """What differs between two identities, one short text for each key."""
     if isinstance(there, dict) and isinstance(here, dict):
         found = []
         for name in sorted({*there, *here}):
-            found += _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+            found += differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
         return found
     return [] if there == here else [f"{key}: {_short(there)} there, {_short(here)} now"]
 

@@ -8,12 +8,12 @@ from typing import Any
 from accelerate.utils import gather_object
 from torch import nn
 
-from video_ats.evaluation.evaluate import evaluate
+from video_ats.evaluation.division import divide, part_of
+from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.settings import Setting, setting_name
 from video_ats.evaluation.summary import summarise
 from video_ats.training.job import TrainingJob
-from video_ats.video.source import read_videos
 
 
 def validate(job: TrainingJob, model: nn.Module, epoch: int) -> dict[str, Any]:
@@ -30,9 +30,10 @@ def validate(job: TrainingJob, model: nn.Module, epoch: int) -> dict[str, Any]:
     assert job.validation is not None
     setting = Setting(setting_name(job.config.sampler), job.config.sampler)
     accelerator = job.accelerator
-    mine = job.validation.entries[accelerator.process_index :: accelerator.num_processes]
     execution = Execution(accelerator.device, job.config.precision, job.config.micro_batch_size)
-    samples = read_videos(mine, job.config.validation, job.plan)
+    batches = divide(job.validation.entries, execution.videos_at_once(job.plan.num_views))
+    mine = part_of(batches, accelerator.process_index, accelerator.num_processes)
+    samples = read_batches(mine, job.config.validation, job.plan)
     found = [p for ps in evaluate(model.eval(), samples, job.plan, [setting], execution) for p in ps]
     predictions = gather_object(found) if accelerator.num_processes > 1 else found
     size = {"num_frames": job.plan.num_frames, "crop_size": job.plan.crop_size}

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from video_ats.video.label_names import (
@@ -71,13 +71,20 @@ class VideoList:
         """What tells one list from another, wherever its files lie: form, hashes of the source and of what was
         understood (keys and labels), and the number of videos.
         """
-        understood = "".join(f"{entry.key}\t{entry.label}\n" for entry in self.entries)
         return {
             "form": self.form,
             "sha256": self.sha256,
-            "understood_sha256": hashlib.sha256(understood.encode(errors="surrogateescape")).hexdigest(),
+            "understood_sha256": hash_understood((entry.key, entry.label) for entry in self.entries),
             "listed": len(self.entries),
         }
+
+
+def hash_understood(listed: Iterable[tuple[str, int]]) -> str:
+    """SHA-256 of the keys and labels of a list, in its order."""
+    digest = hashlib.sha256()
+    for key, label in listed:
+        digest.update(f"{key}\t{label}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 # What a reader of one form returns: the form, the entries, the class names.
