@@ -203,7 +203,7 @@ def test_shards_put_together_are_as_one_process(
 ) -> None:
     output = tmp_path / "merged"
     shutil.copytree(shards, output)
-    with pytest.raises(ValueError, match=r"holds shards of a run; put them together with tools/merge_predictions\.py"):
+    with pytest.raises(ValueError, match=r"holds shards of a run; put them together with video-ats merge-predictions"):
         run_quietly(config(videos, output))
     ended = run_tool_file("merge_predictions.py", ["--output", str(output)], monkeypatch, capsys)
     assert (ended.code, ended.err) == (0, "")

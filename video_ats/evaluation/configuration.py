@@ -63,7 +63,7 @@ class EvaluateConfig:
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, with
             other data.decode_timeout_seconds or data.decode_memory_mb for example. Missing ones are always looked for.
         shard: ``i/n``, i from 1 to n: score this part of the list only, in a folder of its own within ``output``. When
-            all are there, ``tools/merge_predictions.py`` puts them together.
+            all are there, ``video-ats merge-predictions`` puts them together.
     """
 
     model: str

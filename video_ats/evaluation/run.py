@@ -105,7 +105,7 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
     log.finish([entry.key for entry in entries])
     if job.shard is not None:
         say(
-            f"{job.shard} is done, {len(entries)} videos. Once all {job.shard.of} are: tools/merge_predictions.py "
+            f"{job.shard} is done, {len(entries)} videos. Once all {job.shard.of} are: video-ats merge-predictions "
             f"--output {job.config.output}, then this command without --shard"
         )
         return None
@@ -241,6 +241,6 @@ def _refuse_unmerged_shards(job: EvaluationJob) -> None:
     """A run of the whole list beside its shards would score every video once more."""
     if job.shard is None and not (job.folder / PREDICTIONS).exists() and any(job.folder.glob(SHARD_FOLDERS)):
         raise ValueError(
-            f"output {job.folder}: holds shards of a run; put them together with tools/merge_predictions.py --output "
+            f"output {job.folder}: holds shards of a run; put them together with video-ats merge-predictions --output "
             f"{job.folder}, or choose another output folder"
         )
