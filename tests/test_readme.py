@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from tools_in_process import TOOLS
 from update_docs import updated_documents
 
 from video_ats.cli import command_module, parse_config
@@ -129,7 +130,7 @@ def test_every_command_is_one_that_the_tool_accepts(
 
 @every_document
 def test_every_key_in_the_text_is_a_key(path: Path) -> None:
-    keys = set().union(*(keys_of(configuration_of(f"tools/{tool.name}")) for tool in (ROOT / "tools").glob("*.py")))
+    keys = set().union(*(keys_of(configuration_of(f"tools/{tool}")) for tool in TOOLS))
     written = set(re.findall(r"(?<![\w-])--([a-z][a-z_.]*[a-z])", path.read_text()))
     assert written - {"key", "help", "config", "nproc_per_node"} <= keys
 
