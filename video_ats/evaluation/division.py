@@ -58,9 +58,9 @@ def part_of(batches: Sequence[Batch], number: int, of: int) -> Sequence[Batch]:
 def left_over(batches: Sequence[Batch], size: int, done: Set[str], again: Set[str]) -> list[Batch]:
     """What an interrupted run has still to do.
 
-    A batch that was scored in part is scored again as a whole, the only way to the same digits. Videos that could not be
-    read and are tried once more get batches of their own: the others of their batches are done. One that has come back
-    has therefore other batch-mates than in a run that began with it.
+    A batch that was scored in part is scored again as a whole, the only way to the same digits. Videos that could not
+    be read and are tried once more get batches of their own: the others of their batches are done. One that has come
+    back has therefore other batch-mates than in a run that began with it.
 
     Args:
         batches: of the list, or of a part of it.
