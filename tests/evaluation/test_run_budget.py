@@ -11,7 +11,7 @@ import torch
 from drawn_videos import write_synthetic_dataset
 
 from video_ats.cli import parse_config
-from video_ats.evaluation import job as job_module
+from video_ats.evaluation import run as run_module
 from video_ats.evaluation.budget import CALIBRATED, Budget
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.job import prepare
@@ -136,7 +136,7 @@ def test_a_run_that_continues_keeps_what_was_found(
     (tmp_path / "run.json").write_text((folder / "run.json").read_text())
     lines = (folder / PREDICTIONS).read_text().splitlines(keepends=True)
     (tmp_path / PREDICTIONS).write_text("".join(lines[:4]))
-    monkeypatch.setattr(job_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
+    monkeypatch.setattr(run_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
     again, said = finish(config(videos, tmp_path))
     assert again.budget == report.budget
     assert again.settings == report.settings
@@ -182,7 +182,7 @@ def test_the_written_configuration_gives_the_same_run_without_calibrating(
     videos: Path, finished: tuple[Path, Report, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, report, _ = finished
-    monkeypatch.setattr(job_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
+    monkeypatch.setattr(run_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
     arguments = ["--config", str(folder / CALIBRATED), "--output", str(tmp_path / "again")]
     again, _ = finish(parse_config(EvaluateConfig, "", arguments))
     assert again.budget == ()
