@@ -378,7 +378,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(videos: Path, tmp_pat
 def with_bad_videos(videos: Path, tmp_path: Path, bad: int) -> Path:
     """A list of the eight videos and some that are not there."""
     lines = [f"{path} {path.parent.name[-1]}" for path in sorted(videos.rglob("*.mp4"))]
-    lines += [f"{tmp_path}/gone_{number}.mp4 1" for number in range(bad)]
+    lines += [f"{videos}/gone_{number}.mp4 1" for number in range(bad)]
     (tmp_path / "list.txt").write_text("\n".join(lines) + "\n")
     return tmp_path / "list.txt"
 

@@ -9,6 +9,7 @@ import pytest
 
 from video_ats.video.annotations import VideoEntry, read_video_list
 from video_ats.video.label_names import load_label_names
+from video_ats.video.video_files import is_inside
 
 KINETICS = Path(__file__).resolve().parents[2].parent / "shared" / "kinetics"
 HEADER = "label,youtube_id,time_start,time_end,split\n"
@@ -183,11 +184,88 @@ def test_an_id_twice_in_a_list_is_refused(tmp_path):
 
 def test_roots_absolute_paths_and_paths_that_are_not_utf8(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = f"{tmp_path}/x.mp4 0\ny.mp4 1\n".encode() + b"caf\xe9.mp4 1\n"
+    text = f"{tmp_path}/videos/x.mp4 0\ny.mp4 1\n".encode() + b"caf\xe9.mp4 1\n"
     found = read(tmp_path, text)
-    assert found.entries[0].path == f"{tmp_path}/x.mp4"
+    assert found.entries[0].path == f"{tmp_path}/videos/x.mp4"
     assert os.fsencode(found.entries[2].path).endswith(b"/videos/caf\xe9.mp4")
     assert read(tmp_path, text, videos=None).entries[1].path == "y.mp4"
+
+
+# --- paths that lead out of the root
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "inside"),
+    [
+        ("a/b.mp4", "/data", True),
+        ("/data/a.mp4", "/data", True),
+        ("/data/a.mp4", "/data/", True),
+        ("/data/./a.mp4", "/data", True),
+        ("/data2/a.mp4", "/data", False),
+        ("/etc/passwd", "/data", False),
+        ("/etc/passwd", "/", True),
+        ("//etc/passwd", "/data", False),
+        ("../a.mp4", "/data", False),
+        ("a/../../b.mp4", "/data", False),
+        ("/data/../etc/passwd", "/data", False),
+        # behind a link to a folder, the parent is another one
+        ("link/../a.mp4", "/data", False),
+        ("..", "/data", False),
+        ("a..b.mp4", "/data", True),
+        ("...", "/data", True),
+        ("..\\a.mp4", "/data", False),
+        ("a.mp4", None, True),
+        ("../a.mp4", None, False),
+        ("/etc/passwd", None, False),
+        ("http://169.254.169.254/a.mp4", "/data", False),
+        ("file:///etc/passwd", None, False),
+        ("simplecache::s3://b/a.mp4", "/data", False),
+        ("s3://bucket/a.mp4", "s3://bucket", True),
+        ("s3://bucket2/a.mp4", "s3://bucket", False),
+        ("s3://bucket/../a.mp4", "s3://bucket", False),
+        ("a.mp4", "s3://bucket", True),
+        ("/a.mp4", "s3://bucket", False),
+    ],
+)
+def test_what_is_inside_a_root(path, root, inside):
+    assert is_inside(path, root) is inside
+
+
+@pytest.mark.parametrize("path", ["../secret.mp4", "{tmp_path}/secret.mp4", "a/../../secret.mp4", "/etc/passwd"])
+@pytest.mark.parametrize("rooted", [True, False])
+def test_a_list_leads_out_of_its_root_only_if_told(tmp_path, monkeypatch, path, rooted):
+    touch(tmp_path, "secret.mp4", "videos/a.mp4")
+    monkeypatch.chdir(tmp_path / "videos")
+    listed = path.format(tmp_path=tmp_path)
+    root = str(tmp_path / "videos") if rooted else None
+    text = f"a.mp4 0\n{listed} 1\n"
+    where = repr(root) if rooted else "the working directory"
+    with pytest.raises(ValueError, match=r"line 2: .* leads out of") as error:
+        read(tmp_path, text, videos=root)
+    assert str(error.value).endswith(
+        f"line 2: {listed!r} leads out of {where}; pass the folder that holds all listed videos as videos, or, if you "
+        "trust the list, allow_outside_root true"
+    )
+    assert pairs(read(tmp_path, text, videos=root, allow_outside_root=True)) == [("a.mp4", 0), (listed, 1)]
+
+
+def test_the_absolute_paths_of_the_released_lists_are_inside_the_folder_that_holds_them(tmp_path):
+    touch(tmp_path, "elsewhere/a.mp4")
+    listed = f"{tmp_path}/elsewhere/a.mp4"
+    assert read(tmp_path, f"{listed} 3\n", videos=str(tmp_path / "elsewhere")).entries[0].path == listed
+    assert read(tmp_path, f"{listed} 3\n", videos="/").entries[0].path == listed
+
+
+def test_links_in_the_folder_are_its_owner_s(tmp_path):
+    touch(tmp_path, "disk/a.mp4")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "set").symlink_to(tmp_path / "disk")
+    (tmp_path / "linked").symlink_to(tmp_path / "videos")
+    assert pairs(read(tmp_path, "set/a.mp4 0\n")) == [("set/a.mp4", 0)]
+    assert pairs(read(tmp_path, f"{tmp_path}/linked/set/a.mp4 0\n", videos=str(tmp_path / "linked")))
+
+
+# --- names
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from video_ats.video.label_names import (
     read_text_file,
 )
 from video_ats.video.path_lists import read_path_list
-from video_ats.video.video_files import VideoFolder, check_video_root, index_videos
+from video_ats.video.video_files import VideoFolder, check_video_root, index_videos, is_inside
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")
@@ -97,6 +97,7 @@ def read_video_list(
     videos: str | None,
     labels: str | None = None,
     num_classes: int | None = None,
+    allow_outside_root: bool = False,
 ) -> VideoList:
     """Read an annotation file or a class-folder tree.
 
@@ -119,6 +120,8 @@ def read_video_list(
         num_classes: The model's number of classes; checks labels and lists. Without ``labels``, 400 and
             600 stand for the Kinetics names if every name that occurs is one; otherwise classes are
             numbered by their sorted names, which then must be ``num_classes``.
+        allow_outside_root: Whether listed paths may lead out of ``videos`` (else: the working directory). A list
+            that somebody else wrote could name any file of this machine.
 
     Raises:
         FileNotFoundError: a named file or folder does not exist.
@@ -134,8 +137,10 @@ def read_video_list(
     if os.path.isdir(annotations):
         raise ValueError(f"annotation file {annotations!r} is a folder; pass a class-folder tree as videos alone")
     text, sha256 = read_text_file(annotations, "annotation file")
-    read = _read_kinetics_csv if _is_kinetics_csv(text, annotations) else _read_paths
-    form, entries, names = read(text, annotations, videos, names, num_classes)
+    if _is_kinetics_csv(text, annotations):
+        form, entries, names = _read_kinetics_csv(text, annotations, videos, names, num_classes)
+    else:
+        form, entries, names = _read_paths(text, annotations, videos, names, num_classes, allow_outside_root)
     return VideoList(tuple(entries), names, annotations, form, sha256)
 
 
@@ -176,8 +181,22 @@ def _check_own_numbering(root: str, names: Sequence[str]) -> None:
         )
 
 
-def _read_paths(text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None) -> _Read:
+def _read_paths(
+    text: str,
+    source: str,
+    root: str | None,
+    names: _Names | None,
+    num_classes: int | None,
+    allow_outside_root: bool,
+) -> _Read:
     form, rows = read_path_list(text, source=source, root=root, names=names or built_in_names(num_classes))
+    outside = None if allow_outside_root else next((row for row in rows if not is_inside(row.path, root)), None)
+    if outside is not None:
+        raise ValueError(
+            f"{source!r} line {outside.line}: {outside.path!r} leads out of "
+            f"{'the working directory' if root is None else repr(root)}; pass the folder that holds all listed videos "
+            "as videos, or, if you trust the list, allow_outside_root true"
+        )
     places = [f"{source!r} line {row.line}" for row in rows]
     indices, names = number_labels([row.label for row in rows], places, names, num_classes)
     folder = None if root is None else _folder_of_ids(root, [row.path for row in rows])

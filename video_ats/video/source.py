@@ -20,6 +20,8 @@ class DataConfig:
         videos: folder of the videos; without annotations, a tree of one folder a class.
         annotations: official Kinetics CSV, or a list of ``path label`` or ``path,frames,label`` lines.
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see the README.
+        allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
+            ``..`` or as absolute ones; only for a list that you trust.
         decoder: ``pyav`` (the reference), ``decord``, or ``auto`` (decord where it is proven exact).
         min_frames: a video with fewer frames is recorded as too short.
         num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
@@ -32,6 +34,7 @@ class DataConfig:
     videos: str | None = None
     annotations: str | None = None
     labels: str | None = None
+    allow_outside_root: bool = False
     decoder: Literal["pyav", "decord", "auto"] = "pyav"
     min_frames: int = 1
     num_workers: int = 2
@@ -55,7 +58,11 @@ class DataConfig:
 def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
     """List the videos that a configuration names; none is opened. Errors: see `read_video_list`."""
     return read_video_list(
-        annotations=data.annotations, videos=data.videos, labels=data.labels, num_classes=num_classes
+        annotations=data.annotations,
+        videos=data.videos,
+        labels=data.labels,
+        num_classes=num_classes,
+        allow_outside_root=data.allow_outside_root,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -59,6 +60,26 @@ def check_video_root(videos: str) -> None:
         raise FileNotFoundError(f"video folder {videos!r} does not exist")
     if not os.path.isdir(videos):
         raise ValueError(f"video folder {videos!r} is a file; pass the folder in which the videos lie")
+
+
+def is_inside(path: str, root: str | None) -> bool:
+    """Whether a listed path stays under ``root``, as it is written.
+
+    Relative to it, or absolute and beginning with it; a URL only under a root that is one. ``..`` is taken to lead out,
+    also where it seems not to: behind a link to a folder it does. Links themselves may lead anywhere: they were made by
+    whoever has the folder, not by whoever wrote the list.
+
+    Args:
+        path: As listed.
+        root: Folder or URL; None is the working directory.
+    """
+    if ".." in re.split(r"[/\\]", path):
+        return False
+    is_url = [text is not None and ("://" in text or "::" in text) for text in (path, root)]
+    if any(is_url):
+        return path.startswith(f"{root}".rstrip("/") + "/") if all(is_url) else not is_url[0] and path[:1] != "/"
+    folder = os.path.abspath(root or "")
+    return os.path.commonpath([folder, os.path.abspath(os.path.join(folder, path))]) == folder
 
 
 def index_videos(root: str) -> VideoFolder:
