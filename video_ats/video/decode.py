@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 DECODERS = ("pyav", "decord", "auto")
+# A frame of 4000x1 pixels with its short side resized to 224 is one of 896,000 x 224: gigabytes for a clip.
+_MOST_ELONGATED = 32
 
 
 def read_frames(
@@ -52,13 +54,26 @@ def read_frames(
     """
     check_decoder(decoder)
     name = os.fspath(path)
+    read = _read(name, plan, decoder, min_frames)
+    check_shape(name, *read.frames.shape[1:3])
+    return read
+
+
+def check_shape(path: str, height: int, width: int) -> None:
+    """Raise VideoError (unreadable) for frames that are more than 32 times as long as wide."""
+    if max(height, width) > _MOST_ELONGATED * min(height, width):
+        reason = f"frames of {width}x{height} pixels: more than {_MOST_ELONGATED} times as long as wide"
+        raise VideoError(VideoStatus.UNREADABLE, reason, path)
+
+
+def _read(path: str, plan: FramePlan, decoder: str, min_frames: int) -> DecodedFrames:
     if decoder == "decord":
-        return read_with_decord(probe(name), plan, min_frames=min_frames)
+        return read_with_decord(probe(path), plan, min_frames=min_frames)
     if decoder == "auto" and decord_is_installed():
-        frames = _read_if_proven(name, plan, min_frames)
+        frames = _read_if_proven(path, plan, min_frames)
         if frames is not None:
             return frames
-    return read_with_pyav(name, plan, min_frames=min_frames)
+    return read_with_pyav(path, plan, min_frames=min_frames)
 
 
 def check_decoder(decoder: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from video_ats.video.decode import read_frames
+from video_ats.video.decode import check_shape, read_frames
 from video_ats.video.pyav_reader import average_rate, open_video
 from video_ats.video.video_info import VideoError, VideoStatus
 
@@ -75,6 +75,7 @@ def find_readable_part(path: str | os.PathLike[str]) -> ReadablePart:
     if found is None:
         raise failure or VideoError(VideoStatus.UNREADABLE, "its frames are gone; did the file change?", name)
     first, rate = found
+    check_shape(name, first.height, first.width)
     turn, problem = round(first.rotation / 90) % 4 * 90, failure.reason if failure else ""
     return ReadablePart(name, count, rate, first.width, first.height, turn, problem)
 

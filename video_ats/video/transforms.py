@@ -15,7 +15,7 @@ from torch import Tensor
 
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 
-_FRAMES_AT_ONCE = 8  # float32 copies at native size that exist at the same time
+_PIXELS_AT_ONCE = 2**24  # as float32 copies at native size: 200 MB, eight frames of 1080p
 
 
 def crop_offsets(height: int, width: int, size: int, crops: int) -> list[tuple[int, int]]:
@@ -99,12 +99,13 @@ def _resize(frames: Tensor, plan: ViewPlan) -> Tensor:
     count, height, width, _ = frames.shape
     target = short_side_size(height, width, plan.resize_side)
     resized = torch.empty(count, 3, *target, device=frames.device)
-    for start in range(0, count, _FRAMES_AT_ONCE):
-        part = frames[start : start + _FRAMES_AT_ONCE].permute(0, 3, 1, 2).float()
+    at_once = min(max(_PIXELS_AT_ONCE // (height * width), 1), 8)
+    for start in range(0, count, at_once):
+        part = frames[start : start + at_once].permute(0, 3, 1, 2).float()
         part = part.div_(255).sub_(preset.mean).div_(preset.std)
         if target != (height, width):
             part = F.interpolate(part, target, mode="bilinear", align_corners=False, antialias=False)
-        resized[start : start + _FRAMES_AT_ONCE] = part
+        resized[start : start + at_once] = part
     return resized
 
 
