@@ -1,4 +1,4 @@
-# make evaluate: set up .venv, draw the mini Kinetics once, then the shipped model: accuracy versus GFLOPs
+# make evaluate: set up .venv, draw the mini Kinetics once, then both shipped models: accuracy versus GFLOPs
 # make demo:     set up .venv, then the shipped model on a drawn clip: what it says and what it reads
 # make test:     lint, types, tests
 PYTHON ?= python3
@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 evaluate: $(VENV)/.installed
 	$(BIN)/python tools/make_mini_kinetics.py --output outputs/mini_kinetics
 	$(BIN)/python tools/evaluate.py --config configs/mini/timesformer_mini.yaml
+	$(BIN)/python tools/evaluate.py --config configs/mini/xvit_mini.yaml
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py
