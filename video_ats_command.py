@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "look at single videos: predictions, costs, which patches are kept",
     "benchmark": "time dense and sampled models on this machine",
     "check-videos": "scan a list of videos: which can be read, why not the others",
+    "index-tars": "list the videos of tar files, local or on object storage",
     "merge-predictions": "put the shards of an evaluation together",
     "convert": "write a checkpoint in another format, bit for bit",
     "count-gflops": "what registered models cost, dense and with samplers",

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from scale_tables import scale_blocks
 from speed_tables import speed_blocks
 
 from video_ats.cli import parse_config, run_tool
@@ -37,7 +38,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         ValueError: if a document has lost a block's markers.
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
-    speed = root / "docs" / "speed.md"
+    speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
     findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
         {
@@ -66,6 +67,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
             mini_kinetics, {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)}
         ),
         speed: _replace_block(speed, speed_blocks(root)),
+        scale: _replace_block(scale, scale_blocks(root)),
     }
 
 

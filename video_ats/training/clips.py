@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -78,6 +79,7 @@ class TrainingClips(Dataset[TrainingClip]):
         self.augment = augment
         self.seed = seed
         self.data = data
+        self.fetch = data.fetch
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -93,7 +95,9 @@ class TrainingClips(Dataset[TrainingClip]):
         try:
             if entry.problem:
                 raise VideoError(VideoStatus.MISSING, entry.problem, entry.path)
-            read = read_frames(entry.path, wanted, decoder=self.data.decoder, min_frames=self.data.min_frames)
+            read = read_frames(
+                entry.path, wanted, decoder=self.data.decoder, min_frames=self.data.min_frames, fetch=self.fetch
+            )
         except VideoError as error:
             return self._failed(draw, error.status, error.reason)
         positions = np.searchsorted(np.array(read.indices), wanted(read.num_frames, read.frame_rate))
@@ -168,9 +172,12 @@ def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Iterator[Tr
     passes = list(order)
     draws = [draw for drawn in passes for draw in drawn]
     ahead = 2 * max(map(len, passes), default=1)
-    read = map_in_workers(clips.__getitem__, draws, clips.lost, clips.data.workers, ahead=ahead)
-    for drawn in passes:
-        yield _collate(list(islice(read, len(drawn))))
+    with clips.data.fetch.own_folder() as fetch:
+        clips = copy(clips)
+        clips.fetch = fetch
+        read = map_in_workers(clips.__getitem__, draws, clips.lost, clips.data.workers, ahead=ahead)
+        for drawn in passes:
+            yield _collate(list(islice(read, len(drawn))))
 
 
 def _collate(samples: Sequence[TrainingClip]) -> TrainingBatch:

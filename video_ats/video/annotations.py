@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from video_ats.video.fetch import is_url, join_path, path_in_tar
 from video_ats.video.label_names import (
     built_in_names,
     known_names,
@@ -19,6 +20,7 @@ from video_ats.video.label_names import (
     read_text_file,
 )
 from video_ats.video.path_lists import read_path_list
+from video_ats.video.tar_shards import is_tar_list, read_tar_list
 from video_ats.video.video_files import VideoFolder, check_video_root, index_videos, is_inside
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
@@ -36,8 +38,8 @@ class VideoEntry:
     Attributes:
         key: Name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics
             CSV, the path as listed otherwise.
-        path: The video file, joined with the video root. Where no file was found for a CSV row, the
-            path at which it was expected.
+        path: The video file, joined with the video root; or a URL, or a place in a tar file: see `video.fetch`.
+            Where no file was found for a CSV row, the path at which it was expected.
         label: Class index, >= 0.
         problem: Why no file can be matched (one line); empty when nothing is known against the path.
     """
@@ -56,7 +58,8 @@ class VideoList:
         entries: The videos in list order; a folder tree's in sorted order.
         label_names: Class names in label order, or None when only integers are known.
         source: The annotation file, or the folder that was listed.
-        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label`` or ``class_folders``.
+        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label``, ``tar_members`` or
+            ``class_folders``.
         sha256: Hash of the annotation file's bytes; of the sorted relative paths, each ended by a
             newline, for a folder.
     """
@@ -110,12 +113,13 @@ def read_video_list(
     - Lists of ``path label`` or ``path frames label``; see ``read_path_list``. Where every path is an id (letters,
       digits, ``_`` and ``-``), none is a file in ``videos`` and ``ID.*`` is there for one at least, the files are
       ``ID.*`` anywhere under it (Something-Something).
+    - Lists of videos in tar files, which ``tools/index_tars.py`` writes.
     - Class folders (``annotations`` None): ``videos/<class>/**/*.mp4`` and the other video endings.
 
     Args:
         annotations: Annotation file (UTF-8), or None to list the class folders of ``videos``.
-        videos: Folder that relative paths are joined with and ids are searched in; may be None for path
-            lists, whose relative paths then count from the working directory.
+        videos: Folder or URL that relative paths are joined with and ids are searched in; may be None for path
+            lists, whose relative paths then count from the working directory. Paths may be URLs.
         labels: Class names in label order; see ``load_label_names``.
         num_classes: The model's number of classes; checks labels and lists. Without ``labels``, 400 and
             600 stand for the Kinetics names if every name that occurs is one; otherwise classes are
@@ -140,7 +144,8 @@ def read_video_list(
     if _is_kinetics_csv(text, annotations):
         form, entries, names = _read_kinetics_csv(text, annotations, videos, names, num_classes)
     else:
-        form, entries, names = _read_paths(text, annotations, videos, names, num_classes, allow_outside_root)
+        read = _read_tar_members if is_tar_list(text) else _read_paths
+        form, entries, names = read(text, annotations, videos, names, num_classes, allow_outside_root)
     return VideoList(tuple(entries), names, annotations, form, sha256)
 
 
@@ -166,8 +171,10 @@ def _read_class_folders(root: str, names: _Names | None, num_classes: int | None
 
 def _check_own_numbering(root: str, names: Sequence[str]) -> None:
     """Folder names alone number the classes: refuse what would number them otherwise than meant."""
-    with os.scandir(root) as items:
-        folders = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
+    folders = set(names)  # a store has no empty folders
+    if not is_url(root):
+        with os.scandir(root) as items:
+            folders = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
     empty = sorted(folders - set(names))
     if empty:
         raise ValueError(
@@ -204,7 +211,7 @@ def _read_paths(
         _check_unique([row.path for row in rows], places)
         return "id_label", [_of_id(folder, row.path, label) for row, label in zip(rows, indices, strict=True)], names
     entries = [
-        VideoEntry(key=row.path, path=os.path.join(root or "", row.path), label=label)
+        VideoEntry(key=row.path, path=join_path(root, row.path), label=label)
         for row, label in zip(rows, indices, strict=True)
     ]
     _check_unique([os.path.normpath(entry.path) for entry in entries], places)
@@ -213,7 +220,9 @@ def _read_paths(
 
 def _folder_of_ids(root: str, listed: Sequence[str]) -> VideoFolder | None:
     """The videos under ``root`` where what is listed are ids of them and no names of files; else None."""
-    if not all(_ID.fullmatch(name) and not os.path.exists(os.path.join(root, name)) for name in listed):
+    if not all(
+        _ID.fullmatch(name) and (is_url(root) or not os.path.exists(os.path.join(root, name))) for name in listed
+    ):
         return None
     folder = index_videos(root)
     return folder if any(name in folder.by_stem for name in listed) else None
@@ -226,6 +235,19 @@ def _of_id(folder: VideoFolder, video_id: str, label: int) -> VideoEntry:
             video_id, os.path.join(folder.root, video_id), label, f"no file {video_id}.* under {folder.root}"
         )
     return VideoEntry(video_id, found[0], label, found[1])
+
+
+def _read_tar_members(text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None) -> _Read:
+    rows = list(read_tar_list(text, source))
+    places = [f"{source!r} line {line}" for line, _ in rows]
+    indices, names = number_labels([member.label for _, member in rows], places, names, num_classes)
+    keys = [f"{member.tar}/{member.name}" for _, member in rows]
+    _check_unique(keys, places)
+    entries = [
+        VideoEntry(key, path_in_tar(join_path(root, member.tar), member.offset, member.size, member.name), label)
+        for key, (_, member), label in zip(keys, rows, indices, strict=True)
+    ]
+    return "tar_members", entries, names
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from video_ats.video.annotations import VideoEntry
 from video_ats.video.decode import DecodedFrames, VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video.fetch import FetchLimits
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss
 
@@ -56,6 +57,7 @@ class VideoDataset(Dataset[VideoSample]):
         plan: Which frames to keep; None decodes and counts only.
         decoder: ``pyav``, ``decord`` or ``auto``, see :func:`video_ats.video.decode.read_frames`.
         min_frames: Fewer decodable frames are ``too_short``.
+        fetch: What fetching a video may cost that lies elsewhere.
 
     Raises:
         ValueError: Unknown decoder.
@@ -68,12 +70,14 @@ class VideoDataset(Dataset[VideoSample]):
         *,
         decoder: str = "pyav",
         min_frames: int = 1,
+        fetch: FetchLimits | None = None,
     ) -> None:
         check_decoder(decoder)
         self.entries = tuple(entries)
         self.plan = plan
         self.decoder = decoder
         self.min_frames = min_frames
+        self.fetch = fetch
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -84,7 +88,9 @@ class VideoDataset(Dataset[VideoSample]):
         try:
             if entry.problem:
                 raise VideoError(VideoStatus.MISSING, entry.problem, entry.path)
-            read = read_frames(entry.path, self._wanted, decoder=self.decoder, min_frames=self.min_frames)
+            read = read_frames(
+                entry.path, self._wanted, decoder=self.decoder, min_frames=self.min_frames, fetch=self.fetch
+            )
         except VideoError as error:
             seconds = time.perf_counter() - start
             return VideoSample(entry, error.status, error.reason, None, None, 0, "", seconds)

@@ -6,6 +6,7 @@ import os
 from difflib import get_close_matches
 
 from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
+from video_ats.video.fetch import FetchLimits, local_file
 from video_ats.video.pyav_reader import probe, read_with_pyav
 from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
@@ -32,11 +33,12 @@ def read_frames(
     *,
     decoder: str = "pyav",
     min_frames: int = 1,
+    fetch: FetchLimits | None = None,
 ) -> DecodedFrames:
     """Read the frames of a video that ``plan`` wants, in one pass over the file.
 
     Args:
-        path: The video file.
+        path: The video file; a URL or a place in a tar file is fetched first, see `video.fetch`.
         plan: Called with the number of frames N and the average frame rate (0 when unknown); returns the
             wanted indices in [0, N - 1], in any order, with repeats or none at all (then the file is
             only verified). It may be called twice, where another number of frames decodes than the
@@ -47,15 +49,16 @@ def read_frames(
             decord decodes only the parts that the wanted frames and the last one need: damage elsewhere,
             which ``pyav`` reports, it does not see.
         min_frames: Fewer decodable frames are ``too_short``; none at all always is.
+        fetch: What fetching may cost.
 
     Raises:
         VideoError: The video cannot be used; says the status and the reason.
         ValueError: Unknown decoder, decord wanted and not installed, or a plan outside the video.
     """
     check_decoder(decoder)
-    name = os.fspath(path)
-    read = _read(name, plan, decoder, min_frames)
-    check_shape(name, *read.frames.shape[1:3])
+    with local_file(os.fspath(path), fetch) as name:
+        read = _read(name, plan, decoder, min_frames)
+        check_shape(name, *read.frames.shape[1:3])
     return read
 
 

@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from video_ats.video.fetch import is_url, read_bytes
+
 #: The Kinetics label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
 BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
@@ -28,15 +30,19 @@ def read_text_file(path: str, what: str) -> tuple[str, str]:
     ``os.fsdecode``, so that a path with such bytes still opens its file.
 
     Raises:
-        FileNotFoundError: ``path`` does not exist.
+        FileNotFoundError: ``path``, which may be a URL, does not exist.
+        OSError: a URL that cannot be read.
         ValueError: ``path`` is a folder or not a text file.
     """
-    if os.path.isdir(path):
-        raise ValueError(f"{what} {path!r} is a folder; a text file is needed")
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{what} {path!r} does not exist")
-    with open(path, "rb") as file:
-        data = file.read()
+    if is_url(path):
+        data = read_bytes(path)
+    else:
+        if os.path.isdir(path):
+            raise ValueError(f"{what} {path!r} is a folder; a text file is needed")
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{what} {path!r} does not exist")
+        with open(path, "rb") as file:
+            data = file.read()
     if b"\0" in data:
         raise ValueError(f"{what} {path!r} is not UTF-8 text (it has zero bytes: UTF-16, or a binary file?)")
     return data.decode("utf-8-sig", errors="surrogateescape"), hashlib.sha256(data).hexdigest()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from video_ats.video.fetch import is_url, join_path
 from video_ats.video.label_names import clean_label, fold_label, is_integer
 from video_ats.video.video_files import VIDEO_EXTENSIONS, is_video_name
 
@@ -136,7 +137,9 @@ def _best(
 
 
 def _exists(path: str, root: str | None) -> bool:
-    return os.path.exists(os.path.join(root or "", path))
+    """URLs are not asked for: a list has many."""
+    joined = join_path(root, path)
+    return not is_url(joined) and os.path.exists(joined)
 
 
 def _first_unreadable(lines: Sequence[tuple[int, str]], source: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from video_ats.video.annotations import VideoEntry, VideoList, read_video_list
 from video_ats.video.dataset import VideoDataset, VideoSample
+from video_ats.video.fetch import FetchLimits
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Workers, map_in_workers
 
@@ -17,8 +18,10 @@ class DataConfig:
     """Which videos.
 
     Attributes:
-        videos: folder of the videos; without annotations, a tree of one folder a class.
-        annotations: official Kinetics CSV, or a list of ``path label`` or ``path,frames,label`` lines.
+        videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see the README); without
+            annotations, a tree of one folder a class.
+        annotations: official Kinetics CSV, a list of ``path label`` or ``path,frames,label`` lines, or one of videos
+            in tar files; a file or a URL.
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see the README.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
             ``..`` or as absolute ones; only for a list that you trust.
@@ -29,6 +32,9 @@ class DataConfig:
         decode_timeout_seconds: longest time for reading one video.
         decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: all
             there is. Kept on Linux only.
+        fetch_timeout_seconds: longest wait for a video that lies elsewhere; then it is recorded as missing. It counts
+            into decode_timeout_seconds.
+        fetch_most_mb: largest video, in MiB, that is fetched to a temporary file, one for each worker at a time.
     """
 
     videos: str | None = None
@@ -40,14 +46,22 @@ class DataConfig:
     num_workers: int = 2
     decode_timeout_seconds: float = 300.0
     decode_memory_mb: int | None = 4096
+    fetch_timeout_seconds: float = 120.0
+    fetch_most_mb: int = 2048
 
     def __post_init__(self) -> None:
-        for name, least in (("num_workers", 0), ("min_frames", 1), ("decode_memory_mb", 1)):
+        for name, least in (("num_workers", 0), ("min_frames", 1), ("decode_memory_mb", 1), ("fetch_most_mb", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"data.{name} {value}: must be at least {least}")
-        if not self.decode_timeout_seconds > 0:  # nor NaN
-            raise ValueError(f"data.decode_timeout_seconds {self.decode_timeout_seconds}: must be positive")
+        for name in ("decode_timeout_seconds", "fetch_timeout_seconds"):
+            if not getattr(self, name) > 0:  # nor NaN
+                raise ValueError(f"data.{name} {getattr(self, name)}: must be positive")
+
+    @property
+    def fetch(self) -> FetchLimits:
+        """What fetching a video may cost."""
+        return FetchLimits(self.fetch_timeout_seconds, self.fetch_most_mb)
 
     @property
     def workers(self) -> Workers:
@@ -68,5 +82,6 @@ def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
 
 def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:
     """Read listed videos in order, in worker processes; see `VideoDataset` and `map_in_workers`."""
-    dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames)
-    return map_in_workers(dataset.__getitem__, range(len(dataset)), dataset.lost, data.workers)
+    with data.fetch.own_folder() as fetch:
+        dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames, fetch=fetch)
+        yield from map_in_workers(dataset.__getitem__, range(len(dataset)), dataset.lost, data.workers)

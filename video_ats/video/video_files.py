@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from video_ats.video.fetch import check_protocol, is_url, list_files
 from video_ats.video.label_names import fold_label
 
 #: File name endings, lower case, that count as a video when a folder is searched.
@@ -55,7 +56,10 @@ def is_video_name(name: str) -> bool:
 
 
 def check_video_root(videos: str) -> None:
-    """Raise unless ``videos`` is a folder."""
+    """Raise unless ``videos`` is a folder, or a URL of a kind that can be read."""
+    if is_url(videos):
+        check_protocol(videos)
+        return
     if not os.path.exists(videos):
         raise FileNotFoundError(f"video folder {videos!r} does not exist")
     if not os.path.isdir(videos):
@@ -83,12 +87,15 @@ def is_inside(path: str, root: str | None) -> bool:
 
 
 def index_videos(root: str) -> VideoFolder:
-    """Find all videos under ``root`` in one walk.
+    """Find all videos under ``root``, a folder or a URL that can be listed, in one walk.
 
     Links to files and folders are followed, a link to a folder that contains it is not entered again.
     Hidden files and folders are left out. A folder that cannot be listed raises its ``OSError``.
     """
-    paths = sorted(_relative_paths(root))
+    if is_url(root):
+        paths = [path for path in list_files(root) if is_video_name(os.path.basename(path))]
+    else:
+        paths = sorted(_relative_paths(root))
     by_stem: dict[str, list[str]] = {}
     for path in paths:
         by_stem.setdefault(os.path.splitext(os.path.basename(path))[0], []).append(path)

@@ -1,0 +1,225 @@
+"""Videos and lists that lie elsewhere: on whatever fsspec reads, and inside tar files.
+
+A video comes to a temporary local file and is decoded from there by the ordinary path, so that its frames are those of
+a local file. Not decoded from the stream: decoders seek, and no second way to read is to be proven exact.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.callbacks import Callback
+
+from video_ats.video.video_info import VideoError, VideoStatus
+
+# Two letters at least, so that C:\videos is no URL. `simplecache::s3://bucket/video.mp4` is one.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]+)*://", re.IGNORECASE)
+_IN_TAR = re.compile(r"(?P<tar>.*\.tar)#(?P<offset>\d+)\+(?P<size>\d+)/(?P<name>.+)", re.DOTALL | re.ASCII)
+_CHUNK = 4 * 2**20  # bytes; one request each, where a store is asked for ranges
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """What fetching one video may cost: ``timeout_seconds`` of waiting, and ``most_mb`` MiB of temporary disk in
+    ``folder`` (None: where temporary files go).
+    """
+
+    timeout_seconds: float = 120.0
+    most_mb: int = 2048
+    folder: str | None = None
+
+    @contextmanager
+    def own_folder(self) -> Iterator[FetchLimits]:
+        """The same with a folder for the time being: workers that are killed leave copies, which go with it."""
+        with tempfile.TemporaryDirectory(prefix="video_ats_") as folder:
+            yield replace(self, folder=folder)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Bytes of a file: all of them, or ``size`` from ``offset`` on. ``name`` is what they would be called locally."""
+
+    url: str
+    name: str
+    offset: int = 0
+    size: int | None = None
+
+
+def is_url(path: str) -> bool:
+    """Whether fsspec is to be asked, not the file system."""
+    return _URL.match(path) is not None
+
+
+def join_path(root: str | None, path: str) -> str:
+    """A listed path under its root; one that is a URL, or absolute, stays as it is."""
+    return path if is_url(path) else os.path.join(root or "", path)
+
+
+def path_in_tar(tar: str, offset: int, size: int, name: str) -> str:
+    """What stands for a member of an uncompressed tar file, local or not, wherever a video's path may stand."""
+    return f"{tar}#{offset}+{size}/{name}"
+
+
+def list_files(root: str) -> list[str]:
+    """Relative paths with ``/`` of all files under a folder or a URL, sorted, hidden ones and their folders left out.
+
+    Raises:
+        ValueError: see `check_protocol`.
+        OSError: it cannot be listed.
+    """
+    check_protocol(root)
+    try:
+        files, folder = fsspec.core.url_to_fs(root)
+        folder = folder.rstrip("/") + "/"
+        found = [path.removeprefix(folder) for path in files.find(folder)]
+    except Exception as error:
+        raise OSError(f"{root}: cannot be listed ({_words(error)})") from error
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.split("/")))
+
+
+def read_bytes(url: str) -> bytes:
+    """The whole of a file that lies elsewhere.
+
+    Raises:
+        OSError: it cannot be read, in one line.
+        ValueError: see `check_protocol`.
+    """
+    check_protocol(url)
+    try:
+        with fsspec.open(url, "rb") as file:
+            data: bytes = file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{url}: does not exist") from None
+    except Exception as error:
+        raise OSError(f"{url}: cannot be read ({_words(error)})") from error
+    return data
+
+
+def check_protocol(url: str) -> None:
+    """Raise ValueError unless what reads this kind of URL is installed."""
+    protocol = url.partition("://")[0].rpartition("::")[2] if is_url(url) else "file"
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{url[:120]}: {_words(error)}; for s3:// and https:// install video-ats[remote]") from None
+
+
+@contextmanager
+def local_file(path: str, limits: FetchLimits | None = None) -> Iterator[str]:
+    """A video as a local file: itself, or a temporary copy that is removed afterwards.
+
+    Raises:
+        VideoError: ``missing``, with the reason, where it cannot be had (not there, refused, too slow, cut off), which
+            another time may end otherwise; ``unreadable`` where it is too large. One that is raised within names
+            ``path``, not the copy.
+    """
+    source = _source(path)
+    if source is None:
+        yield path
+        return
+    limits = limits or FetchLimits()
+    # The decoder may look at the ending.
+    ending = os.path.splitext(source.name)[1][:16]
+    handle, copy = tempfile.mkstemp(prefix="video_ats_", suffix=ending, dir=limits.folder)
+    os.close(handle)
+    try:
+        _fetch(source, copy, path, limits)
+        yield copy
+    except VideoError as error:
+        raise VideoError(error.status, error.reason, path) from error
+    finally:
+        os.unlink(copy)
+
+
+def _source(path: str) -> _Source | None:
+    found = _IN_TAR.fullmatch(path)
+    if found is not None:
+        return _Source(found["tar"], found["name"], int(found["offset"]), int(found["size"]))
+    return _Source(path, urlsplit(path).path) if is_url(path) else None
+
+
+def _fetch(source: _Source, copy: str, path: str, limits: FetchLimits) -> None:
+    """In a thread, since not every store's client has a timeout; one that never answers keeps its thread."""
+    failures: list[Exception] = []
+    meter = _Meter(path, limits)
+
+    def work() -> None:
+        try:
+            _copy(source, copy, meter)
+        except Exception as error:  # noqa: BLE001 (each store's client has exceptions of its own)
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(limits.timeout_seconds)
+    if thread.is_alive():
+        meter.stopped = True
+        reason = f"was not fetched within fetch_timeout_seconds {limits.timeout_seconds:g}"
+        raise VideoError(VideoStatus.MISSING, reason, path)
+    for error in failures:
+        if isinstance(error, VideoError):
+            raise error
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be fetched: {_words(error)}"
+        raise VideoError(VideoStatus.MISSING, reason, path) from error
+
+
+class _Meter(Callback):
+    """Told of every piece that arrives, by the store's client too: ends a copy that is too large or not waited for."""
+
+    def __init__(self, path: str, limits: FetchLimits) -> None:
+        super().__init__()
+        self.path, self.most_mb, self.count, self.stopped = path, limits.most_mb, 0, False
+
+    def set_size(self, size: int | None) -> None:
+        """The size that the store tells, before the first piece."""
+        super().set_size(size)
+        self._check(size or 0)
+
+    def relative_update(self, inc: int = 1) -> None:
+        """So many bytes have arrived."""
+        self.count += inc
+        self._check(self.count)
+        if self.stopped:
+            raise TimeoutError("nobody waits for it")
+
+    def _check(self, size: int) -> None:
+        if size > self.most_mb * 2**20:
+            raise VideoError(VideoStatus.UNREADABLE, f"is larger than fetch_most_mb {self.most_mb}", self.path)
+
+
+def _copy(source: _Source, copy: str, meter: _Meter) -> None:
+    if source.size is None:
+        files, path = fsspec.core.url_to_fs(source.url)
+        files.get_file(path, copy, callback=meter)
+    else:
+        meter.set_size(source.size)
+        with open_range(source.url) as remote, open(copy, "wb") as file:
+            remote.seek(source.offset)
+            while chunk := remote.read(min(_CHUNK, source.size - meter.count)):
+                meter.relative_update(file.write(chunk))
+    size = os.path.getsize(copy)
+    if meter.size is not None and size < meter.size:
+        reason = f"was cut off after {size} of {meter.size} bytes"
+        raise VideoError(VideoStatus.MISSING, reason, meter.path)
+
+
+def open_range(path: str) -> IO[bytes]:
+    """A file of which some bytes are wanted: nothing is read ahead, into a tar's next member."""
+    if not is_url(path):
+        return open(path, "rb")
+    check_protocol(path)
+    file: IO[bytes] = fsspec.open(path, "rb", cache_type="none").open()
+    return file
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

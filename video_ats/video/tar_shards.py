@@ -1,0 +1,121 @@
+"""Videos in tar files (WebDataset shards): an index of where each lies, which is then a list like any other.
+
+Read by byte range with the standard library, not with the webdataset library: that streams shards in their order and
+leaves broken samples out, while here video i is video i, a run continues at any of them, and each one ends in a status.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from video_ats.video.fetch import join_path, list_files, open_range
+from video_ats.video.label_names import clean_label
+from video_ats.video.video_files import is_video_name
+
+COLUMNS = ("tar", "offset", "size", "name", "label")
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """One video: its tar file under the root, where its bytes begin and how many they are, its name there, its label as
+    written.
+    """
+
+    tar: str
+    offset: int
+    size: int
+    name: str
+    label: str
+
+
+def find_tars(root: str) -> list[str]:
+    """The tar files under a folder or URL, relative to it, sorted.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [path for path in list_files(root) if path.endswith(".tar")]
+    if not found:
+        raise ValueError(f"videos {root}: holds no .tar file")
+    return found
+
+
+def index_tar(root: str, tar: str) -> list[TarMember]:
+    """The videos of an uncompressed tar file, in its order.
+
+    The label of ``a/b.mp4`` is the text of ``a/b.cls``, where there is one; otherwise the folder ``a``.
+
+    Args:
+        root: folder or URL that ``tar`` lies under.
+        tar: only the headers of its members are read, and the ``.cls`` files.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, holds no video, or one without a label.
+    """
+    path = join_path(root, tar)
+    try:
+        with open_range(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            members = [member for member in archive.getmembers() if member.isreg() and not member.issparse()]
+            labels = {}
+            for member in members:
+                if member.name.endswith(".cls"):
+                    text = archive.extractfile(member)
+                    assert text is not None
+                    labels[_key(member.name)] = clean_label(text.read().decode("utf-8", "surrogateescape"))
+    except tarfile.TarError as error:
+        raise ValueError(f"{path}: is not an uncompressed tar file ({error})") from None
+    videos = [member for member in members if is_video_name(os.path.basename(member.name))]
+    if not videos:
+        raise ValueError(f"{path}: holds no video")
+    found = []
+    for member in videos:
+        label = labels.get(_key(member.name)) or os.path.basename(os.path.dirname(member.name))
+        if not label:
+            raise ValueError(f"{path}: {member.name!r} has neither a .cls file nor a folder that names its class")
+        found.append(TarMember(tar, member.offset_data, member.size, member.name, label))
+    return found
+
+
+def as_tar_list(members: Sequence[TarMember]) -> str:
+    """The text of a list."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((m.tar, m.offset, m.size, m.name, m.label) for m in members)
+    return text.getvalue()
+
+
+def is_tar_list(text: str) -> bool:
+    """Whether a list begins as `as_tar_list` does."""
+    return text.split("\n", 1)[0].strip() == ",".join(COLUMNS)
+
+
+def read_tar_list(text: str, source: str) -> Iterator[tuple[int, TarMember]]:
+    """Line numbers and members of a list that `as_tar_list` wrote.
+
+    Raises:
+        ValueError: for a line that is not one.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        next(reader)
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(COLUMNS) or not (fields[1].isdecimal() and fields[2].isdecimal() and all(fields)):
+                raise ValueError(f"{source!r} line {reader.line_num}: is not {','.join(COLUMNS)}; index the tars anew")
+            yield reader.line_num, TarMember(fields[0], int(fields[1]), int(fields[2]), fields[3], fields[4])
+    except csv.Error as error:
+        raise ValueError(f"{source!r} line {reader.line_num} is not CSV: {error}") from error
+
+
+def _key(name: str) -> str:
+    """What the files of one sample share, by WebDataset's rule: the name up to the first dot of its last part."""
+    folder, base = os.path.split(name)
+    return os.path.join(folder, base.split(".", 1)[0])
