@@ -14,6 +14,7 @@ import fsspec
 import pytest
 from drawn_videos import numbered_frames
 
+from video_ats.evaluation.check import CheckConfig, check_videos
 from video_ats.video.decode import VideoError, VideoStatus, read_frames
 from video_ats.video.encode import write_video
 from video_ats.video.fetch import FetchLimits, is_url, join_path, local_file, path_in_tar
@@ -128,6 +129,15 @@ def test_remote_videos_are_read_as_local_ones(
     local = read(DataConfig(str(folder), str(folder / "list.txt"), num_workers=0))
     assert [status for _, status, _, _ in local] == ["ok", "missing", "unreadable", "ok"]
     assert read(DataConfig(root, f"{root}/list.txt", num_workers=workers)) == local
+
+
+def test_a_scan_of_what_lies_elsewhere_continues(memory: str, tmp_path: Path) -> None:
+    config = CheckConfig(str(tmp_path / "checked"), DataConfig(memory, f"{memory}/list.txt", num_workers=2))
+    for _ in range(2):
+        lines, _path = check_videos(config)
+        assert [(line.status, line.num_frames) for line in lines] == [
+            *(("ok", 20), ("missing", 0), ("unreadable", 0), ("ok", 30)),
+        ]
 
 
 def test_a_store_that_can_be_listed_is_a_tree_of_class_folders(memory: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
@@ -175,9 +176,9 @@ def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Iterator[Tr
     with clips.data.fetch.own_folder() as fetch:
         clips = copy(clips)
         clips.fetch = fetch
-        read = map_in_workers(clips.__getitem__, draws, clips.lost, clips.data.workers, ahead=ahead)
-        for drawn in passes:
-            yield _collate(list(islice(read, len(drawn))))
+        with closing(map_in_workers(clips.__getitem__, draws, clips.lost, clips.data.workers, ahead=ahead)) as read:
+            for drawn in passes:
+                yield _collate(list(islice(read, len(drawn))))
 
 
 def _collate(samples: Sequence[TrainingClip]) -> TrainingBatch:
