@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -66,7 +66,7 @@ def map_in_workers(
     workers: Workers,
     *,
     ahead: int = 2,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """The results of ``function`` in the order of ``items``, each exactly once.
 
     An item whose worker crashes or runs out of memory is read once more by a new one, unless that worker had read
