@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -224,7 +225,10 @@ def test_what_is_a_url(path: str, expected: bool) -> None:
 def test_a_listed_url_stays_as_it_is(folder: Path, tmp_path: Path, memory: str) -> None:
     assert join_path("root", "https://host/a.mp4") == "https://host/a.mp4"
     (tmp_path / "list.txt").write_text(f"{memory}/a/one.mp4 0\nb/two.mp4 1\n")
-    found = read(DataConfig(str(folder), str(tmp_path / "list.txt"), num_workers=0))
+    data = DataConfig(str(folder), str(tmp_path / "list.txt"), num_workers=0)
+    with pytest.raises(ValueError, match="leads out of"):
+        read(data)
+    found = read(replace(data, allow_outside_root=True))
     assert [status for _, status, _, _ in found] == ["ok", "ok"]
 
 

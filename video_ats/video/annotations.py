@@ -197,14 +197,9 @@ def _read_paths(
     allow_outside_root: bool,
 ) -> _Read:
     form, rows = read_path_list(text, source=source, root=root, names=names or built_in_names(num_classes))
-    outside = None if allow_outside_root else next((row for row in rows if not is_inside(row.path, root)), None)
-    if outside is not None:
-        raise ValueError(
-            f"{source!r} line {outside.line}: {outside.path!r} leads out of "
-            f"{'the working directory' if root is None else repr(root)}; pass the folder that holds all listed videos "
-            "as videos, or, if you trust the list, allow_outside_root true"
-        )
     places = [f"{source!r} line {row.line}" for row in rows]
+    if not allow_outside_root:
+        _check_inside([row.path for row in rows], places, root)
     indices, names = number_labels([row.label for row in rows], places, names, num_classes)
     folder = None if root is None else _folder_of_ids(root, [row.path for row in rows])
     if folder is not None:
@@ -237,9 +232,27 @@ def _of_id(folder: VideoFolder, video_id: str, label: int) -> VideoEntry:
     return VideoEntry(video_id, found[0], label, found[1])
 
 
-def _read_tar_members(text: str, source: str, root: str | None, names: _Names | None, num_classes: int | None) -> _Read:
+def _check_inside(paths: Sequence[str], places: Sequence[str], root: str | None) -> None:
+    for path, place in zip(paths, places, strict=True):
+        if not is_inside(path, root):
+            raise ValueError(
+                f"{place}: {path!r} leads out of {'the working directory' if root is None else repr(root)}; pass the "
+                "folder that holds all listed videos as videos, or, if you trust the list, allow_outside_root true"
+            )
+
+
+def _read_tar_members(
+    text: str,
+    source: str,
+    root: str | None,
+    names: _Names | None,
+    num_classes: int | None,
+    allow_outside_root: bool,
+) -> _Read:
     rows = list(read_tar_list(text, source))
     places = [f"{source!r} line {line}" for line, _ in rows]
+    if not allow_outside_root:
+        _check_inside([member.tar for _, member in rows], places, root)
     indices, names = number_labels([member.label for _, member in rows], places, names, num_classes)
     keys = [f"{member.tar}/{member.name}" for _, member in rows]
     _check_unique(keys, places)
