@@ -35,7 +35,11 @@ class Handler(SimpleHTTPRequestHandler):
         if "closed" in self.path:
             self.send_error(403)
             return
-        data = (Path(self.directory) / self.path.lstrip("/")).read_bytes() if "short" not in self.path else b"x" * 500
+        path = Path(self.directory) / self.path.lstrip("/")
+        if not path.exists() and "short" not in self.path:
+            self.send_error(404)
+            return
+        data = b"x" * 500 if "short" in self.path else path.read_bytes()
         wanted = self.headers.get("Range", "")
         status, first, last = 200, 0, len(data) - 1
         if wanted.startswith("bytes="):

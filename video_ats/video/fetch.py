@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec.callbacks import Callback
@@ -144,7 +143,7 @@ def _source(path: str) -> _Source | None:
     found = _IN_TAR.fullmatch(path)
     if found is not None:
         return _Source(found["tar"], found["name"], int(found["offset"]), int(found["size"]))
-    return _Source(path, urlsplit(path).path) if is_url(path) else None
+    return _Source(path, re.split(r"[?#]", path, maxsplit=1)[0]) if is_url(path) else None
 
 
 def _fetch(source: _Source, copy: str, path: str, limits: FetchLimits) -> None:
