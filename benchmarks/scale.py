@@ -50,7 +50,7 @@ def list_of_many() -> dict[str, Any]:
         path = Path(folder) / "list.txt"
         path.write_text("".join(f"{n % 400:03d}/{n:011d}_000000_000010.mp4 {n % 400}\n" for n in range(LISTED)))
         tracemalloc.start()
-        videos = read_video_list(annotations=str(path), videos="s3://bucket/videos", num_classes=400)
+        videos = read_video_list(annotations=str(path), videos="memory://bucket/videos", num_classes=400)
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert len(videos.entries) == LISTED
