@@ -179,6 +179,7 @@ def kill_many(command: Command, kills: int, folder: Path, random: np.random.Gene
             counts["resumed"] += resumed
             identical = resumed and command.outcome(output) == expected
             counts["identical"] += identical
+            print(f"{command.name}: {counts}, with {progress}", file=sys.stderr, flush=True)
             if not identical:
                 shutil.copytree(output, folder.parent.parent / f"kills_{command.name}_{counts['kills']}")
                 print(f"not identical after a kill at {moment:.3f} s:\n{_said(output)}", file=sys.stderr, flush=True)
@@ -239,7 +240,7 @@ def _report_of(output: Path) -> tuple[Any, ...]:
     for setting in report["settings"]:
         del setting["model_clips_per_second"]
     lines = [json.loads(line) for line in (output / PREDICTIONS).read_text().splitlines()]
-    read = ("video", "setting", "status", "top5", "macs", "kept")
+    read = ("video", "setting", "status", "reason", "top5", "scores", "view_top1", "macs", "kept")
     predictions = sorted(json.dumps([line[name] for name in read]) for line in lines)
     return report, predictions, _names(output)
 
