@@ -235,7 +235,7 @@ def _videos_done(output: Path) -> str:
 def _report_of(output: Path) -> tuple[Any, ...]:
     """The report but for how long it took and where, the videos in their order, and the files that are there."""
     report = json.loads((output / "report.json").read_text())
-    for name in (*_RATES, "environment"):
+    for name in _RATES:
         del report[name]
     for setting in report["settings"]:
         del setting["model_clips_per_second"]
