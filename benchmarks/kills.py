@@ -1,6 +1,6 @@
 """Evaluations and training runs killed with SIGKILL at random moments, continued, and compared with undisturbed ones.
 
-Usage: python benchmarks/kills.py [--kills 50] [--output benchmarks/results/kills]
+Usage: python benchmarks/kills.py [--commands "[evaluation]"] [--kills 50] [--output benchmarks/results/kills]
 
 Every run is the command's own ``main`` in a forked process, so that a kill costs no import of torch. A moment is drawn
 evenly over the time that an undisturbed run takes; a run that had ended by then is no kill and another moment is drawn.
@@ -15,10 +15,11 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,26 +43,7 @@ _RATES = (
     "environment",
 )
 _SPEEDS = ("clips_per_second", "waiting_for_data")  # in a line of training
-_CLASSES, _VIDEOS_OF_A_CLASS, _BAD = 3, 2, 2
-
-
-@dataclass(frozen=True)
-class KillsConfig:
-    """Configuration of ``benchmarks/kills.py``.
-
-    Attributes:
-        kills: of evaluations, and as many of training runs.
-        output: folder for ``result.json``.
-        seed: of the moments.
-    """
-
-    kills: int = 50
-    output: str = str(_RESULTS)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.kills < 1:
-            raise ValueError(f"kills {self.kills}: must be at least 1")
+_GOOD, _BAD = 4, 2
 
 
 @dataclass(frozen=True)
@@ -83,14 +65,14 @@ class Command:
 
 
 def evaluation(videos: Path) -> Command:
-    """Dense, with samplers and with a control; groups of videos in a batch; one reading process."""
+    """Samplers and their control; two videos in a batch; one reading process."""
     config = {
         "model": "timesformer_mini",
         "checkpoint": "shipped/timesformer_mini",
         "num_classes": 16,
         "data": {"videos": str(videos), "annotations": str(videos / "list.txt"), "num_workers": 1},
         "views": {"crops": 1},
-        "sweep": {"samples": [16], "controls": ["random"]},
+        "sweep": {"dense": False, "samples": [4], "controls": ["random"]},
         "batch_size": 2,
         "device": "cpu",
     }
@@ -124,20 +106,44 @@ def training(videos: Path) -> Command:
     return Command("training", train.main, config, _states_saved, _training_of)
 
 
+_COMMANDS = {"evaluation": evaluation, "training": training}
+
+
+@dataclass(frozen=True)
+class KillsConfig:
+    """Configuration of ``benchmarks/kills.py``.
+
+    Attributes:
+        commands: what is killed.
+        kills: of each.
+        output: folder for ``evaluation.json`` and ``training.json``.
+        seed: of the moments.
+    """
+
+    commands: list[Literal["evaluation", "training"]] = field(default_factory=lambda: list(_COMMANDS))
+    kills: int = 50
+    output: str = str(_RESULTS)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kills < 1:
+            raise ValueError(f"kills {self.kills}: must be at least 1")
+
+
 def main() -> None:
     """Measure, print, write."""
     config = parse_config(KillsConfig, __doc__ or "")
     torch.set_num_threads(1)
-    random = np.random.default_rng(config.seed)
-    result: dict[str, Any] = {"environment": describe_environment(torch.device("cpu"))}
-    with tempfile.TemporaryDirectory() as folder:
-        videos = draw_videos(Path(folder) / "videos")
-        for command in (evaluation(videos), training(videos)):
-            result[command.name] = kill_many(command, config.kills, Path(folder) / command.name, random)
-            print(command.name, json.dumps(result[command.name]), flush=True)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "result.json", json.dumps(result, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        videos = draw_videos(Path(folder) / "videos")
+        for name in config.commands:
+            random = np.random.default_rng(config.seed)
+            result = kill_many(_COMMANDS[name](videos), config.kills, Path(folder) / name, random)
+            environment = {"environment": describe_environment(torch.device("cpu"))}
+            write_atomically(output / f"{name}.json", json.dumps(result | environment, indent=1) + "\n")
+            print(name, json.dumps(result), flush=True)
 
 
 def draw_videos(folder: Path) -> Path:
@@ -145,10 +151,10 @@ def draw_videos(folder: Path) -> Path:
     folder.mkdir()
     random = np.random.default_rng(0)
     lines = []
-    for number in range(_CLASSES * _VIDEOS_OF_A_CLASS):
+    for number in range(_GOOD):
         frames = random.integers(0, 256, (12, 24, 30, 3), dtype=np.uint8)
         write_video(folder / f"{number}.mp4", frames, frame_rate=30, lossless=True)
-        lines.append(f"{number}.mp4 {number % _CLASSES}\n")
+        lines.append(f"{number}.mp4 {number % 3}\n")
     (folder / "text.mp4").write_text("Video unavailable")
     lines[3:3] = ["text.mp4 0\n", "missing.mp4 1\n"]
     (folder / "list.txt").write_text("".join(lines))
@@ -203,6 +209,8 @@ def _begin(command: Command, output: Path) -> int:
         run_tool(command.main)
     except SystemExit as end:
         code = int(end.code or 0)
+    except Exception:  # noqa: BLE001 (for the log)
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -229,7 +237,7 @@ def _videos_done(output: Path) -> str:
     if not log.exists():
         return "nothing written"
     done = {json.loads(line)["video"] for line in log.read_text().split("\n")[:-1]}
-    return "all videos done" if len(done) == _CLASSES * _VIDEOS_OF_A_CLASS + _BAD else "some videos done"
+    return "all videos done" if len(done) == _GOOD + _BAD else "some videos done"
 
 
 def _report_of(output: Path) -> tuple[Any, ...]:
