@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[Sett
         axes.legend(handles, names, fontsize=8, handlelength=3)
     else:
         figure.legend(handles, names, fontsize=7.5, handlelength=3.5, loc="outside right upper")
-    figure.savefig(path)
+    temporary = path.with_name(f"{path.name}.tmp")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, path)  # an older one stays whole where the disk is full
 
 
 def line_name(setting: Setting) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from video_ats.video.decode import VideoStatus
 
 PREDICTIONS = "predictions.jsonl"
 RUN = "run.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on the size of files
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ def sole_user(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: if ``folder`` is a file, or another run is writing to it.
+        OSError: if the disk is full; it names the folder.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
@@ -196,6 +199,14 @@ def sole_user(folder: Path) -> Iterator[None]:
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        # Where a file is written to, Python does not say which.
+        raise OSError(
+            f"output {folder}: {error.strerror}; what was finished before is kept: make room, and the same command "
+            "continues"
+        ) from error
     except Timeout:
         raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from video_ats.evaluation.predictions import write_atomically
 
 METRICS = "metrics.jsonl"
 FAILURES = "failures.jsonl"
 _STATE, _PROGRESS, _UNFINISHED = "state", "progress.json", ".unfinished"
+# What safetensors says when the disk is full, and what `torch.save` does.
+_OF_A_FULL_DISK = re.compile(r"os error (28|122|27)\b|iostream error|inline_container|PytorchStreamWriter")
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,27 @@ class SavedState:
         whole = sorted(self._root.glob("*_*"))
         if not whole:
             return None
-        return whole[-1], Progress(**json.loads((whole[-1] / _PROGRESS).read_text()))
+        progress = whole[-1] / _PROGRESS
+        try:
+            return whole[-1], Progress(**json.loads(progress.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{progress}: is not what this version writes ({error}); choose another output, or delete {whole[-1]}"
+            ) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While a library writes into ``unfinished``: a full disk is one error, whatever it makes of it.
+
+        Raises:
+            OSError: with ENOSPC.
+        """
+        try:
+            yield
+        except (RuntimeError, SafetensorError) as error:
+            if not _OF_A_FULL_DISK.search(str(error)):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
     def begin(self) -> None:
         """Make ``unfinished`` an empty folder to write the next state into."""
@@ -93,7 +120,11 @@ class JsonLines:
         self._path = path
         if path.exists():
             lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # an unfinished last line is lost anyway
-            write_atomically(path, "".join(f"{line}\n" for line in lines if keep(json.loads(line))))
+            try:
+                kept = [line for line in lines if keep(json.loads(line))]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}: holds a line that is not ours ({error}); the file was changed") from None
+            write_atomically(path, "".join(f"{line}\n" for line in kept))
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:
         """Write lines; on return they are on the disk."""
@@ -104,6 +135,12 @@ class JsonLines:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+
+
+def remove_half_written(folder: Path) -> None:
+    """What a kill left of weights that were being written."""
+    for path in folder.glob(".*.safetensors.*.tmp"):
+        path.unlink()
 
 
 def _sync(path: Path) -> None:
