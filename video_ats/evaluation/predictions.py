@@ -199,6 +199,8 @@ def sole_user(folder: Path) -> Iterator[None]:
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
+    except Timeout:
+        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -207,8 +209,6 @@ def sole_user(folder: Path) -> Iterator[None]:
             f"output {folder}: {error.strerror}; what was finished before is kept: make room, and the same command "
             "continues"
         ) from error
-    except Timeout:
-        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
 
 
 def write_atomically(path: Path, text: str) -> None:
