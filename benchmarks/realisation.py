@@ -24,7 +24,7 @@ def main() -> int:
         for model in MODELS:
             command = [sys.executable, str(ROOT / "tools" / "benchmark.py"), "--model", model]
             command += ["--checkpoint", "random", "--data.annotations", str(clips), "--data.videos", sys.argv[1]]
-            command += ["--sweep.samples", "[64]", "--batch_sizes", "[1, 8]", "--rounds", "3"]
+            command += ["--sweep.samples", "[64]", "--batch_sizes", "[1, 8]", "--rounds", "2"]
             command += ["--precisions", "[float32, bfloat16]"]
             command += ["--output", str(ROOT / "benchmarks" / "results" / Path(__file__).stem / model)]
             code = subprocess.run(command, check=False).returncode
