@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from reliability_tables import reliability_blocks
 from scale_tables import scale_blocks
 from speed_tables import speed_blocks
 
@@ -39,6 +40,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
     speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
+    reliability = root / "docs" / "reliability.md"
     findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
         {
@@ -68,6 +70,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         ),
         speed: _replace_block(speed, speed_blocks(root)),
         scale: _replace_block(scale, scale_blocks(root)),
+        reliability: _replace_block(reliability, reliability_blocks(root)),
     }
 
 

@@ -1,8 +1,10 @@
 """The generated tables of the documentation, on small inputs."""
 
+import json
 from pathlib import Path
 
 import pytest
+from reliability_tables import reliability_blocks
 from update_docs import (
     _replace_block,
     accuracy_table,
@@ -155,3 +157,27 @@ def test_a_block_is_replaced_and_the_rest_left(tmp_path: Path) -> None:
     assert new == "before\n<!-- begin a -->\nnew \\1\n<!-- end a -->\nafter\n<!-- begin b -->\n<!-- end b -->\n"
     with pytest.raises(ValueError, match="has no block between '<!-- begin c -->'"):
         _replace_block(path, {"c": "new"})
+
+
+def test_what_became_of_hostile_videos_is_counted(tmp_path: Path) -> None:
+    rows = [
+        {
+            "what": "tool",
+            "tool": "check_videos.py",
+            "exit code": 0,
+            "peak MiB of a process": 9,
+            "listed": 5,
+            "ok": 2,
+            "failed": {"missing": 1, "unreadable": 2},
+        },
+        {"what": "kind", "kind": "truncated", "files": 5, "statuses": {"ok": 2, "unreadable": 3}},
+        {"what": "decoder", "decoder": "segfault", "videos": 1, "statuses": {"crashed": 1}},
+    ]
+    environment = {"system": "Linux", "python": "3", "av": "18", "torch": "2"}
+    path = tmp_path / "benchmarks" / "results" / "reliability" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"environment": environment, "rows": rows}))
+    blocks = reliability_blocks(tmp_path)
+    assert "| `check_videos.py` | 0 | 5 | 2 | 2 `unreadable`, 1 `missing` | 9 |" in blocks["hostile tools"]
+    assert blocks["hostile kinds"].splitlines()[2:] == ["| truncated | 5 | 3 `unreadable`, 2 `ok` |"]
+    assert blocks["broken decoders"].splitlines()[2:] == ["| reads address 0 (SIGSEGV) | 1 | 1 `crashed` |"]
