@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from broken_decoders import break_decoders
 from drawn_videos import numbered_frames, synthetic_clip, turn_mp4, write_size_change
 from PIL import Image
 
@@ -13,6 +14,7 @@ from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printa
 from video_ats.demo.report import as_text, notes, write_demo
 from video_ats.evaluation.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
+from video_ats.video import readable_part
 from video_ats.video.decode import read_frames
 from video_ats.video.encode import write_video
 
@@ -186,3 +188,13 @@ def test_a_row_with_samplers_of_its_own_is_shown_with_them(video: Path) -> None:
 )
 def test_file_names_are_printable(name: str, shown: str) -> None:
     assert printable(name) == shown
+
+
+def test_a_decoder_that_crashes_costs_its_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = video.with_name("segfault.mp4")
+    crashing.write_bytes(video.read_bytes())
+    break_decoders(monkeypatch, readable_part)
+    (_, failed), (_, seen) = run(ready(crashing, video, windows=1))
+    assert isinstance(seen, Demo)
+    said = "the decoder crashed: its process was killed by SIGSEGV (crashed)"
+    assert str(failed) == f"{crashing}: {said}"
