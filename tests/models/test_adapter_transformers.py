@@ -136,13 +136,13 @@ def test_quantised_and_offloaded_layers_are_refused():
     model.timesformer.encoder.layer[1].attention.attention.qkv = nn.Sequential(nn.Linear(24, 72))
     with pytest.raises(TypeError, match=r"qkv is Sequential, not nn\.Linear"):
         insert_samplers_(model, SOME)
-    model = vivit()
-    model.vivit.layers[0]._hf_hook = object()
+    model = videomae()
+    model.videomae.encoder.layer[0]._hf_hook = object()
     with pytest.raises(TypeError, match="load it without device_map"):
         insert_samplers_(model, SOME)
 
 
 def test_a_replica_on_another_device_is_refused():
-    model = insert_samplers_(vivit(), SOME)
+    model = insert_samplers_(videomae(), SOME)
     with pytest.raises(RuntimeError, match=r"cannot be replicated by nn\.DataParallel"):
-        model.vivit.layers[0](torch.zeros(1, 33, 24, device="meta"))
+        model.videomae.encoder.layer[0](torch.zeros(1, 32, 24, device="meta"))

@@ -94,14 +94,19 @@ def test_gradients_are_those_of_the_host(name):
 def test_gradients_flow_past_what_was_dropped_with_checkpointing_too(name):
     model, clips = insert_samplers_(HOSTS[name]().train(), SOME), inputs(name)
 
+    passes = []
+    sampler_slots(model)[2].norm1.register_forward_hook(lambda *_: passes.append(1))
+
     def gradients():
         model.zero_grad()
+        passes.clear()
         logits_of(model(clips)).square().sum().backward()
         return {
             key: parameter.grad.clone() for key, parameter in model.named_parameters() if parameter.grad is not None
         }
 
     stored = gradients()
+    assert len(passes) == 1
     assert all(gradient.isfinite().all() for gradient in stored.values())
     assert sum(bool(gradient.any()) for gradient in stored.values()) > 0.9 * len(stored)
     for reentrant in (False, True):
@@ -111,6 +116,7 @@ def test_gradients_flow_past_what_was_dropped_with_checkpointing_too(name):
             model.set_grad_checkpointing()
         for key, gradient in gradients().items():
             torch.testing.assert_close(gradient, stored[key], rtol=1e-4, atol=1e-4, msg=key)
+        assert len(passes) == 2
 
 
 @hosts
