@@ -110,7 +110,7 @@ BAD_EVALUATIONS = {
     ),
     "setting twice": ("--sweep.samples [8,8]", "setting 'ats-frame-k8': given twice"),
     "no setting": ("--sweep.dense false", "no setting to evaluate"),
-    "decoder": ("--data.decoder ffmpeg", "must be one of 'pyav', 'decord', 'auto'. Got value: ffmpeg"),
+    "decoder": ("--data.decoder ffmpeg", "must be one of 'pyav', 'decord', 'torchcodec', 'auto'. Got value: ffmpeg"),
     "workers": ("--data.num_workers -1", "data.num_workers -1: must be at least 0"),
     "timeout": ("--data.decode_timeout_seconds 0", "data.decode_timeout_seconds 0.0: must be positive"),
     "model": ("--model timesformer_bse_8x32_224", "did you mean timesformer_base_8x32_224"),

@@ -113,6 +113,8 @@ def test_decord_is_refused_where_it_is_wrong_and_used_where_asked():
     assert "rotation" in failure(SHARED / "video_90.mov", decoder="decord").reason
     assert failure(SHARED / "audio_only.wav", decoder="decord").status is VideoStatus.NO_VIDEO
     assert failure(SHARED / "corrupted.mp4", decoder="decord").reason.startswith("decord failed: ")
+    for name in ("h264_10bits.mp4", "h265_10bits.mp4"):
+        assert failure(SHARED / name, decoder="decord").reason.startswith("decord makes other colours of more than 8")
     mkv = SHARED / "flipping_a_pancake.mkv"
     by_decord, by_pyav = (read_frames(mkv, view_frames, decoder=name) for name in ("decord", "pyav"))
     assert by_decord.decoder == "decord"
@@ -345,7 +347,7 @@ def test_a_plan_outside_the_video_is_the_callers_mistake(clip, index, bad, decod
 
 @pytest.mark.parametrize(
     ("decoder", "message"),
-    [("decor", "did you mean 'decord'"), ("ffmpeg", "the decoders are pyav, decord, auto")],
+    [("decor", "did you mean 'decord'"), ("ffmpeg", "the decoders are pyav, decord, torchcodec, auto")],
 )
 def test_unknown_decoders(clip, decoder, message):
     with pytest.raises(ValueError, match=message):
@@ -431,8 +433,8 @@ def test_errors_travel_between_processes():
     assert str(error) == "a.mp4: no such file (missing)"
 
 
-def test_importing_does_not_import_decord():
-    code = "import sys, video_ats.video.dataset; sys.exit('decord' in sys.modules)"
+def test_importing_does_not_import_a_second_decoder():
+    code = "import sys, video_ats.video.dataset; sys.exit(bool({'decord', 'torchcodec'} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 

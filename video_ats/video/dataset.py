@@ -31,7 +31,7 @@ class VideoSample:
             and the data set has a plan.
         clip_frames (int64 Tensor[clips, T]): For each clip, positions in ``frames``; None likewise.
         num_frames: Frames in the whole video; 0 when it failed.
-        decoder: ``pyav`` or ``decord``, the one that read it; empty when it failed.
+        decoder: ``pyav``, ``decord`` or ``torchcodec``, the one that read it; empty when it failed.
         decode_seconds: Wall-clock time of reading.
     """
 
@@ -55,7 +55,7 @@ class VideoDataset(Dataset[VideoSample]):
     Args:
         entries: The listed videos.
         plan: Which frames to keep; None decodes and counts only.
-        decoder: ``pyav``, ``decord`` or ``auto``, see :func:`video_ats.video.decode.read_frames`.
+        decoder: ``pyav``, ``decord``, ``torchcodec`` or ``auto``, see :func:`video_ats.video.decode.read_frames`.
         min_frames: Fewer decodable frames are ``too_short``.
         fetch: What fetching a video may cost that lies elsewhere.
 

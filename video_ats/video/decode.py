@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
 from video_ats.video.fetch import FetchLimits, local_file
 from video_ats.video.pyav_reader import probe, read_with_pyav
+from video_ats.video.torchcodec_reader import read_with_torchcodec
 from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
     "read_frames",
 ]
 
-DECODERS = ("pyav", "decord", "auto")
+DECODERS = ("pyav", "decord", "torchcodec", "auto")
 # A frame of 4000x1 pixels with its short side resized to 224 is one of 896,000 x 224: gigabytes for a clip.
 _MOST_ELONGATED = 32
 
@@ -44,16 +45,18 @@ def read_frames(
             only verified). It may be called twice, where another number of frames decodes than the
             header counts: the last call counts.
         decoder: ``pyav``, the reference: every frame is decoded and counted. ``decord``: refused where it
-            is known to be wrong. ``auto``: decord where its frames are proven to be PyAV's, pixel for
-            pixel, PyAV everywhere else and whenever decord fails, so that the status is always PyAV's.
-            decord decodes only the parts that the wanted frames and the last one need: damage elsewhere,
-            which ``pyav`` reports, it does not see.
+            is known to be wrong. ``torchcodec``: likewise. ``auto``: decord where its frames are proven to be
+            PyAV's, pixel for pixel, PyAV everywhere else and whenever decord fails, so that the status is
+            always PyAV's.
+            Never torchcodec: its FFmpeg is the machine's, so that nothing is proven of its pixels elsewhere.
+            decord and torchcodec decode only the parts that the wanted frames and the last one need: damage
+            elsewhere, which ``pyav`` reports, they do not see.
         min_frames: Fewer decodable frames are ``too_short``; none at all always is.
         fetch: What fetching may cost.
 
     Raises:
         VideoError: The video cannot be used; says the status and the reason.
-        ValueError: Unknown decoder, decord wanted and not installed, or a plan outside the video.
+        ValueError: Unknown decoder, one that is not installed, or a plan outside the video.
     """
     check_decoder(decoder)
     with local_file(os.fspath(path), fetch) as name:
@@ -72,6 +75,8 @@ def check_shape(path: str, height: int, width: int) -> None:
 def _read(path: str, plan: FramePlan, decoder: str, min_frames: int) -> DecodedFrames:
     if decoder == "decord":
         return read_with_decord(probe(path), plan, min_frames=min_frames)
+    if decoder == "torchcodec":
+        return read_with_torchcodec(probe(path), plan, min_frames=min_frames)
     if decoder == "auto" and decord_is_installed():
         frames = _read_if_proven(path, plan, min_frames)
         if frames is not None:

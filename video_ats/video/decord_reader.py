@@ -2,7 +2,8 @@
 
 decord 0.6.0 is the last release. Measured on real clips: bit-identical to PyAV on H.264 in MP4; it hangs
 on MPEG-TS, repeats frames behind edit lists, returns wrong frames of AVI with packed B-frames, cannot
-read AV1, and applies rotations. It decodes only what is asked for, so damage elsewhere goes unseen.
+read AV1, applies rotations, and its RGB of 10-bit video is another. It decodes only what is asked for,
+so damage elsewhere goes unseen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from video_ats.video.pyav_reader import check_min_frames, file_url, wanted_indices
+from video_ats.video.pyav_reader import check_counted, check_min_frames, file_url, has_deep_colours, wanted_indices
 from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 _MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of its one MP4/MOV demuxer
@@ -35,6 +36,7 @@ def decord_refusal(info: VideoInfo) -> str:
         "decord applies the rotation that the Kinetics protocol ignores": info.rotation != 0,
         "decord repeats frames behind an edit list": info.hidden_packets > 0,
         "decord may choose another of several video streams": info.video_streams > 1,
+        "decord makes other colours of more than 8 bits": has_deep_colours(info),
     }
     return next((reason for reason, holds in known_wrong.items() if holds), "")
 
@@ -73,7 +75,8 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
         raise _unreadable(error, info.path) from error
     try:
         num_frames = len(reader)
-        _check_count(info, num_frames, min_frames)
+        check_counted(info, "decord", num_frames, info.header_frames)
+        check_min_frames(info.path, num_frames, min_frames)
         wanted = wanted_indices(plan, num_frames, info.frame_rate)
         batch = _as_tensor(reader.get_batch(sorted({*wanted, num_frames - 1})))
     except decord.DECORDError as error:
@@ -87,13 +90,6 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
         frame_rate=info.frame_rate,
         decoder="decord",
     )
-
-
-def _check_count(info: VideoInfo, num_frames: int, min_frames: int) -> None:
-    if num_frames < info.header_frames:
-        reason = f"decord counts {num_frames} of the {info.header_frames} frames the header counts"
-        raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
-    check_min_frames(info.path, num_frames, min_frames)
 
 
 def _as_tensor(batch: Any) -> Tensor:

@@ -25,7 +25,7 @@ class DataConfig:
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see the README.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
             ``..`` or as absolute ones; only for a list that you trust.
-        decoder: ``pyav`` (the reference), ``decord``, or ``auto`` (decord where it is proven exact).
+        decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord where it is proven exact).
         min_frames: a video with fewer frames is recorded as too short.
         num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
             costs one video there; with 0 videos are read in the process itself, and it costs the run.
@@ -41,7 +41,7 @@ class DataConfig:
     annotations: str | None = None
     labels: str | None = None
     allow_outside_root: bool = False
-    decoder: Literal["pyav", "decord", "auto"] = "pyav"
+    decoder: Literal["pyav", "decord", "torchcodec", "auto"] = "pyav"
     min_frames: int = 1
     num_workers: int = 2
     decode_timeout_seconds: float = 300.0

@@ -98,7 +98,7 @@ class DecodedFrames:
         indices: The distinct wanted frame indices, increasing.
         num_frames: Frames in the whole video (N), as decoded or, by decord, as counted.
         frame_rate: Average frames per second; 0 when unknown.
-        decoder: ``pyav`` or ``decord``: the one that read these frames.
+        decoder: ``pyav``, ``decord`` or ``torchcodec``: the one that read these frames.
         damaged_frames: Frames in which FFmpeg concealed damage, counted by ``pyav`` only.
     """
 
