@@ -26,7 +26,7 @@ from video_ats.training.augment import seed_of
 from video_ats.training.clips import ClipOrder, TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState, remove_half_written
+from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
 from video_ats.training.validate import validate
 
 Say = Callable[[str], None]
@@ -222,7 +222,7 @@ class _Run:
             raise ValueError(f"output {self.folder}: holds a run; continue it with --resume auto, or choose another")
         if self.accelerator.is_main_process:
             claim_run(self.folder / METRICS, self.job.identity())
-            remove_half_written(self.folder)
+            self.saved.remove_left_overs()
             if self.job.settled is not None:
                 write_calibrated(self.folder, asdict(self.config))
         self.accelerator.wait_for_everyone()

@@ -103,8 +103,20 @@ class SavedState:
         shutil.rmtree(target, ignore_errors=True)
         os.rename(self.unfinished, target)
         _sync(self._root)
+        self._remove_others(target.name)
+
+    def remove_left_overs(self) -> None:
+        """What a kill left: older states that were about to go, and half of a state or of weights."""
+        found = self.newest()
+        if found is not None:
+            self._remove_others(found[0].name)
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        for path in self._root.parent.glob(".*.safetensors.*.tmp"):
+            path.unlink()
+
+    def _remove_others(self, newest: str) -> None:
         for path in self._root.iterdir():
-            if path.name not in (target.name, _UNFINISHED):
+            if path.name not in (newest, _UNFINISHED):
                 shutil.rmtree(path)
 
 
@@ -135,12 +147,6 @@ class JsonLines:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-
-
-def remove_half_written(folder: Path) -> None:
-    """What a kill left of weights that were being written."""
-    for path in folder.glob(".*.safetensors.*.tmp"):
-        path.unlink()
 
 
 def _sync(path: Path) -> None:
