@@ -18,11 +18,11 @@ class DataConfig:
     """Which videos.
 
     Attributes:
-        videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see the README); without
-            annotations, a tree of one folder a class.
+        videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see docs/videos.md);
+            without annotations, a tree of one folder a class.
         annotations: official Kinetics CSV, a list of ``path label`` or ``path,frames,label`` lines, or one of videos
             in tar files; a file or a URL.
-        labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see the README.
+        labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see docs/videos.md.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
             ``..`` or as absolute ones; only for a list that you trust.
         decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord where it is proven exact).
