@@ -58,7 +58,9 @@ def test_evaluate(workplace: Path, tmp_path: Path) -> None:
     assert job.videos.label_names == tuple(NAMES.values())
     assert [entry.label for entry in job.videos.entries] == [1, 0]
     assert (job.plan.num_frames, job.plan.crop_size) == (4, 32)
-    report, _ = run(job, say=lambda _: None)
+    ended = run(job, say=lambda _: None)
+    assert ended is not None
+    report, _ = ended
     assert report.summary.evaluated == 2
 
 
