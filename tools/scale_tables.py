@@ -33,7 +33,7 @@ def cost_table(pipeline: dict[str, Any], sizes: dict[str, Any], run: dict[str, A
     entry = size_of["a listed video in memory"]["bytes"]
     n, hours = _VIDEOS, 3600
     rows = [
-        "| cost | formula | measured here | of 10 M videos here | yours |",
+        "| cost | formula | measured here | comes to | yours |",
         "|---|---|---|---|---|",
         _row("decoding, core-hours", "N d / 3600", f"d = {decode:.3f} s of one core a video", n * decode / hours),
         _row("model, dense, device-hours", "N V / r / 3600", f"r = {dense:.2f} clips/s", n * views / dense / hours),
@@ -57,8 +57,9 @@ def cost_table(pipeline: dict[str, Any], sizes: dict[str, Any], run: dict[str, A
     return [
         *rows,
         "",
-        f"N videos, V = {views} views each. A device here is {environment['device']} ({environment['processor']}, "
-        f"{environment['threads']} threads), the model `{run['run']['model']['name']}`. Sources: "
+        f"N = {_VIDEOS:,} videos, V = {views} views each; d is reading by `--data.decoder auto`. A device here is "
+        f"{environment['device']} ({environment['processor']}, {environment['threads']} threads), the model "
+        f"`{run['run']['model']['name']}`. Sources: "
         f"`{_PIPELINE}`, `{_RUN}`, `{_SIZES}`.",
     ]
 
