@@ -92,13 +92,6 @@ def test_there_are_many_and_of_every_kind(videos: list[HostileVideo]) -> None:
     assert kinds.keys() >= STATUSES.keys()
 
 
-def test_equal_seeds_write_equal_files(videos: list[HostileVideo], tmp_path: Path) -> None:
-    again = write_hostile_videos(tmp_path, draws=1)
-    name = "mp4_some_bytes_flipped_00.mp4"
-    assert (tmp_path / name).read_bytes() == (videos[0].path.parent / name).read_bytes()
-    assert {video.kind for video in again} == {video.kind for video in videos}
-
-
 def test_each_is_what_plain_decoding_gives_or_has_a_reason(
     videos: list[HostileVideo], samples: list[VideoSample]
 ) -> None:

@@ -59,18 +59,18 @@ def test_one_item_is_lost_and_the_others_are_not(kind: str, count: int) -> None:
             crash(kind)
         return item.upper()
 
-    items = ["a", "bad", "c", "d", "bad", "f", "bad"]
+    items = ["a", "bad", "c", "d", "f", "bad"]
     seconds = 0.5 if ENDS[kind][0] == "timed_out" else 60
     results = run(decode, items, Workers(count, seconds, 100))
     assert [result for result in results if isinstance(result, str)] == ["A", "C", "D", "F"]
     status, words = ENDS[kind]
-    for place in (1, 4, 6):
+    for place in (1, 5):
         item, loss = results[place]
         assert item == "bad"
         assert loss.status == status
         assert words in loss.reason
         assert "\n" not in loss.reason
-        assert 0 <= loss.seconds < 30
+        assert 0.5 * (status == "timed_out") <= loss.seconds < 60
 
 
 def test_every_item_lost_is_still_every_item() -> None:
@@ -111,19 +111,19 @@ def test_an_item_within_its_limits_is_left_alone() -> None:
 
 
 def test_a_slow_consumer_is_nobodys_fault() -> None:
-    results = map_in_workers(lambda item: item, range(6), lost, Workers(2, 1, None))
+    results = map_in_workers(lambda item: item, range(4), lost, Workers(2, 1, None))
     found = []
     for result in results:
         found.append(result)
         time.sleep(0.5)
-    assert found == list(range(6))
+    assert found == list(range(4))
 
 
 def test_nobody_is_late_for_being_stopped() -> None:
     """As Ctrl-Z does to a run and its workers."""
 
     def decode(item: int) -> int:
-        time.sleep(0.8)
+        time.sleep(0.5)
         return item
 
     read, write = os.pipe()
@@ -131,13 +131,13 @@ def test_nobody_is_late_for_being_stopped() -> None:
     if not run_id:
         try:
             os.setpgid(0, 0)
-            results = list(map_in_workers(decode, range(4), lambda *_: -1, Workers(2, 3, None)))
+            results = list(map_in_workers(decode, range(4), lambda *_: -1, Workers(2, 2, None)))
             os.write(write, repr(results).encode())
         finally:
             os._exit(0)
-    time.sleep(0.5)
+    time.sleep(0.4)
     os.killpg(run_id, signal.SIGSTOP)
-    time.sleep(4.5)
+    time.sleep(2.5)
     os.killpg(run_id, signal.SIGCONT)
     os.waitpid(run_id, 0)
     assert os.read(read, 100) == b"[0, 1, 2, 3]"

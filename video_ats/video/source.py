@@ -29,7 +29,7 @@ class DataConfig:
         min_frames: a video with fewer frames is recorded as too short.
         num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
             costs one video there; with 0 videos are read in the process itself, and it costs the run.
-        decode_timeout_seconds: longest time for reading one video.
+        decode_timeout_seconds: longest time to wait for one video.
         decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: all
             there is. Kept on Linux only.
         fetch_timeout_seconds: longest wait for a video that lies elsewhere; then it is recorded as missing. It counts

@@ -39,7 +39,7 @@ class Workers:
 
     Attributes:
         count: processes; 0 calls the function in this one, without any of the protection.
-        timeout_seconds: longest time for one item.
+        timeout_seconds: longest time to wait for one item; what the caller does with others meanwhile does not count.
         memory_mb: memory that a worker may take on top of what it starts with, in MiB; None: all there is. Linux only.
     """
 
@@ -50,8 +50,8 @@ class Workers:
 
 @dataclass(frozen=True)
 class Loss:
-    """Why an item has no result: ``crashed``, ``timed_out`` or ``out_of_memory``, the reason in one line, and after
-    how long.
+    """Why an item has no result: ``crashed``, ``timed_out`` or ``out_of_memory``, the reason in one line, and how long
+    it was waited for.
     """
 
     status: VideoStatus
@@ -96,12 +96,12 @@ def map_in_workers(
 
 @dataclass(eq=False)
 class _Worker:
-    """``given``: the items it has, the one that it is on first, since ``since`` at the latest."""
+    """``given``: the items it has, the one that it is on first, for which it was ``waited`` seconds."""
 
     process: BaseProcess
     connection: Connection
     given: deque[int] = field(default_factory=deque)
-    since: float = 0.0
+    waited: float = 0.0
     is_ready: bool = False
     finished: int = 0
 
@@ -158,30 +158,31 @@ class _Pool(Generic[Item, Result]):
 
     def _give(self, worker: _Worker, index: int) -> None:
         if not worker.given:
-            worker.since = time.monotonic()
+            worker.waited = 0.0
         worker.given.append(index)
         with suppress(BrokenPipeError, ConnectionResetError):  # it has died, which is noticed where it is heard
             worker.connection.send(self.items[index])
 
     def _collect(self, *, wait_for_one: bool) -> None:
         """Take what workers have finished, and see which of them are dead or late."""
+        left = [self._time_left(worker) for worker in self.workers]
+        seconds = min(_MOST_WAIT_SECONDS, *left) if wait_for_one else 0.0
         start = time.monotonic()
-        seconds = min([_MOST_WAIT_SECONDS, *(self._deadline(worker) - start for worker in self.workers)])
-        seconds = max(seconds, 0.0) if wait_for_one else 0.0
         heard = wait([worker.connection for worker in self.workers], seconds)
-        overslept = time.monotonic() - start - seconds
+        # No more than was asked for: a run that is stopped (Ctrl-Z) sleeps longer, and its workers do nothing then.
+        waited = min(time.monotonic() - start, seconds)
         for worker in list(self.workers):
-            worker.since += max(overslept - _MOST_WAIT_SECONDS, 0.0)  # Ctrl-Z stops workers too: no one is late for it
+            worker.waited += waited
             if worker.connection in heard:
                 self._hear(worker)
-            elif time.monotonic() > self._deadline(worker):
+            elif self._time_left(worker) <= 0:
                 reason = f"took longer than decode_timeout_seconds {self.limits.timeout_seconds:g}"
                 self._lose(worker, VideoStatus.TIMED_OUT, reason)
 
-    def _deadline(self, worker: _Worker) -> float:
+    def _time_left(self, worker: _Worker) -> float:
         if not worker.given or not worker.is_ready:
             return float("inf")
-        return worker.since + self.limits.timeout_seconds
+        return self.limits.timeout_seconds - worker.waited
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -199,7 +200,7 @@ class _Pool(Generic[Item, Result]):
                 else:
                     self.results_of[worker.given.popleft()] = value
                     worker.finished += 1
-                worker.since = time.monotonic()
+                worker.waited = 0.0
         except EOFError:
             worker.process.join(_PATIENCE_SECONDS)
             self._lose(worker, VideoStatus.CRASHED, f"the decoder crashed: its process {_end_of(worker.process)}")
@@ -219,8 +220,7 @@ class _Pool(Generic[Item, Result]):
                 self.suspects.add(index)
                 suspect = index
             else:
-                seconds = time.monotonic() - worker.since
-                self.results_of[index] = self.lost(self.items[index], Loss(status, reason, seconds))
+                self.results_of[index] = self.lost(self.items[index], Loss(status, reason, worker.waited))
         for index in worker.given:
             heapq.heappush(self.todo, index)
         if suspect is not None:
