@@ -403,8 +403,9 @@ def test_decord_is_exact_only_where_everything_is_proven(clip, change):
     assert not decord_is_exact(replace(info, **change))
 
 
-def test_decord_is_refused_for_transport_streams(clip):
+def test_decord_is_refused_for_transport_streams_and_deep_colours(clip):
     assert "hangs" in decord_refusal(replace(probe(clip), container="mpegts"))
+    assert "more than 8 bits" in decord_refusal(replace(probe(clip), pixel_format="yuv420p10le"))
     assert decord_refusal(probe(clip)) == ""
 
 

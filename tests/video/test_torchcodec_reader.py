@@ -136,6 +136,8 @@ def test_what_is_known_to_be_wrong(tmp_path: Path) -> None:
     info = probe(tmp_path / "a.mp4")
     assert torchcodec_refusal(info) == ""
     assert "MPEG-TS" in torchcodec_refusal(replace(info, container="mpegts"))
+    assert "applies the rotation" in torchcodec_refusal(replace(info, rotation=90))
+    assert "MPEG-4 in AVI" in torchcodec_refusal(replace(info, container="avi", codec="mpeg4"))
     assert "more than 8 bits" in torchcodec_refusal(replace(info, pixel_format="yuv420p10le"))
     assert torchcodec_refusal(replace(info, pixel_format="")) == ""
     with pytest.raises(VideoError, match="torchcodec counts 9 of the 10 frames"):
