@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from video_ats.cli import describe_error, parse_config
@@ -185,7 +185,9 @@ _KEYS = st.sampled_from(
         )
     ]
 )
-_FEW = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+_FEW = settings(
+    max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def is_read_or_refused(folder: Path, text: str) -> None:

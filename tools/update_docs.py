@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from kills_table import kills_table
 from reliability_tables import reliability_blocks
 from scale_tables import scale_blocks
 from speed_tables import speed_blocks
@@ -70,7 +71,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         ),
         speed: _replace_block(speed, speed_blocks(root)),
         scale: _replace_block(scale, scale_blocks(root)),
-        reliability: _replace_block(reliability, reliability_blocks(root)),
+        reliability: _replace_block(reliability, reliability_blocks(root) | {"kills": kills_table(root)}),
     }
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from kills_table import kills_table
 from reliability_tables import reliability_blocks
 from update_docs import (
     _replace_block,
@@ -181,3 +182,18 @@ def test_what_became_of_hostile_videos_is_counted(tmp_path: Path) -> None:
     assert "| `check_videos.py` | 0 | 5 | 2 | 2 `unreadable`, 1 `missing` | 9 |" in blocks["hostile tools"]
     assert blocks["hostile kinds"].splitlines()[2:] == ["| truncated | 5 | 3 `unreadable`, 2 `ok` |"]
     assert blocks["broken decoders"].splitlines()[2:] == ["| reads address 0 (SIGSEGV) | 1 | 1 `crashed` |"]
+
+
+def test_kills_are_counted_by_command(tmp_path: Path) -> None:
+    folder = tmp_path / "benchmarks" / "results" / "kills"
+    folder.mkdir(parents=True)
+    environment = {"system": "Linux", "python": "3", "torch": "2"}
+    for name, identical in (("training", 3), ("evaluation", 2)):
+        counts = {"kills": 3, "resumed": 3, "identical": identical, "killed_with": {"no state": 1, "a state": 2}}
+        (folder / f"{name}.json").write_text(json.dumps({**counts, "environment": environment}))
+    assert kills_table(tmp_path).splitlines()[2:] == [
+        "| evaluation | 3 | 3 | 2 | 1 x no state, 2 x a state |",
+        "| training | 3 | 3 | 3 | 1 x no state, 2 x a state |",
+        "",
+        "Counted here: Linux, Python 3, torch 2. Source: `benchmarks/results/kills`.",
+    ]

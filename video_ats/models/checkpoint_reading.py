@@ -178,7 +178,7 @@ def _read_shards(index: Path) -> RawCheckpoint:
 def _parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"checkpoint {path}: is not JSON ({first_sentence(error)}); download it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {path}: holds a {type(content).__name__}; must hold a JSON object")

@@ -343,7 +343,7 @@ def _clip(values: dict[str, str], line: int, source: str) -> _Clip:
             f"{source!r} line {line}: youtube_id {youtube_id!r} is not made of letters, digits, - and _ "
             "(spreadsheets spoil ids that start with -)"
         )
-    if not re.fullmatch(r"[0-9]+,[0-9]+", f"{start},{end}") or int(start) >= int(end):
+    if not re.fullmatch(r"[0-9]{1,9},[0-9]{1,9}", f"{start},{end}") or int(start) >= int(end):
         raise ValueError(
             f"{source!r} line {line}: time_start {start!r} and time_end {end!r} are not whole seconds "
             "with the start before the end"

@@ -18,9 +18,9 @@ BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
 #: Lists with classes that a mirror image turns into others ("moving left").
 _MIRROR_UNSAFE_LISTS = ("mini_kinetics",)
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_INDEX_FIRST = re.compile(r"(?P<index>[0-9]+)[\s,]+(?P<name>[^\s,].*)")
-_INDEX_LAST = re.compile(r"(?P<name>.*[^\s,])[\s,]+(?P<index>[0-9]+)")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # a longer one is no index
+_INDEX_FIRST = re.compile(r"(?P<index>[0-9]{1,18})[\s,]+(?P<name>[^\s,].*)")
+_INDEX_LAST = re.compile(r"(?P<name>.*[^\s,])[\s,]+(?P<index>[0-9]{1,18})")
 
 
 def read_text_file(path: str, what: str) -> tuple[str, str]:
@@ -236,6 +236,8 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         pairs = json.loads(text, object_pairs_hook=tuple)
     except json.JSONDecodeError as error:
         raise ValueError(f"label list {labels!r} is not valid JSON: {error}") from error
+    except (RecursionError, ValueError) as error:  # lists in lists in lists; a number of thousands of digits
+        raise ValueError(f"label list {labels!r} is not a list of names: {str(error)[:60]}") from error
     if isinstance(pairs, tuple):
         pairs = next((value for key, value in pairs if key == "id2label" and isinstance(value, tuple)), pairs)
         values = [value for _, value in pairs]
