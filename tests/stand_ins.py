@@ -15,6 +15,7 @@ from types import MappingProxyType
 import pytest
 from checkpoint_files import huggingface_model, image_vit, write_official_pyth
 from drawn_videos import synthetic_clip
+from PIL import Image
 from safetensors.torch import save_file
 from tools_in_process import ROOT
 
@@ -65,7 +66,7 @@ def make_workplace(folder: Path) -> None:
     with tarfile.open(folder / "bucket" / "shards" / "0000.tar", "w") as tar:
         for name in kinetics:
             tar.add(folder / "VIDEOS" / name, arcname=name)
-    draw_two_clips(folder / "outputs" / "mini_kinetics")
+    draw_a_clip(folder / "outputs" / "mini_kinetics")
     _fill_hub_cache(folder / "hub" / "models--facebook--timesformer-base-finetuned-k400")
 
 
@@ -80,17 +81,25 @@ def _fill_hub_cache(repository: Path) -> None:
     (repository / "refs" / "main").write_text("0123abcd")
 
 
-def draw_two_clips(root: Path) -> None:
-    """The validation part of the mini Kinetics, with two of its classes; `shorten_mini_kinetics` first."""
+def draw_a_clip(root: Path) -> None:
+    """The validation part of the mini Kinetics, with one of its classes; `shorten_mini_kinetics` first."""
     for _ in mini_kinetics.write_mini_kinetics(root, "validation", clips_per_class=1):
         pass
 
 
 def shorten_mini_kinetics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two classes, drawn in this process: workers take seconds to start."""
-    two = {name: replace(split, classes=split.classes[:2]) for name, split in mini_kinetics.SPLITS.items()}
-    monkeypatch.setattr(mini_kinetics, "SPLITS", two)
+    """One class, drawn in this process: workers take seconds to start."""
+    one = {name: replace(split, classes=split.classes[:1]) for name, split in mini_kinetics.SPLITS.items()}
+    monkeypatch.setattr(mini_kinetics, "SPLITS", one)
     monkeypatch.setattr(mini_kinetics, "ProcessPoolExecutor", lambda processes, mp_context: ThreadPoolExecutor(1))
+
+
+def compress_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PNG files as fast as they can be written: a third of the time that the demos take."""
+    save = Image.Image.save
+    monkeypatch.setattr(
+        Image.Image, "save", lambda *given, **more: save(*given, **{**more, "optimize": False, "compress_level": 1})
+    )
 
 
 def _write_dataset(videos: Path, lists: list[Path], names: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from documents import DOCUMENTS, Block, Command, blocks_of, commands_of, configuration_of
-from stand_ins import make_workplace, shorten_mini_kinetics, use_narrow_models
+from stand_ins import compress_less, make_workplace, shorten_mini_kinetics, use_narrow_models
 from tools_in_process import ROOT, run_tool_file
 from torch.distributed.run import get_args_parser
 from training_cases import forget_accelerator
@@ -65,7 +65,7 @@ BLOCKS: dict[tuple[str, str], str] = {
 SHORTER = {
     "benchmark.py": "--batch_sizes [1,2] --clips 2 --rounds 1 --data.num_workers 0 --device cpu",
     "check_videos.py": "--data.num_workers 0",
-    "count_gflops.py": "--data.num_workers 0 --count_videos 1",
+    "count_gflops.py": "--models [timesformer_mini] --data.num_workers 0 --count_videos 1",
     "demo.py": "--windows 1 --device cpu",
     "evaluate.py": "--views.crops 1 --target_videos 1 --data.num_workers 0 --device cpu",
     "make_mini_kinetics.py": "--clips_per_class 1 --splits [validation]",
@@ -135,6 +135,7 @@ def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A copy for one document, whose commands run one after the other in it."""
     use_narrow_models(monkeypatch)
     shorten_mini_kinetics(monkeypatch)
+    compress_less(monkeypatch)
     folder = shutil.copytree(stand_ins, tmp_path / "workplace", symlinks=True)
     monkeypatch.chdir(folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
