@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from demo_cases import chromium, make_shown, requests_of
+from page_elements import check_harmless
 
 from video_ats.demo.page import demo_page
 from video_ats.visualize.encode import png_data_uri
@@ -36,6 +37,10 @@ def test_names_and_labels_are_escaped() -> None:
     assert "<img src=x" not in text
     assert text.count("<script") == 2  # the data and the page's own
     assert data_of(text)["settings"][0]["name"] == NASTY
+
+
+def test_a_browser_finds_no_element_in_a_name() -> None:
+    check_harmless(page(), NASTY)
 
 
 def test_the_data_say_what_was_kept() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from demo_cases import chromium, requests_of
 from evaluation_cases import ATS, DENSE, failed, scored
+from page_elements import check_harmless
 
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.html_report import report_page
@@ -142,6 +143,10 @@ def test_no_name_leaves_its_place(page: str) -> None:
     assert "<b>air" not in page
     assert page.count("</script>") == 2  # the data and the page's own
     assert not re.search(r'(?:src|href)="(?!data:)', page)
+
+
+def test_a_browser_finds_no_element_in_a_name(page: str) -> None:
+    check_harmless(page, NASTY)
 
 
 def test_without_evaluated_videos_there_are_the_failures_only() -> None:
