@@ -7,11 +7,10 @@ import struct
 from typing import Any
 
 import pytest
-import torch
-from checkpoint_files import huggingface_model, official_pyth, same_state, small_timesformer
+from checkpoint_files import same_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
 
@@ -54,75 +53,3 @@ def test_any_safetensors_header(
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", max(len(text) + wrong, 0)) + text + bytes(body))
     loads_or_is_refused(nn.Linear(2, 1), path)
-
-
-@pytest.fixture(scope="module")
-def model() -> nn.Module:
-    return small_timesformer()
-
-
-@pytest.fixture(scope="module")
-def states() -> list[dict[str, Tensor]]:
-    """Under our names, the released ones, and Hugging Face's."""
-    ours = small_timesformer(1).state_dict()
-    return [ours, official_pyth(ours)["model_state"], huggingface_model().state_dict()]
-
-
-_CHANGES = st.sampled_from(
-    [
-        *(
-            "leave out",
-            "rename",
-            "transpose",
-            "flatten",
-            "empty",
-            "longer",
-            "integers",
-            "complex",
-            "half",
-            "scalar",
-            "nan",
-        ),
-        *("a number", "none", "a list", "one more level", "a number as its name"),
-    ]
-)
-
-
-def changed(state: dict[Any, Any], name: Any, change: str) -> None:
-    tensor = state.pop(name)
-    if not isinstance(tensor, Tensor):
-        return
-    new: dict[str, Any] = {
-        "transpose": tensor.transpose(0, -1) if tensor.dim() else tensor,
-        "flatten": tensor.flatten(),
-        "empty": tensor[:0],
-        "longer": torch.cat([tensor, tensor], dim=min(1, tensor.dim() - 1)) if tensor.dim() else tensor,
-        "integers": tensor.long(),
-        "complex": tensor.to(torch.complex64),
-        "half": tensor.half(),
-        "scalar": tensor.sum(),
-        "nan": tensor * torch.nan,
-        "a number": 3,
-        "none": None,
-        "a list": [tensor],
-        "one more level": {"weight": tensor},
-    }
-    if change == "rename":
-        state[f"{name}.x"] = tensor
-    elif change == "a number as its name":
-        state[7] = tensor
-    elif change in new:
-        state[name] = new[change]
-
-
-@_SOME
-@given(st.data())
-def test_any_state(model: nn.Module, states: list[dict[str, Tensor]], data: st.DataObject) -> None:
-    state: dict[Any, Any] = dict(data.draw(st.sampled_from(states)))
-    for _ in range(data.draw(st.integers(1, 3))):
-        names = sorted(state, key=str)
-        favourites = [name for name in names if any(part in str(name) for part in ("embed", "head", "classifier"))]
-        name = data.draw(st.sampled_from(favourites or names) | st.sampled_from(names))
-        changed(state, name, data.draw(_CHANGES))
-    container = data.draw(st.sampled_from([None, "model_state", "state_dict", "model"]))
-    loads_or_is_refused(model, state if container is None else {container: state})
