@@ -93,11 +93,12 @@ def test_too_few_clips_or_rounds(model: nn.Module, clips: Tensor, batch_size: in
 def test_peak_memory_is_what_is_held_at_most_and_freed_memory_counts_again() -> None:
     for _ in range(2):
         with peak_memory(CPU) as peak:
-            blocks = [torch.ones(2**20) for _ in range(16)]  # 4 MiB each
+            # 40 MiB each: smaller ones may come from memory that the process has kept
+            blocks = [torch.ones(10 * 2**20) for _ in range(2)]
             del blocks
         if peak.bytes is None:
             pytest.skip("peak memory of a process needs Linux")
-        assert 56 * 2**20 < peak.bytes < 96 * 2**20
+        assert 72 * 2**20 < peak.bytes < 112 * 2**20
     with peak_memory(CPU) as nothing:
         pass
     assert nothing.bytes is not None
