@@ -56,6 +56,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/patch_your_own.md", "import torch"): RUN,
     ("docs/pytorchvideo.md", "from fractions"): RUN,
     ("docs/reliability.md", ".venv/bin/python benchmarks/reliability.py"): RUN,
+    ("docs/reliability.md", ".venv/bin/python benchmarks/kills.py"): RUN,
     ("docs/scale.md", "#SBATCH"): RUN,
     ("docs/videos.md", "video-ats index-tars"): RUN,
     ("docs/speed.md", ".venv/bin/python tools/benchmark.py"): RUN,
@@ -97,6 +98,7 @@ OTHERS: dict[str, str] = {
     "rm": "nothing to run",
     "export": "of the shell",
     ".venv/bin/python benchmarks/reliability.py": "hours; it is there, and tests/test_readme.py compares what it wrote",
+    ".venv/bin/python benchmarks/kills.py": "an hour; it is there, and tests/test_readme.py compares what it wrote",
     "cp": "run",
 }
 
