@@ -160,8 +160,8 @@ def run_table(report: Mapping[str, Any]) -> str:
 def accuracy_table(report: Mapping[str, Any], source: Path) -> str:
     """Accuracy beside cost of the dense model, settings with controls, and the controls; and what the run says."""
     rows = [
-        "| setting | top-1 % [95% interval] | GFLOPs per view | of dense | model clips/s |",
-        "|---|---|---|---|---|",
+        "| setting | top-1 % [95% interval] | GFLOPs per view | of dense |",
+        "|---|---|---|---|",
     ]
     settings = report["run"]["settings"]
     shown = {"dense"} | {name for name, of in settings.items() if of["follows"] is not None}
@@ -172,7 +172,7 @@ def accuracy_table(report: Mapping[str, Any], source: Path) -> str:
         top1 = s["top1"]
         rows.append(
             f"| {s['name']} | {top1['percent']:.1f} [{top1['low']:.1f}, {top1['high']:.1f}] "
-            f"| {s['gflops_view']['mean']:.2f} | {s['relative_to_dense']:.2f} | {s['model_clips_per_second']:.1f} |"
+            f"| {s['gflops_view']['mean']:.2f} | {s['relative_to_dense']:.2f} |"
         )
     claims = [f"- {claim}" for claim in report["claims"]]
     return "\n".join([*rows, "", *claims, "", _measured(report, source)])
