@@ -261,6 +261,21 @@ def test_a_cut_inside_a_packet_is_unreadable(tmp_path, decoder):
     assert error.reason.endswith("frames: Invalid data found when processing input")
 
 
+@needs_decord
+@pytest.mark.parametrize("missing_bytes", [1, 2000])
+def test_a_file_cut_behind_the_wanted_frames_does_not_pass(tmp_path, missing_bytes):
+    texture = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    write_video(whole, texture, frame_rate=30, muxer_options={"movflags": "faststart"})
+    assert read_frames(whole, lambda count, rate: [0], decoder="auto").decoder == "decord"
+    cut.write_bytes(whole.read_bytes()[:-missing_bytes])
+    by_pyav, by_auto, by_decord = (
+        failure(cut, lambda count, rate: [0], decoder=name) for name in ("pyav", "auto", "decord")
+    )
+    assert (by_auto.status, by_auto.reason) == (by_pyav.status, by_pyav.reason)
+    assert by_decord.status in (VideoStatus.TRUNCATED, VideoStatus.UNREADABLE)
+
+
 @pytest.mark.parametrize("decoder", ["pyav", "auto", "decord"])
 @pytest.mark.parametrize(
     ("make", "status", "words"),
