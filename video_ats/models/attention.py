@@ -132,7 +132,8 @@ class ClassAttention(nn.Module):
 
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
-        q = _led(queries[:, 1:], kept.pad(self._queries(tokens.patches[keep])))  # (G, R - 1 + N', heads, d)
+        staying = tokens.patches.index_select(0, keep.nonzero().flatten())
+        q = _led(queries[:, 1:], kept.pad(self._queries(staying)))  # (G, R - 1 + N', heads, d)
         out = attend(q.transpose(1, 2), k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
         leading = _led(class_out, out[:, :, : first - 1].transpose(1, 2))  # (G, R, heads, d)
@@ -219,7 +220,7 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
         return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
     order, runs = groups.by_length
     found = []
-    for part, (length, count) in zip(qkv[order].split([n * g for n, g in runs]), runs, strict=True):
+    for part, (length, count) in zip(qkv.index_select(0, order).split([n * g for n, g in runs]), runs, strict=True):
         q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
         found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
     out = torch.cat(found) if found else qkv[:, 0]

@@ -312,4 +312,5 @@ class TokenSet:
         where it has been made already.
         """
         always = keep.new_ones(self.class_tokens.shape[0] * self.class_tokens.shape[1])
-        return self.with_joined(self.joined()[torch.cat([keep, always])], origin or self.origin.select(keep))
+        stay = torch.cat([keep, always]).nonzero().flatten()  # rows by number are copied faster than by a mask
+        return self.with_joined(self.joined().index_select(0, stay), origin or self.origin.select(keep))
