@@ -30,7 +30,7 @@ from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 MODEL = "timesformer_base_8x32_224"
-ROUNDS, REPEATS = 5, 20
+ROUNDS, REPEATS = 15, 20
 
 
 def main() -> None:

@@ -18,6 +18,8 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "peers": peers_table,
         "pipeline": pipeline_table,
         "growth": growth_table,
+        "adapters": adapters_table,
+        "reading_workers": reading_workers_table,
     }
     blocks = {"realisation": realisation_table(root)}
     for name, table in single.items():
@@ -111,6 +113,32 @@ def growth_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {dense['seconds']:.2f}, {ats['seconds']:.2f} | {ats['realisation']:.2f} "
             f"| {_mib(dense['peak_mib'])}, {_mib(ats['peak_mib'])} |"
         )
+    return table
+
+
+def adapters_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Models of other libraries: as they are, through our blocks, and with samplers."""
+    table = [
+        "| model | batch | what | GFLOPs | of dense | seconds | speed-up | realisation |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        table.append(
+            f"| {row['model']} | {row['batch']} | {row['setting']} | {row['gflops']:.1f} | {row['of_dense']:.2f} "
+            f"| {row['seconds']:.3f} | {row['speed_up']:.2f} | {row['realisation']:.2f} |"
+        )
+    return table
+
+
+def reading_workers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Videos read a second by our workers and by torch's DataLoader."""
+    table = ["| frames of | worker processes | ours, videos/s | DataLoader, videos/s |", "|---|---|---|---|"]
+    for model, workers in dict.fromkeys((row["model"], row["workers"]) for row in rows):
+        ours, loader = (
+            next(r["videos/s"] for r in rows if (r["model"], r["workers"], r["by"]) == (model, workers, by))
+            for by in ("workers", "DataLoader")
+        )
+        table.append(f"| `{model}` | {workers} | {ours:.1f} | {loader:.1f} |")
     return table
 
 

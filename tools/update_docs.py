@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import Any
 import torch
 import yaml
 from kills_table import kills_table
+from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
 from scale_tables import scale_blocks
 from speed_tables import speed_blocks
 
 from video_ats.cli import parse_config, run_tool
+from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.settings import setting_name
 from video_ats.evaluation.weights import RANDOM_WEIGHTS
 from video_ats.models.registry import Published, Variant, create_model, get_variant
@@ -58,13 +60,20 @@ def updated_documents(root: Path) -> dict[Path, str]:
         readme: _replace_block(
             readme,
             {
-                "mini kinetics": "\n\n".join(accuracy_table(report, source) for source, report in validation.items()),
+                "mini kinetics": "\n\n".join(
+                    accuracy_table(report, source, _default_settings(root, report))
+                    for source, report in validation.items()
+                ),
                 "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
             },
         ),
         findings: _replace_block(
             findings,
-            {"choosing": "\n\n".join(choosing_table(report, source) for source, report in choosing.items())},
+            {
+                "choosing": "\n\n".join(choosing_table(report, source) for source, report in choosing.items()),
+                "validation": "\n\n".join(control_table(report, source) for source, report in validation.items()),
+                "missing neighbour": missing_neighbour_table(root),
+            },
         ),
         mini_kinetics: _replace_block(
             mini_kinetics, {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)}
@@ -157,17 +166,22 @@ def run_table(report: Mapping[str, Any]) -> str:
     return "\n".join([*rows, "", _measured(report, _SHOWN_RUN.parent)])
 
 
-def accuracy_table(report: Mapping[str, Any], source: Path) -> str:
-    """Accuracy beside cost of the dense model, settings with controls, and the controls; and what the run says."""
+def _default_settings(root: Path, report: Mapping[str, Any]) -> set[str]:
+    """What ``configs/mini/MODEL.yaml`` sweeps: the setting that was chosen for the model, and its controls."""
+    path = root / "configs" / "mini" / f"{report['run']['model']['name']}.yaml"
+    return {
+        setting_name(sampler) for sampler in parse_config(EvaluateConfig, "", ["--config", str(path)]).sweep.samplers()
+    }
+
+
+def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[str]) -> str:
+    """Accuracy beside cost of the dense model and of the settings shown; and what the run says."""
     rows = [
         "| setting | top-1 % [95% interval] | GFLOPs per view | of dense |",
         "|---|---|---|---|",
     ]
-    settings = report["run"]["settings"]
-    shown = {"dense"} | {name for name, of in settings.items() if of["follows"] is not None}
-    shown |= {of["follows"] for of in settings.values()}
     for s in report["settings"]:
-        if s["name"].removeprefix("finetuned/") not in shown:
+        if s["name"].removeprefix("finetuned/") not in {"dense", *shown}:
             continue
         top1 = s["top1"]
         rows.append(
@@ -176,6 +190,26 @@ def accuracy_table(report: Mapping[str, Any], source: Path) -> str:
         )
     claims = [f"- {claim}" for claim in report["claims"]]
     return "\n".join([*rows, "", *claims, "", _measured(report, source)])
+
+
+def control_table(report: Mapping[str, Any], source: Path) -> str:
+    """Every ATS setting of a run: its accuracy beside that of each control, and fine-tuned."""
+    top1 = {s["name"]: s["top1"]["percent"] for s in report["settings"]}
+    follows = {name: of["follows"] for name, of in report["run"]["settings"].items()}
+    kinds = list(dict.fromkeys(name.split("-")[0] for name in top1 if follows[name] is not None))
+    rows = [
+        f"| setting | of dense GFLOPs | top-1 % | {' | '.join(kinds)} | fine-tuned |",
+        "|---" * (len(kinds) + 4) + "|",
+    ]
+    for s in report["settings"]:
+        name = s["name"]
+        if name.startswith("finetuned/") or follows[name] is not None:
+            continue
+        controls = {other.split("-")[0]: other for other, of in follows.items() if of == name}
+        others = [controls.get(kind) for kind in kinds] + [f"finetuned/{name}"]
+        cells = ["-" if other not in top1 else f"{top1[other]:.1f}" for other in others]
+        rows.append(f"| {name} | {s['relative_to_dense']:.2f} | {top1[name]:.1f} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _measured(report, source)])
 
 
 def choosing_table(report: Mapping[str, Any], source: Path) -> str:

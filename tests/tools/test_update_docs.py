@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 from kills_table import kills_table
+from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
 from update_docs import (
     _replace_block,
     accuracy_table,
     choosing_table,
     config_table,
+    control_table,
     recipe_table,
     run_table,
     single_frame,
@@ -102,11 +104,66 @@ def test_accuracies_stand_beside_what_they_cost_and_what_they_say() -> None:
         },
         "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
     }
-    lines = accuracy_table(report, Path("some/folder")).splitlines()
+    lines = accuracy_table(report, Path("some/folder"), {"ats", "random"}).splitlines()
     assert lines[2:5] == [f"| {name} | 61.2 [56.0, 66.0] | 1.40 | 0.51 |" for name in names[:3]]
     assert lines[6] == "- ATS loses to random by 1 point."
     assert lines[8].startswith("Measured here: `some_model`, weights some.safetensors (video_ats); 5 videos listed")
     assert lines[8].endswith("Source: `some/folder`.")
+
+
+def test_controls_and_fine_tuning_stand_beside_each_ats_setting() -> None:
+    percents = {
+        "dense": 90,
+        "ats-a": 80,
+        "random-a": 70,
+        "topk-a": 81,
+        "ats-b": 85,
+        "finetuned/dense": 89,
+        "finetuned/ats-a": 88,
+    }
+    report = {
+        "settings": [{"name": n, "relative_to_dense": 0.5, "top1": {"percent": p}} for n, p in percents.items()],
+        "listed": 5,
+        "evaluated": 5,
+        "run": {
+            "model": {"name": "some_model", "weights": "some.safetensors (video_ats)"},
+            "settings": {n: {"follows": "ats-a" if n in ("random-a", "topk-a") else None} for n in percents},
+        },
+        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
+    }
+    lines = control_table(report, Path("some/folder")).splitlines()
+    assert lines[0] == "| setting | of dense GFLOPs | top-1 % | random | topk | fine-tuned |"
+    assert lines[2:5] == [
+        "| dense | 0.50 | 90.0 | - | - | 89.0 |",
+        "| ats-a | 0.50 | 80.0 | 70.0 | 81.0 | 88.0 |",
+        "| ats-b | 0.50 | 85.0 | - | - | - |",
+    ]
+
+
+def test_either_answer_to_a_missing_neighbour_stands_in_a_row(tmp_path: Path) -> None:
+    def row(setting: str, differing: int) -> dict[str, object]:
+        difference = {"points": -11.75, "low": -16.25, "high": -7.5, "differing": differing, "verdict": -1}
+        top1 = {"zero": 39.25, "self": 27.5}
+        return {
+            "setting": setting,
+            "relative_to_dense": 0.405,
+            "videos": 400,
+            "top1_percent": top1,
+            "self_minus_zero": difference,
+        }
+
+    path = tmp_path / "benchmarks" / "results" / "missing_neighbour" / "result.json"
+    path.parent.mkdir(parents=True)
+    environment = {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x"}
+    rows = [row("dense", 0), row("ats-a", 85), row("ats-b", 0), row("finetuned/dense", 0)]
+    path.write_text(json.dumps({"environment": environment, "rows": rows}))
+    lines = missing_neighbour_table(tmp_path).splitlines()
+    assert lines[2:5] == [
+        "| ats-a | 0.41 | 39.2 | 27.5 | -11.75 [-16.25, -7.50] |",
+        "| ats-b | 0.41 | 39.2 | 27.5 | none |",
+        "",
+    ]
+    assert "on 400 videos" in lines[5]
 
 
 def test_settings_to_choose_from_stand_with_and_without_training() -> None:
