@@ -5,13 +5,12 @@ Usage: python benchmarks/peers.py VIDEOS
 VIDEOS is a folder that holds the clips of real_clips.py. Random weights; everything runs in turns in one process.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 from padded import padded_forward
-from real_clips import KINETICS, OTHERS, write_list
+from real_clips import KINETICS, OTHERS, videos_folder, write_list
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import time_in_turns, write_result
 
@@ -32,10 +31,10 @@ ROUNDS = 3
 @torch.inference_mode()
 def main() -> None:
     """Measure, print, write."""
-    device = open_device("auto")
+    videos, device = videos_folder(), open_device("auto")
     with tempfile.TemporaryDirectory() as folder:
         listed = write_list(Path(folder) / "clips.txt", KINETICS | OTHERS)
-        data = DataConfig(videos=sys.argv[1], annotations=str(listed))
+        data = DataConfig(videos=videos, annotations=str(listed))
         plan = plan_views(get_variant(MODEL), ViewsConfig())
         clips = read_clips(data, plan, 8, num_classes=400).views.to(device)
     torch.manual_seed(0)

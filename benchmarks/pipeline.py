@@ -7,7 +7,6 @@ model: probe, read, resize, crop to 1x3 views, normalise. A bare decoder only op
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 import av
 import decord
 import torch
-from real_clips import KINETICS, write_list
+from real_clips import KINETICS, videos_folder, write_list
 from turns import time_in_turns, write_result
 
 from video_ats.evaluation.configuration import ViewsConfig
@@ -35,12 +34,13 @@ ROUNDS, REPEATS = 15, 20
 
 def main() -> None:
     """Measure, print, write."""
+    folder_of_videos = videos_folder()
     torch.set_num_threads(1)
     plan = plan_views(get_variant(MODEL), ViewsConfig())
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         listed = write_list(Path(folder) / "clips.txt", KINETICS)
-        videos = open_videos(DataConfig(videos=sys.argv[1], annotations=str(listed)), num_classes=400)
+        videos = open_videos(DataConfig(videos=folder_of_videos, annotations=str(listed)), num_classes=400)
         for entry in videos.entries:
             calls: dict[str, Callable[[], object]] = {
                 "data path, pyav": partial(views_of, entry, plan, "pyav"),

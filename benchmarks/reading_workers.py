@@ -7,13 +7,12 @@ turns; the workers of both are started anew for each turn, and that time counts.
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from real_clips import KINETICS, write_list
+from real_clips import KINETICS, videos_folder, write_list
 from torch.utils.data import DataLoader
 from turns import time_in_turns, write_result
 
@@ -29,11 +28,12 @@ ROUNDS, REPEATS = 5, 10
 
 def main() -> None:
     """Measure, print, write."""
+    folder_of_videos = videos_folder()
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         listed = write_list(Path(folder) / "clips.txt", KINETICS)
-        videos = open_videos(DataConfig(videos=sys.argv[1], annotations=str(listed)), num_classes=400)
+        videos = open_videos(DataConfig(videos=folder_of_videos, annotations=str(listed)), num_classes=400)
     entries = list(videos.entries) * REPEATS
     for model in MODELS:
         plan = plan_views(get_variant(model), ViewsConfig())

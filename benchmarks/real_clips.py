@@ -1,5 +1,6 @@
 """Real clips that the benchmarks read from a folder of the user's: which, and in what order."""
 
+import sys
 from pathlib import Path
 
 # Kinetics-400 label indices.
@@ -25,3 +26,11 @@ def write_list(path: Path, clips: dict[str, int]) -> Path:
     """``path label`` lines."""
     path.write_text("".join(f"{name} {label}\n" for name, label in clips.items()))
     return path
+
+
+def videos_folder() -> str:
+    """The folder on the command line; the program ends with a line where there is none."""
+    given = sys.argv[1:]
+    if len(given) != 1 or not Path(given[0]).is_dir():
+        sys.exit(f"VIDEOS {' '.join(given) or 'not given'}: must be one folder, which holds the clips of real_clips.py")
+    return given[0]

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from real_clips import KINETICS, write_list
+from real_clips import KINETICS, videos_folder, write_list
 
 from video_ats import create_model
 
@@ -33,12 +33,13 @@ def write_random_checkpoint(path: Path) -> None:
 
 def main() -> int:
     """Write weights and list into a temporary folder, evaluate, leave the report in benchmarks/results."""
+    videos = videos_folder()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "random_weights.pyth"
         write_random_checkpoint(checkpoint)
         clips = write_list(Path(folder) / "clips.txt", KINETICS)
         command = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "--model", MODEL]
-        command += ["--checkpoint", str(checkpoint), "--data.annotations", str(clips), "--data.videos", sys.argv[1]]
+        command += ["--checkpoint", str(checkpoint), "--data.annotations", str(clips), "--data.videos", videos]
         command += ["--sweep.samples", "[null, 128, 64]", "--sweep.controls", "[random]", "--batch_size", "3"]
         command += ["--output", str(ROOT / "benchmarks" / "results" / Path(__file__).stem)]
         return subprocess.run(command, check=False).returncode

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from real_clips import KINETICS, OTHERS, write_list
+from real_clips import KINETICS, OTHERS, videos_folder, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("timesformer_base_8x32_224", "xvit_base_16x16_224")
@@ -19,11 +19,12 @@ MODELS = ("timesformer_base_8x32_224", "xvit_base_16x16_224")
 
 def main() -> int:
     """One run of tools/benchmark.py a model; the reports stay in benchmarks/results."""
+    videos = videos_folder()
     with tempfile.TemporaryDirectory() as folder:
         clips = write_list(Path(folder) / "clips.txt", KINETICS | OTHERS)
         for model in MODELS:
             command = [sys.executable, str(ROOT / "tools" / "benchmark.py"), "--model", model]
-            command += ["--checkpoint", "random", "--data.annotations", str(clips), "--data.videos", sys.argv[1]]
+            command += ["--checkpoint", "random", "--data.annotations", str(clips), "--data.videos", videos]
             command += ["--sweep.samples", "[64]", "--batch_sizes", "[1, 8]", "--rounds", "2"]
             command += ["--precisions", "[float32, bfloat16]"]
             command += ["--output", str(ROOT / "benchmarks" / "results" / Path(__file__).stem / model)]

@@ -6,14 +6,13 @@ VIDEOS is a folder that holds the Kinetics clips of real_clips.py. Sizes, not sp
 harm. `tools/scale_tables.py` makes docs/scale.md of them.
 """
 
-import sys
 import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import torch
-from real_clips import KINETICS, write_list
+from real_clips import KINETICS, videos_folder, write_list
 from turns import write_result
 
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -30,9 +29,10 @@ LISTED, READ_AGAIN = 100_000, 1_000
 
 def main() -> None:
     """Measure, print, write."""
-    rows = [sizes_of_clips(Path(sys.argv[1])), list_of_many()]
+    videos = videos_folder()
+    rows = [sizes_of_clips(Path(videos)), list_of_many()]
     with tempfile.TemporaryDirectory() as folder:
-        rows.append(lines_of_a_run(sys.argv[1], Path(folder)))
+        rows.append(lines_of_a_run(videos, Path(folder)))
     for row in rows:
         print(row)
     write_result(Path(__file__).stem, rows, torch.device("cpu"))
