@@ -62,6 +62,18 @@ def test_a_run_in_which_ats_wins() -> None:
     assert [c.others_gflops for c in comparisons] == pytest.approx([4.0, 4.0, 2.2, 1.0, 1.6])
 
 
+def test_of_several_settings_at_about_half_the_cost_the_most_accurate_is_told() -> None:
+    costs = COSTS | {ATS8: 2.1, ATS4: 1.9}
+    sentences, _ = claims({DENSE: 700, ATS8: 640, ATS4: 650}, costs=costs)
+    assert sentences[1].startswith(
+        "Without training, the most accurate of 2 ATS settings at 45% to 55% of the cost of dense is ats-frame-k4, 65.0%"
+    )
+    sentences, _ = claims({DENSE: 700, ATS8: 640, ATS4: 650}, costs=costs | {ATS4: 1.7})
+    assert sentences[1].startswith(
+        "Without training, the ATS setting nearest to half the cost of dense is ats-frame-k8"
+    )
+
+
 def test_a_larger_loss_is_excluded_where_it_is() -> None:
     sentences, _ = claims({DENSE: 700, ATS8: 700, RANDOM8: 650, ATS4: 600, RANDOM4: 600})
     assert "ats-frame-k8" in sentences[0]
