@@ -156,7 +156,9 @@ def _against_dense(
     about_half = [c for c in comparisons if _ABOUT_HALF[0] <= c.gflops / c.others_gflops <= _ABOUT_HALF[1]]
     if len(about_half) > 1:
         best = max(about_half, key=lambda c: (c.difference.points, -c.gflops))
-        which = f"the most accurate of {len(about_half)} ATS settings at 45% to 55% of the cost of dense"
+        which = (
+            f"the most accurate on these videos of {len(about_half)} ATS settings at 45% to 55% of the cost of dense"
+        )
     else:
         best = min(comparisons, key=lambda c: abs(c.gflops / c.others_gflops - 0.5))
         which = "the ATS setting nearest to half the cost of dense"
