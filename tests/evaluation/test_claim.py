@@ -68,6 +68,7 @@ def test_of_several_settings_at_about_half_the_cost_the_most_accurate_is_told() 
     assert sentences[1].startswith(
         "Without training, the most accurate on these videos of 2 ATS settings at 45% to 55% of the cost of dense is "
     )
+    assert "of dense is ats-frame-k4, 65.0% against 70.0%" in sentences[1]
     sentences, _ = claims({DENSE: 700, ATS8: 640, ATS4: 650}, costs=costs | {ATS4: 1.7})
     assert sentences[1].startswith(
         "Without training, the ATS setting nearest to half the cost of dense is ats-frame-k8"
