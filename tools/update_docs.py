@@ -175,7 +175,9 @@ def _default_settings(root: Path, report: Mapping[str, Any]) -> set[str]:
 
 
 def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[str]) -> str:
-    """Accuracy beside cost of the dense model and of the settings shown; and what the run says."""
+    """Accuracy beside cost of the dense model and of the settings shown; and what the run says, of controls only
+    what concerns these.
+    """
     rows = [
         "| setting | top-1 % [95% interval] | GFLOPs per view | of dense |",
         "|---|---|---|---|",
@@ -188,7 +190,13 @@ def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[st
             f"| {s['name']} | {top1['percent']:.1f} [{top1['low']:.1f}, {top1['high']:.1f}] "
             f"| {s['gflops_view']['mean']:.2f} | {s['relative_to_dense']:.2f} |"
         )
-    claims = [f"- {claim}" for claim in report["claims"]]
+    of_controls = ("ATS beats", "ATS loses", "No difference")
+    told_of = {*shown, *(re.sub(r"-k[^-]+", "", name) for name in shown)}  # of several K together, the rest of the name
+    claims = [
+        f"- {claim}"
+        for claim in report["claims"]
+        if not claim.startswith(of_controls) or any(name in claim for name in told_of)
+    ]
     return "\n".join([*rows, "", *claims, "", _measured(report, source)])
 
 

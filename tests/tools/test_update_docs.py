@@ -92,23 +92,27 @@ def test_a_run_is_a_table_and_a_line_on_where_it_was_measured() -> None:
 def test_accuracies_stand_beside_what_they_cost_and_what_they_say() -> None:
     top1 = {"percent": 61.25, "low": 56.0, "high": 66.0}
     setting = {"top1": top1, "gflops_view": {"mean": 1.404}, "relative_to_dense": 0.506}
-    names = ("ats", "random", "finetuned/ats", "alone", "finetuned/alone")
+    names = ("ats-a-k8", "random-a", "finetuned/ats-a-k8", "ats-b", "finetuned/ats-b")
     report = {
         "settings": [setting | {"name": name} for name in names],
-        "claims": ["ATS loses to random by 1 point."],
+        "claims": [
+            "ATS loses to random by 1 point (ats-a).",
+            "ATS beats random by 1 point (ats-b).",
+            "Differences are.",
+        ],
         "listed": 5,
         "evaluated": 4,
         "run": {
             "model": {"name": "some_model", "weights": "some.safetensors (video_ats)"},
-            "settings": {name: {"follows": "ats" if name == "random" else None} for name in names},
+            "settings": {name: {"follows": "ats-a-k8" if name == "random-a" else None} for name in names},
         },
         "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
     }
-    lines = accuracy_table(report, Path("some/folder"), {"ats", "random"}).splitlines()
+    lines = accuracy_table(report, Path("some/folder"), {"ats-a-k8", "random-a"}).splitlines()
     assert lines[2:5] == [f"| {name} | 61.2 [56.0, 66.0] | 1.40 | 0.51 |" for name in names[:3]]
-    assert lines[6] == "- ATS loses to random by 1 point."
-    assert lines[8].startswith("Measured here: `some_model`, weights some.safetensors (video_ats); 5 videos listed")
-    assert lines[8].endswith("Source: `some/folder`.")
+    assert lines[6:8] == ["- ATS loses to random by 1 point (ats-a).", "- Differences are."]
+    assert lines[9].startswith("Measured here: `some_model`, weights some.safetensors (video_ats); 5 videos listed")
+    assert lines[9].endswith("Source: `some/folder`.")
 
 
 def test_controls_and_fine_tuning_stand_beside_each_ats_setting() -> None:
