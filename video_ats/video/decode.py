@@ -49,8 +49,8 @@ def read_frames(
             PyAV's, pixel for pixel, PyAV everywhere else and whenever decord fails, so that the status is
             always PyAV's.
             Never torchcodec: its FFmpeg is the machine's, so that nothing is proven of its pixels elsewhere.
-            decord and torchcodec decode only the parts that the wanted frames (torchcodec: and the last one) need:
-            damage elsewhere, which ``pyav`` reports, they do not see.
+            decord and torchcodec decode only the parts that the wanted frames and the last one need: damage
+            elsewhere, which ``pyav`` reports, they do not see.
         min_frames: Fewer decodable frames are ``too_short``; none at all always is.
         fetch: What fetching may cost.
 
