@@ -49,7 +49,6 @@ def decord_is_exact(info: VideoInfo) -> bool:
         and info.codec == "h264"
         and info.pixel_format == "yuv420p"
         and 0 < info.header_frames == info.packets
-        and info.cut_packets == 0
         and info.even_timestamps
     )
 
@@ -79,8 +78,6 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
         check_counted(info, "decord", num_frames, info.header_frames)
         check_min_frames(info.path, num_frames, min_frames)
         wanted = wanted_indices(plan, num_frames, info.frame_rate)
-        if info.cut_packets:
-            raise VideoError(VideoStatus.TRUNCATED, "the file ends within a frame", info.path)
         batch = _as_tensor(reader.get_batch(sorted({*wanted, num_frames - 1})))
     except decord.DECORDError as error:
         raise _unreadable(error, info.path) from error

@@ -42,7 +42,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         VideoError: missing, unreadable or no_video.
     """
     name = os.fspath(path)
-    packets, hidden, cut, rotation = 0, 0, 0, None
+    packets, hidden, rotation = 0, 0, None
     times: list[int | None] = []
     with open_video(name) as (container, stream):
         try:
@@ -53,7 +53,6 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
                     continue
                 packets += 1
                 hidden += packet.is_discard
-                cut += packet.is_corrupt
                 if not packet.is_discard:
                     times.append(packet.pts)
         except av.FFmpegError as error:
@@ -70,7 +69,6 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             header_frames=stream.frames,
             packets=packets,
             hidden_packets=hidden,
-            cut_packets=cut,
             even_timestamps=_are_even(times),
             rotation=rotation or 0,
             video_streams=sum(not _is_attached_picture(s) for s in container.streams.video),

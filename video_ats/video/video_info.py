@@ -69,7 +69,6 @@ class VideoInfo:
         header_frames: Frames the header counts; 0 when it does not say.
         packets: Video packets in the file, those behind an edit list included.
         hidden_packets: Packets that an edit list takes away (decoded for reference, never shown).
-        cut_packets: Packets of which the file holds only a part.
         even_timestamps: The shown packets start at time 0 and are equally far apart.
         rotation: Degrees from the display matrix, as PyAV gives them; never applied to frames.
         video_streams: Number of video streams, attached pictures not counted.
@@ -85,7 +84,6 @@ class VideoInfo:
     header_frames: int
     packets: int
     hidden_packets: int
-    cut_packets: int
     even_timestamps: bool
     rotation: int
     video_streams: int
