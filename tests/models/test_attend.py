@@ -138,6 +138,17 @@ def test_ragged_groups_are_as_token_by_token(seed: int) -> None:
         torch.testing.assert_close(gradient, wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_ragged_groups_in_half_precision(dtype: torch.dtype) -> None:
+    group = torch.tensor([0, 3, 0, 1, 1, 1, 0, 3, 4, 1])  # one is empty, one has a single token
+    qkv = torch.randn(10, 3, 2, 4, dtype=dtype)
+    with torch.autocast("cpu", dtype=dtype):
+        found = attend_within(qkv, Grouping.ragged(group, 5))
+    assert found.dtype is dtype
+    torch.testing.assert_close(found, slowly(qkv.float(), group).to(dtype))  # computed in float32, rounded once
+    assert torch.equal(found[8], qkv[8, 2])
+
+
 def test_no_token_at_all() -> None:
     nothing = torch.empty(0, 3, 2, 4)
     assert attend_within(nothing, Grouping.ragged(torch.empty(0, dtype=torch.int64), 3)).shape == (0, 2, 4)

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from video_ats.evaluation.heap import keep_freed_memory
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -62,7 +64,8 @@ class Execution:
 
 
 def open_device(name: str, rank: int | None = None) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; ``auto`` is a GPU where there is one.
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; ``auto`` is a GPU where there is one. For a CPU
+    the C library is told to keep freed memory: `keep_freed_memory`.
 
     Args:
         name: of the device.
@@ -85,4 +88,6 @@ def open_device(name: str, rank: int | None = None) -> torch.device:
         raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
+    if device.type == "cpu":
+        keep_freed_memory()
     return device

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_ats.models.projections import Projections, project_heads
+from video_ats.models.projections import HALF, Projections, in_few_sizes, project_heads
 from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
-from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
+from video_ats.tokens.scoring import all_attention, at_least_float32, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
 
 # On a CPU the fused kernel is slow in half precision, and quick in float32: benchmarks/attention_of_small_groups.py.
-_SMALL_GROUP, _HALF = 576, (torch.bfloat16, torch.float16)
+_SMALL_GROUP = 576
 
 
 class PatchAttention(nn.Module):
@@ -33,8 +33,10 @@ class PatchAttention(nn.Module):
 
     def forward(self, patches: Tensor, groups: Grouping) -> Tensor:
         """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
-        qkv = project_heads(self.qkv, patches, 0, 3, self.num_heads)  # (P, 3, heads, d)
-        return self.proj(attend_within(qkv, groups).flatten(1))
+        ragged = groups.slots is not None
+        # (P, 3, heads, d)
+        qkv = in_few_sizes(lambda x: project_heads(self.qkv, x, 0, 3, self.num_heads), patches, ragged=ragged)
+        return in_few_sizes(self.proj, attend_within(qkv, groups).flatten(1), ragged=ragged)
 
 
 class KeyValueMixing(Protocol):
@@ -104,17 +106,18 @@ class ClassAttention(nn.Module):
         if count == tokens.leading:  # one set a clip is the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
-        return Attended(tokens.with_joined(self.proj(joined.flatten(1)), origin), keep)
+        update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
+        return Attended(tokens.with_joined(update, origin), keep)
 
     def _dense(self, tokens: TokenSet, groups: Groups) -> _Attention:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches, classes = self._heads(tokens, 0, 3)  # (P, 3, heads, d) and (B, C, 3, heads, d)
         if self.mixing is None:
-            q, k, v = _table(patches, classes, grouping, first).transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+            q, k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         else:
-            (q,) = _table(patches[:, :1], classes[:, :, :1], grouping, first).transpose(1, 3).unbind(2)
+            (q,) = _table(patches[:, :1], classes[:, :, :1], grouping, first)
             mixed = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
-            k, v = _table(*mixed, grouping, first).transpose(1, 3).unbind(2)
+            k, v = _table(*mixed, grouping, first)
         out = attend(q, k, v, _mask_with_leading(grouping, first))
         return _Attention(out[:, :, first:], out[:, :, :first].transpose(1, 2), None, tokens.origin)
 
@@ -124,7 +127,7 @@ class ClassAttention(nn.Module):
         queries = _per_group(self._queries(tokens.class_tokens), grouping, first)  # (G, R, heads, d)
         if self.mixing is not None:
             patches, classes = self.mixing(patches, classes, tokens.origin)
-        k, v = _table(patches, classes, grouping, first).transpose(1, 3).unbind(2)  # (G, heads, R + N, d)
+        k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         mask = _mask_with_leading(grouping, first)
 
         row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
@@ -133,7 +136,8 @@ class ClassAttention(nn.Module):
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
         staying = tokens.patches.index_select(0, keep.nonzero().flatten())
-        q = _led(queries[:, 1:], kept.pad(self._queries(staying)))  # (G, R - 1 + N', heads, d)
+        own = in_few_sizes(self._queries, staying, ragged=True)  # (P', heads, d)
+        q = _led(queries[:, 1:], kept.pad(own))  # (G, R - 1 + N', heads, d)
         out = attend(q.transpose(1, 2), k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
         leading = _led(class_out, out[:, :, : first - 1].transpose(1, 2))  # (G, R, heads, d)
@@ -155,7 +159,11 @@ class ClassAttention(nn.Module):
 
     def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
-        joined = project_heads(self.qkv, tokens.joined(), start, stop, self.num_heads)
+        joined = in_few_sizes(
+            lambda x: project_heads(self.qkv, x, start, stop, self.num_heads),
+            tokens.joined(),
+            ragged=not tokens.origin.is_whole,
+        )
         patches, classes = joined.split([len(tokens.patches), len(joined) - len(tokens.patches)])
         return patches, classes.unflatten(0, tokens.class_tokens.shape[:2])
 
@@ -188,8 +196,11 @@ def _per_group(classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
 
 
 def _table(patches: Tensor, classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
-    """Packed ``(P, ...)`` and ``(B, C, ...)`` to ``(G, R + N, ...)``."""
-    return _led(_per_group(classes, grouping, leading), grouping.pad(patches))
+    """Packed ``(P, n, heads, d)`` and ``(B, C, n, heads, d)`` to ``(n, G, heads, R + N, d)``, contiguous: matrix
+    products would else copy each of the n again.
+    """
+    parts = [_per_group(classes, grouping, leading), grouping.pad(patches)]  # (G, R, n, heads, d), (G, N, n, heads, d)
+    return torch.cat([part.permute(2, 0, 3, 1, 4) for part in parts], dim=3)
 
 
 def _led(leading: Tensor, table: Tensor) -> Tensor:
@@ -206,7 +217,8 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
 
     After sampling most positions are left in a few frames only, and few in all: a table of all groups would be mostly
     padding. On a CPU groups of one length go together instead, without padding or mask; elsewhere so many small kernels
-    would cost more than they save.
+    would cost more than they save. In half precision they are computed in float32: how many groups have which length
+    is new in every batch, and the library behind half precision compiles a kernel for each new shape.
 
     Args:
         qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.
@@ -219,12 +231,17 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
         q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
         return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
     order, runs = groups.by_length
+    by_length = at_least_float32(qkv.index_select(0, order))
     found = []
-    for part, (length, count) in zip(qkv.index_select(0, order).split([n * g for n, g in runs]), runs, strict=True):
+    for part, (length, count) in zip(by_length.split([n * g for n, g in runs]), runs, strict=True):
+        if length == 1:
+            found.append(part[:, 2])  # alone, a token reads its own value
+            continue
         q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
-        found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
-    out = torch.cat(found) if found else qkv[:, 0]
-    return torch.empty_like(out).index_copy(0, order, out)
+        with torch.autocast("cpu", enabled=False):
+            found.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+    out = torch.cat(found).to(qkv.dtype) if found else qkv[:, 0]
+    return torch.empty_like(out).index_copy_(0, order, out)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -239,14 +256,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         Tensor[G, heads, N', d].
     """
     heads_mask = None if mask is None else mask[:, None, None]
-    if q.device.type == "cpu" and q.dtype in _HALF and k.shape[2] <= _SMALL_GROUP:
+    if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
         return attend_written_out(q, k, v, heads_mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
 
 
 def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """`F.scaled_dot_product_attention`, step by step; ``mask``: bool, broadcastable to ``(G, heads, N', N)``."""
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    query, key = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)  # (G * heads, N', d), (G * heads, d, N)
+    logits = torch.baddbmm(query.new_empty(()), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
+    logits = logits.unflatten(0, q.shape[:2])
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf)
     return logits.softmax(dim=-1).to(v.dtype) @ v

@@ -7,6 +7,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention, Groups, PatchAttention
+from video_ats.models.projections import in_few_sizes
 from video_ats.tokens import TokenSampler, TokenSet
 
 
@@ -56,14 +57,15 @@ class Block(nn.Module):
         if keep is not None:
             tokens = tokens.select(keep, update.origin)
         tokens = tokens.with_joined(tokens.joined() + self._dropped(update.joined(), tokens))
-        updated = self.mlp(self.norm2(tokens.joined()))
+        updated = in_few_sizes(self.mlp, self.norm2(tokens.joined()), ragged=not tokens.origin.is_whole)
         return tokens.with_joined(tokens.joined() + self._dropped(updated, tokens))
 
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
             return tokens
         update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position)
-        update = self._dropped(self.temporal_fc(update), tokens)
+        update = in_few_sizes(self.temporal_fc, update, ragged=not tokens.origin.is_whole)
+        update = self._dropped(update, tokens)
         return tokens.with_joined(torch.cat([tokens.patches + update, tokens.class_tokens.flatten(0, 1)]))
 
     def _dropped(self, update: Tensor, tokens: TokenSet) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+HALF = (torch.bfloat16, torch.float16)
+_ROWS = 16
 
 
 class Projections(NamedTuple):
@@ -36,6 +40,20 @@ class SeparateQkv(nn.Module):
 def linear_projections(dim: int, *, qkv_bias: bool = True) -> Projections:
     """New ones of width ``dim``; ``qkv_bias``: whether queries, keys and values have a bias."""
     return Projections(nn.Linear(dim, 3 * dim, bias=qkv_bias), nn.Linear(dim, dim))
+
+
+def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: bool) -> Tensor:
+    """``layer(rows)`` of packed rows ``(P, D)``; ``ragged``: after sampling, when P is another in every batch.
+
+    In half precision on a CPU a kernel is compiled for each number of rows that was not seen lately, which takes as
+    long as a hundred rows of work. With zeros up to a multiple of 16, which are dropped again, few numbers remain.
+    """
+    missing = -len(rows) % _ROWS
+    if not ragged or not missing or rows.device.type != "cpu":
+        return layer(rows)
+    if (torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype) not in HALF:
+        return layer(rows)
+    return layer(F.pad(rows, (0, 0, 0, missing)))[: len(rows)]
 
 
 def project_heads(qkv: nn.Module, x: Tensor, start: int, stop: int, num_heads: int) -> Tensor:

@@ -76,5 +76,6 @@ def significance(attention: Tensor, value: Tensor) -> Tensor:
     Returns:
         Tensor[G, N], at least float32, >= 0. Column 0 is the class token's own where it leads the group.
     """
-    norm = at_least_float32(value).square().sum(dim=(1, 3)).sqrt()
-    return attention.sum(dim=1) * norm
+    # In two steps, which are several times as fast as one over two dimensions that lie apart.
+    of_head = torch.linalg.vector_norm(at_least_float32(value), dim=3)  # (G, heads, N)
+    return attention.sum(dim=1) * of_head.square().sum(dim=1).sqrt()

@@ -10,6 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Lengths are others in every batch, and kernels for matrices are compiled, or chosen, by their sizes: few sizes are
+# quicker, multiples of 8 above all.
+_TABLE_LENGTH = 8
+
 
 class Grid(NamedTuple):
     """The patch grid of a batch: ``B`` clips of ``T`` frames of ``H x W`` patches."""
@@ -39,7 +43,7 @@ class Grid(NamedTuple):
 class Grouping:
     """A division of ``P`` packed tokens into ``G`` groups, and the way to a table ``(G, N, ...)`` and back.
 
-    ``N`` is the length of the longest group. While every token is present the table is the packed tokens in
+    ``N`` is at least the length of the longest group. While every token is present the table is the packed tokens in
     another shape (``slots`` is None): a view, or by position a transposed copy. Afterwards shorter groups end in
     zeros and ``mask`` marks what is real.
 
@@ -63,10 +67,15 @@ class Grouping:
         return Grouping((outer, length, inner), lengths, length, None)
 
     @staticmethod
-    def ragged(group: Tensor, num_groups: int) -> Grouping:
-        """Groups of any length, empty ones included, from each token's group ``(int64 Tensor[P])``."""
+    def ragged(group: Tensor, num_groups: int, *, multiple_of: int = 1) -> Grouping:
+        """Groups of any length, empty ones included, from each token's group ``(int64 Tensor[P])``.
+
+        Where the lengths differ, so that there is a mask anyway, the table's is rounded up to a ``multiple_of``.
+        """
         lengths = torch.bincount(group, minlength=num_groups)
-        longest = int(lengths.max()) if num_groups else 0
+        shortest, longest = torch.stack(torch.aminmax(lengths)).tolist() if num_groups else (0, 0)
+        if shortest != longest:
+            longest += -longest % multiple_of
         order = torch.argsort(group, stable=True)  # raster order is kept inside a group
         starts = lengths.cumsum(0) - lengths
         rank = torch.arange(group.numel(), device=group.device) - starts[group[order]]
@@ -118,7 +127,7 @@ class Grouping:
             assert self.layout is not None
             return x.unflatten(0, self.layout).transpose(1, 2).flatten(0, 1)
         table = x.new_zeros(self.num_groups * self.longest, *x.shape[1:])
-        return table.index_copy(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
+        return table.index_copy_(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
 
     def unpad(self, table: Tensor, then: Tensor | None = None) -> Tensor:
         """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``; what is no token is left behind.
@@ -190,7 +199,7 @@ class Origin:
         b, t, h, w = self.grid
         if self.is_whole:
             return Grouping.complete(b * t, h * w, 1, self.index.device)
-        return Grouping.ragged(self.index // (h * w), b * t)
+        return Grouping.ragged(self.index // (h * w), b * t, multiple_of=_TABLE_LENGTH)
 
     @cached_property
     def by_clip(self) -> Grouping:
@@ -198,7 +207,7 @@ class Origin:
         b, t, h, w = self.grid
         if self.is_whole:
             return Grouping.complete(b, t * h * w, 1, self.index.device)
-        return Grouping.ragged(self.clip, b)
+        return Grouping.ragged(self.clip, b, multiple_of=_TABLE_LENGTH)
 
     @cached_property
     def by_position(self) -> Grouping:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from video_ats.evaluation.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.evaluation.execution import Execution
+from video_ats.evaluation.heap import keep_freed_memory
 from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.models.checkpoints import load_checkpoint
@@ -124,6 +125,8 @@ def prepare_training(config: TrainConfig) -> TrainingJob:
         cpu=config.device == "cpu",
         step_scheduler_with_optimizer=False,
     )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     variant = get_variant(config.model)
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:
