@@ -20,6 +20,8 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "growth": growth_table,
         "adapters": adapters_table,
         "reading_workers": reading_workers_table,
+        "freed_memory": freed_memory_table,
+        "compiled": compiled_table,
     }
     blocks = {"realisation": realisation_table(root)}
     for name, table in single.items():
@@ -139,6 +141,38 @@ def reading_workers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for by in ("workers", "DataLoader")
         )
         table.append(f"| `{model}` | {workers} | {ours:.1f} | {loader:.1f} |")
+    return table
+
+
+def freed_memory_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Freed memory given back to the system, and kept."""
+    table = [
+        "| precision | batch | what | seconds: given back, kept | times faster | new pages: given back, kept |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        back, kept = row["seconds, given back"], row["seconds, kept"]
+        table.append(
+            f"| {row['precision']} | {row['batch']} | {row['what']} | {back:.2f}, {kept:.2f} | {back / kept:.2f} "
+            f"| {row['pages, given back']:,.0f}, {row['pages, kept']:,.0f} |"
+        )
+    size = {way: max(row[f"process MiB, {way}"] for row in rows) for way in ("given back", "kept")}
+    largest = f"The largest that the process became: {size['given back']:,.0f} MiB, and {size['kept']:,.0f} MiB with"
+    return [*table, "", f"{largest} freed memory kept."]
+
+
+def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The model as it is, and through torch.compile."""
+    table = [
+        "| precision | batch | what | seconds: as it is, compiled | times faster | compiling, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        plain, compiled = row["as it is"], row["compiled"]
+        table.append(
+            f"| {row['precision']} | {row['batch']} | {row['what']} | {plain:.2f}, {compiled:.2f} "
+            f"| {plain / compiled:.2f} | {row['compiling']:.0f} |"
+        )
     return table
 
 

@@ -1,0 +1,63 @@
+"""torch.compile on the base TimeSformer, dense and sampled, beside the same model uncompiled.
+
+Usage: python benchmarks/compiled.py
+
+Random weights, drawn clips, another clip in each round, so that the number of tokens is another too. ``compiling`` is
+the first call with each setting, which compiles.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from turns import time_in_turns, write_result
+
+from video_ats import SamplerConfig, create_model
+from video_ats.benchmarking.clips import draw_clips
+from video_ats.evaluation.configuration import ViewsConfig
+from video_ats.evaluation.execution import Execution, open_device
+from video_ats.evaluation.job import plan_views
+from video_ats.models.insert import sampling
+from video_ats.models.registry import get_variant
+
+MODEL, CLIPS, ROUNDS = "timesformer_base_8x32_224", 6, 6
+SETTINGS = {"dense": None, "K = 64": SamplerConfig(samples=64)}
+
+
+def over_clips(model: Callable[[Tensor], object], clips: Tensor) -> Callable[[], object]:
+    """Each call with the next clip."""
+    following = cycle(clips.split(1))
+    return lambda: model(next(following))
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure, print, write."""
+    device, rows = open_device("auto"), []
+    torch.manual_seed(0)
+    clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig()), CLIPS).views.to(device)
+    for precision in ("float32", "bfloat16"):
+        torch.compiler.reset()
+        model = create_model(MODEL).to(device)
+        compiled = torch.compile(model, dynamic=True)
+        execution = Execution(device, precision)  # type: ignore[arg-type]
+        for name, sampler in SETTINGS.items():
+            with execution.cast_weights(model), execution.autocast(), sampling(model, sampler):
+                since = execution.clock()
+                for clip in clips[:2]:
+                    compiled(clip[None])
+                compiling = time.perf_counter() - since
+                difference = max(float((compiled(c[None]) - model(c[None])).abs().max()) for c in clips)
+                calls = {way: over_clips(call, clips) for way, call in (("as it is", model), ("compiled", compiled))}
+                seconds = time_in_turns(calls, rounds=ROUNDS, device=device)
+            row = {"precision": precision, "batch": 1, "what": name, "compiling": compiling, "difference": difference}
+            rows.append(row | seconds)
+            print(rows[-1], flush=True)
+    write_result(Path(__file__).stem, rows, device)
+
+
+if __name__ == "__main__":
+    main()
