@@ -26,7 +26,7 @@ from video_ats.evaluation.job import plan_views
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 
-MODEL, BATCHES, PROCESSES, PASSES = "timesformer_base_8x32_224", (1, 4), 2, 3
+MODEL, BATCHES, PROCESSES, PASSES = "timesformer_base_8x32_224", (1, 8), 2, 1
 SETTINGS = {"dense": None, "K = 64": SamplerConfig(samples=64)}
 
 
