@@ -6,13 +6,13 @@ The setting is for a whole process, so each runs in processes of its own, in tur
 """
 
 import json
-import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from turns import write_result
@@ -20,13 +20,14 @@ from turns import write_result
 from video_ats import SamplerConfig, create_model
 from video_ats.benchmarking.clips import draw_clips
 from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.execution import Execution, open_device
+from video_ats.evaluation.execution import Execution, Precision, open_device
 from video_ats.evaluation.heap import keep_freed_memory
 from video_ats.evaluation.job import plan_views
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 
 MODEL, BATCHES, PROCESSES, PASSES = "timesformer_base_8x32_224", (1, 8), 2, 1
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 SETTINGS = {"dense": None, "K = 64": SamplerConfig(samples=64)}
 
 
@@ -36,14 +37,14 @@ def faults() -> int:
 
 
 @torch.inference_mode()
-def measure() -> list[dict[str, object]]:
+def measure() -> list[dict[str, Any]]:
     """Each combination, after one pass that is not counted; ``process MiB``: the largest it has been so far."""
     torch.manual_seed(0)
     model, rows = create_model(MODEL), []
     clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig()), max(BATCHES)).views
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         for batch in BATCHES:
-            execution = Execution(torch.device("cpu"), precision)  # type: ignore[arg-type]
+            execution = Execution(torch.device("cpu"), precision)
             for name, sampler in SETTINGS.items():
                 seconds, pages = [], []
                 with execution.cast_weights(model), execution.autocast(), sampling(model, sampler):
@@ -52,7 +53,7 @@ def measure() -> list[dict[str, object]]:
                         model(clips[:batch])
                         seconds.append(time.perf_counter() - since)
                         pages.append(faults() - before)
-                row: dict[str, object] = {"precision": precision, "batch": batch, "what": name}
+                row = {"precision": precision, "batch": batch, "what": name}
                 size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 rows.append(row | {"seconds": seconds[1:], "pages": pages[1:], "process MiB": [size]})
     return rows
@@ -60,7 +61,7 @@ def measure() -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure, print, write."""
-    runs: dict[str, list[list[dict[str, list[float]]]]] = {"given back": [], "kept": []}
+    runs: dict[str, list[list[dict[str, Any]]]] = {"given back": [], "kept": []}
     for _ in range(PROCESSES):
         for way, found in runs.items():
             command = [sys.executable, __file__, way]
@@ -71,7 +72,7 @@ def main() -> None:
         for way, found in runs.items():
             for measured in ("seconds", "pages", "process MiB"):
                 values = [value for one in found for value in one[number][measured]]
-                row[f"{measured}, {way}"] = statistics.median(values)  # type: ignore[assignment]
+                row[f"{measured}, {way}"] = statistics.median(values)
         rows.append(row)
         print(row, flush=True)
     write_result(Path(__file__).stem, rows, open_device("cpu"))
@@ -80,7 +81,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:]:
         if sys.argv[1] == "kept" and not keep_freed_memory():
-            sys.exit(f"not a setting here, or the environment has its own: {sorted(os.environ)}")
+            sys.exit("freed memory cannot be kept: another C library than glibc, or the environment sets malloc itself")
         print(json.dumps(measure()))
     else:
         main()

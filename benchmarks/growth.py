@@ -24,7 +24,7 @@ from video_ats.models.registry import get_variant
 MODEL = "timesformer_base_8x32_224"
 # (frames, crop, batch)
 SIZES = [(8, 224, batch) for batch in (1, 2, 4, 8, 16, 32)] + [(16, 224, 1), (32, 224, 1), (96, 224, 1), (8, 448, 1)]
-# A size that takes longer than this, in clips of 8 frames, is measured once.
+# A batch of more than so many times 8 frames is measured once.
 ROUNDS, LONG = 2, 8
 
 

@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Have the C library keep the memory of freed tensors for new ones, for the rest of this process.
 
     glibc gives large blocks back to the system as soon as they are free; the next tensor then gets new pages, each of
-    which the system clears first. In a forward pass of eight clips that is an eighth to a quarter of the time
+    which the system clears first. In a forward pass of eight clips that is 12 to 28% of the time
     (benchmarks/freed_memory.py). The price: the process stays as large as it ever was.
 
     Returns:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_ats.models.projections import HALF, Projections, in_few_sizes, project_heads
+from video_ats.models.projections import Projections, in_few_sizes, project_heads
 from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
-from video_ats.tokens.scoring import all_attention, at_least_float32, class_attention, mean_row, significance
+from video_ats.tokens.scoring import HALF, all_attention, at_least_float32, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
 
@@ -239,7 +239,7 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
             continue
         q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
         with torch.autocast("cpu", enabled=False):
-            found.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+            found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
     out = torch.cat(found).to(qkv.dtype) if found else qkv[:, 0]
     return torch.empty_like(out).index_copy_(0, order, out)
 

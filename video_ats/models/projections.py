@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HALF = (torch.bfloat16, torch.float16)
+from video_ats.tokens.scoring import HALF
+
 _ROWS = 16
 
 
@@ -45,8 +46,8 @@ def linear_projections(dim: int, *, qkv_bias: bool = True) -> Projections:
 def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: bool) -> Tensor:
     """``layer(rows)`` of packed rows ``(P, D)``; ``ragged``: after sampling, when P is another in every batch.
 
-    In half precision on a CPU a kernel is compiled for each number of rows that was not seen lately, which takes as
-    long as a hundred rows of work. With zeros up to a multiple of 16, which are dropped again, few numbers remain.
+    In half precision on a CPU a kernel is compiled for each number of rows that was not seen lately, which takes longer
+    than a few rows more. With zeros up to a multiple of 16, which are dropped again, few numbers remain.
     """
     missing = -len(rows) % _ROWS
     if not ragged or not missing or rows.device.type != "cpu":

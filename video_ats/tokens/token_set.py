@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Lengths are others in every batch, and kernels for matrices are compiled, or chosen, by their sizes: few sizes are
-# quicker, multiples of 8 above all.
+# Lengths are others in every batch, and in half precision on a CPU a kernel is compiled for each that is new.
 _TABLE_LENGTH = 8
 
 
