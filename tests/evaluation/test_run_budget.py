@@ -1,6 +1,7 @@
 """A run with a target: calibrated before the first video is scored, kept, told, and never found otherwise again."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,14 @@ from drawn_videos import write_synthetic_dataset
 
 from video_ats.cli import parse_config
 from video_ats.evaluation import run as run_module
-from video_ats.evaluation.budget import CALIBRATED, Budget
+from video_ats.evaluation.budget import CALIBRATED, Budget, SettledBudget, describe_budget
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.run import run
 from video_ats.evaluation.settings import SweepConfig
+from video_ats.models.budget import Calibration
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 
@@ -120,10 +122,26 @@ def test_what_was_found_is_said_and_reported_with_what_it_gave(finished: tuple[P
     )
     assert f"from {min(found['clip_macs']) / 1e9:.4g} to {max(found['clip_macs']) / 1e9:.4g}" in sentence
     off = 100 * (scored.mean / (0.4 * report.dense_macs / 1e9) - 1)
-    assert f") on 4 views of 4 videos, and {scored.mean:.4g} ({off:+.1f}%; sd {scored.sd:.2g}) on the eval" in sentence
+    said_of_all = re.search(
+        r"\) on 4 views of 4 videos, and (\S+) \((\S+)%; sd (\S+)\) on the evaluated ones", sentence
+    )
+    assert said_of_all
+    assert said_of_all.group(1, 3) == (f"{scored.mean:.4g}", f"{scored.sd:.2g}")
+    assert float(said_of_all[2]) == pytest.approx(off, abs=0.051)
     assert f"- {sentence}" in (folder / "report.md").read_text()
     assert json.loads((folder / "report.json").read_text())["budget"] == [sentence]
     assert any(sentence.startswith(line[:-1]) for line in said if line.startswith("Budget"))
+
+
+@pytest.mark.parametrize(
+    ("deviation", "said"),
+    [(-0.0002, "+0.0%"), (0.0, "+0.0%"), (0.0002, "+0.0%"), (-0.0006, "-0.1%"), (0.0234, "+2.3%")],
+)
+def test_a_deviation_that_rounds_to_nothing_has_one_sign(deviation: float, said: str) -> None:
+    target = 1_000_000_000
+    found = Calibration(SamplerConfig(samples=9), target, 2 * target, (round(target * (1 + deviation)),))
+    (sentence,) = describe_budget(Budget(1.0, None, 1, None), SettledBudget({}, ("a.mp4",), (found,)))
+    assert f"({said}; sd " in sentence
 
 
 # --- a run that continues

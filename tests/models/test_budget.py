@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -35,13 +34,6 @@ def cost(model: nn.Module, sampler: SamplerConfig | None, clips: torch.Tensor = 
         return [int(model(clip[None], return_trace=True)[1].macs()) for clip in clips]
 
 
-def nearest(model: nn.Module, target: float, sampler: SamplerConfig = ATS, most: int = 64) -> tuple[int, float]:
-    """By trying every K: the best distance from the target, and how far apart neighbours lie at most."""
-    least = 2 if sampler.kind == "ats" else 1
-    costs = [fmean(cost(model, replace(sampler, samples=k))) for k in range(least, most + 1)]
-    return min(abs(c - target) for c in costs), max(abs(a - b) for a, b in pairwise(costs))
-
-
 @pytest.mark.parametrize("scope", ["frame", "tube", "clip"])
 @pytest.mark.parametrize("scheme", ["reference", "inverse"])
 @pytest.mark.parametrize("ratio", [0.55, 0.7])
@@ -58,11 +50,12 @@ def test_the_clips_cost_the_ratio_that_was_asked_for(model: TimeSformer, scope: 
 
 
 def test_no_other_k_comes_nearer_where_the_cost_rises_with_k(model: TimeSformer) -> None:
-    control = SamplerConfig("uniform", blocks=(1, 2, 3), samples=1)
+    control = SamplerConfig("uniform", blocks=(1, 2, 3), samples=1)  # which costs the same for every clip
+    costs = [cost(model, replace(control, samples=k), CLIPS[:1])[0] for k in range(1, 65)]
     for ratio in (0.5, 0.6, 0.9):
         found = calibrate_samples(model, CLIPS, control, target_ratio=ratio)
         assert isinstance(found.sampler.samples, int)
-        assert abs(found.mean_macs - found.target_macs) == pytest.approx(nearest(model, found.target_macs, control)[0])
+        assert found.mean_macs == min(costs, key=lambda one: abs(one - found.target_macs))
 
 
 def test_gflops_and_ratio_are_two_words_for_one_target(model: TimeSformer) -> None:
