@@ -22,6 +22,7 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "reading_workers": reading_workers_table,
         "freed_memory": freed_memory_table,
         "compiled": compiled_table,
+        "ragged_attention": ragged_attention_table,
     }
     blocks = {"realisation": realisation_table(root)}
     for name, table in single.items():
@@ -173,6 +174,23 @@ def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {row['precision']} | {row['batch']} | {row['what']} | {plain:.2f}, {compiled:.2f} "
             f"| {plain / compiled:.2f} | {row['compiling']:.0f} |"
         )
+    return table
+
+
+def ragged_attention_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Attention within groups of different lengths, a column a way; the models' own is bold."""
+    ways = list(dict.fromkeys(row["what"] for row in rows))
+    table = [
+        f"| groups | precision | clips | {' | '.join(f'{way}, ms' for way in ways)} |",
+        "|---" * (3 + len(ways)) + "|",
+    ]
+    for place in dict.fromkeys((row["groups"], row["precision"], row["clips"]) for row in rows):
+        cells = []
+        for row in rows:
+            if (row["groups"], row["precision"], row["clips"]) == place:
+                cell = "cannot" if row["seconds"] is None else f"{1000 * row['seconds']:.1f}"
+                cells.append(f"**{cell}**" if row["ours"] else cell)
+        table.append(f"| {' | '.join([*map(str, place), *cells])} |")
     return table
 
 

@@ -216,9 +216,10 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
     """Attention of the tokens of each group among themselves.
 
     After sampling most positions are left in a few frames only, and few in all: a table of all groups would be mostly
-    padding. On a CPU groups of one length go together instead, without padding or mask; elsewhere so many small kernels
-    would cost more than they save. In half precision they are computed in float32: how many groups have which length
-    is new in every batch, and the library behind half precision compiles a kernel for each new shape.
+    padding. On a CPU groups of one length go together instead, without padding or mask, which is the quickest of what
+    torch has there (benchmarks/ragged_attention.py); elsewhere they are padded, to have one kernel and not many small
+    ones (not measured). In half precision they are computed in float32: how many groups have which length is new in
+    every batch, and the library behind half precision compiles a kernel for each new shape.
 
     Args:
         qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.

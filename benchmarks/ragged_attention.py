@@ -1,0 +1,134 @@
+"""Attention among the tokens that a sampler left, in the ways that torch has for groups of different lengths.
+
+Usage: python benchmarks/ragged_attention.py
+
+Drawn queries, keys and values of the base TimeSformer; about 60 random places of 196 left in each frame. Time includes
+what a way needs anew in every batch (tables, masks, offsets), not what FlexAttention compiles, which is compiled for
+each number of tokens alone and for any. All must agree. What cannot be done on the device says why.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nested import nested_tensor_from_jagged
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
+from turns import time_in_turns, write_result
+
+from video_ats.evaluation.execution import open_device
+from video_ats.models.attention import attend, attend_within
+from video_ats.tokens.token_set import Grid, Grouping, Origin
+
+HEADS, WIDTH, FRAMES, SIDE, LEFT, ROUNDS = 12, 64, 8, 14, 60, 10
+
+
+def padded(qkv: Tensor, groups: Grouping) -> Tensor:
+    q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
+    return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
+
+
+def one_by_one(qkv: Tensor, groups: Grouping) -> Tensor:
+    found = []
+    for part in _sorted(qkv, groups).split(groups.lengths.tolist()):
+        q, k, v = part.permute(1, 2, 0, 3)[:, None]  # three of (1, heads, n, d)
+        found.append(F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))
+    return _unsorted(torch.cat(found), groups)
+
+
+def nested_jagged(qkv: Tensor, groups: Grouping) -> Tensor:
+    offsets, shortest = F.pad(groups.lengths.cumsum(0), (1, 0)), int(groups.lengths.min())
+    jagged = partial(nested_tensor_from_jagged, offsets=offsets, min_seqlen=shortest, max_seqlen=groups.longest)
+    q, k, v = (jagged(x.contiguous()).transpose(1, 2) for x in _sorted(qkv, groups).unbind(1))
+    return _unsorted(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).values(), groups)
+
+
+def flex(qkv: Tensor, groups: Grouping, *, dynamic: bool) -> Tensor:
+    group = groups.group[_order(groups)]
+    mask = create_block_mask(lambda _b, _h, i, j: group[i] == group[j], None, None, *[len(qkv)] * 2, qkv.device.type)
+    q, k, v = _sorted(qkv, groups).permute(1, 2, 0, 3)[:, None]  # three of (1, heads, P, d)
+    return _unsorted(_compiled_flex(dynamic)(q, k, v, block_mask=mask)[0].transpose(0, 1), groups)
+
+
+def varlen(qkv: Tensor, groups: Grouping) -> Tensor:
+    offsets = F.pad(groups.lengths.cumsum(0, dtype=torch.int32), (1, 0))
+    q, k, v = _sorted(qkv, groups).unbind(1)
+    return _unsorted(varlen_attn(q, k, v, offsets, offsets, groups.longest, groups.longest), groups)
+
+
+WAYS: dict[str, Callable[[Tensor, Grouping], Tensor]] = {
+    "by length": attend_within,
+    "padded and masked": padded,
+    "one group at a time": one_by_one,
+    "nested jagged tensors": nested_jagged,
+    "FlexAttention, for one number of tokens": partial(flex, dynamic=False),
+    "FlexAttention, for any number": partial(flex, dynamic=True),
+    "varlen": varlen,
+}
+# What the models do on a CPU. Frames are of nearly one length, and the class token's row needs their table anyway.
+OURS = {"by_frame": "padded and masked", "by_position": "by length"}
+
+
+@cache
+def _compiled_flex(dynamic: bool) -> Callable[..., Tensor]:
+    return torch.compile(flex_attention, dynamic=dynamic)
+
+
+def _order(groups: Grouping) -> Tensor:
+    return torch.argsort(groups.group, stable=True)
+
+
+def _sorted(x: Tensor, groups: Grouping) -> Tensor:
+    return x.index_select(0, _order(groups))
+
+
+def _unsorted(x: Tensor, groups: Grouping) -> Tensor:
+    return torch.empty_like(x).index_copy_(0, _order(groups), x)
+
+
+def measure(qkv: Tensor, origin: Origin, name: str) -> dict[str, dict[str, Any]]:
+    """Seconds of each way, or why there are none."""
+
+    def call(way: str) -> Tensor:
+        anew = Origin(origin.grid, origin.index)  # with nothing of its groups that was computed before
+        return WAYS[way](qkv, getattr(anew, name))
+
+    expected, found = attend_within(qkv.float(), getattr(origin, name)), {}
+    close = 1e-4 if qkv.dtype == torch.float32 else 3e-2
+    for way in WAYS:
+        try:
+            out = call(way)
+        except RuntimeError as error:  # there is no such kernel for the device or the precision
+            found[way] = {"seconds": None, "why": str(error).partition(".")[0]}
+            continue
+        torch.testing.assert_close(out.float(), expected, atol=close, rtol=close)
+    calls = {way: partial(call, way) for way in WAYS if way not in found}
+    seconds = time_in_turns(calls, rounds=ROUNDS, device=qkv.device)
+    return {way: found.get(way) or {"seconds": seconds[way]} for way in WAYS}
+
+
+@torch.no_grad()
+def main() -> None:
+    """Measure, print, write."""
+    device, rows = open_device("auto"), []
+    torch.manual_seed(0)
+    for clips in (1, 8):
+        grid = Grid(clips, FRAMES, SIDE, SIDE)
+        left = (torch.rand(grid.size) < LEFT / grid.positions).nonzero().flatten().to(device)
+        for groups, ours in OURS.items():
+            for precision in ("float32", "bfloat16"):
+                torch.compiler.reset()
+                qkv = torch.randn(len(left), 3, HEADS, WIDTH, device=device).to(getattr(torch, precision))
+                for way, found in measure(qkv, Origin(grid, left), groups).items():
+                    place = {"groups": groups, "precision": precision, "clips": clips, "what": way}
+                    rows.append(place | {"ours": way == ours} | found)
+                    print(rows[-1], flush=True)
+    write_result(Path(__file__).stem, rows, device)
+
+
+if __name__ == "__main__":
+    main()
