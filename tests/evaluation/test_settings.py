@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields, replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -125,9 +126,15 @@ def test_a_budget_is_open_for_every_scheme_and_scope() -> None:
     ]
 
 
-def test_controls_without_anything_to_match_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"sweep.controls \['random'\]: need sweep.samples or a target"):
-        make_settings(SweepConfig(controls=["random"]))
+@pytest.mark.parametrize(
+    "lists", [{"controls": ["random"]}, {"scopes": ["tube"]}, {"schemes": ["inverse"]}, {"blocks": [1, 2]}]
+)
+def test_a_sweep_of_nothing_is_refused(lists: dict[str, Any]) -> None:
+    ((name, given),) = lists.items()
+    with pytest.raises(ValueError, match=re.escape(f"sweep.{name} {given}: nothing is swept without sweep.samples")):
+        make_settings(SweepConfig(**lists), [SamplerConfig()])
+    assert len(make_settings(SweepConfig(**lists), calibrated=[SamplerConfig(samples=9)])) >= 2
+    assert len(make_settings(SweepConfig(**lists, samples=[9]))) >= 2
 
 
 def test_schemes_are_part_of_the_product_and_every_name_is_unique() -> None:

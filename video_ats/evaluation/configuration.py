@@ -105,6 +105,6 @@ class EvaluateConfig:
             target_gflops=None,
             target_ratio=None,
             target_max_samples=None,
-            sweep=self.sweep if self.sweep.samples else replace(self.sweep, controls=[]),
+            sweep=self.sweep if self.sweep.samples else SweepConfig(dense=self.sweep.dense),
             samplers=[*(sampler for sampler in beside if sampler not in given), *self.samplers],
         )

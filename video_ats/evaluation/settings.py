@@ -114,12 +114,15 @@ def make_settings(
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
-        ValueError: if there is none, or one occurs twice.
+        ValueError: if there is none, or one occurs twice; or if lists of the sweep are given that it does not use.
     """
-    if sweep.controls and not sweep.samples and not calibrated:
-        raise ValueError(
-            f"sweep.controls {sweep.controls}: need sweep.samples or a target, the settings that they are matched to"
-        )
+    if not sweep.samples and not calibrated:
+        for name in ("controls", "scopes", "schemes", "blocks"):
+            if getattr(sweep, name) != getattr(SweepConfig(), name):
+                raise ValueError(
+                    f"sweep.{name} {getattr(sweep, name)}: nothing is swept without sweep.samples or a target; "
+                    "[null] is as many points as a whole frame has patches"
+                )
     samplers = [*([] if own is None or own in sweep.samplers() else [own]), *samplers]
     given = {setting_name(config) for config in [*sweep.samplers(), *samplers]}
     found = [c for ats in calibrated for c in sweep.with_controls(ats) if setting_name(c) not in given]
