@@ -19,6 +19,7 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
+from video_ats.evaluation.execution import open_device
 
 SETTINGS: dict[str, SamplerConfig | None] = {
     "the host, dense": None,
@@ -52,7 +53,7 @@ def cases() -> list[Case]:
     ]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def measure(case: Case, *, rounds: int, device: torch.device) -> list[dict[str, Any]]:
     """One row a setting. Multiply-adds are ours; the host's own divided attention repeats the class token."""
     model, inputs = case.model.to(device), case.inputs.to(device)
@@ -81,7 +82,7 @@ def measure(case: Case, *, rounds: int, device: torch.device) -> list[dict[str, 
 
 def main() -> int:
     """Results go to benchmarks/results."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = open_device("auto")
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     rows = [row for case in cases() for row in measure(case, rounds=rounds, device=device)]
     write_result("adapters", rows, device)

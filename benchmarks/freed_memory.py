@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ from video_ats.evaluation.job import plan_views
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 
-MODEL, BATCHES, PROCESSES, PASSES = "timesformer_base_8x32_224", (1, 8), 2, 1
+MODEL, BATCHES, PROCESSES = "timesformer_base_8x32_224", (1, 8), 2
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 SETTINGS = {"dense": None, "K = 64": SamplerConfig(samples=64)}
+TRAINED = "K = 64"
 
 
 def faults() -> int:
@@ -36,9 +39,20 @@ def faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-@torch.inference_mode()
+def count(call: Callable[[], object], passes: int) -> dict[str, list[float]]:
+    """Of so many, after one that is not counted; ``process MiB``: the largest that the process has been so far."""
+    seconds, pages = [], []
+    for _ in range(passes + 1):
+        since, before = time.perf_counter(), faults()
+        call()
+        seconds.append(time.perf_counter() - since)
+        pages.append(float(faults() - before))
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds[1:], "pages": pages[1:], "process MiB": [size]}
+
+
 def measure() -> list[dict[str, Any]]:
-    """Each combination, after one pass that is not counted; ``process MiB``: the largest it has been so far."""
+    """Each combination: inference, then training."""
     torch.manual_seed(0)
     model, rows = create_model(MODEL), []
     clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig()), max(BATCHES)).views
@@ -46,16 +60,18 @@ def measure() -> list[dict[str, Any]]:
         for batch in BATCHES:
             execution = Execution(torch.device("cpu"), precision)
             for name, sampler in SETTINGS.items():
-                seconds, pages = [], []
-                with execution.cast_weights(model), execution.autocast(), sampling(model, sampler):
-                    for _ in range(PASSES + 1):
-                        since, before = time.perf_counter(), faults()
-                        model(clips[:batch])
-                        seconds.append(time.perf_counter() - since)
-                        pages.append(faults() - before)
-                row = {"precision": precision, "batch": batch, "what": name}
-                size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                rows.append(row | {"seconds": seconds[1:], "pages": pages[1:], "process MiB": [size]})
+                place = {"precision": precision, "batch": batch, "what": name}
+                with (
+                    torch.inference_mode(),
+                    execution.cast_weights(model),
+                    execution.autocast(),
+                    sampling(model, sampler),
+                ):
+                    rows.append(place | count(partial(model, clips[:batch]), max(BATCHES) // batch))
+    for precision in PRECISIONS:
+        place = {"precision": precision, "batch": len(clips), "what": f"{TRAINED}, with backward"}
+        with Execution(torch.device("cpu"), precision).autocast(), sampling(model, SETTINGS[TRAINED]):
+            rows.append(place | count(lambda: model(clips).square().sum().backward(), 1))
     return rows
 
 

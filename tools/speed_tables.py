@@ -62,6 +62,27 @@ def realisation_table(root: Path) -> str:
     return "\n".join([*rows, "", *measured]) if measured else _NOT_YET
 
 
+def speed_up_table(root: Path) -> str:
+    """Times as fast as dense, a line a model."""
+    rows = [
+        "| model | of dense GFLOPs | times as fast in float32: batch 1, 8 | in bfloat16: batch 1, 8 |",
+        "|---|---|---|---|",
+    ]
+    measured = []
+    for path in sorted((root / _RESULTS / "realisation").glob("*/benchmark.json")):
+        result = json.loads(path.read_text())
+        sampled = {_place(f): f for f in result["figures"] if f["speedup"] is not None}
+        dense = next(f["gflops"]["mean"] for f in result["figures"] if f["setting"] == "dense")
+        share = sampled["float32", 1]["gflops"]["mean"] / dense
+        cells = [
+            ", ".join(f"{sampled[precision, batch]['speedup']['median']:.2f}" for batch in (1, 8))
+            for precision in ("float32", "bfloat16")
+        ]
+        rows.append(f"| `{result['run']['model']}` | {share:.2f} | {' | '.join(cells)} |")
+        measured.append(result["environment"])
+    return "\n".join([*rows, "", _measured(measured[0], f"benchmarks/realisation.py`, `{_RESULTS / 'realisation'}")])
+
+
 def _place(figures: Mapping[str, Any]) -> tuple[str, int]:
     return figures["precision"], figures["batch_size"]
 
@@ -161,9 +182,11 @@ def freed_memory_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"| {row['precision']} | {row['batch']} | {row['what']} | {back:.2f}, {kept:.2f} | {back / kept:.2f} "
             f"| {row['pages, given back']:,.0f}, {row['pages, kept']:,.0f} |"
         )
-    size = {way: max(row[f"process MiB, {way}"] for row in rows) for way in ("given back", "kept")}
-    largest = f"The largest that the process became: {size['given back']:,.0f} MiB, and {size['kept']:,.0f} MiB with"
-    return [*table, "", f"{largest} freed memory kept."]
+    largest = []
+    for what, some in (("in inference", [r for r in rows if "backward" not in r["what"]]), ("with training", rows)):
+        back, kept = (max(row[f"process MiB, {way}"] for row in some) for way in ("given back", "kept"))
+        largest.append(f"{what} {back:,.0f} MiB, and {kept:,.0f} MiB with freed memory kept")
+    return [*table, "", f"The largest that the process became: {'; '.join(largest)}."]
 
 
 def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,7 +20,7 @@ from kills_table import kills_table
 from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
 from scale_tables import scale_blocks
-from speed_tables import speed_blocks
+from speed_tables import speed_blocks, speed_up_table
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -64,6 +64,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
                     accuracy_table(report, source, _default_settings(root, report))
                     for source, report in validation.items()
                 ),
+                "speed-up": speed_up_table(root),
                 "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
             },
         ),

@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     """Have the C library keep the memory of freed tensors for new ones, for the rest of this process.
 
     glibc gives large blocks back to the system as soon as they are free; the next tensor then gets new pages, each of
-    which the system clears first. In a forward pass of eight clips that is 12 to 28% of the time
-    (benchmarks/freed_memory.py). The price: the process stays as large as it ever was.
+    which the system clears first. That takes its part of every pass over several clips (benchmarks/freed_memory.py).
+    The price: the process stays as large as it ever was.
 
     Returns:
         Whether it does; not where the user's environment says how, or where the C library has no such setting.
