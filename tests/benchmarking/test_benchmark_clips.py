@@ -1,5 +1,6 @@
 """What a model is timed on is what an evaluation would show it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,26 @@ def test_each_clip_is_the_first_centre_view_of_a_video_that_can_be_read(videos: 
     found = [[torch.equal(clip, view) for view in expected] for clip in clips.views]
     assert [sum(row) for row in found] == [1, 1, 1]
     assert [sum(column) for column in zip(*found, strict=True)] == [1, 1, 1]
+
+
+def test_a_folder_needs_no_classes_and_a_list_or_names_do(videos: Path, tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    (loose / "a" / "b").mkdir(parents=True)
+    one, other = sorted(videos.rglob("*.mp4"))[1:3]
+    shutil.copy(one, loose / "one.mp4")
+    shutil.copy(other, loose / "a" / "b" / "other.mp4")
+    clips = read_clips(DataConfig(videos=str(loose), num_workers=0), PLAN, 9, num_classes=400)
+    assert clips.source == "2 of the 2 videos of loose"
+    assert {tuple(view.flatten()[:50].tolist()) for view in clips.views} == {
+        tuple(centre_view(path).flatten()[:50].tolist()) for path in (one, other)
+    }
+    with pytest.raises(ValueError, match=r"'one.mp4' in '.*loose' lies in no class folder"):
+        read_clips(DataConfig(videos=str(loose), labels="kinetics400", num_workers=0), PLAN, 9, num_classes=400)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"^video folder '.*empty' holds no video$"):
+        read_clips(DataConfig(videos=str(tmp_path / "empty"), num_workers=0), PLAN, 9, num_classes=400)
+    with pytest.raises(FileNotFoundError, match=r"^video folder '.*nowhere' does not exist$"):
+        read_clips(DataConfig(videos=str(tmp_path / "nowhere"), num_workers=0), PLAN, 9, num_classes=400)
 
 
 def centre_view(path: Path) -> torch.Tensor:

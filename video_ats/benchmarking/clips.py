@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from video_ats.video.annotations import read_unlabelled
 from video_ats.video.motion import CLASSES
 from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig, open_videos
@@ -31,8 +32,13 @@ class Clips:
 
 
 def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
-    """The first clip, its centre crop, of up to ``count`` listed videos. Which, and errors: see `read_some_views`."""
-    videos = open_videos(data, num_classes=num_classes)
+    """The first clip, its centre crop, of up to ``count`` listed videos; of a folder without annotations those anywhere
+    in it, whose labels are not asked for. Which, and errors: see `read_some_views`.
+    """
+    if data.videos is not None and data.annotations is None and data.labels is None:
+        videos = read_unlabelled(data.videos)
+    else:
+        videos = open_videos(data, num_classes=num_classes)
     views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
     return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
 

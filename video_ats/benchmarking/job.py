@@ -35,7 +35,8 @@ class BenchmarkConfig:
         checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``: then
             the speed at a number of tokens is real, and how many tokens a K keeps is not.
         num_classes: outputs of the head; must be the checkpoint's.
-        data: which videos; without data.videos and data.annotations, clips are drawn.
+        data: which videos; a folder is enough, without data.annotations, and labels are not asked for. Without both,
+            clips are drawn.
         sweep: samplers to time, as a product of lists.
         samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would of those that
             it left itself.

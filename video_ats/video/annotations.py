@@ -58,8 +58,8 @@ class VideoList:
         entries: The videos in list order; a folder tree's in sorted order.
         label_names: Class names in label order, or None when only integers are known.
         source: The annotation file, or the folder that was listed.
-        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label``, ``tar_members`` or
-            ``class_folders``.
+        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label``, ``tar_members``,
+            ``class_folders`` or ``unlabelled``.
         sha256: Hash of the annotation file's bytes; of the sorted relative paths, each ended by a
             newline, for a folder.
     """
@@ -161,12 +161,32 @@ def _read_class_folders(root: str, names: _Names | None, num_classes: int | None
     indices, found = number_names(written, places, names, num_classes)
     if names is None and found != built_in_names(num_classes):
         _check_own_numbering(root, found)
+    return _list_of_folder(root, paths, indices, found, "class_folders")
+
+
+def read_unlabelled(root: str) -> VideoList:
+    """Every video under a folder or URL, in class folders or not, for what asks for no labels: all are 0.
+
+    Raises:
+        ValueError: if it holds no video, or cannot be a folder of videos.
+        OSError: if it cannot be listed.
+    """
+    check_video_root(root)
+    paths = index_videos(root).paths
+    if not paths:
+        raise ValueError(f"video folder {root!r} holds no video")
+    return _list_of_folder(root, paths, [0] * len(paths), None, "unlabelled")
+
+
+def _list_of_folder(
+    root: str, paths: Sequence[str], labels: Sequence[int], names: _Names | None, form: str
+) -> VideoList:
     digest = hashlib.sha256("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
     entries = tuple(
         VideoEntry(key=path, path=os.path.join(root, path), label=label)
-        for path, label in zip(paths, indices, strict=True)
+        for path, label in zip(paths, labels, strict=True)
     )
-    return VideoList(entries, found, root, "class_folders", digest.hexdigest())
+    return VideoList(entries, names, root, form, digest.hexdigest())
 
 
 def _check_own_numbering(root: str, names: Sequence[str]) -> None:
