@@ -69,7 +69,8 @@ WAYS: dict[str, Callable[[Tensor, Grouping], Tensor]] = {
     "FlexAttention, for any number": partial(flex, dynamic=True),
     "varlen": varlen,
 }
-# What the models do on a CPU. Frames are of nearly one length, and the class token's row needs their table anyway.
+# What the models do on a CPU; elsewhere `attend_within` pads too. Frames are of nearly one length, and the class
+# token's row needs their table anyway.
 OURS = {"by_frame": "padded and masked", "by_position": "by length"}
 
 
