@@ -79,8 +79,8 @@ def speed_up_table(root: Path) -> str:
             for precision in ("float32", "bfloat16")
         ]
         rows.append(f"| `{result['run']['model']}` | {share:.2f} | {' | '.join(cells)} |")
-        measured.append(result["environment"])
-    return "\n".join([*rows, "", _measured(measured[0], f"benchmarks/realisation.py`, `{_RESULTS / 'realisation'}")])
+        measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{_RESULTS / 'realisation'}"))
+    return "\n".join([*rows, "", *dict.fromkeys(measured)]) if measured else _NOT_YET
 
 
 def _place(figures: Mapping[str, Any]) -> tuple[str, int]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from video_ats.video.annotations import VideoEntry, read_video_list
+from video_ats.video.annotations import read_video_list
 from video_ats.video.label_names import load_label_names
 from video_ats.video.video_files import is_inside
+from video_ats.video.video_list import VideoEntry
 
 KINETICS = Path(__file__).resolve().parents[2].parent / "shared" / "kinetics"
 HEADER = "label,youtube_id,time_start,time_end,split\n"

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from hostile_videos import HostileVideo, write_hostile_videos
 
-from video_ats.video.annotations import VideoEntry, read_video_list
+from video_ats.video.annotations import read_video_list
 from video_ats.video.dataset import VideoSample
 from video_ats.video.encode import UInt8Array
 from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.video_files import is_video_name
+from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=2, crop_size=32, crops=1)

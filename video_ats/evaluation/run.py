@@ -37,7 +37,7 @@ from video_ats.evaluation.settings import setting_name
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.evaluation.summary import summarise
 from video_ats.evaluation.weights import RANDOM_WEIGHTS
-from video_ats.video.annotations import VideoList
+from video_ats.video.video_list import VideoList
 
 Say = Callable[[str], None]
 

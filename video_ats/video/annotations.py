@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from video_ats.video.fetch import is_url, join_path, path_in_tar
+from video_ats.video.folder_lists import read_class_folders
 from video_ats.video.label_names import (
     built_in_names,
     known_names,
     number_labels,
-    number_names,
     read_text_file,
 )
 from video_ats.video.path_lists import read_path_list
 from video_ats.video.tar_shards import is_tar_list, read_tar_list
 from video_ats.video.video_files import VideoFolder, check_video_root, index_videos, is_inside
+from video_ats.video.video_list import VideoEntry, VideoList
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")
@@ -29,65 +29,6 @@ _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 _Names = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class VideoEntry:
-    """One listed video.
-
-    Attributes:
-        key: Name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics
-            CSV, the path as listed otherwise.
-        path: The video file, joined with the video root; or a URL, or a place in a tar file: see `video.fetch`.
-            Where no file was found for a CSV row, the path at which it was expected.
-        label: Class index, >= 0.
-        problem: Why no file can be matched (one line); empty when nothing is known against the path.
-    """
-
-    key: str
-    path: str
-    label: int
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class VideoList:
-    """All listed videos with the names of their classes.
-
-    Attributes:
-        entries: The videos in list order; a folder tree's in sorted order.
-        label_names: Class names in label order, or None when only integers are known.
-        source: The annotation file, or the folder that was listed.
-        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label``, ``tar_members``,
-            ``class_folders`` or ``unlabelled``.
-        sha256: Hash of the annotation file's bytes; of the sorted relative paths, each ended by a
-            newline, for a folder.
-    """
-
-    entries: tuple[VideoEntry, ...]
-    label_names: tuple[str, ...] | None
-    source: str
-    form: str
-    sha256: str
-
-    def identity(self) -> dict[str, str | int]:
-        """What tells one list from another, wherever its files lie: form, hashes of the source and of what was
-        understood (keys and labels), and the number of videos.
-        """
-        return {
-            "form": self.form,
-            "sha256": self.sha256,
-            "understood_sha256": hash_understood((entry.key, entry.label) for entry in self.entries),
-            "listed": len(self.entries),
-        }
-
-
-def hash_understood(listed: Iterable[tuple[str, int]]) -> str:
-    """SHA-256 of the keys and labels of a list, in its order."""
-    digest = hashlib.sha256()
-    for key, label in listed:
-        digest.update(f"{key}\t{label}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
 
 
 # What a reader of one form returns: the form, the entries, the class names.
@@ -137,7 +78,7 @@ def read_video_list(
     if annotations is None:
         if videos is None:
             raise ValueError("neither annotations nor videos is given; pass a list, a class-folder tree or both")
-        return _read_class_folders(videos, names, num_classes)
+        return read_class_folders(videos, names, num_classes)
     if os.path.isdir(annotations):
         raise ValueError(f"annotation file {annotations!r} is a folder; pass a class-folder tree as videos alone")
     text, sha256 = read_text_file(annotations, "annotation file")
@@ -147,65 +88,6 @@ def read_video_list(
         read = _read_tar_members if is_tar_list(text) else _read_paths
         form, entries, names = read(text, annotations, videos, names, num_classes, allow_outside_root)
     return VideoList(tuple(entries), names, annotations, form, sha256)
-
-
-def _read_class_folders(root: str, names: _Names | None, num_classes: int | None) -> VideoList:
-    paths = index_videos(root).paths
-    if not paths:
-        raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>")
-    loose = next((path for path in paths if "/" not in path), None)
-    if loose is not None:
-        raise ValueError(f"video {loose!r} in {root!r} lies in no class folder; pass annotations, or move it")
-    written = [path.split("/")[0] for path in paths]
-    places = [f"class folder {folder!r} of {root!r}" for folder in written]
-    indices, found = number_names(written, places, names, num_classes)
-    if names is None and found != built_in_names(num_classes):
-        _check_own_numbering(root, found)
-    return _list_of_folder(root, paths, indices, found, "class_folders")
-
-
-def read_unlabelled(root: str) -> VideoList:
-    """Every video under a folder or URL, in class folders or not, for what asks for no labels: all are 0.
-
-    Raises:
-        ValueError: if it holds no video, or cannot be a folder of videos.
-        OSError: if it cannot be listed.
-    """
-    check_video_root(root)
-    paths = index_videos(root).paths
-    if not paths:
-        raise ValueError(f"video folder {root!r} holds no video")
-    return _list_of_folder(root, paths, [0] * len(paths), None, "unlabelled")
-
-
-def _list_of_folder(
-    root: str, paths: Sequence[str], labels: Sequence[int], names: _Names | None, form: str
-) -> VideoList:
-    digest = hashlib.sha256("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
-    entries = tuple(
-        VideoEntry(key=path, path=os.path.join(root, path), label=label)
-        for path, label in zip(paths, labels, strict=True)
-    )
-    return VideoList(entries, names, root, form, digest.hexdigest())
-
-
-def _check_own_numbering(root: str, names: Sequence[str]) -> None:
-    """Folder names alone number the classes: refuse what would number them otherwise than meant."""
-    folders = set(names)  # a store has no empty folders
-    if not is_url(root):
-        with os.scandir(root) as items:
-            folders = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
-    empty = sorted(folders - set(names))
-    if empty:
-        raise ValueError(
-            f"folder {empty[0]!r} of {root!r} holds no video, so whether it is a class is unknown; "
-            "pass labels, or remove it"
-        )
-    if all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):
-        raise ValueError(
-            f"class folders of {root!r} are numbers, and sorted names put {names[1]!r} at index 1; "
-            "pass labels with the names in the order meant"
-        )
 
 
 def _read_paths(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from video_ats.video.annotations import VideoEntry
 from video_ats.video.decode import DecodedFrames, VideoError, VideoStatus, check_decoder, read_frames
 from video_ats.video.fetch import FetchLimits
+from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss
 
