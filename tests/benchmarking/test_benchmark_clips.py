@@ -66,7 +66,7 @@ def test_no_more_clips_than_asked_for_and_never_none(videos: Path, tmp_path: Pat
     assert len(read_clips(DataConfig(videos=str(videos), num_workers=0), PLAN, 2, num_classes=2).views) == 2
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "bad.mp4").write_bytes(b"no video")
-    with pytest.raises(ValueError, match=r"^none of the 1 listed videos can be read"):
+    with pytest.raises(ValueError, match=r"^none of the 1 listed videos .*; a/bad.mp4: .+ \(unreadable\)$"):
         read_clips(DataConfig(videos=str(tmp_path), num_workers=0), PLAN, 1, num_classes=1)
 
 

@@ -28,15 +28,19 @@ def read_some_views(
         ValueError: if none can be read.
     """
     order = random.Random(0).sample(list(entries), len(entries))
-    views, keys = [], []
+    views, keys, failures = [], [], []
     for sample in read_videos(order, data, plan):
         if sample.status is VideoStatus.OK:
             assert sample.frames is not None
             assert sample.clip_frames is not None
             views.append(make_views(sample.frames, sample.clip_frames, plan, device=device))
             keys.append(sample.entry.key)
+        else:
+            failures.append(f"{sample.entry.key}: {sample.reason} ({sample.status.value})")
         if len(keys) == count:
             break
     if not keys:
-        raise ValueError(f"none of the {len(entries)} listed videos can be read, so there is none to measure on")
+        raise ValueError(
+            f"none of the {len(entries)} listed videos can be read, so there is none to measure on; {failures[0]}"
+        )
     return torch.cat(views), tuple(keys)
