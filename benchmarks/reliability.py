@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/reliability.py
 
-The files are those of tests/hostile_videos.py, with more random draws of each damage. Counts do not depend on what else
+The files are those of tests/helpers/hostile_videos.py, with more random draws of each damage. Counts do not depend on
+what else
 the machine does.
 """
 
@@ -25,9 +26,9 @@ from turns import write_result
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
 
-from broken_decoders import ENDS, breaking  # noqa: E402 (in tests)
-from clean_videos import DAMAGED_FORMATS, write_clean  # noqa: E402
-from hostile_videos import HostileVideo, write_hostile_videos  # noqa: E402
+from helpers.broken_decoders import ENDS, breaking  # noqa: E402 (in tests)
+from helpers.clean_videos import DAMAGED_FORMATS, write_clean  # noqa: E402
+from helpers.hostile_videos import HostileVideo, write_hostile_videos  # noqa: E402
 
 from video_ats.evaluation.check import CheckConfig, check_videos  # noqa: E402
 from video_ats.video import dataset  # noqa: E402

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tools_in_process import ROOT, TOOLS, Ended, run_tool_file
+from helpers.tools_in_process import ROOT, TOOLS, Ended, run_tool_file
 
 import video_ats_command
 from video_ats.cli import run_tool

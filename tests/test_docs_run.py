@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser
-from documents import DOCUMENTS, Block, Command, blocks_of, commands_of, configuration_of
-from stand_ins import compress_less, make_workplace, shorten_mini_kinetics, use_narrow_models
-from tools_in_process import ROOT, run_tool_file
+from helpers.documents import DOCUMENTS, Block, Command, blocks_of, commands_of, configuration_of
+from helpers.stand_ins import compress_less, make_workplace, shorten_mini_kinetics, use_narrow_models
+from helpers.tools_in_process import ROOT, run_tool_file
+from helpers.training_cases import forget_accelerator
 from torch.distributed.run import get_args_parser
-from training_cases import forget_accelerator
 
 from video_ats.cli import parse_config
 from video_ats.models.insert import sampler_slots

@@ -10,7 +10,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
-from tools_in_process import ROOT
+from helpers.tools_in_process import ROOT
 
 SOURCES = ("setup.cfg", "setup.py", "README.md", "LICENSE", "video_ats_command.py")
 

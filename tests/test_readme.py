@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, README, configuration_of, keys_of
-from tools_in_process import ROOT, TOOLS
+from helpers.documents import DOCUMENTS, README, configuration_of, keys_of
+from helpers.tools_in_process import ROOT, TOOLS
 from update_docs import updated_documents
 
 from video_ats.cli import parse_config

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tools_in_process import Ended, run_tool_file
+from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats.benchmarking import job as benchmark_job
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn_videos import write_synthetic_dataset
+from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats.benchmarking.clips import draw_clips, read_clips
 from video_ats.video.decode import probe, read_frames

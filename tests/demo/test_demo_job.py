@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broken_decoders import break_decoders
-from drawn_videos import numbered_frames, synthetic_clip, turn_mp4, write_size_change
+from helpers.broken_decoders import break_decoders
+from helpers.drawn_videos import numbered_frames, synthetic_clip, turn_mp4, write_size_change
 from PIL import Image
 
 from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printable, run

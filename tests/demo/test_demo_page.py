@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_cases import chromium, make_shown, requests_of
-from page_elements import check_harmless
+from helpers.demo_cases import chromium, make_shown, requests_of
+from helpers.page_elements import check_harmless
 
 from video_ats.demo.page import demo_page
 from video_ats.visualize.encode import png_data_uri

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_cases import make_shown
+from helpers.demo_cases import make_shown
 from PIL import Image
 
 from video_ats.demo.show import draw_attention, draw_over_time, draw_tokens, draw_video, levels_of, spread

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_decoders import break_decoders
-from evaluation_cases import write_clip
+from helpers.broken_decoders import break_decoders
+from helpers.evaluation_cases import write_clip
 
 from video_ats.evaluation.check import CheckConfig, as_text, check_videos
 from video_ats.video.pyav_reader import read_with_pyav

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 
 import pytest
-from evaluation_cases import failed, scored
+from helpers.evaluation_cases import failed, scored
 
 from video_ats.evaluation.claim import Comparison, make_claims
 from video_ats.evaluation.predictions import Prediction

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from crashes import is_killed_before_change, small_disk
-from evaluation_cases import ATS, DENSE, failed, scored
-from forked import in_a_fork
+from helpers.crashes import is_killed_before_change, small_disk
+from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.forked import in_a_fork
 
 from video_ats.cli import describe_error
 from video_ats.evaluation.curve import draw_curve

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import ATTENTIONS, small_timesformer
-from evaluation_cases import write_clip
+from helpers.cases import ATTENTIONS, small_timesformer
+from helpers.evaluation_cases import write_clip
 from torch import nn
 
 from video_ats.evaluation.division import divide

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import random_clips, small_timesformer
+from helpers.cases import random_clips, small_timesformer
 
 from video_ats.evaluation.execution import Execution
 from video_ats.models.insert import insert_samplers_

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn_videos import write_synthetic_dataset
+from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, insert_samplers_
 from video_ats.evaluation import gflops as gflops_module

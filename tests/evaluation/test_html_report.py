@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from demo_cases import chromium, requests_of
-from evaluation_cases import ATS, DENSE, failed, scored
-from page_elements import check_harmless
+from helpers.demo_cases import chromium, requests_of
+from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.page_elements import check_harmless
 
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.html_report import report_page

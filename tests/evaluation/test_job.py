@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from broken_decoders import break_decoders
-from checkpoint_files import write_official_pyth
-from drawn_videos import write_synthetic_dataset
+from helpers.broken_decoders import break_decoders
+from helpers.checkpoint_files import write_official_pyth
+from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, save_checkpoint
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from drawn_videos import write_synthetic_dataset
-from tools_in_process import run_tool_file
+from helpers.drawn_videos import write_synthetic_dataset
+from helpers.tools_in_process import run_tool_file
 
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.job import prepare

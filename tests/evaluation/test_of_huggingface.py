@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoint_files import huggingface_model, same_state
-from drawn_videos import write_synthetic_dataset
+from helpers.checkpoint_files import huggingface_model, same_state
+from helpers.drawn_videos import write_synthetic_dataset
 from transformers.utils import logging
 
 from video_ats.demo.job import DemoConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_cases import failed, scored
+from helpers.evaluation_cases import failed, scored
 
 from video_ats.evaluation.predictions import PREDICTIONS, RUN, Prediction, VideoLog, sole_user, write_atomically
 

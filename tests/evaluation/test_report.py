@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, scored
 from matplotlib.image import imread
 
 from video_ats.evaluation.claim import make_claims

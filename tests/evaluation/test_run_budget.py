@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn_videos import write_synthetic_dataset
+from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats.cli import parse_config
 from video_ats.evaluation import run as run_module

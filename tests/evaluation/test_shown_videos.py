@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import ATS, failed, scored, write_clip
+from helpers.evaluation_cases import ATS, failed, scored, write_clip
 from PIL import Image
 
 from video_ats import create_model, insert_samplers_

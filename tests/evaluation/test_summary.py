@@ -1,7 +1,7 @@
 """A run's figures from predictions made by hand, whose answers are known."""
 
 import pytest
-from evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, scored
 
 from video_ats.evaluation.metrics import Accuracy
 from video_ats.evaluation.predictions import Prediction

@@ -3,8 +3,8 @@
 import pytest
 import timm
 import torch
-from adapter_cases import counted_macs, inputs, timm_model
-from cases import golden, golden_state, wave
+from helpers.adapter_cases import counted_macs, inputs, timm_model
+from helpers.cases import golden, golden_state, wave
 from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 import transformers
-from adapter_cases import DEPTH, HOSTS, TRANSFORMERS, counted_macs, inputs, timesformer, videomae, vivit
+from helpers.adapter_cases import DEPTH, HOSTS, TRANSFORMERS, counted_macs, inputs, timesformer, videomae, vivit
 from safetensors.torch import load_file
 from torch import nn
 

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from adapter_cases import (
+from helpers.adapter_cases import (
     DEPTH,
     HOSTS,
     TRANSFORMERS,

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from adapter_cases import CLASSES, DEPTH, FRAMES, HEADS, HOSTS, PATCH, SIDE, WIDTH, by_clip, inputs, logits_of
-from cases import SCOPES
-from slow_reference import SlowSampler, slow_timesformer
-from slow_vit import SlowLayer, slow_vit
+from helpers.adapter_cases import CLASSES, DEPTH, FRAMES, HEADS, HOSTS, PATCH, SIDE, WIDTH, by_clip, inputs, logits_of
+from helpers.cases import SCOPES
+from helpers.slow_reference import SlowSampler, slow_timesformer
+from helpers.slow_vit import SlowLayer, slow_vit
 
 from video_ats import SamplerConfig, create_timesformer, insert_samplers_, load_checkpoint
 from video_ats.models.trace import trace_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import random_clips, small_timesformer, small_xvit
+from helpers.cases import random_clips, small_timesformer, small_xvit
 from torch import nn
 
 from video_ats import insert_samplers_

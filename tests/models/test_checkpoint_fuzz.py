@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 import pytest
-from checkpoint_files import same_state
+from helpers.checkpoint_files import same_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn

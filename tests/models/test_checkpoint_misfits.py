@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoint_files import huggingface_model, image_vit, official_pyth, same_state
-from checkpoint_files import small_timesformer as build
+from helpers.checkpoint_files import huggingface_model, image_vit, official_pyth, same_state
+from helpers.checkpoint_files import small_timesformer as build
 
 from video_ats.models.checkpoints import load_checkpoint
 

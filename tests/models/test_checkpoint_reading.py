@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_files import huggingface_model, same_state
-from checkpoint_files import small_timesformer as build
+from helpers.checkpoint_files import huggingface_model, same_state
+from helpers.checkpoint_files import small_timesformer as build
 from safetensors.torch import save_file
 
 from video_ats.models.checkpoints import load_checkpoint

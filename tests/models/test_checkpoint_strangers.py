@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked import in_a_fork
+from helpers.forked import in_a_fork
 from safetensors.torch import save_file
 from torch import Tensor
 

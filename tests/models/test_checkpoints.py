@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import golden, golden_sizes, golden_state, wave
-from checkpoint_files import SIZES, image_vit, official_pyth, same_state, write_official_pyth
-from checkpoint_files import small_timesformer as build
+from helpers.cases import golden, golden_sizes, golden_state, wave
+from helpers.checkpoint_files import SIZES, image_vit, official_pyth, same_state, write_official_pyth
+from helpers.checkpoint_files import small_timesformer as build
 from safetensors import safe_open
 from safetensors.torch import load_file
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.cases import random_clips, small_timesformer
 
-from tests.cases import random_clips, small_timesformer
 from video_ats import SamplerConfig, insert_samplers_
 
 

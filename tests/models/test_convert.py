@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from cases import golden, golden_sizes, golden_state, small_xvit, wave
-from checkpoint_files import SIZES, huggingface_model, image_vit, official_pyth, same_state, small_timesformer
+from helpers.cases import golden, golden_sizes, golden_state, small_xvit, wave
+from helpers.checkpoint_files import SIZES, huggingface_model, image_vit, official_pyth, same_state, small_timesformer
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn

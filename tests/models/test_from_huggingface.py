@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_files import huggingface_model, same_state
+from helpers.checkpoint_files import huggingface_model, same_state
 from torch import Tensor
 from transformers import TimesformerForVideoClassification
 from transformers.utils import logging

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from checkpoint_files import huggingface_model
+from helpers.checkpoint_files import huggingface_model
 
 from video_ats.models.checkpoints import LoadReport, load_checkpoint
 from video_ats.models.timesformer import create_timesformer

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ATTENTIONS, SMALL, random_clips
+from helpers.cases import ATTENTIONS, SMALL, random_clips
 from torch import Tensor, nn
 
 from video_ats import create_model

@@ -1,7 +1,7 @@
 """Samplers go into the slots of a model's blocks and out again."""
 
 import pytest
-from cases import ATTENTIONS, small_timesformer
+from helpers.cases import ATTENTIONS, small_timesformer
 from torch import nn
 
 from video_ats.models.insert import insert_samplers_, remove_samplers_, sampling

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ATTENTIONS, SCOPES, SMALL, random_clips, small_timesformer
-from slow_reference import SlowSampler, slow_sample_reference, slow_timesformer, slow_topk
+from helpers.cases import ATTENTIONS, SCOPES, SMALL, random_clips, small_timesformer
+from helpers.slow_reference import SlowSampler, slow_sample_reference, slow_timesformer, slow_topk
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn_videos import write_synthetic_dataset
+from helpers.drawn_videos import write_synthetic_dataset
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader, SequentialSampler

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import SCOPES, random_clips, small_timesformer, small_xvit
+from helpers.cases import SCOPES, random_clips, small_timesformer, small_xvit
 
 from video_ats import SamplerConfig, insert_samplers_
 from video_ats.models.host import VideoTransformer

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from cases import ATTENTIONS, SCOPES, SMALL, golden, golden_sizes, golden_state, random_clips, small_timesformer, wave
+from helpers.cases import (
+    ATTENTIONS,
+    SCOPES,
+    SMALL,
+    golden,
+    golden_sizes,
+    golden_state,
+    random_clips,
+    small_timesformer,
+    wave,
+)
 from timm.models import group_parameters
 from torch import Tensor, nn
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import ATTENTIONS, SCOPES, random_clips, small_timesformer
-from slow_reference import (
+from helpers.cases import ATTENTIONS, SCOPES, random_clips, small_timesformer
+from helpers.slow_reference import (
     SlowResult,
     SlowSampler,
     slow_sample_inverse,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import timm
 import torch
-from cases import SCOPES, golden, golden_sizes, golden_state, random_clips, small_timesformer, small_xvit, wave
-from slow_reference import (
+from helpers.cases import SCOPES, golden, golden_sizes, golden_state, random_clips, small_timesformer, small_xvit, wave
+from helpers.slow_reference import (
     SlowResult,
     SlowSampler,
     SlowShift,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from slow_reference import slow_sample_inverse, slow_sample_reference
+from helpers.slow_reference import slow_sample_inverse, slow_sample_reference
 from torch import Tensor
 
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSampler

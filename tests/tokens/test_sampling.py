@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from cases import golden
-from slow_reference import slow_sample_inverse, slow_sample_reference, slow_topk
+from helpers.cases import golden
+from helpers.slow_reference import slow_sample_inverse, slow_sample_reference, slow_topk
 from torch import Tensor
 
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference

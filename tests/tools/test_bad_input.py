@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkpoint_files import small_timesformer, write_official_pyth
-from drawn_videos import write_synthetic_dataset
-from tools_in_process import ROOT, TOOLS, Ended, run_tool_file
+from helpers.checkpoint_files import small_timesformer, write_official_pyth
+from helpers.drawn_videos import write_synthetic_dataset
+from helpers.tools_in_process import ROOT, TOOLS, Ended, run_tool_file
 
 from video_ats import create_model
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_decoders import ENDS, break_decoders
-from clean_videos import DAMAGED_FORMATS, write_clean
-from hostile_videos import HostileVideo, write_hostile_videos
-from tools_in_process import run_tool_file
-from training_cases import forget_accelerator
+from helpers.broken_decoders import ENDS, break_decoders
+from helpers.clean_videos import DAMAGED_FORMATS, write_clean
+from helpers.hostile_videos import HostileVideo, write_hostile_videos
+from helpers.tools_in_process import run_tool_file
+from helpers.training_cases import forget_accelerator
 
 from video_ats.training import clips
 from video_ats.video import dataset

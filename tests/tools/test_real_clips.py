@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tools_in_process import run_tool_file
+from helpers.tools_in_process import run_tool_file
 
 VIDEOS = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
 pytestmark = pytest.mark.skipif(not VIDEOS.is_dir(), reason="needs the shared folder of real clips, shared/videos")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tools_in_process import Ended, run_tool_file
+from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats import save_checkpoint
 from video_ats.models.checkpoint_reading import read_checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn_videos import synthetic_clip
+from helpers.drawn_videos import synthetic_clip
 from torch import Tensor
 
 from video_ats.training.augment import ClipAugment, seed_of

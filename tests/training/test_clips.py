@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from broken_decoders import break_decoders
-from drawn_videos import frame_number, numbered_frames
+from helpers.broken_decoders import break_decoders
+from helpers.drawn_videos import frame_number, numbered_frames
+from helpers.training_cases import write_small_videos
 from torch import Tensor
-from training_cases import write_small_videos
 
 from video_ats.training import clips as training_clips
 from video_ats.training.augment import ClipAugment

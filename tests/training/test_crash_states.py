@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from crashes import is_killed_before_change, small_disk
-from training_cases import forget_accelerator, losses_of, run, small_config, write_small_videos
+from helpers.crashes import is_killed_before_change, small_disk
+from helpers.training_cases import forget_accelerator, losses_of, run, small_config, write_small_videos
 
 from video_ats.cli import describe_error
 from video_ats.models.checkpoints import save_checkpoint

@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tools_in_process import ROOT
+from helpers.training_cases import (
+    data,
+    forget_accelerator,
+    losses_of,
+    metrics_of,
+    run,
+    small_config,
+    write_small_videos,
+)
 from safetensors.torch import load_file
-from tools_in_process import ROOT
-from training_cases import data, forget_accelerator, losses_of, metrics_of, run, small_config, write_small_videos
 
 from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.training.recipe import OptimiserConfig, TrainConfig

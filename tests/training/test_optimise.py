@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import random_clips, small_timesformer
+from helpers.cases import random_clips, small_timesformer
 from torch import nn
 from torch.optim import Optimizer
 

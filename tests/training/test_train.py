@@ -17,10 +17,8 @@ import pytest
 import timm
 import torch
 import yaml
-from safetensors.torch import load_file
-from tools_in_process import ROOT, run_tool_file
-from torch import Tensor
-from training_cases import (
+from helpers.tools_in_process import ROOT, run_tool_file
+from helpers.training_cases import (
     data,
     forget_accelerator,
     losses_of,
@@ -31,6 +29,8 @@ from training_cases import (
     small_config,
     write_small_videos,
 )
+from safetensors.torch import load_file
+from torch import Tensor
 
 from video_ats import SamplerConfig, create_model
 from video_ats.evaluation.configuration import ViewsConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_cases import losses_of, prepare, refused, run, small_config, write_small_videos
+from helpers.training_cases import losses_of, prepare, refused, run, small_config, write_small_videos
 
 from video_ats import create_model, insert_samplers_
 from video_ats.cli import parse_config

@@ -2,8 +2,8 @@ import pickle
 
 import pytest
 import torch
-from broken_decoders import ENDS, break_decoders
-from drawn_videos import frame_number, numbered_frames
+from helpers.broken_decoders import ENDS, break_decoders
+from helpers.drawn_videos import frame_number, numbered_frames
 
 from video_ats.video.dataset import VideoDataset
 from video_ats.video.decode import VideoStatus

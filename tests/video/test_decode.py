@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from drawn_videos import frame_number, numbered_frames, synthetic_clip
+from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip
 
 from video_ats.video import decode, pyav_reader
 from video_ats.video.decode import VideoError, VideoStatus, probe, read_frames

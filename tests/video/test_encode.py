@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_videos import frame_number, numbered_frames, synthetic_clip, write_synthetic_dataset
+from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip, write_synthetic_dataset
 
 from video_ats.video.decode import read_frames
 from video_ats.video.encode import write_video

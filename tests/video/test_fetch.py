@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from drawn_videos import numbered_frames
+from helpers.drawn_videos import numbered_frames
 
 from video_ats.evaluation.check import CheckConfig, check_videos
 from video_ats.video.decode import VideoError, VideoStatus, read_frames

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hostile_videos import HostileVideo, write_hostile_videos
+from helpers.hostile_videos import HostileVideo, write_hostile_videos
 
 from video_ats.video.annotations import read_video_list
 from video_ats.video.dataset import VideoSample

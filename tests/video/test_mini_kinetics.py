@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tools_in_process import Ended, run_tool_file
+from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats.video import mini_kinetics
 from video_ats.video.annotations import read_video_list

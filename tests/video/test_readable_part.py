@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_videos import frame_number, numbered_frames, turn_mp4, write_size_change
+from helpers.drawn_videos import frame_number, numbered_frames, turn_mp4, write_size_change
 
 from video_ats.video.decode import VideoError, VideoStatus, read_frames
 from video_ats.video.encode import write_video

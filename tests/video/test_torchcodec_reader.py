@@ -13,7 +13,7 @@ from typing import Any
 import av
 import pytest
 import torch
-from drawn_videos import numbered_frames
+from helpers.drawn_videos import numbered_frames
 
 from video_ats.video import torchcodec_reader
 from video_ats.video.decode import VideoError, VideoStatus, probe, read_frames

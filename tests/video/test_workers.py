@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from broken_decoders import ENDS, crash
+from helpers.broken_decoders import ENDS, crash
 from torch import Tensor
 
 from video_ats.video import workers as module

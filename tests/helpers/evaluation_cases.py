@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drawn_videos import synthetic_clip
-
+from helpers.drawn_videos import synthetic_clip
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.settings import Setting
 from video_ats.tokens import SamplerConfig

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from clean_videos import DAMAGED_FORMATS, PIXEL_FORMATS, Format, drawn, write_audio, write_clean, write_frames
+
+from helpers.clean_videos import DAMAGED_FORMATS, PIXEL_FORMATS, Format, drawn, write_audio, write_clean, write_frames
 
 _MP4, _MKV, _AVI, _TS = (DAMAGED_FORMATS[name] for name in ("mp4", "mkv", "avi mpeg4", "mpegts"))
 _PNG = Format(".mov", "mov", "png", "rgb24")

@@ -15,7 +15,7 @@ from video_ats.models.host import VideoTransformer
 from video_ats.models.timesformer import TimeSformer, create_timesformer
 from video_ats.models.xvit import XViT, create_xvit
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 # Sizes of `small_timesformer`: (3, 3, 16, 16) clips, 3 frames of 4 x 4 patches.
 SMALL = {
     "num_frames": 3,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
-from drawn_videos import synthetic_clip
 
+from helpers.drawn_videos import synthetic_clip
 from video_ats.training.job import TrainingJob, prepare_training
 from video_ats.training.loop import train
 from video_ats.training.recipe import OptimiserConfig, TrainConfig

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from slow_reference import SlowSampler, _choose
 from torch import Tensor
+
+from helpers.slow_reference import SlowSampler, _choose
 
 Function = Callable[[Tensor], Tensor]
 Place = tuple[int, int, int]

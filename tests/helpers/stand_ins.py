@@ -13,12 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from checkpoint_files import huggingface_model, image_vit, write_official_pyth
-from drawn_videos import synthetic_clip
 from PIL import Image
 from safetensors.torch import save_file
-from tools_in_process import ROOT
 
+from helpers.checkpoint_files import huggingface_model, image_vit, write_official_pyth
+from helpers.drawn_videos import synthetic_clip
+from helpers.tools_in_process import ROOT
 from video_ats.models import registry
 from video_ats.video import mini_kinetics
 from video_ats.video.encode import write_video

@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
-from tools_in_process import ROOT
-
+from helpers.tools_in_process import ROOT
 from video_ats.cli import command_module
 
 README = ROOT / "README.md"

@@ -10,8 +10,8 @@ from typing import Any
 
 import av
 import numpy as np
-from drawn_videos import synthetic_clip
 
+from helpers.drawn_videos import synthetic_clip
 from video_ats.video.encode import UInt8Array
 
 
