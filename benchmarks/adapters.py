@@ -19,7 +19,7 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
-from video_ats.evaluation.execution import open_device
+from video_ats.runs.execution import open_device
 
 SETTINGS: dict[str, SamplerConfig | None] = {
     "the host, dense": None,

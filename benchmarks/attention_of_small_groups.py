@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from video_ats.evaluation.environment import describe_environment
 from video_ats.models.attention import attend_written_out
+from video_ats.runs.environment import describe_environment
 
 RESULTS = Path(__file__).resolve().parent / "results" / Path(__file__).stem
 TOKENS, HEADS, WIDTH = 4608, 3, 48

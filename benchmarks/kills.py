@@ -28,8 +28,8 @@ from safetensors.torch import load_file
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.commands import evaluate, train
-from video_ats.evaluation.environment import describe_environment
 from video_ats.evaluation.predictions import PREDICTIONS, write_atomically
+from video_ats.runs.environment import describe_environment
 from video_ats.training.saved import METRICS
 from video_ats.video.encode import write_video
 

@@ -20,8 +20,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 from turns import time_in_turns, write_result
 
-from video_ats.evaluation.execution import open_device
 from video_ats.models.attention import attend, attend_within
+from video_ats.runs.execution import open_device
 from video_ats.tokens.token_set import Grid, Grouping, Origin
 
 HEADS, WIDTH, FRAMES, SIDE, LEFT, ROUNDS = 12, 64, 8, 14, 60, 10

@@ -19,7 +19,7 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS, read_lines
 from video_ats.evaluation.run import run
-from video_ats.evaluation.settings import SweepConfig
+from video_ats.runs.settings import SweepConfig
 from video_ats.video.annotations import read_video_list
 from video_ats.video.source import DataConfig
 

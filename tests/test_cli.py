@@ -11,7 +11,7 @@ from video_ats.cli import parse_config, run_tool
 from video_ats.demo.job import DemoConfig
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
-from video_ats.evaluation.settings import SweepConfig
+from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

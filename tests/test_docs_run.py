@@ -60,7 +60,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/scale.md", "#SBATCH"): RUN,
     ("docs/videos.md", "video-ats index-tars"): RUN,
     ("docs/speed.md", ".venv/bin/python tools/benchmark.py"): RUN,
-    ("docs/speed.md", "from video_ats.evaluation.heap"): RUN,
+    ("docs/speed.md", "from video_ats.runs.heap"): RUN,
 }
 
 # Appended to the arguments of a tool; the last one given counts.

@@ -24,9 +24,9 @@ from speed_tables import speed_blocks, speed_up_table
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.settings import setting_name
-from video_ats.evaluation.weights import RANDOM_WEIGHTS
 from video_ats.models.registry import Published, Variant, create_model, get_variant
+from video_ats.runs.settings import setting_name
+from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.training.recipe import TrainConfig
 
 # The runs that README.md shows; written by tools/evaluate.py.

@@ -5,7 +5,7 @@ import torch
 
 from video_ats.benchmarking.figures import Figures, Quartiles, make_figures, with_hints
 from video_ats.benchmarking.measure import Timing
-from video_ats.evaluation.execution import Execution
+from video_ats.runs.execution import Execution
 
 
 def figures(dense: list[list[float]], other: list[list[float]], batch_size: int = 2) -> list[Figures]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from video_ats import create_model
 from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.memory import peak_memory
-from video_ats.evaluation.execution import Execution
-from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import insert_samplers_
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 
 SETTINGS = [

@@ -12,7 +12,7 @@ from PIL import Image
 
 from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printable, run
 from video_ats.demo.report import as_text, notes, write_demo
-from video_ats.evaluation.settings import SweepConfig
+from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video import readable_part
 from video_ats.video.decode import read_frames

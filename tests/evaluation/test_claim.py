@@ -8,7 +8,7 @@ from helpers.evaluation_cases import failed, scored
 
 from video_ats.evaluation.claim import Comparison, make_claims
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens import SamplerConfig
 
 VIDEOS = 1000

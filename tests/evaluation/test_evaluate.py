@@ -14,10 +14,10 @@ from torch import nn
 
 from video_ats.evaluation.division import divide
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.models.insert import insert_samplers_, remove_samplers_
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.video.decode import read_frames
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views

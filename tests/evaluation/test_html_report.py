@@ -17,10 +17,10 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report
-from video_ats.evaluation.settings import Setting
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import summarise
 from video_ats.evaluation.svg_curve import _ticks
+from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 from video_ats.visualize.encode import png_data_uri
 

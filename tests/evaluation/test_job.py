@@ -24,8 +24,8 @@ from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS, sole_user
 from video_ats.evaluation.run import run
-from video_ats.evaluation.settings import SweepConfig
 from video_ats.models.insert import insert_samplers_
+from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

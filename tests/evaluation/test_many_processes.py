@@ -21,7 +21,7 @@ from video_ats.evaluation.job import prepare
 from video_ats.evaluation.merge import merge_shards
 from video_ats.evaluation.predictions import PREDICTIONS, RUN
 from video_ats.evaluation.run import run
-from video_ats.evaluation.settings import SweepConfig
+from video_ats.runs.settings import SweepConfig
 from video_ats.video.source import DataConfig
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.gflops import CountConfig, count_gflops
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.run import run
-from video_ats.evaluation.settings import SweepConfig
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.timesformer import create_timesformer
+from video_ats.runs.settings import SweepConfig
 from video_ats.training.job import _load_model
 from video_ats.training.recipe import TrainConfig
 from video_ats.video.source import DataConfig

@@ -15,8 +15,8 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.curve import draw_curve, line_name
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report, _views, as_markdown, write_report
-from video_ats.evaluation.settings import Setting, SweepConfig, make_settings
 from video_ats.evaluation.summary import summarise
+from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens import SamplerConfig
 
 NAMES = ("abseiling", "air drumming", "zumba")

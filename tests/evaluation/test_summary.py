@@ -3,10 +3,10 @@
 import pytest
 from helpers.evaluation_cases import ATS, DENSE, failed, scored
 
-from video_ats.evaluation.metrics import Accuracy
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting
 from video_ats.evaluation.summary import ClassAccuracy, RunSummary, summarise
+from video_ats.runs.metrics import Accuracy
+from video_ats.runs.settings import Setting
 
 SETTINGS = (DENSE, ATS)
 # Seven listed videos of classes 0 to 2: five evaluated, one missing, one truncated.

@@ -8,7 +8,7 @@ from typing import Any
 
 from helpers.drawn_videos import synthetic_clip
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting
+from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 from video_ats.video.encode import write_video
 

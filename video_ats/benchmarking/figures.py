@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from video_ats.benchmarking.measure import Timing
-from video_ats.evaluation.execution import Execution
-from video_ats.evaluation.metrics import Spread
+from video_ats.runs.execution import Execution
+from video_ats.runs.metrics import Spread
 
 # Below this a speed-up is no gain; its inverse is a loss.
 _GAIN = 1.05

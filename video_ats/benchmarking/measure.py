@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from video_ats.benchmarking.memory import peak_memory
 from video_ats.evaluation.evaluate import forward_traced
-from video_ats.evaluation.execution import Execution
-from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import sampling
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.evaluation.evaluate import forward_traced, in_order
-from video_ats.evaluation.execution import Execution
-from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import sampling
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting
 
 
 @dataclass(frozen=True)

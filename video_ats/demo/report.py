@@ -13,8 +13,8 @@ from video_ats.demo.job import FILES, Demo, DemoJob, playing_rate
 from video_ats.demo.page import demo_page
 from video_ats.demo.show import Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
 from video_ats.evaluation.predictions import write_atomically
-from video_ats.evaluation.settings import Setting
-from video_ats.evaluation.weights import RANDOM_WEIGHTS
+from video_ats.runs.settings import Setting
+from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
 from video_ats.visualize.encode import png_bytes, png_data_uri
 

@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 from torch import nn
 
-from video_ats.evaluation.execution import Execution
-from video_ats.evaluation.metrics import Spread
 from video_ats.evaluation.predictions import read_identity, refuse_other_run, write_atomically
-from video_ats.evaluation.settings import setting_name
 from video_ats.evaluation.summary import SettingSummary
 from video_ats.models.budget import Calibration, calibrate_samples, check_target
+from video_ats.runs.execution import Execution
+from video_ats.runs.metrics import Spread
+from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from video_ats.evaluation.paired import Difference, paired_difference
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting, setting_name
+from video_ats.runs.settings import Setting, setting_name
 
 # What counts as "the same accuracy", in points of top-1.
 _MARGIN = 0.5

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from video_ats.evaluation.budget import Budget
-from video_ats.evaluation.ensemble import Ensemble
-from video_ats.evaluation.execution import Precision
-from video_ats.evaluation.settings import SweepConfig
+from video_ats.runs.ensemble import Ensemble
+from video_ats.runs.execution import Precision
+from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from video_ats.evaluation.settings import Setting, block_ranges
 from video_ats.evaluation.summary import SettingSummary
+from video_ats.runs.settings import Setting, block_ranges
 
 # Colour-blind safe (after Okabe and Ito); one colour a kind, one marker and line a scope.
 COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}

@@ -12,12 +12,12 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from video_ats.evaluation.ensemble import Ensemble, combine_views
-from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import sampling
 from video_ats.models.macs import Trace
+from video_ats.runs.ensemble import Ensemble, combine_views
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
 from video_ats.video.source import DataConfig, read_videos

@@ -12,12 +12,12 @@ import torch
 
 from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.job import plan_views
-from video_ats.evaluation.metrics import Spread
 from video_ats.evaluation.predictions import write_atomically
-from video_ats.evaluation.settings import setting_name
-from video_ats.evaluation.weights import RANDOM_WEIGHTS, load_model
 from video_ats.models.budget import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
+from video_ats.runs.metrics import Spread
+from video_ats.runs.settings import setting_name
+from video_ats.runs.weights import RANDOM_WEIGHTS, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig, open_videos

@@ -11,11 +11,11 @@ from typing import Any
 from video_ats.evaluation.budget import Budget, SettledBudget
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
 from video_ats.evaluation.division import SHARD, Batch, Shard, divide, part_of
-from video_ats.evaluation.execution import Execution, open_device
 from video_ats.evaluation.ranks import Ranks
-from video_ats.evaluation.settings import Setting, make_settings
-from video_ats.evaluation.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.models.registry import Variant, get_variant
+from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.settings import Setting, make_settings
+from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import open_videos
 from video_ats.video.video_list import VideoList

@@ -13,10 +13,10 @@ from typing import Any
 
 from video_ats.evaluation.claim import Comparison
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.metrics import Accuracy
 from video_ats.evaluation.predictions import write_atomically
-from video_ats.evaluation.settings import Setting
 from video_ats.evaluation.summary import RunSummary, SettingSummary
+from video_ats.runs.metrics import Accuracy
+from video_ats.runs.settings import Setting
 from video_ats.video.views import VIEW_PRESETS
 
 _MOST_FAILURES_SHOWN = 20

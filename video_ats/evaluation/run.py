@@ -19,7 +19,6 @@ from video_ats.evaluation.budget import (
 )
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.division import SHARD_FOLDERS, left_over, part_of
-from video_ats.evaluation.environment import describe_environment
 from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.job import EvaluationJob
@@ -33,10 +32,11 @@ from video_ats.evaluation.predictions import (
     write_atomically,
 )
 from video_ats.evaluation.report import Report, write_report
-from video_ats.evaluation.settings import setting_name
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.evaluation.summary import summarise
-from video_ats.evaluation.weights import RANDOM_WEIGHTS
+from video_ats.runs.environment import describe_environment
+from video_ats.runs.settings import setting_name
+from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.video_list import VideoList
 
 Say = Callable[[str], None]

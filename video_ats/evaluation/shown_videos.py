@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from video_ats.evaluation.evaluate import forward_traced
-from video_ats.evaluation.execution import Execution
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting
 from video_ats.models.insert import sampling
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decode import VideoStatus
 from video_ats.video.source import DataConfig, read_videos

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from video_ats.evaluation.metrics import Accuracy, Spread
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.settings import Setting
+from video_ats.runs.metrics import Accuracy, Spread
+from video_ats.runs.settings import Setting
 
 
 @dataclass(frozen=True)

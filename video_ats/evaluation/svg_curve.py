@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import floor, log10
 
 from video_ats.evaluation.curve import COLOURS, FINETUNED, line_name
-from video_ats.evaluation.settings import Setting
 from video_ats.evaluation.summary import SettingSummary
+from video_ats.runs.settings import Setting
 from video_ats.visualize.page import escaped
 
 _WIDTH, _HEIGHT = 900, 460

@@ -10,9 +10,9 @@ from torch import nn
 
 from video_ats.evaluation.division import divide, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.execution import Execution
-from video_ats.evaluation.settings import Setting, setting_name
 from video_ats.evaluation.summary import summarise
+from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting, setting_name
 from video_ats.training.job import TrainingJob
 
 

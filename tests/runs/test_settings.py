@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from video_ats.evaluation.settings import SweepConfig, make_settings, setting_name
+from video_ats.runs.settings import SweepConfig, make_settings, setting_name
 from video_ats.tokens import SamplerConfig
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from video_ats.evaluation.heap import keep_freed_memory
+from video_ats.runs.heap import keep_freed_memory
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -5,7 +5,7 @@ from math import comb, sqrt
 import numpy as np
 import pytest
 
-from video_ats.evaluation.metrics import Accuracy, Spread
+from video_ats.runs.metrics import Accuracy, Spread
 
 Z95 = 1.959963984540054
 

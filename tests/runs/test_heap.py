@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from video_ats.evaluation import heap
+from video_ats.runs import heap
 
 COUNT = """
 import ctypes, resource, runpy, sys

@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers.cases import random_clips, small_timesformer
 
-from video_ats.evaluation.execution import Execution
 from video_ats.models.insert import insert_samplers_
+from video_ats.runs.execution import Execution
 from video_ats.tokens import SamplerConfig
 
 HALF = Execution(torch.device("cpu"), "bfloat16")
