@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from video_ats.cli import parse_config, run_tool
-from video_ats.models.checkpoint_reading import read_checkpoint
 from video_ats.models.checkpoints import save_checkpoint
+from video_ats.models.checkpoints.read import read_checkpoint
 
 _WEIGHTS = Path(__file__).resolve().parents[1] / "video_ats" / "weights"
 

@@ -8,7 +8,7 @@ import torch
 from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats import save_checkpoint
-from video_ats.models.checkpoint_reading import read_checkpoint
+from video_ats.models.checkpoints.read import read_checkpoint
 
 RunTool = Callable[..., Ended]
 

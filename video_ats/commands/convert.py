@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from video_ats.cli import parse_config
-from video_ats.models.convert import CheckpointFormat, convert_checkpoint
+from video_ats.models.checkpoints.convert import CheckpointFormat, convert_checkpoint
 from video_ats.video.label_names import load_label_names
 
 

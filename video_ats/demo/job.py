@@ -24,7 +24,7 @@ from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.predictions import sole_user
-from video_ats.models.checkpoint_reading import list_shipped_weights
+from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import Variant, get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting, SweepConfig, make_settings

@@ -13,11 +13,11 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from video_ats.models.checkpoint_pickles import first_sentence, read_pickled
+from video_ats.models.checkpoints.pickles import first_sentence, read_pickled
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
 _SHIPPED = "shipped/"
-_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 _PICKLED = (".pyth", ".pth", ".pt", ".bin")
 _SAFE = ".safetensors"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -16,7 +16,7 @@ from transformers import TimesformerForVideoClassification
 from transformers.utils import logging
 
 from video_ats import create_model
-from video_ats.models.convert import convert_checkpoint
+from video_ats.models.checkpoints.convert import convert_checkpoint
 from video_ats.models.registry import get_variant
 from video_ats.tokens import SamplerConfig
 

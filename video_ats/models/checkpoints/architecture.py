@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from video_ats.models.checkpoint_fit import kind_of_model, table_rows
-from video_ats.models.huggingface_config import mlp_ratio
+from video_ats.models.checkpoints.fit import kind_of_model, table_rows
+from video_ats.models.checkpoints.huggingface_config import mlp_ratio
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 

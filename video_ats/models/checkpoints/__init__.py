@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from video_ats.models.checkpoint_fit import check_config, check_fit, kind_of_model, table_rows
-from video_ats.models.checkpoint_formats import Translated, translate
-from video_ats.models.checkpoint_reading import OUR_FORMAT, read_checkpoint
-from video_ats.models.checkpoint_writing import write_safetensors
+from video_ats.models.checkpoints.fit import check_config, check_fit, kind_of_model, table_rows
+from video_ats.models.checkpoints.formats import Translated, translate
+from video_ats.models.checkpoints.read import OUR_FORMAT, read_checkpoint
+from video_ats.models.checkpoints.write import write_safetensors
 from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.xvit import XViT
 

@@ -8,9 +8,9 @@ from math import isqrt
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention
-from video_ats.models.checkpoint_formats import has_temporal_attention
-from video_ats.models.checkpoint_reading import RawCheckpoint
-from video_ats.models.huggingface_config import MODEL_TYPE, builder_arguments, norm_eps
+from video_ats.models.checkpoints.formats import has_temporal_attention
+from video_ats.models.checkpoints.huggingface_config import MODEL_TYPE, builder_arguments, norm_eps
+from video_ats.models.checkpoints.read import RawCheckpoint
 
 _LISTED = 8
 

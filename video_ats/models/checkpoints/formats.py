@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from video_ats.models.checkpoint_names import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT, XVIT_UNUSED
-from video_ats.models.checkpoint_reading import OUR_FORMAT, RawCheckpoint
+from video_ats.models.checkpoints.names import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT, XVIT_UNUSED
+from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint
 
 _CONTAINERS = ("model_state", "state_dict", "model", "state_dict_ema")
 _PREFIXES = (TIMESFORMER_PREFIX, "module.")

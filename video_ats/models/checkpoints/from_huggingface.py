@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from video_ats.models.checkpoint_reading import find_config, read_json
-from video_ats.models.huggingface_config import builder_arguments, has_label_names
+from video_ats.models.checkpoints.huggingface_config import builder_arguments, has_label_names
+from video_ats.models.checkpoints.read import find_config, read_json
 
 HUGGINGFACE_PREFIX = "hf:"
 
