@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from video_ats.models.adapters.families import recognise
+from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
 from video_ats.tokens import SamplerConfig, TokenSampler
 

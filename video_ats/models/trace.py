@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from video_ats.models.adapters.families import recognise
+from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import Graft, graft_, graft_of, ungraft_
 from video_ats.models.host import VideoTransformer
 from video_ats.models.macs import Trace

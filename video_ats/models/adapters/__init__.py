@@ -1,1 +1,58 @@
-"""Models of other libraries, whose layers run our blocks, in place; each file says what one host is like."""
+"""Of which family is a model? Recognise it, or say why samplers do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from video_ats.models.adapters.graft import Host
+from video_ats.models.adapters.supported import refuse
+from video_ats.models.adapters.timesformer import timesformer
+from video_ats.models.adapters.timm_vit import timm_vit
+from video_ats.models.adapters.videomae import videomae
+from video_ats.models.adapters.vivit import vivit
+
+# By name: transformers is not imported for models that are not of it.
+_TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
+    "TimesformerForVideoClassification": timesformer,
+    "VivitForVideoClassification": vivit,
+    "VideoMAEForVideoClassification": videomae,
+}
+# Words in the names of a model's classes, and what they tell; the first that is found.
+_TELLING = {
+    "Swin": "its attention runs in windows, where no class token reads all patches",
+    "Window": "its attention runs in windows, where no class token reads all patches",
+    "MViT": "its attention pools keys and values on the grid, which must be whole",
+    "MultiScale": "its attention pools keys and values on the grid, which must be whole",
+    "Pooling": "its attention pools keys and values on the grid, which must be whole",
+}
+
+
+def recognise(model: nn.Module) -> Host:
+    """The host that a model is.
+
+    Raises:
+        TypeError: if it is none; in one line, which families are and why this model is not.
+    """
+    if isinstance(model, VisionTransformer):
+        return timm_vit(model)
+    for kind in type(model).__mro__:
+        if kind.__module__.startswith("transformers.models.") and kind.__name__ in _TRANSFORMERS:
+            return _TRANSFORMERS[kind.__name__](model)
+    return refuse(model, _reason(model))
+
+
+def _reason(model: nn.Module) -> str:
+    inner = getattr(model, "module", None)
+    if isinstance(inner, nn.Module):
+        return f"it is a wrapper; pass what it wraps, its .module ({type(inner).__name__})"
+    names = {type(module).__name__ for module in model.modules()}
+    for word, reason in _TELLING.items():
+        if any(word in name for name in names):
+            return reason
+    if not any("Attention" in name or "Attn" in name for name in names):
+        return "it has no attention"
+    return "its layers are of no known kind; pass the classifier itself, not its wrapper or a part of it"
