@@ -1,6 +1,6 @@
 """Adaptive Token Sampling for pretrained video transformers."""
 
-from video_ats.models.budget import calibrate_samples
+from video_ats.models.calibrate import calibrate_samples
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.hub import register_with_pytorchvideo
 from video_ats.models.insert import insert_samplers_, remove_samplers_

@@ -19,7 +19,7 @@ from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.run import run
-from video_ats.models.budget import Calibration
+from video_ats.models.calibrate import Calibration
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig

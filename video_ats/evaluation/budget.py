@@ -13,7 +13,7 @@ from torch import nn
 
 from video_ats.evaluation.predictions import read_identity, refuse_other_run, write_atomically
 from video_ats.evaluation.summary import SettingSummary
-from video_ats.models.budget import Calibration, calibrate_samples, check_target
+from video_ats.models.calibrate import Calibration, calibrate_samples, check_target
 from video_ats.runs.execution import Execution
 from video_ats.runs.metrics import Spread
 from video_ats.runs.settings import setting_name

@@ -13,7 +13,7 @@ import torch
 from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.predictions import write_atomically
-from video_ats.models.budget import calibrate_samples, clip_macs
+from video_ats.models.calibrate import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
 from video_ats.runs.metrics import Spread
 from video_ats.runs.settings import setting_name

@@ -11,7 +11,7 @@ from helpers.cases import random_clips, small_timesformer, small_xvit
 from torch import nn
 
 from video_ats import insert_samplers_
-from video_ats.models.budget import Calibration, _bracket, _find, calibrate_samples
+from video_ats.models.calibrate import Calibration, _bracket, _find, calibrate_samples
 from video_ats.models.timesformer import TimeSformer
 from video_ats.tokens import SamplerConfig
 
