@@ -24,9 +24,9 @@ from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.job import plan_views
 from video_ats.models.registry import get_variant
 from video_ats.video.dataset import VideoDataset
+from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, open_videos, read_videos
 from video_ats.video.transforms import make_views
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 
 MODEL = "timesformer_base_8x32_224"

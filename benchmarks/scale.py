@@ -20,7 +20,7 @@ from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS, read_lines
 from video_ats.evaluation.run import run
 from video_ats.runs.settings import SweepConfig
-from video_ats.video.annotations import read_video_list
+from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.source import DataConfig
 
 MODEL, SAMPLES = "timesformer_base_8x32_224", 64

@@ -69,12 +69,12 @@ def files_of(room: str) -> list[Path]:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import video_ats.video.decode", {"video_ats.video.decode"}),
+        ("import video_ats.video.decoders", {"video_ats.video.decoders"}),
         ("from video_ats import video, tokens as t", {"video_ats.video", "video_ats.tokens"}),
-        ("from video_ats.video.decode import read", {"video_ats.video.decode.read"}),
+        ("from video_ats.video.decoders import read", {"video_ats.video.decoders.read"}),
         ("from .insert import x", {"video_ats.models.insert.x"}),
         ("from . import insert", {"video_ats.models.insert"}),
-        ("from ..video import decode", {"video_ats.video.decode"}),
+        ("from ..video import decoders", {"video_ats.video.decoders"}),
         ("def f():\n    import tools.evaluate", {"tools.evaluate"}),
         ("if TYPE_CHECKING:\n    from video_ats.video import x", {"video_ats.video.x"}),
     ],

@@ -14,8 +14,7 @@ from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printa
 from video_ats.demo.report import as_text, notes, write_demo
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
-from video_ats.video import readable_part
-from video_ats.video.decode import read_frames
+from video_ats.video.decoders import read_frames, readable_part
 from video_ats.video.encode import write_video
 
 ONE = SweepConfig(samples=[16])

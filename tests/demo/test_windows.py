@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from video_ats.demo.windows import cropped_pictures, model_clip, plan_windows, turned
-from video_ats.video.readable_part import ReadablePart
+from video_ats.video.decoders.readable_part import ReadablePart
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=8, crop_size=32, crops=1)  # 64 frames at 30 a second

@@ -11,7 +11,7 @@ from helpers.broken_decoders import break_decoders
 from helpers.evaluation_cases import write_clip
 
 from video_ats.evaluation.check import CheckConfig, as_text, check_videos
-from video_ats.video.pyav_reader import read_with_pyav
+from video_ats.video.decoders.pyav_reader import read_with_pyav
 from video_ats.video.source import DataConfig
 
 STATUSES = {"good.mp4": "ok", "gone.mp4": "missing", "text.mp4": "unreadable", "short.mp4": "too_short"}
@@ -68,7 +68,7 @@ def test_a_scan_continues_where_it_stopped(videos: Path, monkeypatch: pytest.Mon
         read.append(Path(name).name)
         return read_with_pyav(name, *others, **options)
 
-    monkeypatch.setattr("video_ats.video.decode.read_with_pyav", watched)
+    monkeypatch.setattr("video_ats.video.decoders.read_with_pyav", watched)
     again, _ = check_videos(config(videos))
     assert [(line.video, line.status) for line in again] == [(line.video, line.status) for line in lines]
     assert read == ["gone.mp4", "text.mp4", "short.mp4"]  # what was missing is looked for again

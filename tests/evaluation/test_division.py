@@ -3,7 +3,7 @@
 import pytest
 
 from video_ats.evaluation.division import Batch, divide, left_over, part_of
-from video_ats.video.video_list import VideoEntry
+from video_ats.video.lists import VideoEntry
 
 ENTRIES = [VideoEntry(key, f"{key}.mp4", 0) for key in "abcdefg"]
 BATCHES = divide(ENTRIES, 2)

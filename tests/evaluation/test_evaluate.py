@@ -18,10 +18,10 @@ from video_ats.evaluation.predictions import Prediction
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.video.decode import read_frames
+from video_ats.video.decoders import read_frames
+from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=3, frame_stride=2, crop_size=16, clips=2, crops=3)

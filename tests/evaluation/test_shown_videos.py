@@ -14,9 +14,9 @@ from video_ats import create_model, insert_samplers_
 from video_ats.evaluation.evaluate import Execution
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.video.dataset import VideoDataset
+from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.patches import dim_dropped
 

@@ -22,7 +22,7 @@ from helpers.tools_in_process import ROOT
 from video_ats.models import registry
 from video_ats.video import mini_kinetics
 from video_ats.video.encode import write_video
-from video_ats.video.label_names import load_label_names
+from video_ats.video.lists.label_names import load_label_names
 
 _SIZES = {"embed_dim": 64, "num_heads": 1, "crop_size": 64}
 _FRAMES = 16

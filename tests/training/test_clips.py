@@ -17,10 +17,10 @@ from video_ats.training import clips as training_clips
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, Draw, Failure, TrainingClips, read_training_batches
 from video_ats.training.recipe import AugmentConfig
-from video_ats.video.annotations import read_video_list
 from video_ats.video.encode import write_video
+from video_ats.video.lists import VideoEntry
+from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.source import DataConfig
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=1, crop_size=16, crops=1)

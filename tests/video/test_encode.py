@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip, write_synthetic_dataset
 
-from video_ats.video.decode import read_frames
+from video_ats.video.decoders import read_frames
 from video_ats.video.encode import write_video
 
 

@@ -13,8 +13,8 @@ import pytest
 from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats.video import mini_kinetics
-from video_ats.video.annotations import read_video_list
-from video_ats.video.decode import DecodedFrames, read_frames
+from video_ats.video.decoders import DecodedFrames, read_frames
+from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.mini_kinetics import SPLITS, _rows, _Task, _write, write_mini_kinetics
 from video_ats.video.motion import CLASSES
 from video_ats.video.synthetic import FRAME_RATES, Difficulty

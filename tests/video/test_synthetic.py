@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from video_ats.video.label_names import load_label_names
+from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.motion import CLASSES
 from video_ats.video.synthetic import (
     FRAME_RATES,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from video_ats.video.folder_lists import read_unlabelled
+from video_ats.video.lists.folder_lists import read_unlabelled
 from video_ats.video.motion import CLASSES
 from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig, open_videos

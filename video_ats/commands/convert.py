@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from video_ats.cli import parse_config
 from video_ats.models.checkpoints.convert import CheckpointFormat, convert_checkpoint
-from video_ats.video.label_names import load_label_names
+from video_ats.video.lists.label_names import load_label_names
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from video_ats.cli import parse_config
 from video_ats.evaluation.predictions import write_atomically
-from video_ats.video.tar_shards import as_tar_list, find_tars, index_tar
+from video_ats.video.lists.tar_shards import as_tar_list, find_tars, index_tar
 
 
 @dataclass(frozen=True)

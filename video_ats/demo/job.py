@@ -29,9 +29,9 @@ from video_ats.models.registry import Variant, get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
+from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video
-from video_ats.video.label_names import load_label_names
-from video_ats.video.readable_part import ReadablePart, find_readable_part, read_windows
+from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
 from video_ats.video.synthetic import draw_clip
 from video_ats.video.video_info import VideoError

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from video_ats.video.readable_part import ReadablePart
+from video_ats.video.decoders.readable_part import ReadablePart
 from video_ats.video.transforms import crop_offsets, make_views, short_side_size
 from video_ats.video.views import ViewPlan
 

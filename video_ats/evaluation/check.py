@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from video_ats.evaluation.evaluate import unscored
 from video_ats.evaluation.predictions import Prediction, VideoLog, sole_user
-from video_ats.video.decode import VideoStatus
+from video_ats.video.decoders import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
 
 _LOG = "videos.jsonl"

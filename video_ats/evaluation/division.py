@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from video_ats.video.video_list import VideoEntry
+from video_ats.video.lists import VideoEntry
 
 Batch = tuple[VideoEntry, ...]
 SHARD = "shard"  # its key in a run's identity

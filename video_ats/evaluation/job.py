@@ -17,8 +17,8 @@ from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting, make_settings
 from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
+from video_ats.video.lists import VideoList
 from video_ats.video.source import open_videos
-from video_ats.video.video_list import VideoList
 from video_ats.video.views import ViewPlan
 
 

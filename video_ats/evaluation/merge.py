@@ -23,7 +23,7 @@ from video_ats.evaluation.predictions import (
     sole_user,
     write_atomically,
 )
-from video_ats.video.video_list import hash_understood
+from video_ats.video.lists import hash_understood
 
 
 @dataclass(frozen=True)

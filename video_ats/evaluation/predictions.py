@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from video_ats.video.decode import VideoStatus
+from video_ats.video.decoders import VideoStatus
 
 PREDICTIONS = "predictions.jsonl"
 RUN = "run.json"
@@ -29,7 +29,7 @@ class Prediction:
     Attributes:
         video: its key in the list. path: its file. label: index of its class.
         file_bytes: size of the file, 0 if there is none; tells a copy from another when a run continues.
-        status: ``ok`` or why not; see `video.decode.VideoStatus`.
+        status: ``ok`` or why not; see `video.decoders.VideoStatus`.
         reason: why not, in words; for ``ok``, damage that the decoder concealed.
         setting: name of the setting.
         top5: class indices, best first. scores: their combined scores.

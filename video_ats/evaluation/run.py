@@ -37,7 +37,7 @@ from video_ats.evaluation.summary import summarise
 from video_ats.runs.environment import describe_environment
 from video_ats.runs.settings import setting_name
 from video_ats.runs.weights import RANDOM_WEIGHTS
-from video_ats.video.video_list import VideoList
+from video_ats.video.lists import VideoList
 
 Say = Callable[[str], None]
 

@@ -14,10 +14,10 @@ from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
-from video_ats.video.decode import VideoStatus
+from video_ats.video.decoders import VideoStatus
+from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 from video_ats.visualize.encode import jpeg_data_uri
 from video_ats.visualize.patches import UInt8Array, dim_dropped

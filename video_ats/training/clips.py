@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from video_ats.training.augment import ClipAugment, seed_of
-from video_ats.video.decode import VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video.decoders import VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 

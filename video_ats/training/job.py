@@ -28,9 +28,9 @@ from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import TrainingClips
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.training.recipe import TrainConfig
-from video_ats.video.label_names import is_mirror_safe
+from video_ats.video.lists import VideoList
+from video_ats.video.lists.label_names import is_mirror_safe
 from video_ats.video.source import open_videos
-from video_ats.video.video_list import VideoList
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from video_ats.video.decode import DecodedFrames, VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video.decoders import DecodedFrames, VideoError, VideoStatus, check_decoder, read_frames
 from video_ats.video.fetch import FetchLimits
-from video_ats.video.video_list import VideoEntry
+from video_ats.video.lists import VideoEntry
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss
 
@@ -55,7 +55,7 @@ class VideoDataset(Dataset[VideoSample]):
     Args:
         entries: The listed videos.
         plan: Which frames to keep; None decodes and counts only.
-        decoder: ``pyav``, ``decord``, ``torchcodec`` or ``auto``, see :func:`video_ats.video.decode.read_frames`.
+        decoder: ``pyav``, ``decord``, ``torchcodec`` or ``auto``, see :func:`video_ats.video.decoders.read_frames`.
         min_frames: Fewer decodable frames are ``too_short``.
         fetch: What fetching a video may cost that lies elsewhere.
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from video_ats.video.decode import VideoStatus
+from video_ats.video.decoders import VideoStatus
+from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from video_ats.video.annotations import read_video_list
 from video_ats.video.dataset import VideoDataset, VideoSample
 from video_ats.video.fetch import FetchLimits
-from video_ats.video.video_list import VideoEntry, VideoList
+from video_ats.video.lists import VideoEntry, VideoList
+from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Workers, map_in_workers
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from video_ats.video.annotations import read_video_list
-from video_ats.video.label_names import load_label_names
-from video_ats.video.video_list import VideoList
+from video_ats.video.lists import VideoList
+from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.lists.label_names import load_label_names
 
 _MANY = settings(
     max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)

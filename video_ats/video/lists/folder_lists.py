@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 
 from video_ats.video.fetch import is_url
-from video_ats.video.label_names import built_in_names, number_names
-from video_ats.video.video_files import check_video_root, index_videos
-from video_ats.video.video_list import VideoEntry, VideoList
+from video_ats.video.lists import VideoEntry, VideoList
+from video_ats.video.lists.label_names import built_in_names, number_names
+from video_ats.video.lists.video_files import check_video_root, index_videos
 
 
 def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: int | None) -> VideoList:

@@ -1,6 +1,6 @@
 """As much of a video as can be read, for looking at it: what is damaged ends the part before it, not the whole.
 
-An evaluation takes whole videos only (`video.decode`).
+An evaluation takes whole videos only (`video.decoders`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from video_ats.video.decode import check_shape, read_frames
-from video_ats.video.pyav_reader import average_rate, open_video
+from video_ats.video.decoders import check_shape, read_frames
+from video_ats.video.decoders.pyav_reader import average_rate, open_video
 from video_ats.video.video_info import VideoError, VideoStatus
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from video_ats.video.handover import send_value
+from video_ats.video.workers.handover import send_value
 
 if sys.platform != "win32":
     import resource

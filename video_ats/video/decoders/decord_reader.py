@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from video_ats.video.pyav_reader import check_counted, check_min_frames, file_url, has_deep_colours, wanted_indices
+from video_ats.video.decoders.pyav_reader import (
+    check_counted,
+    check_min_frames,
+    file_url,
+    has_deep_colours,
+    wanted_indices,
+)
 from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 _MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of its one MP4/MOV demuxer

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from helpers.hostile_videos import HostileVideo, write_hostile_videos
 
-from video_ats.video.annotations import read_video_list
 from video_ats.video.dataset import VideoSample
 from video_ats.video.encode import UInt8Array
+from video_ats.video.lists import VideoEntry
+from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.lists.video_files import is_video_name
 from video_ats.video.source import DataConfig, read_videos
-from video_ats.video.video_files import is_video_name
-from video_ats.video.video_list import VideoEntry
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=2, crop_size=32, crops=1)
 DATA = DataConfig(num_workers=2, decode_timeout_seconds=60, decode_memory_mb=512)
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "videos"
 LEAST = 500
 # What is none is said to be none, and not only "failed".
 STATUSES = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from video_ats.video.fetch import check_protocol, is_url, list_files
-from video_ats.video.label_names import fold_label
+from video_ats.video.lists.label_names import fold_label
 
 #: File name endings, lower case, that count as a video when a folder is searched.
 VIDEO_EXTENSIONS = (

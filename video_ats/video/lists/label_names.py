@@ -84,7 +84,7 @@ def load_label_names(labels: str) -> tuple[str, ...]:
             spaces are the same), or the indices are not 0, 1, 2, ... without gaps.
     """
     if labels in BUILT_IN_LISTS:
-        shipped = importlib.resources.files("video_ats.video") / "labels" / f"{labels}.txt"
+        shipped = importlib.resources.files("video_ats.video.lists") / "labels" / f"{labels}.txt"
         return tuple(shipped.read_text(encoding="utf-8").splitlines())
     if not os.path.exists(labels):
         known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)

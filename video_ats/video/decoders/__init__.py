@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 
-from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
+from video_ats.video.decoders.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
+from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
+from video_ats.video.decoders.torchcodec_reader import read_with_torchcodec
 from video_ats.video.fetch import FetchLimits, local_file
-from video_ats.video.pyav_reader import probe, read_with_pyav
-from video_ats.video.torchcodec_reader import read_with_torchcodec
 from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 __all__ = [

@@ -12,13 +12,18 @@ import pytest
 import torch
 from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip
 
-from video_ats.video import decode, pyav_reader
-from video_ats.video.decode import VideoError, VideoStatus, probe, read_frames
-from video_ats.video.decord_reader import decord_is_exact, decord_is_installed, decord_refusal, read_with_decord
+from video_ats.video import decoders
+from video_ats.video.decoders import VideoError, VideoStatus, probe, pyav_reader, read_frames
+from video_ats.video.decoders.decord_reader import (
+    decord_is_exact,
+    decord_is_installed,
+    decord_refusal,
+    read_with_decord,
+)
 from video_ats.video.encode import write_video
 from video_ats.video.views import ViewPlan
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "videos"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no folder shared/videos beside the checkout")
 needs_decord = pytest.mark.skipif(not decord_is_installed(), reason="decord is not installed")
 
@@ -370,7 +375,7 @@ def test_unknown_decoders(clip, decoder, message):
 
 
 def test_without_decord(clip, monkeypatch):
-    monkeypatch.setattr("video_ats.video.decord_reader.find_spec", lambda name: None)
+    monkeypatch.setattr("video_ats.video.decoders.decord_reader.find_spec", lambda name: None)
     assert read_frames(clip, every_frame, decoder="auto").decoder == "pyav"
     with pytest.raises(ValueError, match="which is not installed; use 'pyav'"):
         read_frames(clip, every_frame, decoder="decord")
@@ -390,9 +395,9 @@ def test_where_decord_fails_pyav_decides(clip, monkeypatch):
 
 @needs_decord
 def test_where_decord_counts_otherwise_pyav_decides(clip, monkeypatch):
-    real = decode.read_with_decord
+    real = decoders.read_with_decord
     monkeypatch.setattr(
-        decode, "read_with_decord", lambda *args, **options: replace(real(*args, **options), num_frames=41)
+        decoders, "read_with_decord", lambda *args, **options: replace(real(*args, **options), num_frames=41)
     )
     read = read_frames(clip, every_frame, decoder="auto")
     assert (read.decoder, read.num_frames) == ("pyav", 40)
@@ -451,7 +456,7 @@ def test_errors_travel_between_processes():
 
 def test_importing_does_not_import_a_second_decoder():
     code = "import sys, video_ats.video.dataset; sys.exit(bool({'decord', 'torchcodec'} & set(sys.modules)))"
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 

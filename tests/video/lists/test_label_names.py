@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from video_ats.video.label_names import is_mirror_safe, known_names, label_index, load_label_names
+from video_ats.video.lists.label_names import is_mirror_safe, known_names, label_index, load_label_names
 
 NAMES = ("abseiling", "air drumming", "massaging person's head")
 

@@ -15,13 +15,12 @@ import pytest
 import torch
 from helpers.drawn_videos import numbered_frames
 
-from video_ats.video import torchcodec_reader
-from video_ats.video.decode import VideoError, VideoStatus, probe, read_frames
+from video_ats.video.decoders import VideoError, VideoStatus, probe, read_frames, torchcodec_reader
+from video_ats.video.decoders.torchcodec_reader import read_with_torchcodec, torchcodec_refusal
 from video_ats.video.encode import write_video
-from video_ats.video.torchcodec_reader import read_with_torchcodec, torchcodec_refusal
 from video_ats.video.views import ViewPlan
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "videos"
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=32, crop_size=224, clips=2)
 
 

@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from video_ats.video.handover import receive_value
 from video_ats.video.video_info import VideoStatus
-from video_ats.video.worker_process import work
+from video_ats.video.workers.handover import receive_value
+from video_ats.video.workers.process import work
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

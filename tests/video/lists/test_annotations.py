@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from video_ats.video.annotations import read_video_list
-from video_ats.video.label_names import load_label_names
-from video_ats.video.video_files import is_inside
-from video_ats.video.video_list import VideoEntry
+from video_ats.video.lists import VideoEntry
+from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.lists.label_names import load_label_names
+from video_ats.video.lists.video_files import is_inside
 
-KINETICS = Path(__file__).resolve().parents[2].parent / "shared" / "kinetics"
+KINETICS = Path(__file__).resolve().parents[3].parent / "shared" / "kinetics"
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 ID = "-a_b-c_d-ef"  # as many ids: starts with a dash, holds underscores
 KEY = f"{ID}_000417_000427"

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from video_ats.video.fetch import join_path, list_files, open_range
-from video_ats.video.label_names import clean_label
-from video_ats.video.video_files import is_video_name
+from video_ats.video.lists.label_names import clean_label
+from video_ats.video.lists.video_files import is_video_name
 
 COLUMNS = ("tar", "offset", "size", "name", "label")
 
