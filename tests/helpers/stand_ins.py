@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from helpers.checkpoint_files import huggingface_model, image_vit, write_official_pyth
 from helpers.drawn_videos import synthetic_clip
 from helpers.tools_in_process import ROOT
+from video_ats import mini_kinetics
 from video_ats.models import registry
-from video_ats.video import mini_kinetics
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from video_ats.cli import parse_config
-from video_ats.video.mini_kinetics import SPLITS, write_mini_kinetics
+from video_ats.mini_kinetics import SPLITS, write_mini_kinetics
 
 
 @dataclass(frozen=True)

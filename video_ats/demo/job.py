@@ -24,6 +24,7 @@ from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.evaluation.job import plan_views
 from video_ats.evaluation.predictions import sole_user
+from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import Variant, get_variant
 from video_ats.runs.execution import Execution, open_device
@@ -33,7 +34,6 @@ from video_ats.video.decoders.readable_part import ReadablePart, find_readable_p
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
-from video_ats.video.synthetic import draw_clip
 from video_ats.video.video_info import VideoError
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from video_ats.mini_kinetics.drawing import draw_clip
+from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.video.encode import write_video
-from video_ats.video.motion import CLASSES
-from video_ats.video.synthetic import draw_clip
 
 VERSION = 2
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"

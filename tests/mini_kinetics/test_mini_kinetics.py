@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from helpers.tools_in_process import Ended, run_tool_file
 
-from video_ats.video import mini_kinetics
+from video_ats import mini_kinetics
+from video_ats.mini_kinetics import SPLITS, _rows, _Task, _write, write_mini_kinetics
+from video_ats.mini_kinetics.drawing import FRAME_RATES, Difficulty
+from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.video.decoders import DecodedFrames, read_frames
 from video_ats.video.lists.annotations import read_video_list
-from video_ats.video.mini_kinetics import SPLITS, _rows, _Task, _write, write_mini_kinetics
-from video_ats.video.motion import CLASSES
-from video_ats.video.synthetic import FRAME_RATES, Difficulty
 
 Tool = Callable[..., Ended]
 

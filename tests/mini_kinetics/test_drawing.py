@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from video_ats.video.lists.label_names import load_label_names
-from video_ats.video.motion import CLASSES
-from video_ats.video.synthetic import (
+from video_ats.mini_kinetics.drawing import (
     FRAME_RATES,
     Clip,
     Difficulty,
@@ -18,6 +16,8 @@ from video_ats.video.synthetic import (
     _sprite,
     draw_clip,
 )
+from video_ats.mini_kinetics.motion import CLASSES
+from video_ats.video.lists.label_names import load_label_names
 
 classes = pytest.mark.parametrize("name", CLASSES)
 HEIGHT, WIDTH = 120, 144

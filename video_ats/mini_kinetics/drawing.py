@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.video.motion import CLASSES, Floats, Path, fold
+from video_ats.mini_kinetics.motion import CLASSES, Floats, Path, fold
 
 UInt8Array = npt.NDArray[np.uint8]
 _Random = np.random.Generator
