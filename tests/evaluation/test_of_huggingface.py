@@ -10,10 +10,10 @@ from helpers.checkpoint_files import huggingface_model, same_state
 from helpers.drawn_videos import write_synthetic_dataset
 from transformers.utils import logging
 
+from video_ats.benchmarking.gflops import CountConfig, count_gflops
 from video_ats.demo.job import DemoConfig
 from video_ats.demo.job import prepare as prepare_demo
 from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
-from video_ats.evaluation.gflops import CountConfig, count_gflops
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.run import run
 from video_ats.models.checkpoints import load_checkpoint

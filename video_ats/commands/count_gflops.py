@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from video_ats.benchmarking.gflops import CountConfig, as_markdown, count_gflops, write_table
 from video_ats.cli import parse_config
-from video_ats.evaluation.gflops import CountConfig, as_markdown, count_gflops, write_table
 
 
 def main() -> None:
