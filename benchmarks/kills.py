@@ -26,9 +26,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from video_ats.atomic import write_text
 from video_ats.cli import parse_config, run_tool
 from video_ats.commands import evaluate, train
-from video_ats.evaluation.predictions import PREDICTIONS, write_atomically
+from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.runs.environment import describe_environment
 from video_ats.training.saved import METRICS
 from video_ats.video.encode import write_video
@@ -142,7 +143,7 @@ def main() -> None:
             random = np.random.default_rng(config.seed)
             result = kill_many(_COMMANDS[name](videos), config.kills, Path(folder) / name, random)
             environment = {"environment": describe_environment(torch.device("cpu"))}
-            write_atomically(output / f"{name}.json", json.dumps(result | environment, indent=1) + "\n")
+            write_text(output / f"{name}.json", json.dumps(result | environment, indent=1) + "\n")
             print(name, json.dumps(result), flush=True)
 
 

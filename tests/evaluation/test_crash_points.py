@@ -13,17 +13,12 @@ from helpers.crashes import is_killed_before_change, small_disk
 from helpers.evaluation_cases import ATS, DENSE, failed, scored
 from helpers.forked import in_a_fork
 
+from video_ats.atomic import write_text
 from video_ats.cli import describe_error
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.predictions import (
-    PREDICTIONS,
-    Prediction,
-    VideoLog,
-    append_lines,
-    sole_user,
-    write_atomically,
-)
+from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog, append_lines
 from video_ats.evaluation.summary import summarise
+from video_ats.runs.files import sole_user
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and mounts file systems")
 
@@ -49,7 +44,7 @@ def score(folder: Path) -> None:
             else:
                 log.append(lines_of(key))
         log.finish(KEYS)
-        write_atomically(folder / "report.json", str(log.predictions))
+        write_text(folder / "report.json", str(log.predictions))
 
 
 def content(folder: Path) -> dict[str, bytes]:

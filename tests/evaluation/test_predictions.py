@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from helpers.evaluation_cases import failed, scored
 
-from video_ats.evaluation.predictions import PREDICTIONS, RUN, Prediction, VideoLog, sole_user, write_atomically
+from video_ats.atomic import write_text
+from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog
+from video_ats.runs.files import RUN, sole_user
 
 NAMES = ["dense", "ats-frame-k8"]
 IDENTITY: dict[str, Any] = {"model": {"name": "mini", "num_classes": 4}, "settings": {"dense": None}}
@@ -146,8 +148,8 @@ def test_a_video_with_a_setting_too_few_is_not_done(tmp_path: Path) -> None:
 
 
 def test_writing_whole_files_leaves_no_temporary_one(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a.txt", "one")
-    write_atomically(tmp_path / "a.txt", "two")
+    write_text(tmp_path / "a.txt", "one")
+    write_text(tmp_path / "a.txt", "two")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "two")]
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from video_ats.atomic import write_text
 from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.job import plan_views
-from video_ats.evaluation.predictions import write_atomically
 from video_ats.models.calibrate import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
 from video_ats.runs.metrics import Spread
@@ -138,7 +138,7 @@ def write_table(folder: Path, table: CostTable) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in (("gflops.md", as_markdown(table)), ("gflops.csv", as_csv(table))):
-        write_atomically(folder / name, text)
+        write_text(folder / name, text)
         written.append(folder / name)
     return written
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from video_ats.atomic import write_text
 from video_ats.benchmarking.figures import Figures, Quartiles
-from video_ats.evaluation.predictions import write_atomically
 
 NAMES = ("benchmark.json", "benchmark.csv", "benchmark.md")
 
@@ -33,7 +33,7 @@ def write_benchmark(
         as_markdown(run, environment, figures),
     )
     for name, text in zip(NAMES, contents, strict=True):
-        write_atomically(folder / name, text)
+        write_text(folder / name, text)
     return [folder / name for name in NAMES]
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_ats.atomic import write_text
 from video_ats.cli import parse_config
-from video_ats.evaluation.predictions import write_atomically
 from video_ats.video.lists.tar_shards import as_tar_list, find_tars, index_tar
 
 
@@ -30,5 +30,5 @@ def main() -> None:
     tars = find_tars(config.videos)
     members = [member for tar in tars for member in index_tar(config.videos, tar)]
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, as_tar_list(members))
+    write_text(output, as_tar_list(members))
     print(f"{len(members)} videos in {len(tars)} tar files: --data.videos {config.videos} --data.annotations {output}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from video_ats.evaluation.predictions import RUN, claim_run
+from video_ats.runs.files import RUN, claim_run
 
 _MOST_LETTERS = 60  # file systems take 255 bytes
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from video_ats.atomic import write_text
 from video_ats.demo.job import FILES, Demo, DemoJob, playing_rate
 from video_ats.demo.page import demo_page
 from video_ats.demo.show import Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
-from video_ats.evaluation.predictions import write_atomically
 from video_ats.runs.settings import Setting
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
@@ -50,8 +50,8 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
         _draw_over_time(job, demo, over_time)
         written.append(over_time)
     plot = png_data_uri(over_time) if over_time in written else None
-    write_atomically(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
-    write_atomically(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
+    write_text(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
+    write_text(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
     return written
 
 

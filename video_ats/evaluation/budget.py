@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 from torch import nn
 
-from video_ats.evaluation.predictions import read_identity, refuse_other_run, write_atomically
+from video_ats.atomic import write_text
 from video_ats.evaluation.summary import SettingSummary
 from video_ats.models.calibrate import Calibration, calibrate_samples, check_target
 from video_ats.runs.execution import Execution
+from video_ats.runs.files import read_identity, refuse_other_run
 from video_ats.runs.metrics import Spread
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
@@ -186,7 +187,7 @@ def write_calibrated(folder: Path, config: dict[str, Any]) -> None:
         "# What the target led to. The same run without another calibration: --config with this file, another output.\n"
     )
     plain = json.loads(json.dumps(config))  # tuples are lists there
-    write_atomically(folder / CALIBRATED, head + yaml.safe_dump(plain, sort_keys=False))
+    write_text(folder / CALIBRATED, head + yaml.safe_dump(plain, sort_keys=False))
 
 
 def _percent(share: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from video_ats.atomic import replacing
 from video_ats.evaluation.summary import SettingSummary
 from video_ats.runs.settings import Setting, block_ranges
 
@@ -54,9 +54,8 @@ def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[Sett
         axes.legend(handles, names, fontsize=8, handlelength=3)
     else:
         figure.legend(handles, names, fontsize=7.5, handlelength=3.5, loc="outside right upper")
-    temporary = path.with_name(f"{path.name}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)  # an older one stays whole where the disk is full
+    with replacing(path) as temporary:  # an older one stays whole where the disk is full
+        figure.savefig(temporary, format="png")
 
 
 def line_name(setting: Setting) -> str:

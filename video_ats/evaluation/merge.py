@@ -9,20 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from video_ats.atomic import write_text
 from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Shard
-from video_ats.evaluation.predictions import (
-    PREDICTIONS,
-    RUN,
-    Prediction,
-    as_line,
-    claim_run,
-    complete_videos,
-    differences,
-    read_identity,
-    read_lines,
-    sole_user,
-    write_atomically,
-)
+from video_ats.evaluation.predictions import PREDICTIONS, Prediction, as_line, complete_videos, read_lines
+from video_ats.runs.files import RUN, claim_run, differences, read_identity, sole_user
 from video_ats.video.lists import hash_understood
 
 
@@ -79,7 +69,7 @@ def merge_shards(output: Path) -> tuple[int, Path]:
                 "of each shard once more, which checks and sorts its lines"
             )
         claim_run(log, parts[0].identity)
-        write_atomically(log, "".join(map(as_line, chain.from_iterable(videos))))
+        write_text(log, "".join(map(as_line, chain.from_iterable(videos))))
     return len(videos), log
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from video_ats.atomic import write_text
+from video_ats.runs.files import append_text, claim_run
 from video_ats.video.decoders import VideoStatus
 
 PREDICTIONS = "predictions.jsonl"
-RUN = "run.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on the size of files
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,7 @@ class VideoLog:
             raise ValueError(f"output {self.path.parent}: the lines of {lost[0]!r} are gone; was a file removed?")
         ordered = [line for key in keys for line in by_video[key]]
         if ordered != self.predictions:
-            write_atomically(self.path, "".join(map(as_line, ordered)))
+            write_text(self.path, "".join(map(as_line, ordered)))
             self.predictions = ordered
         for part in parts:
             part.unlink()
@@ -159,7 +154,7 @@ class VideoLog:
                 by_video.setdefault(video, of_video)
         kept = list(chain.from_iterable(by_video.values()))
         if len(kept) < lines or not whole or parts:
-            write_atomically(self.path, "".join(map(as_line, kept)))
+            write_text(self.path, "".join(map(as_line, kept)))
         for part in parts:
             part.unlink()
         return kept, again - by_video.keys()
@@ -179,46 +174,7 @@ def complete_videos(lines: Iterable[Prediction], settings: Set[str]) -> dict[str
 
 def append_lines(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write lines of finished videos to the end of a file; on return they are on the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(map(as_line, predictions)))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
-    """Hold an output folder, made if it is not there, while a run writes to it; a killed run holds nothing.
-
-    Raises:
-        ValueError: if ``folder`` is a file, or another run is writing to it.
-        OSError: if the disk is full; it names the folder.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        # Where a file is written to, Python does not say which.
-        raise OSError(
-            f"output {folder}: {error.strerror}; what was finished before is kept: make room, and the same command "
-            "continues"
-        ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, finds either the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    append_text(path, "".join(map(as_line, predictions)))
 
 
 def as_line(prediction: Prediction) -> str:
@@ -241,63 +197,3 @@ def read_lines(path: Path) -> tuple[list[Prediction], bool]:
             raise ValueError(f"{path} line {number}: is not a prediction of this version; choose another output")
         predictions.append(Prediction(**record))
     return predictions, not unfinished
-
-
-def claim_run(log: Path, identity: dict[str, Any]) -> None:
-    """Write a run's identity beside its log, or check that the one there is the same.
-
-    Raises:
-        ValueError: if the folder holds another run, or a log of an unknown one.
-    """
-    there = read_identity(log.parent)
-    if there is not None:
-        refuse_other_run(log.parent, there, identity)
-        return
-    if log.exists():
-        raise ValueError(f"output {log.parent}: holds {log.name} but no {RUN}; choose another output folder")
-    write_atomically(log.parent / RUN, json.dumps(identity, indent=1) + "\n")
-
-
-def read_identity(folder: Path) -> dict[str, Any] | None:
-    """What the run in an output folder depends on; None if there is none.
-
-    Raises:
-        ValueError: if its file is no JSON.
-    """
-    run = folder / RUN
-    if not run.exists():
-        return None
-    try:
-        there: dict[str, Any] = json.loads(run.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{run}: is not JSON ({error.msg}); choose another output folder") from None
-    return there
-
-
-def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Check that (parts of) the identity of the run in a folder are those of this run.
-
-    Raises:
-        ValueError: names what differs.
-    """
-    changed = differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
-    if changed:
-        raise ValueError(
-            f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
-            "choose another output folder, or delete this one"
-        )
-
-
-def differences(there: Any, here: Any, key: str = "") -> list[str]:
-    """What differs between two identities, one short text for each key."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = []
-        for name in sorted({*there, *here}):
-            found += differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
-        return found
-    return [] if there == here else [f"{key}: {_short(there)} there, {_short(here)} now"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from video_ats.atomic import write_text
 from video_ats.evaluation.claim import Comparison
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.predictions import write_atomically
 from video_ats.evaluation.summary import RunSummary, SettingSummary
 from video_ats.runs.metrics import Accuracy
 from video_ats.runs.settings import Setting
@@ -62,7 +62,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
         "report.md": as_markdown(report),
     }
     for name, text in contents.items():
-        write_atomically(folder / name, text)
+        write_text(folder / name, text)
     written = [folder / name for name in contents]
     curve = folder / "curve.png"
     if report.summary.settings:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from video_ats.atomic import write_text
 from video_ats.evaluation.budget import (
     SettledBudget,
     calibrate_budget,
@@ -22,19 +23,12 @@ from video_ats.evaluation.division import SHARD_FOLDERS, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.job import EvaluationJob
-from video_ats.evaluation.predictions import (
-    PREDICTIONS,
-    Prediction,
-    VideoLog,
-    append_lines,
-    differences,
-    sole_user,
-    write_atomically,
-)
+from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog, append_lines
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.environment import describe_environment
+from video_ats.runs.files import differences, sole_user
 from video_ats.runs.settings import setting_name
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.lists import VideoList
@@ -210,7 +204,7 @@ def _report(
     )
     page = job.folder / "report.html"
     written = write_report(job.folder, report)
-    write_atomically(page, report_page(report, predictions, _ends(job, predictions)))
+    write_text(page, report_page(report, predictions, _ends(job, predictions)))
     return report, [*written, page]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from video_ats.atomic import write_text
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.video.encode import write_video
@@ -111,10 +112,7 @@ def write_mini_kinetics(
             chunk = max(1, min(16, len(todo) // (4 * processes)))
             for done, _ in enumerate(pool.map(_write, todo, chunksize=chunk), start=len(tasks) - len(todo) + 1):
                 yield done
-    path = Path(root) / f"{split}.csv"
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(_list_text(rows, split), encoding="utf-8")
-    partial.replace(path)
+    write_text(Path(root) / f"{split}.csv", _list_text(rows, split))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from video_ats.evaluation.predictions import write_atomically
+from video_ats.atomic import write_text
 
 METRICS = "metrics.jsonl"
 FAILURES = "failures.jsonl"
@@ -111,7 +111,7 @@ class SavedState:
         if found is not None:
             self._remove_others(found[0].name)
         shutil.rmtree(self.unfinished, ignore_errors=True)
-        for path in self._root.parent.glob(".*.safetensors.*.tmp"):
+        for path in self._root.parent.glob(".*.safetensors.tmp"):
             path.unlink()
 
     def _remove_others(self, newest: str) -> None:
@@ -136,7 +136,7 @@ class JsonLines:
                 kept = [line for line in lines if keep(json.loads(line))]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: holds a line that is not ours ({error}); the file was changed") from None
-            write_atomically(path, "".join(f"{line}\n" for line in kept))
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:
         """Write lines; on return they are on the disk."""

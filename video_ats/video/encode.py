@@ -13,6 +13,8 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from video_ats.atomic import replacing
+
 UInt8Array = npt.NDArray[np.uint8]
 
 _MUXERS = {
@@ -58,28 +60,22 @@ def write_video(
     images = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
     encoder, pixel_format, options = _encoding(codec, lossless)
     _check_writable(target, images, even=not lossless)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        with av.open(
-            "file:" + os.fspath(partial),
-            "w",
-            format=_MUXERS[target.suffix.lower()],
-            options=muxer_options or {},
-        ) as container:
-            stream: Any = container.add_stream(
-                encoder, rate=Fraction(frame_rate), options=options | (encoder_options or {})
-            )
-            stream.height, stream.width = images.shape[1:3]
-            stream.pix_fmt = pixel_format
-            stream.codec_context.thread_count = 1  # the same bytes whatever the number of cores
-            converter = VideoReformatter()  # one for all frames, as in reading
-            for image in images:
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-                container.mux(stream.encode(converter.reformat(picture, format=pixel_format, threads=1)))
-            container.mux(stream.encode())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    muxer = _MUXERS[target.suffix.lower()]
+    with (
+        replacing(target) as partial,
+        av.open("file:" + os.fspath(partial), "w", format=muxer, options=muxer_options or {}) as container,
+    ):
+        stream: Any = container.add_stream(
+            encoder, rate=Fraction(frame_rate), options=options | (encoder_options or {})
+        )
+        stream.height, stream.width = images.shape[1:3]
+        stream.pix_fmt = pixel_format
+        stream.codec_context.thread_count = 1  # the same bytes whatever the number of cores
+        converter = VideoReformatter()  # one for all frames, as in reading
+        for image in images:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(converter.reformat(picture, format=pixel_format, threads=1)))
+        container.mux(stream.encode())
 
 
 def _encoding(codec: str, lossless: bool) -> tuple[str, str, dict[str, str]]:

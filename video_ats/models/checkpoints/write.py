@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,23 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from video_ats.atomic import replacing
+
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file; one that is there is replaced."""
     # safetensors' own save_file makes files that nobody else may read.
-    _write_atomically(path, lambda file: file.write(save(_plain(tensors), metadata=dict(metadata))))
+    content = save(_plain(tensors), metadata=dict(metadata))
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_pickled(path: Path, content: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write containers of tensors as `torch.save` does; a file that is there is replaced."""
     # Of a view torch.save would write all that it is a view of.
     plain = {key: {name: t.clone() for name, t in _plain(tensors).items()} for key, tensors in content.items()}
-    _write_atomically(path, lambda file: torch.save(plain, file))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(plain, file)
 
 
 def write_huggingface_folder(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -38,18 +43,6 @@ def write_huggingface_folder(folder: Path, tensors: Mapping[str, Tensor], config
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_atomically(path: Path, write: Callable[[Any], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,112 @@
+"""The files of a run: one process at a time writes to its folder, and only the same run continues there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from video_ats.atomic import write_text
+
+RUN = "run.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on the size of files
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold an output folder, made if it is not there, while a run writes to it; a killed run holds nothing.
+
+    Raises:
+        ValueError: if ``folder`` is a file, or another run is writing to it.
+        OSError: if the disk is full; it names the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        # Where a file is written to, Python does not say which.
+        raise OSError(
+            f"output {folder}: {error.strerror}; what was finished before is kept: make room, and the same command "
+            "continues"
+        ) from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Write text to the end of a file; on return it is on the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def claim_run(log: Path, identity: dict[str, Any]) -> None:
+    """Write a run's identity beside its log, or check that the one there is the same.
+
+    Raises:
+        ValueError: if the folder holds another run, or a log of an unknown one.
+    """
+    there = read_identity(log.parent)
+    if there is not None:
+        refuse_other_run(log.parent, there, identity)
+        return
+    if log.exists():
+        raise ValueError(f"output {log.parent}: holds {log.name} but no {RUN}; choose another output folder")
+    write_text(log.parent / RUN, json.dumps(identity, indent=1) + "\n")
+
+
+def read_identity(folder: Path) -> dict[str, Any] | None:
+    """What the run in an output folder depends on; None if there is none.
+
+    Raises:
+        ValueError: if its file is no JSON.
+    """
+    run = folder / RUN
+    if not run.exists():
+        return None
+    try:
+        there: dict[str, Any] = json.loads(run.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{run}: is not JSON ({error.msg}); choose another output folder") from None
+    return there
+
+
+def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Check that (parts of) the identity of the run in a folder are those of this run.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    changed = differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
+    if changed:
+        raise ValueError(
+            f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
+            "choose another output folder, or delete this one"
+        )
+
+
+def differences(there: Any, here: Any, key: str = "") -> list[str]:
+    """What differs between two identities, one short text for each key."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for name in sorted({*there, *here}):
+            found += differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+        return found
+    return [] if there == here else [f"{key}: {_short(there)} there, {_short(here)} now"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
