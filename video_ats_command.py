@@ -1,23 +1,70 @@
-"""The console script ``video-ats``: chooses a command and imports only that.
+"""The console script ``video-ats``: the table of commands, and the choice of one.
 
-Outside the package, which imports torch and the models: a list of commands should not take seconds.
+Outside the package, which imports torch and the models, so that listing the commands takes no seconds.
 """
 
 import sys
 from difflib import get_close_matches
+from typing import NamedTuple
 
-# name: what it does. What it runs is ``main`` of the file of that name in video_ats/commands.
+
+class Command(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        summary: what the command does, in one line.
+        config: class of its configuration, as ``module:name``.
+        positional: key whose values may stand on the command line by themselves.
+    """
+
+    summary: str
+    config: str
+    positional: str | None = None
+
+
+# The function of a command has its name in ``video_ats/commands.py``.
 COMMANDS = {
-    "evaluate": "score a list of videos, dense and with ATS: accuracy versus GFLOPs",
-    "train": "fine-tune, dense or with ATS in the model, on one process or many",
-    "demo": "look at single videos: predictions, costs, which patches are kept",
-    "benchmark": "time dense and sampled models on this machine",
-    "check-videos": "scan a list of videos: which can be read, why not the others",
-    "index-tars": "list the videos of tar files, local or on object storage",
-    "merge-predictions": "put the shards of an evaluation together",
-    "convert": "write a checkpoint in another format, bit for bit",
-    "count-gflops": "what registered models cost, dense and with samplers",
-    "make-mini-kinetics": "draw a small data set of moving shapes; nothing is downloaded",
+    "evaluate": Command(
+        "score a list of videos, dense and with ATS: accuracy versus GFLOPs",
+        "video_ats.evaluation.configuration:EvaluateConfig",
+    ),
+    "train": Command(
+        "fine-tune, dense or with ATS in the model, on one process or many",
+        "video_ats.training.recipe:TrainConfig",
+    ),
+    "demo": Command(
+        "show single videos: predictions, costs, which patches are kept",
+        "video_ats.demo.job:DemoConfig",
+        positional="videos",
+    ),
+    "benchmark": Command(
+        "time dense and sampled models on this machine",
+        "video_ats.benchmarking.job:BenchmarkConfig",
+    ),
+    "check-videos": Command(
+        "scan a list of videos: which can be read, and why the others cannot",
+        "video_ats.evaluation.check:CheckConfig",
+    ),
+    "index-tars": Command(
+        "list the videos of tar files, local or on object storage",
+        "video_ats.video.lists.tar_shards:IndexConfig",
+    ),
+    "merge-predictions": Command(
+        "join the shards of an evaluation",
+        "video_ats.evaluation.merge:MergeConfig",
+    ),
+    "convert": Command(
+        "write a checkpoint in another format, bit for bit",
+        "video_ats.models.checkpoints.convert:ConvertConfig",
+    ),
+    "count-gflops": Command(
+        "count the GFLOPs of registered models, dense and with samplers",
+        "video_ats.benchmarking.gflops:CountConfig",
+    ),
+    "make-mini-kinetics": Command(
+        "draw a small data set of moving shapes; nothing is downloaded",
+        "video_ats.mini_kinetics:MiniKineticsConfig",
+    ),
 }
 
 
@@ -27,16 +74,20 @@ def main() -> None:
     if name in ("-h", "--help"):
         print(_usage())
         sys.exit(0)
-    if name in COMMANDS:
-        sys.argv = [f"video-ats {name}", *arguments]  # the first word is what its --help calls it
-        from video_ats.cli import run_command
-
-        run_command(name)
-    else:
+    if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
         print(f"error: command {name!r}: not known; {hint}", file=sys.stderr)
         sys.exit(2)
+    sys.argv = [f"video-ats {name}", *arguments]  # its --help calls it by the first word
+    run(name)
+
+
+def run(name: str) -> None:
+    """Run a command on the process's command line, and exit."""
+    from video_ats.cli import run_command
+
+    run_command(name, COMMANDS[name].config, COMMANDS[name].positional)
 
 
 def _usage() -> str:
@@ -47,7 +98,7 @@ def _usage() -> str:
             "",
             "Adaptive Token Sampling for pretrained video transformers.",
             "",
-            *(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()),
+            *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
             "",
             "video-ats COMMAND --help explains every key.",
         ]

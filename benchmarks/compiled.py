@@ -16,11 +16,10 @@ from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, create_model
 from video_ats.benchmarking.clips import draw_clips
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, open_device
+from video_ats.runs.views import ViewsConfig, plan_views
 
 MODEL, CLIPS, ROUNDS = "timesformer_base_8x32_224", 6, 6
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

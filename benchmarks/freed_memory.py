@@ -21,12 +21,11 @@ from turns import write_result
 
 from video_ats import SamplerConfig, create_model
 from video_ats.benchmarking.clips import draw_clips
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, open_device
 from video_ats.runs.heap import keep_freed_memory
+from video_ats.runs.views import ViewsConfig, plan_views
 
 MODEL, BATCHES, PROCESSES = "timesformer_base_8x32_224", (1, 8), 2
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

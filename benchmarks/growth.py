@@ -15,11 +15,10 @@ from video_ats import SamplerConfig, create_model
 from video_ats.benchmarking.clips import draw_clips
 from video_ats.benchmarking.figures import make_figures
 from video_ats.benchmarking.measure import time_settings
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting
+from video_ats.runs.views import ViewsConfig, plan_views
 
 MODEL = "timesformer_base_8x32_224"
 # (frames, crop, batch)

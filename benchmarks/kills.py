@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +29,11 @@ from safetensors.torch import load_file
 
 from video_ats.atomic import write_text
 from video_ats.cli import parse_config, run_tool
-from video_ats.commands import evaluate, train
 from video_ats.evaluation.predictions import PREDICTIONS
-from video_ats.runs.environment import describe_environment
+from video_ats.runs.execution import describe_environment
 from video_ats.training.saved import METRICS
 from video_ats.video.encode import write_video
+from video_ats_command import run as run_command
 
 _RESULTS = Path(__file__).parent / "results" / "kills"
 _RATES = (
@@ -77,7 +78,7 @@ def evaluation(videos: Path) -> Command:
         "batch_size": 2,
         "device": "cpu",
     }
-    return Command("evaluation", evaluate.main, config, _videos_done, _report_of)
+    return Command("evaluation", partial(run_command, "evaluate"), config, _videos_done, _report_of)
 
 
 def training(videos: Path) -> Command:
@@ -104,7 +105,7 @@ def training(videos: Path) -> Command:
         "resume": "auto",
         "device": "cpu",
     }
-    return Command("training", train.main, config, _states_saved, _training_of)
+    return Command("training", partial(run_command, "train"), config, _states_saved, _training_of)
 
 
 _COMMANDS = {"evaluation": evaluation, "training": training}
@@ -207,7 +208,7 @@ def _begin(command: Command, output: Path) -> int:
     sys.argv = [command.name, "--config", str(file)]
     code = 1
     try:
-        run_tool(command.main)
+        command.main()
     except SystemExit as end:
         code = int(end.code or 0)
     except Exception:  # noqa: BLE001 (for the log)

@@ -16,11 +16,10 @@ from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, create_model, insert_samplers_
 from video_ats.benchmarking.clips import read_clips
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.registry import get_variant
 from video_ats.models.timesformer import TimeSformer
 from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.video.source import DataConfig
 
 MODEL = "timesformer_base_8x32_224"

@@ -20,9 +20,8 @@ import torch
 from real_clips import KINETICS, videos_folder, write_list
 from turns import time_in_turns, write_result
 
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.registry import get_variant
+from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, open_videos, read_videos

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from video_ats.runs.environment import describe_environment
-from video_ats.runs.execution import Execution
+from video_ats.runs.execution import Execution, describe_environment
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

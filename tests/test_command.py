@@ -6,17 +6,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
 from helpers.tools_in_process import ROOT, TOOLS, Ended, run_tool_file
 
 import video_ats_command
+from video_ats import commands
 from video_ats.cli import run_tool
 from video_ats.extras import MissingExtraError, require_extra
 
 COMMANDS = video_ats_command.COMMANDS
-FILES = {path.stem for path in (ROOT / "video_ats" / "commands").glob("*.py")} - {"__init__"}
 TOOL_OF = {name: f"{name.replace('-', '_')}.py" for name in COMMANDS} | {"convert": "convert_checkpoint.py"}
 # Of the repository, not of an installation.
 UPKEEP = {"ship_weights.py", "update_docs.py"}
@@ -37,16 +38,17 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_every_command_is_a_file_a_row_and_a_tool() -> None:
-    assert {name.replace("-", "_") for name in COMMANDS} == FILES
+def test_every_command_is_a_function_a_row_and_a_tool() -> None:
+    functions = {name for name, value in vars(commands).items() if isfunction(value) and not name.startswith("_")}
+    assert {name.replace("-", "_") for name in COMMANDS} == functions
     assert set(TOOL_OF.values()) == set(TOOLS) - UPKEEP
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_tool_runs_the_command_of_its_name_and_nothing_else(name: str) -> None:
-    """Its code is one import and ``run_command("NAME")``."""
+    """Its code is one import and ``run("NAME")``."""
     body = ast.parse((ROOT / "tools" / TOOL_OF[name]).read_text()).body[1:]
-    expected = f'from video_ats.cli import run_command\n\nif __name__ == "__main__":\n    run_command("{name}")\n'
+    expected = f'from video_ats_command import run\n\nif __name__ == "__main__":\n    run("{name}")\n'
     assert [ast.dump(line) for line in body] == [ast.dump(line) for line in ast.parse(expected).body]
 
 
@@ -55,8 +57,8 @@ def test_without_a_command_all_are_listed(words: list[str], command: Callable[..
     ended = command(*words)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("usage: video-ats COMMAND")
-    for name, line in COMMANDS.items():
-        assert re.search(rf"^  {name} +{re.escape(line)}$", ended.out, flags=re.MULTILINE)
+    for name, row in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(row.summary)}$", ended.out, flags=re.MULTILINE)
     assert all(len(line) <= 100 for line in ended.out.splitlines())
 
 
@@ -104,7 +106,7 @@ def test_a_relative_configuration_is_of_the_folder_that_one_is_in(
 
 # In an interpreter that cannot find what [train] brings: the package, then every command, then train's help.
 WITHOUT_TRAIN = f"""
-import importlib, pathlib, sys
+import pathlib, pkgutil, sys
 from importlib.machinery import PathFinder
 
 class Hide(PathFinder):
@@ -116,8 +118,8 @@ class Hide(PathFinder):
 sys.meta_path = [Hide if finder is PathFinder else finder for finder in sys.meta_path]
 import video_ats
 pathlib.Path("loaded").write_text(" ".join(sys.modules))
-for name in {sorted(FILES - {"train"})}:
-    importlib.import_module("video_ats.commands." + name)
+for config in {[row.config for name, row in COMMANDS.items() if name != "train"]}:
+    pkgutil.resolve_name(config)
 sys.argv = ["video-ats", "train", "--help"]
 import video_ats_command
 video_ats_command.main()

@@ -10,11 +10,11 @@ import torch
 import yaml
 
 from video_ats.cli import parse_config
-from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
-from video_ats.evaluation.job import plan_views
+from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant
 from video_ats.runs.settings import make_settings
+from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate

@@ -1,6 +1,6 @@
 """``video-ats benchmark``, from a checkout."""
 
-from video_ats.cli import run_command
+from video_ats_command import run
 
 if __name__ == "__main__":
-    run_command("benchmark")
+    run("benchmark")

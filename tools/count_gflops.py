@@ -1,6 +1,6 @@
 """``video-ats count-gflops``, from a checkout."""
 
-from video_ats.cli import run_command
+from video_ats_command import run
 
 if __name__ == "__main__":
-    run_command("count-gflops")
+    run("count-gflops")

@@ -1,6 +1,6 @@
 """``video-ats demo``, from a checkout."""
 
-from video_ats.cli import run_command
+from video_ats_command import run
 
 if __name__ == "__main__":
-    run_command("demo")
+    run("demo")

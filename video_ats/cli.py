@@ -7,19 +7,21 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from importlib import import_module
+from inspect import getdoc
 from pkgutil import resolve_name
-from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
 
 from video_ats.extras import MissingExtraError
-from video_ats.plain_yaml import allow_plain_yaml_only
 
 Config = TypeVar("Config")
 
 _MOST_CHARACTERS = 2000  # of an error
+_MOST_VALUES = 100_000  # of a configuration
+_MOST_LEVELS = 30
+_load_yaml = get_loader("yaml")
 
 # How jsonargparse and argparse speak of a key that they do not know.
 _UNKNOWN_KEY = re.compile(
@@ -91,6 +93,35 @@ def parse_config(
         raise ValueError(_plainer(str(error)) + _nearest(str(error), parser)) from None
 
 
+def allow_plain_yaml_only() -> None:
+    """Set up jsonargparse, for this process.
+
+    Its YAML loader is a safe one: a tag such as ``!!python/object`` is an error. Two things are added. A value that
+    names a class (``class_path``) is not imported, whatever is installed or lies beside the file. And aliases, by which
+    a few lines become any number of values, are counted as often as they are used.
+    """
+    # The package's own, of lists of dataclasses, are named by jsonargparse itself.
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["video_ats"])
+    set_loader("yaml", _load_plain, exceptions=(yaml.YAMLError, RecursionError))
+
+
+def _load_plain(text: str) -> Any:
+    loaded = _load_yaml(text)
+    waiting, values = [(loaded, 1)], 0
+    while waiting:
+        value, level = waiting.pop()
+        values += 1
+        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        if isinstance(inner, list | tuple | set):
+            waiting += ((each, level + 1) for each in inner)
+        if values + len(waiting) > _MOST_VALUES or level > _MOST_LEVELS:
+            raise yaml.YAMLError(
+                f"more than {_MOST_VALUES} values, or more than {_MOST_LEVELS} levels of them; are there aliases "
+                "(*name) in aliases?"
+            )
+    return loaded
+
+
 def _without_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """``--key value``, ``--key=value``, ``--help`` and ``-h``; and the words between. After ``--`` all are words.
 
@@ -114,14 +145,20 @@ def _without_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return keys, words
 
 
-def run_command(name: str) -> None:
-    """Run a ``video-ats`` command on the process's command line, and exit."""
-    run_tool(lambda: command_module(name).main())
+def run_command(name: str, config: str, positional: str | None = None) -> None:
+    """Run a ``video-ats`` command on the process's command line, and exit.
 
+    Args:
+        name: of the command; its function in `video_ats.commands` has the same name, with underscores.
+        config: class of its configuration, as ``module:name``.
+        positional: see `parse_config`.
+    """
 
-def command_module(name: str) -> ModuleType:
-    """The file in ``video_ats/commands`` of a ``video-ats`` command."""
-    return import_module(f"video_ats.commands.{name.replace('-', '_')}")
+    def main() -> int | None:
+        function = resolve_name(f"video_ats.commands:{name.replace('-', '_')}")
+        return function(parse_config(resolve_name(config), getdoc(function) or "", positional=positional))
+
+    run_tool(main)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

@@ -16,13 +16,14 @@ import torch
 from helpers.drawn_videos import write_synthetic_dataset
 from helpers.tools_in_process import run_tool_file
 
-from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.merge import merge_shards
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.run import run
 from video_ats.runs.files import RUN
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.views import ViewsConfig
 from video_ats.video.source import DataConfig
 
 ROOT = Path(__file__).parents[2]

@@ -13,14 +13,15 @@ from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats.cli import parse_config
 from video_ats.evaluation import run as run_module
-from video_ats.evaluation.budget import CALIBRATED, Budget, SettledBudget, describe_budget
-from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.run import run
 from video_ats.models.calibrate import Calibration
+from video_ats.runs.budget import CALIBRATED, Budget, SettledBudget, describe_budget
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

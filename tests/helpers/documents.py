@@ -7,10 +7,11 @@ import runpy
 import shlex
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import get_type_hints
 
 from helpers.tools_in_process import ROOT
-from video_ats.cli import command_module
+from video_ats_command import COMMANDS
 
 README = ROOT / "README.md"
 DOCUMENTS = [
@@ -94,10 +95,13 @@ def tool_of(command: str) -> str:
 
 
 def configuration_of(tool: str) -> type:
-    """The configuration class that a tool's file, or that of the command that it runs, defines or imports."""
+    """The configuration class of the command that a tool's file runs, or that the file defines."""
     path = ROOT / "tools" / tool
     command = _command_that_runs(path)
-    names = vars(command_module(command)) if command else runpy.run_path(str(path))
+    if command:
+        found: type = resolve_name(COMMANDS[command].config)
+        return found
+    names = runpy.run_path(str(path))
     return next(value for name, value in names.items() if name.endswith("Config") and is_dataclass(value))
 
 
@@ -113,5 +117,5 @@ def keys_of(config: type, prefix: str = "") -> set[str]:
 
 
 def _command_that_runs(tool: Path) -> str | None:
-    found = re.search(r'run_command\("(.+)"\)', tool.read_text())
+    found = re.search(r'\brun\("(.+)"\)', tool.read_text())
     return found[1] if found else None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from video_ats.runs.ensemble import combine_views
+from video_ats.runs.forward import combine_views
 
 # One view is sure of class 0, two lean towards class 1: the sum of logits follows the one, probabilities the two.
 ONE_SURE_TWO_LEANING = torch.tensor([[9.0, 0.0], [0.0, 2.0], [0.0, 2.0]])

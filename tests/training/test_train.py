@@ -33,10 +33,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from video_ats import SamplerConfig, create_model
-from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.checkpoints import save_checkpoint
 from video_ats.runs.files import sole_user
+from video_ats.runs.views import ViewsConfig
 from video_ats.training.clips import Draw, TrainingClips
 from video_ats.training.recipe import AugmentConfig, OptimiserConfig, TrainConfig
 from video_ats.training.saved import FAILURES, SavedState

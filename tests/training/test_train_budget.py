@@ -10,7 +10,7 @@ from helpers.training_cases import losses_of, prepare, refused, run, small_confi
 
 from video_ats import create_model, insert_samplers_
 from video_ats.cli import parse_config
-from video_ats.evaluation.budget import CALIBRATED
+from video_ats.runs.budget import CALIBRATED
 from video_ats.tokens import SamplerConfig
 from video_ats.training import job as job_module
 from video_ats.training.loop import train

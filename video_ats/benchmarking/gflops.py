@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.calibrate import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
 from video_ats.runs.metrics import Spread
 from video_ats.runs.settings import setting_name
+from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.some_views import read_some_views

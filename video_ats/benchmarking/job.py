@@ -14,12 +14,10 @@ from video_ats.benchmarking.clips import Clips, draw_clips, read_clips
 from video_ats.benchmarking.figures import Figures, make_figures, with_hints
 from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import NAMES, write_benchmark
-from video_ats.evaluation.configuration import ViewsConfig
-from video_ats.evaluation.job import plan_views
 from video_ats.models.registry import get_variant
-from video_ats.runs.environment import describe_environment
-from video_ats.runs.execution import Execution, Precision, open_device
+from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig

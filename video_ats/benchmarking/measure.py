@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from video_ats.benchmarking.memory import peak_memory
-from video_ats.evaluation.evaluate import forward_traced
 from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
+from video_ats.runs.forward import forward_traced
 from video_ats.runs.settings import Setting
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from video_ats.evaluation.evaluate import forward_traced, in_order
 from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
+from video_ats.runs.forward import forward_traced, in_order
 from video_ats.runs.settings import Setting
 
 

@@ -20,15 +20,14 @@ from tqdm import tqdm
 from video_ats.demo.compare import Outcome, compare
 from video_ats.demo.folders import claim_folder, folder_names
 from video_ats.demo.windows import Window, cropped_pictures, model_clip, plan_windows, turned
-from video_ats.evaluation.configuration import ViewsConfig
 from video_ats.evaluation.evaluate import file_bytes
-from video_ats.evaluation.job import plan_views
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import Variant, get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import sole_user
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video

@@ -5,31 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from video_ats.evaluation.budget import Budget
-from video_ats.runs.ensemble import Ensemble
+from video_ats.runs.budget import Budget
 from video_ats.runs.execution import Precision
+from video_ats.runs.forward import Ensemble
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
-
-
-@dataclass(frozen=True)
-class ViewsConfig:
-    """Which views of each video; what is null is taken from the model's published test protocol.
-
-    Attributes:
-        preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``slowfast`` or ``centre``.
-        clips: clips in time.
-        crops: crops in space, 1 or 3.
-        frame_stride: frames between sampled frames at 30 fps.
-        short_side: short side that frames are resized to, in pixels; null: the crop size.
-    """
-
-    preset: str | None = None
-    clips: int | None = None
-    crops: int | None = None
-    frame_stride: int | None = None
-    short_side: int | None = None
 
 
 @dataclass(frozen=True)

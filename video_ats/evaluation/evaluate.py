@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -14,9 +13,8 @@ from torch import Tensor, nn
 
 from video_ats.evaluation.predictions import Prediction
 from video_ats.models.insert import sampling
-from video_ats.models.macs import Trace
-from video_ats.runs.ensemble import Ensemble, combine_views
 from video_ats.runs.execution import Execution
+from video_ats.runs.forward import Ensemble, combine_views, forward_traced, in_order
 from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decoders import VideoStatus
@@ -102,26 +100,6 @@ def _is_readable(sample: VideoSample) -> bool:
     return sample.status is VideoStatus.OK
 
 
-def in_order(
-    model: nn.Module, finetuned: nn.Module | None, settings: Sequence[Setting]
-) -> list[tuple[nn.Module, Setting]]:
-    """Each setting with the model that it needs; those that follow another come after it.
-
-    Raises:
-        ValueError: if a setting needs a model or another setting that is not given.
-    """
-    names = {setting.name for setting in settings}
-    runs = []
-    for setting in sorted(settings, key=lambda setting: setting.follows is not None):
-        chosen = finetuned if setting.finetuned else model
-        if chosen is None:
-            raise ValueError(f"setting {setting.name!r}: runs with fine-tuned weights, but no such model is given")
-        if setting.follows is not None and setting.follows not in names:
-            raise ValueError(f"setting {setting.name!r}: follows {setting.follows!r}, which is not among the settings")
-        runs.append((chosen, setting))
-    return runs
-
-
 @torch.inference_mode()
 def _score(
     runs: Sequence[tuple[nn.Module, Setting]], samples: Sequence[VideoSample], plan: ViewPlan, execution: Execution
@@ -151,19 +129,6 @@ def _views(sample: VideoSample, plan: ViewPlan, device: torch.device) -> Tensor:
     assert sample.frames is not None
     assert sample.clip_frames is not None
     return make_views(sample.frames, sample.clip_frames, plan, device=device)
-
-
-def forward_traced(
-    model: nn.Module, batch: Tensor, followed: tuple[Tensor, ...] | None, execution: Execution
-) -> tuple[Tensor, Trace]:
-    """Logits and trace of a batch; ``followed``: the presence, by block, that samplers take their counts from."""
-    with ExitStack() as stack:
-        for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
-            if block.sampler is not None:
-                stack.enter_context(block.sampler.following(presence))
-        stack.enter_context(execution.autocast())
-        logits, trace = model(batch, return_trace=True)
-    return logits.float(), trace
 
 
 def file_bytes(path: str) -> int:

@@ -8,13 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from video_ats.evaluation.budget import Budget, SettledBudget
-from video_ats.evaluation.configuration import EvaluateConfig, ViewsConfig
+from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import SHARD, Batch, Shard, divide, part_of
 from video_ats.evaluation.ranks import Ranks
-from video_ats.models.registry import Variant, get_variant
+from video_ats.models.registry import get_variant
+from video_ats.runs.budget import Budget, SettledBudget
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting, make_settings
+from video_ats.runs.views import plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
@@ -152,31 +153,3 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
 def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:
     own, finetuned = get_variant(config.model).sampler, config.finetuned is not None
     return make_settings(config.sweep, config.samplers, own=own, calibrated=calibrated, finetuned=finetuned)
-
-
-def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
-    """The published views of a model, with what the configuration says otherwise.
-
-    Raises:
-        ValueError: for views that cannot be, a stride where the preset has none, or none where nothing says it.
-    """
-    stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
-    if stride is None:
-        raise ValueError(
-            f"model {variant.name}: nothing says how far apart the frames of its clips are; set views.frame_stride"
-        )
-    published = ViewPlan(
-        preset=variant.view_preset,
-        num_frames=variant.arguments["num_frames"],
-        frame_stride=stride,
-        crop_size=variant.arguments["crop_size"],
-        clips=variant.clips,
-        crops=variant.crops,
-    )
-    plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
-    if views.frame_stride is not None and plan.position == "segments":
-        raise ValueError(
-            f"views.frame_stride {views.frame_stride}: preset {plan.preset!r} spreads its frames over the whole video "
-            "and has no stride; leave it out"
-        )
-    return plan

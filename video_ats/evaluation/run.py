@@ -11,13 +11,6 @@ from typing import Any
 from tqdm import tqdm
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.budget import (
-    SettledBudget,
-    calibrate_budget,
-    describe_budget,
-    settle_budget,
-    write_calibrated,
-)
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.division import SHARD_FOLDERS, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
@@ -27,7 +20,8 @@ from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog, 
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.evaluation.summary import summarise
-from video_ats.runs.environment import describe_environment
+from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
+from video_ats.runs.execution import describe_environment
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.settings import setting_name
 from video_ats.runs.weights import RANDOM_WEIGHTS
@@ -200,7 +194,9 @@ def _report(
         dense_macs=job.dense_macs(),
         claims=claims,
         comparisons=comparisons,
-        budget=describe_budget(job.budget, job.settled, summary.settings) if job.budget and job.settled else (),
+        budget=describe_budget(job.budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
+        if job.budget and job.settled
+        else (),
     )
     page = job.folder / "report.html"
     written = write_report(job.folder, report)

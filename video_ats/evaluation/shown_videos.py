@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from video_ats.evaluation.evaluate import forward_traced
 from video_ats.evaluation.predictions import Prediction
 from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
+from video_ats.runs.forward import forward_traced
 from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decoders import VideoStatus

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -64,6 +64,26 @@ SPLITS: dict[str, Split] = {
 
 
 @dataclass(frozen=True)
+class MiniKineticsConfig:
+    """Configuration of ``video-ats make-mini-kinetics``.
+
+    Attributes:
+        output: folder to write to; files that are there are kept.
+        splits: parts to draw: validation, choosing, train_directions, train_easy, train_rising,
+            train, train_still, validation_still.
+        clips_per_class: clips in each class; null: as many as the split has (validation: 25).
+        seed: of the whole data set; the published one is 0.
+        processes: that draw at the same time; null: one a core.
+    """
+
+    output: str
+    splits: list[str] = field(default_factory=lambda: ["validation"])
+    clips_per_class: int | None = None
+    seed: int = 0
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
 class _Task:
     """One file to write."""
 
@@ -71,6 +91,28 @@ class _Task:
     name: str
     seed: tuple[int, ...]
     split: Split
+
+
+def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator[int]]]:
+    """Draw the splits of a configuration.
+
+    Yields:
+        The name of a split, the number of its clips, and the progress of `write_mini_kinetics`, which draws them.
+
+    Raises:
+        ValueError: for an unknown split.
+    """
+    processes = (os.cpu_count() or 1) if config.processes is None else config.processes
+    unknown = [split for split in config.splits if split not in SPLITS]
+    if unknown:
+        raise ValueError(f"splits {unknown}: must be among {', '.join(SPLITS)}")
+    for name in config.splits:
+        split = SPLITS[name]
+        count = split.clips_per_class if config.clips_per_class is None else config.clips_per_class
+        progress = write_mini_kinetics(
+            config.output, name, clips_per_class=count, seed=config.seed, processes=processes
+        )
+        yield name, count * len(split.classes), progress
 
 
 def write_mini_kinetics(

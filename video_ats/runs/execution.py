@@ -1,19 +1,22 @@
-"""Where and how a model runs."""
+"""Where and how a model runs: device, precision, memory, and the description of the machine."""
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
-from video_ats.runs.heap import keep_freed_memory
-
 Precision = Literal["float32", "bfloat16", "float16"]
+
+_PACKAGES = ("video-ats", "torch", "timm", "av", "decord", "numpy", "pytorchvideo")
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ class Execution:
 
 
 def open_device(name: str, rank: int | None = None) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; ``auto`` is a GPU where there is one. For a CPU
-    the C library is told to keep freed memory: `keep_freed_memory`.
+    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; ``auto`` is a GPU where there is one.
 
     Args:
         name: of the device.
@@ -88,6 +90,30 @@ def open_device(name: str, rank: int | None = None) -> torch.device:
         raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
-    if device.type == "cpu":
-        keep_freed_memory()
     return device
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Device, processor, operating system, Python and package versions; nothing that names the user or the host."""
+    described = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        try:
+            described[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            described[package] = "not installed"
+    return described
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""The C library's heap, where tensors on a CPU are."""
+"""The C library's heap, which holds the tensors of a CPU. Imports no torch, so that it can be set before torch is."""
 
 from __future__ import annotations
 

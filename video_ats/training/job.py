@@ -15,13 +15,12 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from video_ats.evaluation.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
-from video_ats.evaluation.job import plan_views
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
+from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
-from video_ats.runs.heap import keep_freed_memory
+from video_ats.runs.views import plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
@@ -125,8 +124,6 @@ def prepare_training(config: TrainConfig) -> TrainingJob:
         cpu=config.device == "cpu",
         step_scheduler_with_optimizer=False,
     )
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     variant = get_variant(config.model)
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:

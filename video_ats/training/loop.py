@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from video_ats.evaluation.budget import write_calibrated
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
+from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
 from video_ats.training.augment import seed_of
 from video_ats.training.clips import ClipOrder, TrainingBatch, read_training_batches

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from video_ats.evaluation.budget import Budget
-from video_ats.evaluation.configuration import ViewsConfig
+from video_ats.runs.budget import Budget
+from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

@@ -42,6 +42,27 @@ _HEAD_DIM = 64  # channels of a head in every published model
 
 
 @dataclass(frozen=True)
+class ConvertConfig:
+    """Configuration of ``video-ats convert``.
+
+    Attributes:
+        source: file, folder or hub name of weights, or ``shipped/NAME`` for those of the package.
+        output: file to write, or folder for ``timesformer_huggingface``; what is there is not overwritten.
+        to: ``video_ats`` (.safetensors), ``timesformer_official`` (.pyth), ``timesformer_huggingface`` (a folder),
+            ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part, for another model to start from.
+        num_heads: attention heads for config.json; null: as the source says, else one for each 64 channels.
+        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: as
+            the source says, else none.
+    """
+
+    source: str
+    output: str
+    to: CheckpointFormat
+    num_heads: int | None = None
+    labels: str | None = None
+
+
+@dataclass(frozen=True)
 class Conversion:
     """What `convert_checkpoint` did.
 

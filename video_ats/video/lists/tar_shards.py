@@ -12,12 +12,27 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from video_ats.atomic import write_text
 from video_ats.video.fetch import join_path, list_files, open_range
 from video_ats.video.lists.label_names import clean_label
 from video_ats.video.lists.video_files import is_video_name
 
 COLUMNS = ("tar", "offset", "size", "name", "label")
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """Configuration of ``video-ats index-tars``.
+
+    Attributes:
+        videos: folder or URL under which the tar files lie, ``*.tar`` at any depth; the list's --data.videos.
+        output: the list to write; what is there is not overwritten.
+    """
+
+    videos: str
+    output: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,22 @@ def as_tar_list(members: Sequence[TarMember]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows((m.tar, m.offset, m.size, m.name, m.label) for m in members)
     return text.getvalue()
+
+
+def write_tar_list(config: IndexConfig) -> tuple[int, int]:
+    """Index all tar files of a configuration and write the list; returns the numbers of videos and of tar files.
+
+    Raises:
+        ValueError: if the output exists, there is no tar file, or one is not an uncompressed tar file of videos.
+    """
+    output = Path(config.output)
+    if output.exists():
+        raise ValueError(f"output {output}: is there already; remove it, or name another")
+    tars = find_tars(config.videos)
+    members = [member for tar in tars for member in index_tar(config.videos, tar)]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, as_tar_list(members))
+    return len(members), len(tars)
 
 
 def is_tar_list(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import yaml
 from torch import nn
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.summary import SettingSummary
 from video_ats.models.calibrate import Calibration, calibrate_samples, check_target
 from video_ats.runs.execution import Execution
 from video_ats.runs.files import read_identity, refuse_other_run
@@ -160,9 +159,17 @@ def calibrate_budget(
     return SettledBudget(budget.asked(samplers), keys, found)
 
 
-def describe_budget(budget: Budget, settled: SettledBudget, scored: Sequence[SettingSummary] = ()) -> tuple[str, ...]:
-    """What was found, in a sentence for each sampler, with what it gave on the evaluated videos once they are."""
-    by_name = {summary.name: summary for summary in scored}
+def describe_budget(
+    budget: Budget, settled: SettledBudget, evaluated: Mapping[str, Spread] | None = None
+) -> tuple[str, ...]:
+    """A sentence for each sampler: the samples that were found and their cost.
+
+    Args:
+        budget: what a view may cost.
+        settled: what was found.
+        evaluated: GFLOPs of a view on the evaluated videos, by name of the setting, once they are known.
+    """
+    evaluated = evaluated or {}
     sentences = []
     for calibration in settled.found:
         name = setting_name(calibration.sampler)
@@ -173,8 +180,8 @@ def describe_budget(budget: Budget, settled: SettledBudget, scored: Sequence[Set
             f"({_percent(calibration.deviation)}; sd {spread.sd:.2g}, from {low:.4g} to {high:.4g}) on "
             f"{len(calibration.clip_macs)} views of {len(settled.videos)} videos"
         )
-        if name in by_name:
-            view = by_name[name].gflops_view
+        if name in evaluated:
+            view = evaluated[name]
             off = 1e9 * view.mean / calibration.target_macs - 1
             sentence += f", and {view.mean:.4g} ({_percent(off)}; sd {view.sd:.2g}) on the evaluated ones"
         sentences.append(f"{sentence}.")

@@ -1,0 +1,187 @@
+"""What each ``video-ats`` command does with its configuration: call one library function, print the result.
+
+A command is a function here and a row in the table of ``video_ats_command.py``. Each function imports what it needs, so
+that a command does not load what only the others need.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from video_ats.benchmarking.gflops import CountConfig
+    from video_ats.benchmarking.job import BenchmarkConfig
+    from video_ats.demo.job import DemoConfig
+    from video_ats.evaluation.check import CheckConfig
+    from video_ats.evaluation.configuration import EvaluateConfig
+    from video_ats.evaluation.merge import MergeConfig
+    from video_ats.mini_kinetics import MiniKineticsConfig
+    from video_ats.models.checkpoints.convert import ConvertConfig
+    from video_ats.training.recipe import TrainConfig
+    from video_ats.video.lists.tar_shards import IndexConfig
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Evaluate a video transformer with and without token sampling: from a list of videos and a checkpoint to a report.
+
+    Raises:
+        ValueError: if no listed video could be evaluated.
+    """
+    from video_ats.evaluation.job import prepare
+    from video_ats.evaluation.ranks import joined_ranks
+    from video_ats.evaluation.report import as_markdown
+    from video_ats.evaluation.run import run
+    from video_ats.runs.heap import keep_freed_memory
+
+    keep_freed_memory()
+    try:
+        with joined_ranks() as ranks:
+            finished = run(prepare(config, ranks))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
+        raise
+    if finished is None:
+        return
+    report, written = finished
+    print(as_markdown(report))
+    _print_written(written)
+    if not report.summary.evaluated:
+        raise ValueError(f"none of the {report.summary.listed} listed videos could be evaluated; see the reasons above")
+
+
+def train(config: TrainConfig) -> None:
+    """Fine-tune a video transformer, dense or with token samplers, on one process or many (torchrun, accelerate)."""
+    from video_ats.runs.heap import keep_freed_memory
+    from video_ats.training.job import prepare_training
+    from video_ats.training.loop import train
+
+    keep_freed_memory()
+    job = prepare_training(config)
+    say = print if job.accelerator.is_main_process else lambda _: None
+    for note in job.notes:
+        say(f"note: {note}")
+    try:
+        progress = train(job, say)
+    except KeyboardInterrupt:
+        say(f"\ninterrupted: continue with the same command and --resume auto; the state is in {config.output}")
+        raise
+    best = "" if progress.best_top1 is None else f"; best.safetensors: top-1 {progress.best_top1:.1f}%"
+    say(f"trained: {config.output}/last.safetensors{best}")
+
+
+def demo(config: DemoConfig) -> int:
+    """Show what a model predicts for videos and which patches it keeps: ``video-ats demo [VIDEO ...]``.
+
+    Without a video, a clip is drawn.
+
+    Returns:
+        2 if one of the videos could not be shown.
+    """
+    from video_ats.cli import describe_error
+    from video_ats.demo.job import Demo, prepare, run
+    from video_ats.demo.report import as_text, write_demo
+    from video_ats.runs.heap import keep_freed_memory
+
+    keep_freed_memory()
+    job = prepare(config)
+    failed = False
+    for folder, seen in run(job):
+        if isinstance(seen, Demo):
+            written = write_demo(job, seen, folder)
+            print(as_text(job, seen) + "\n")
+            _print_written(written)
+            print()
+        else:
+            print(f"error: {describe_error(seen)}", file=sys.stderr)
+            failed = True
+    return 2 if failed else 0
+
+
+def benchmark(config: BenchmarkConfig) -> None:
+    """Time a video transformer, dense and sampled, on real clips: latency, clips/s and memory beside GFLOPs."""
+    from video_ats.benchmarking.job import prepare, run
+    from video_ats.runs.heap import keep_freed_memory
+
+    keep_freed_memory()
+    job = prepare(config)
+    try:
+        _, written = run(job)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: what was measured is in {config.output}")
+        raise
+    print(written[-1].read_text())
+    _print_written(written)
+
+
+def count_gflops(config: CountConfig) -> None:
+    """Count the GFLOPs of registered models, dense and with samplers, per view and per video, as Markdown and CSV.
+
+    Raises:
+        ValueError: without an output folder.
+    """
+    from video_ats.benchmarking.gflops import as_markdown, count_gflops, write_table
+
+    if not config.output:
+        raise ValueError("output '': must name a folder")
+    table = count_gflops(config)
+    written = write_table(Path(config.output), table)
+    print(as_markdown(table))
+    _print_written(written)
+
+
+def check_videos(config: CheckConfig) -> None:
+    """Scan a list of videos before an evaluation: which can be read to their end, and why the others cannot."""
+    from video_ats.evaluation.check import as_text, check_videos
+
+    try:
+        lines, written = check_videos(config)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: what was scanned is kept in {config.output}; the same command continues")
+        raise
+    print(as_text(lines))
+    _print_written([written])
+
+
+def index_tars(config: IndexConfig) -> None:
+    """List the videos of tar files (WebDataset shards), on disk or object storage, for --data.annotations."""
+    from video_ats.video.lists.tar_shards import write_tar_list
+
+    videos, tars = write_tar_list(config)
+    print(f"{videos} videos in {tars} tar files: --data.videos {config.videos} --data.annotations {config.output}")
+
+
+def merge_predictions(config: MergeConfig) -> None:
+    """Join the shards of an evaluation; the same evaluation command without --shard then writes the report."""
+    from video_ats.evaluation.merge import merge_shards
+
+    videos, log = merge_shards(Path(config.output))
+    print(f"merged {videos} videos: {log}; now the evaluation's command without --shard, which writes the report")
+
+
+def convert(config: ConvertConfig) -> None:
+    """Write a checkpoint in another format, bit for bit: official TimeSformer or XViT, Hugging Face, ours."""
+    from video_ats.models.checkpoints.convert import convert_checkpoint
+    from video_ats.video.lists.label_names import load_label_names
+
+    names = None if config.labels is None else load_label_names(config.labels)
+    print(convert_checkpoint(config.source, config.output, config.to, num_heads=config.num_heads, label_names=names))
+
+
+def make_mini_kinetics(config: MiniKineticsConfig) -> None:
+    """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV; existing files are kept."""
+    from tqdm import tqdm
+
+    from video_ats.mini_kinetics import draw_splits
+
+    for split, total, progress in draw_splits(config):
+        there = next(progress)  # wrong values show here, before the bar
+        with tqdm(total=total, initial=there, unit="clip", desc=split, file=sys.stderr) as bar:
+            for done in progress:
+                bar.update(done - bar.n)
+    print(f"mini Kinetics: {config.output} ({', '.join(config.splits)})")
+
+
+def _print_written(paths: list[Path]) -> None:
+    print("written: " + ", ".join(map(str, paths)))
