@@ -1,0 +1,49 @@
+"""Tables as Markdown and CSV, and numbers in their cells: one way for every report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+
+def number(value: float | None) -> str:
+    """Three significant digits or one decimal, whichever is more; ``-`` for None."""
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; ``|`` and line breaks in cells are escaped."""
+    lines = [f"| {' | '.join(map(_cell, cells))} |" for cells in (header, *rows)]
+    return [lines[0], f"|{'---|' * len(header)}", *lines[1:]]
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """CSV with a header. Columns are the keys in the order of their first row; None is an empty cell.
+
+    A mapping as a value takes one column for each of its keys, ``KEY_PART``.
+    """
+    flat = [_flat(row) for row in rows]
+    text = io.StringIO()
+    if flat:
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(row: Mapping[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}_{part}": inner for part, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _cell(text: str) -> str:
+    printable = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
+    return printable.replace("|", "\\|").replace("\n", " ")
