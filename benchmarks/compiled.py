@@ -15,7 +15,7 @@ from torch import Tensor
 from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, create_model
-from video_ats.benchmarking.clips import draw_clips
+from video_ats.benchmarking.job import draw_clips
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, open_device

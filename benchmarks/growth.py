@@ -12,9 +12,9 @@ import torch
 from turns import write_result
 
 from video_ats import SamplerConfig, create_model
-from video_ats.benchmarking.clips import draw_clips
-from video_ats.benchmarking.figures import make_figures
+from video_ats.benchmarking.job import draw_clips
 from video_ats.benchmarking.measure import time_settings
+from video_ats.benchmarking.report import make_figures
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting

@@ -15,7 +15,7 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, create_model, insert_samplers_
-from video_ats.benchmarking.clips import read_clips
+from video_ats.benchmarking.job import read_clips
 from video_ats.models.registry import get_variant
 from video_ats.models.timesformer import TimeSformer
 from video_ats.runs.execution import Execution, open_device

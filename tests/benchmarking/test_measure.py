@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ats import create_model
-from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.memory import peak_memory
+from video_ats.benchmarking.measure import peak_memory, time_settings
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting

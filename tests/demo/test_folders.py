@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from video_ats.demo.folders import claim_folder, folder_names
+from video_ats.demo.job import claim_folder, folder_names
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,66 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from video_ats.benchmarking.clips import Clips, draw_clips, read_clips
-from video_ats.benchmarking.figures import Figures, make_figures, with_hints
 from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.report import NAMES, write_benchmark
+from video_ats.benchmarking.report import NAMES, Figures, make_figures, with_hints, write_benchmark
+from video_ats.mini_kinetics.drawing import draw_clip
+from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, load_model
 from video_ats.tokens import SamplerConfig
-from video_ats.video.source import DataConfig
+from video_ats.video.lists.folder_lists import read_unlabelled
+from video_ats.video.some_views import read_some_views
+from video_ats.video.source import DataConfig, open_videos
+from video_ats.video.transforms import make_views
+from video_ats.video.views import ViewPlan
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Normalised clips, and where they come from.
+
+    Attributes:
+        views (float32 Tensor[N, 3, T, S, S]): one view a video.
+        source: for a reader, such as ``8 of the 400 videos of val.csv``.
+    """
+
+    views: Tensor
+    source: str
+
+
+def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
+    """The first clip, its centre crop, of up to ``count`` listed videos; of a folder without annotations those anywhere
+    in it, whose labels are not asked for. Which, and errors: see `read_some_views`.
+    """
+    if data.videos is not None and data.annotations is None and data.labels is None:
+        videos = read_unlabelled(data.videos)
+    else:
+        videos = open_videos(data, num_classes=num_classes)
+    views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
+    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
+
+
+def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
+    """Drawn clips of the mini Kinetics, class after class, at the plan's size."""
+    plan = replace(plan, clips=1, crops=1)
+    names = list(CLASSES)
+    views = []
+    for number in range(count):
+        clip = draw_clip(names[number % len(names)], np.random.default_rng((seed, number)))
+        positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
+        views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
+    return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
 
 
 @dataclass(frozen=True)

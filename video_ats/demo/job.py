@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from importlib import metadata
@@ -17,15 +18,13 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from video_ats.demo.compare import Outcome, compare
-from video_ats.demo.folders import claim_folder, folder_names
-from video_ats.demo.windows import Window, cropped_pictures, model_clip, plan_windows, turned
+from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, model_clip, plan_windows, turned
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import Variant, get_variant
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import sole_user
+from video_ats.runs.files import RUN, claim_run, sole_user
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
@@ -269,3 +268,46 @@ def playing_rate(demo: Demo) -> Fraction:
     window = demo.windows[demo.window]
     happened = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
     return Fraction(min(max(happened, 0.5), 8.0)).limit_denominator(100)
+
+
+_MOST_LETTERS = 60  # file systems take 255 bytes
+
+
+def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """A folder name for each file: its name without the ending, such that no two are equal and none leads elsewhere.
+
+    Letters, digits, ``-``, ``_`` and dots inside are kept; a name that is taken gets ``-2``, ``-3``, ... Names that
+    differ in case only count as equal, as on many file systems.
+    """
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:_MOST_LETTERS].strip("._") or "video"
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return tuple(names)
+
+
+def claim_folder(folder: Path, identity: dict[str, Any], files: Sequence[str]) -> None:
+    """Make a folder for a demo, or check that the one there is of the same demo.
+
+    Args:
+        folder: of one video.
+        identity: everything that the demo depends on.
+        files: names of what will be written.
+
+    Raises:
+        ValueError: if the folder holds another demo, or files of these names that no demo wrote.
+        OSError: if it cannot be made or written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output {folder}: is a file; name another output folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [name for name in files if (folder / name).exists()]
+    if there and not (folder / RUN).exists():
+        raise ValueError(f"output {folder}: holds {there[0]} but no {RUN}; choose another output folder")
+    claim_run(folder / files[0], identity)

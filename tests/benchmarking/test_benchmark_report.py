@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from video_ats.benchmarking.figures import Figures, Quartiles, make_figures, with_hints
 from video_ats.benchmarking.measure import Timing
+from video_ats.benchmarking.report import Figures, Quartiles, make_figures, with_hints
 from video_ats.runs.execution import Execution
 
 
