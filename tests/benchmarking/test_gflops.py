@@ -29,7 +29,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on(videos: Path, **changes: Any) -> CountConfig:
     data = DataConfig(str(videos), num_workers=0)
     given = {"models": [MINI], "data": data, "views": ViewsConfig(crops=1), "count_videos": 2}
-    return CountConfig("out", **{**given, **changes})
+    return CountConfig(output="out", **{**given, **changes})
 
 
 def test_every_registered_model_is_in_the_table_and_costs_its_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_every_registered_model_is_in_the_table_and_costs_its_closed_form(monkey
         return made[-1]
 
     monkeypatch.setattr(gflops_module, "build_model", on_meta)
-    table = count_gflops(CountConfig("out"))
+    table = count_gflops(CountConfig(output="out"))
     assert {parameter.device.type for model in made for parameter in model.parameters()} == {"meta"}
     assert [cost.model for cost in table.costs] == list_models()
     by_name = {cost.model: cost for cost in table.costs}
@@ -103,7 +103,7 @@ def test_the_figures_are_those_of_a_run(videos: Path) -> None:
 
 
 def test_csv_and_markdown_say_the_same(tmp_path: Path) -> None:
-    table = count_gflops(CountConfig("out", models=["*mini"], num_classes=16))
+    table = count_gflops(CountConfig(output="out", models=["*mini"], num_classes=16))
     rows = list(csv.DictReader(io.StringIO(as_csv(table))))
     assert [row["model"] for row in rows] == ["timesformer_mini", "xvit_mini"]
     assert [float(row["gflops_view"]) for row in rows] == [cost.gflops_view for cost in table.costs]
@@ -121,9 +121,9 @@ def test_csv_and_markdown_say_the_same(tmp_path: Path) -> None:
         ({"samples": [9]}, "samples, ratios: what samplers keep depends on the video; give data.videos"),
         ({"ratios": [0.5]}, "samples, ratios: what samplers keep"),
         ({"checkpoint": "shipped/timesformer_mini"}, "checkpoint shipped/timesformer_mini: is of one model; name it"),
-        ({"count_videos": 0}, "count_videos 0, batch_size 4: must be at least 1"),
+        ({"count_videos": 0}, "count_videos 0: must be at least 1"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        count_gflops(CountConfig("out", **changes))
+        count_gflops(CountConfig(output="out", **changes))

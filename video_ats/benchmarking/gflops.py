@@ -14,6 +14,7 @@ from video_ats.atomic import write_text
 from video_ats.models.calibrate import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
 from video_ats.runs.metrics import Spread
+from video_ats.runs.options import ClassOptions, check_at_least_one
 from video_ats.runs.settings import setting_name
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, load_model
@@ -23,14 +24,13 @@ from video_ats.video.source import DataConfig, open_videos
 from video_ats.video.views import ViewPlan
 
 
-@dataclass(frozen=True)
-class CountConfig:
+@dataclass(frozen=True, kw_only=True)
+class CountConfig(ClassOptions):
     """Configuration of ``video-ats count-gflops``.
 
     Attributes:
         output: folder for ``gflops.md`` and ``gflops.csv``.
         models: registered names, or shell patterns such as ``xvit*``.
-        num_classes: outputs of the head; null: as many as the model is registered with.
         data: videos that samplers are measured on; without any, only what needs no video is counted.
         views: overrides of the models' views.
         samples: numbers of sampling points K to count; null for as many as a whole frame has patches.
@@ -44,7 +44,6 @@ class CountConfig:
 
     output: str
     models: list[str] = field(default_factory=lambda: ["*"])
-    num_classes: int | None = None
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     samples: list[int | None] = field(default_factory=list)
@@ -54,6 +53,12 @@ class CountConfig:
     checkpoint: str = RANDOM_WEIGHTS
     count_videos: int = 8
     batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.output:
+            raise ValueError("output '': must name a folder")
+        check_at_least_one(self, "count_videos", "batch_size")
 
     @property
     def has_videos(self) -> bool:
@@ -109,8 +114,6 @@ def count_gflops(config: CountConfig) -> CostTable:
     asked = bool(config.samples or config.ratios)
     if asked and not config.has_videos:
         raise ValueError("samples, ratios: what samplers keep depends on the video; give data.videos to measure on")
-    if config.count_videos < 1 or config.batch_size < 1:
-        raise ValueError(f"count_videos {config.count_videos}, batch_size {config.batch_size}: must be at least 1")
     if config.checkpoint != RANDOM_WEIGHTS and len(names) > 1:
         raise ValueError(f"checkpoint {config.checkpoint}: is of one model; name it in models, not {len(names)}")
     costs: list[Cost] = []
@@ -190,8 +193,7 @@ def _measured(
     """Samplers with the multiply-adds of each view, and notes. A row with samplers of its own is measured with them,
     any other with what the configuration asks for.
     """
-    classes: int = config.num_classes or variant.arguments.get("num_classes", 400)
-    loaded = load_model(variant.name, config.checkpoint, num_classes=classes, seed=0)
+    loaded = load_model(variant.name, config.checkpoint, num_classes=config.class_count(variant), seed=0)
     entries = open_videos(config.data, num_classes=None).entries
     views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
     model, size = loaded.model, config.batch_size

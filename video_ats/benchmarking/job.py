@@ -18,6 +18,7 @@ from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
+from video_ats.runs.options import ClassOptions, RunOptions, check_at_least_one, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, load_model
@@ -66,33 +67,22 @@ def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
     return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
 
 
-@dataclass(frozen=True)
-class BenchmarkConfig:
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(ClassOptions, RunOptions):
     """Configuration of ``video-ats benchmark``.
 
     Attributes:
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
-        output: folder for the figures.
-        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``: then
-            the speed at a number of tokens is real, and how many tokens a K keeps is not.
-        num_classes: outputs of the head; must be the checkpoint's.
-        data: which videos; a folder is enough, without data.annotations, and labels are not asked for. Without both,
-            clips are drawn.
+        data: which videos; a folder is enough, and labels are not needed. Without videos and annotations, clips are
+            drawn.
         sweep: samplers to time, as a product of lists.
-        samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would of those that
-            it left itself.
+        samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would keep of the
+            tokens that reach the control.
         batch_sizes: clips in one forward pass; each is timed.
         precisions: ``float32``, or autocast to ``bfloat16`` or ``float16``; each is timed.
-        clips: different clips to time on, one a video; null: as many as the largest batch.
-        rounds: times that every setting sees every clip; figures are medians over them.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        seed: of random weights and drawn clips.
+        clips: number of different clips to time on, one of each video; null: as many as the largest batch.
+        rounds: passes of every setting over every clip; the results are medians over them.
     """
 
-    model: str
-    output: str
-    checkpoint: str | None = None
-    num_classes: int = 400
     data: DataConfig = field(default_factory=DataConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     samplers: list[SamplerConfig] = field(default_factory=list)
@@ -100,16 +90,17 @@ class BenchmarkConfig:
     precisions: list[Precision] = field(default_factory=lambda: list[Precision](["float32"]))
     clips: int | None = None
     rounds: int = 5
-    device: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        RunOptions.__post_init__(self)
+        ClassOptions.__post_init__(self)
         for name in ("batch_sizes", "precisions"):
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name} {given}: name at least one, and each once")
-        if min(self.batch_sizes) < 1 or self.rounds < 1:
-            raise ValueError(f"batch_sizes {self.batch_sizes}, rounds {self.rounds}: must be at least 1")
+        if min(self.batch_sizes) < 1:
+            raise ValueError(f"batch_sizes {self.batch_sizes}: each must be at least 1")
+        check_at_least_one(self, "rounds")
         if self.clips is not None and self.clips < max(self.batch_sizes):
             raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
 
@@ -148,16 +139,15 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
             raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
     variant, device = get_variant(config.model), open_device(config.device)
     settings = make_settings(config.sweep, config.samplers, own=variant.sampler)
-    given = load_model(config.model, config.checkpoint, num_classes=config.num_classes, seed=config.seed).to(device)
-    for setting in settings:
-        if setting.sampler is not None:
-            setting.sampler.for_depth(len(given.model.blocks))  # type: ignore[arg-type]
+    num_classes = config.class_count(variant)
+    given = load_model(config.model, config.checkpoint, num_classes=num_classes, seed=config.seed).to(device)
+    check_samplers(settings, given.model)
     plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
     count = largest if config.clips is None else config.clips
     if config.data.videos is None and config.data.annotations is None:
         clips = draw_clips(plan, count, seed=config.seed)
     else:
-        clips = read_clips(config.data, plan, count, num_classes=config.num_classes)
+        clips = read_clips(config.data, plan, count, num_classes=num_classes)
     if len(clips.views) < largest:
         raise ValueError(f"batch_sizes {config.batch_sizes}: only {clips.source} can be read; name more videos")
     return BenchmarkJob(config, given, settings, clips, device)

@@ -25,6 +25,7 @@ from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import Variant, get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import RUN, claim_run, sole_user
+from video_ats.runs.options import RunOptions, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
@@ -41,41 +42,38 @@ DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
 
 
-@dataclass(frozen=True)
-class DemoConfig:
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(RunOptions):
     """Configuration of ``video-ats demo``.
 
     Attributes:
-        videos: files; they may stand on the command line by themselves. None: a clip that is drawn.
-        output: folder; each video gets one in it, named like the file.
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
-        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``;
-            null: those of the package for this model.
+        videos: files; they may stand on the command line by themselves. Without any, a clip is drawn.
         labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
             has classes; null: mini_kinetics for the mini models, kinetics400 for the others.
-        sweep: what is run beside the dense model. Pictures show the first setting with a sampler, the page all.
+        sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
         windows: clips over time, evenly from the first frame to the last; null: as many as overlap by half, at most 20.
-        window: which of them the pictures show, from 0; null: the one most sure of the video's class.
+        window: which of them the pictures show, from 0; null: the one with the highest probability of the video's
+            class.
         block: which block tokens.mp4 shows; null: all that sample.
         upright: turn the frames of a rotated (phone) video before the model sees them, as players do. The published
             protocol, and video-ats evaluate, give the model the frames as they are coded: false. Pictures are upright
             either way.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        seed: of random weights.
     """
 
     videos: list[str] = field(default_factory=list)
-    output: str = "outputs/demo"
     model: str = "timesformer_mini"
-    checkpoint: str | None = None
+    output: str = "outputs/demo"
     labels: str | None = None
     sweep: SweepConfig = field(default_factory=lambda: SweepConfig(samples=[None, 32]))
     windows: int | None = None
     window: int | None = None
     block: int | None = None
     upright: bool = True
-    device: str = "auto"
-    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window is not None and not 0 <= self.window < (self.windows or sys.maxsize):
+            raise ValueError(f"window {self.window}: must be from 0, below windows ({self.windows})")
 
 
 @dataclass(frozen=True)
@@ -152,25 +150,17 @@ def prepare(config: DemoConfig) -> DemoJob:
         OSError: for a checkpoint or a list of labels that is not there.
     """
     variant = get_variant(config.model)
-    if not config.output:
-        raise ValueError("output '': must name a folder")
-    if not 0 <= config.seed < 2**63:
-        raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
     settings = make_settings(config.sweep, own=variant.sampler)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
-    if config.window is not None and not 0 <= config.window < (config.windows or sys.maxsize):
-        raise ValueError(f"window {config.window}: must be from 0, below windows ({config.windows})")
     labels = config.labels or _usual_labels(variant)
     names = load_label_names(labels)
     device = open_device(config.device)
     checkpoint = config.checkpoint or _shipped_weights(variant)
     given = load_model(config.model, checkpoint, num_classes=len(names), seed=config.seed).to(device)
+    check_samplers(settings, given.model)
     depth = len(given.model.blocks)  # type: ignore[arg-type]
-    for setting in settings:
-        if setting.sampler is not None:
-            setting.sampler.for_depth(depth)
     if config.block is not None and not 0 <= config.block < depth:
         raise ValueError(f"block {config.block}: the model has blocks 0 to {depth - 1}")
     return DemoJob(config, given, names, plan, settings, Execution(device))
