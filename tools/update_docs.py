@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from kills_table import kills_table
 from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
@@ -24,8 +23,9 @@ from speed_tables import speed_blocks, speed_up_table
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.models.registry import Published, Variant, create_model, get_variant
+from video_ats.models.registry import Published, create_model, get_variant
 from video_ats.runs.settings import setting_name
+from video_ats.runs.tables import markdown_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.training.recipe import TrainConfig
 
@@ -86,24 +86,22 @@ def updated_documents(root: Path) -> dict[Path, str]:
 
 
 def config_table(folder: Path) -> str:
-    """What each YAML file is expected to give; published figures and our closed form in columns of their own."""
-    rows = [
-        "| configuration | settings | dense GFLOPs per view, closed form here | published GFLOPs over 3 views "
-        "| published top-1 / top-5 % | source |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Each YAML file for an evaluation: published figures, and the GFLOPs that the closed form gives here."""
+    header = ["configuration", "settings", "dense GFLOPs per view, closed form here", "data set"]
+    header += ["published GFLOPs over 3 views", "published top-1 / top-5 %", "source"]
+    rows = []
     for path in sorted(folder.glob("*/*.yaml")):
         if _is_recipe(path):
             continue
-        config = yaml.safe_load(path.read_text())
-        variant = get_variant(config["model"])
-        sweep = config.get("sweep", {})
-        points = ", ".join("whole frame" if k is None else str(k) for k in sweep.get("samples", []))
+        config = parse_config(EvaluateConfig, "", ["--config", str(path), "--output", "o"])
+        variant = get_variant(config.model)
+        points = ", ".join("whole frame" if k is None else str(k) for k in config.sweep.samples)
         settings = "dense" + (f"; K = {points}" if points else "")
-        gflops = f"{_dense_gflops(variant.name, config.get('num_classes', 400)):.1f}"
-        for published in _published(variant, path.parent.name, sampled=bool(points)) or [None]:
-            rows.append(f"| `{path.relative_to(folder)}` | {settings} | {gflops} | {_published_cells(published)} |")
-    return "\n".join(rows)
+        gflops = f"{_dense_gflops(variant.name, config.class_count(variant)):.1f}"
+        row = [f"`{path.relative_to(folder)}`", settings, gflops]
+        published = [*variant.published, *(get_variant(f"{variant.name}_ats").published if points else ())]
+        rows += [[*row, *_published_cells(each)] for each in published] or [[*row, "-", "-", "-", "not published"]]
+    return "\n".join(markdown_table(header, rows))
 
 
 def recipe_table(folder: Path) -> str:
@@ -262,18 +260,11 @@ def _measured(report: Mapping[str, Any], source: Path) -> str:
     )
 
 
-def _published(variant: Variant, dataset: str, *, sampled: bool) -> list[Published | None]:
-    """Published figures on this data set: the dense model's, and those with ATS where the configuration samples."""
-    rows = [*variant.published, *(get_variant(f"{variant.name}_ats").published if sampled else ())]
-    return [published for published in rows if published.dataset == dataset]
-
-
-def _published_cells(published: Published | None) -> str:
-    if published is None:
-        return "- | - | not published"
-    gflops = "-" if published.gflops is None else f"{published.gflops:g}"
-    top1, top5 = ("-" if value is None else f"{value:g}" for value in (published.top1, published.top5))
-    return f"{gflops} | {top1} / {top5} | {published.source}"
+def _published_cells(published: Published) -> list[str]:
+    gflops, top1, top5 = (
+        "-" if value is None else f"{value:g}" for value in (published.gflops, published.top1, published.top5)
+    )
+    return [published.dataset, gflops, f"{top1} / {top5}", published.source]
 
 
 @cache
