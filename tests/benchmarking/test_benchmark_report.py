@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from video_ats.benchmarking.measure import Timing
-from video_ats.benchmarking.report import Figures, Quartiles, make_figures, with_hints
+from video_ats.benchmarking.report import Figures, Quartiles, make_figures, verdict
 from video_ats.runs.execution import Execution
 
 
@@ -33,7 +33,7 @@ def test_ratios_are_of_rounds_and_realisation_is_what_operations_promised() -> N
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"),
+    ("seconds", "expected"),
     [
         ([0.5, 0.5, 0.5, 0.5], "2.00x as fast as dense"),
         ([0.97, 0.97, 0.97, 0.97], "no gain here"),
@@ -43,15 +43,15 @@ def test_ratios_are_of_rounds_and_realisation_is_what_operations_promised() -> N
         ([2.0, 2.0, 0.8, 0.8], "no gain here"),
     ],
 )
-def test_the_verdict(seconds: list[float], verdict: str) -> None:
-    dense, ats = figures([[1.0]] * 4, [[each] for each in seconds])
-    assert (dense.verdict, ats.verdict) == ("the model to compare with", verdict)
+def test_the_verdict(seconds: list[float], expected: str) -> None:
+    both = figures([[1.0]] * 4, [[each] for each in seconds])
+    assert [verdict(one, both) for one in both] == ["the model to compare with", expected]
 
 
 def test_without_a_dense_model_nothing_is_compared() -> None:
     (alone,) = make_figures([Timing("ats", ((1.0,),), (1,), None)], Execution(torch.device("cpu"), batch_size=1))
     assert alone.speedup is alone.realisation is None
-    assert alone.verdict == "no dense model to compare with"
+    assert verdict(alone, [alone]) == "no dense model to compare with"
 
 
 def test_a_larger_batch_that_gains_is_named_and_only_that() -> None:
@@ -59,7 +59,8 @@ def test_a_larger_batch_that_gains_is_named_and_only_that() -> None:
     runs = [
         figures([[1.0]] * 3, other, batch_size) for other, batch_size in ((slow, 1), (same, 2), (fast, 4), (fast, 8))
     ]
-    told = [one.verdict for one in with_hints([each for run in runs for each in run])]
+    every = [each for run in runs for each in run]
+    told = [verdict(one, every) for one in every]
     assert told[1::2] == [
         "slower than dense: 0.80x: use batch >= 4",
         "no gain here: use batch >= 4",
@@ -67,9 +68,9 @@ def test_a_larger_batch_that_gains_is_named_and_only_that() -> None:
         "2.00x as fast as dense",
     ]
     assert set(told[::2]) == {"the model to compare with"}
-    assert with_hints(runs[0])[1].verdict == "slower than dense: 0.80x"
+    assert verdict(runs[0][1], runs[0]) == "slower than dense: 0.80x"
     smaller = [figures([[1.0]] * 3, other, batch_size) for other, batch_size in ((fast, 1), (same, 2))]
-    assert with_hints([each for run in smaller for each in run])[3].verdict == "no gain here"
+    assert verdict(smaller[1][1], [each for run in smaller for each in run]) == "no gain here"
 
 
 def test_quartiles() -> None:

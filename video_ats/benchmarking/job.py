@@ -1,4 +1,4 @@
-"""A benchmark from its configuration to its files."""
+"""The benchmark: its configuration, the clips that it times models on, and the run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.report import NAMES, Figures, make_figures, with_hints, write_benchmark
+from video_ats.benchmarking.report import NAMES, Figures, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.registry import get_variant
@@ -28,43 +29,6 @@ from video_ats.video.some_views import read_some_views
 from video_ats.video.source import DataConfig, open_videos
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Normalised clips, and where they come from.
-
-    Attributes:
-        views (float32 Tensor[N, 3, T, S, S]): one view a video.
-        source: for a reader, such as ``8 of the 400 videos of val.csv``.
-    """
-
-    views: Tensor
-    source: str
-
-
-def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
-    """The first clip, its centre crop, of up to ``count`` listed videos; of a folder without annotations those anywhere
-    in it, whose labels are not asked for. Which, and errors: see `read_some_views`.
-    """
-    if data.videos is not None and data.annotations is None and data.labels is None:
-        videos = read_unlabelled(data.videos)
-    else:
-        videos = open_videos(data, num_classes=num_classes)
-    views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
-    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
-
-
-def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
-    """Drawn clips of the mini Kinetics, class after class, at the plan's size."""
-    plan = replace(plan, clips=1, crops=1)
-    names = list(CLASSES)
-    views = []
-    for number in range(count):
-        clip = draw_clip(names[number % len(names)], np.random.default_rng((seed, number)))
-        positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
-        views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
-    return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +69,43 @@ class BenchmarkConfig(ClassOptions, RunOptions):
             raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
 
 
+class Clips(NamedTuple):
+    """Normalised clips (float32 Tensor[N, 3, T, S, S]), one of each video, and their source in words."""
+
+    views: Tensor
+    source: str
+
+
+def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
+    """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
+    videos at any depth.
+
+    Raises:
+        ValueError: if no listed video can be read, or the list does not fit; see `read_some_views`, `open_videos`.
+    """
+    if data.videos is not None and data.annotations is None and data.labels is None:
+        videos = read_unlabelled(data.videos)
+    else:
+        videos = open_videos(data, num_classes=num_classes)
+    views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
+    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
+
+
+def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
+    """Drawn clips of the mini Kinetics at the plan's size, one class after the other."""
+    plan = replace(plan, clips=1, crops=1)
+    names = list(CLASSES)
+    views = []
+    for number in range(count):
+        clip = draw_clip(names[number % len(names)], np.random.default_rng((seed, number)))
+        positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
+        views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
+    return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
+
+
 @dataclass(frozen=True)
 class BenchmarkJob:
-    """Everything that a benchmark needs, checked and loaded; `prepare` makes it and `run` does the work."""
+    """A checked configuration with the model and the clips loaded: made by `prepare`, executed by `run`."""
 
     config: BenchmarkConfig
     given: LoadedModel
@@ -116,7 +114,7 @@ class BenchmarkJob:
     device: torch.device
 
     def description(self) -> dict[str, object]:
-        """What is measured, for a reader."""
+        """What is measured, in words."""
         return {
             "model": self.config.model,
             "weights": self.given.weights,
@@ -132,7 +130,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
 
     Raises:
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit, or an output folder
-            that has figures already.
+            that holds results already.
     """
     for name in NAMES:
         if Path(config.output, name).exists():
@@ -154,15 +152,15 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
 
 
 def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Figures], list[Path]]:
-    """Time every setting at every precision and batch size. Files are written after each of these, so that what is
-    measured is kept when the rest is interrupted.
+    """Time every setting at every precision and batch size. The files are written after each of these, so that an
+    interrupted run keeps what it has measured.
 
     Args:
         job: from `prepare`.
-        say: told what a person should know on the way.
+        say: called with each note about the weights.
 
     Returns:
-        The figures, and the files written.
+        The results, and the files written.
     """
     for note in job.given.notes:
         say(f"note: {note}")
@@ -178,6 +176,6 @@ def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Fig
                 timings = time_settings(
                     job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar
                 )
-                figures = with_hints([*figures, *make_figures(timings, execution)])
+                figures += make_figures(timings, execution)
                 written = write_benchmark(Path(config.output), job.description(), environment, figures)
     return figures, written

@@ -27,7 +27,7 @@ from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import RUN, claim_run, sole_user
 from video_ats.runs.options import RunOptions, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video
@@ -90,8 +90,7 @@ class DemoJob:
     @property
     def dense_macs(self) -> int:
         """Multiply-adds of one clip without samplers."""
-        sizes = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
-        return self.given.model.dense_macs(**sizes)  # type: ignore[operator]
+        return dense_view_macs(self.given.model, self.plan)
 
     def identity(self, path: str) -> dict[str, Any]:
         """Everything that the demo of a video depends on."""

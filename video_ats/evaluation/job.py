@@ -16,7 +16,7 @@ from video_ats.runs.budget import Budget, SettledBudget
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.options import check_samplers, fill_in_dataset
 from video_ats.runs.settings import Setting, make_settings
-from video_ats.runs.views import plan_views
+from video_ats.runs.views import dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
@@ -105,8 +105,7 @@ class EvaluationJob:
 
     def dense_macs(self) -> int:
         """Multiply-adds of one view without samplers."""
-        sizes = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
-        return self.given.model.dense_macs(**sizes)  # type: ignore[operator]
+        return dense_view_macs(self.given.model, self.plan)
 
 
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:

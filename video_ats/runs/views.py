@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from torch import nn
+
 from video_ats.models.registry import Variant
 from video_ats.video.views import ViewPlan
 
@@ -25,6 +27,11 @@ class ViewsConfig:
     crops: int | None = None
     frame_stride: int | None = None
     short_side: int | None = None
+
+
+def dense_view_macs(model: nn.Module, plan: ViewPlan) -> int:
+    """Multiply-adds of one view without samplers."""
+    return model.dense_macs(num_frames=plan.num_frames, crop_size=plan.crop_size)  # type: ignore[operator]
 
 
 def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
