@@ -1,4 +1,4 @@
-"""The demo: from its configuration to a folder of pictures for each video."""
+"""The demo: its configuration, and the run of a model over each video."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, m
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
-from video_ats.models.registry import Variant, get_variant
+from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import RUN, claim_run, sole_user
+from video_ats.runs.files import claim_run, sole_user
 from video_ats.runs.options import RunOptions, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
@@ -38,7 +37,8 @@ from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.patches import UInt8Array
 
-DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
+_DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
+_MOST_LETTERS = 60  # of a folder; file systems take 255 bytes
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
 
 
@@ -78,7 +78,7 @@ class DemoConfig(RunOptions):
 
 @dataclass(frozen=True)
 class DemoJob:
-    """Everything that a demo needs, checked and loaded; `prepare` makes it and `run` does the work."""
+    """A checked configuration with the model loaded: made by `prepare`, executed by `run`."""
 
     config: DemoConfig
     given: LoadedModel
@@ -106,16 +106,16 @@ class DemoJob:
 
 @dataclass(frozen=True)
 class Demo:
-    """One video looked at.
+    """Results for one video.
 
     Attributes:
         name: of the file, printable.
-        part: as much of it as could be read.
+        part: the part of the video that could be read.
         windows: the clips.
         outcomes: of each window, by setting.
-        window: index of the one that is shown.
-        pictures (uint8 [T, S, S, 3]): of that window, upright.
-        turn: degrees counter-clockwise between what the model saw and the pictures.
+        window: index of the window that pictures show.
+        pictures (uint8 [T, S, S, 3]): frames of that window, upright.
+        turn: degrees counter-clockwise from the frames that the model saw to the pictures.
     """
 
     name: str
@@ -127,11 +127,11 @@ class Demo:
     turn: int
 
     def probabilities(self, setting: str) -> npt.NDArray[np.floating]:
-        """Of each window, float [windows, num_classes]."""
+        """Probabilities in each window, float [windows, num_classes]."""
         return torch.stack([outcomes[setting].logits for outcomes in self.outcomes]).softmax(dim=1).numpy()
 
     def shown(self, setting: str) -> Outcome:
-        """The window that is shown, turned as its pictures are."""
+        """The outcome of the window that pictures show, turned like the pictures."""
         outcome = self.outcomes[self.window][setting]
         turns = self.turn // 90
         return replace(
@@ -142,21 +142,23 @@ class Demo:
 
 
 def prepare(config: DemoConfig) -> DemoJob:
-    """Check the whole configuration and load the model, before the first video is touched.
+    """Check the whole configuration and load the model, before any video is opened.
 
     Raises:
         ValueError: for anything in the configuration or the checkpoint that does not fit.
-        OSError: for a checkpoint or a list of labels that is not there.
+        OSError: if the checkpoint or the list of labels does not exist.
     """
     variant = get_variant(config.model)
     settings = make_settings(config.sweep, own=variant.sampler)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
-    labels = config.labels or _usual_labels(variant)
-    names = load_label_names(labels)
+    usual_labels = variant.labels or ("mini_kinetics" if "_mini" in variant.name else "kinetics400")
+    names = load_label_names(config.labels or usual_labels)
     device = open_device(config.device)
-    checkpoint = config.checkpoint or _shipped_weights(variant)
+    dense_name, checkpoint = variant.name.removesuffix("_ats"), config.checkpoint
+    if checkpoint is None and dense_name in list_shipped_weights():
+        checkpoint = f"shipped/{dense_name}"
     given = load_model(config.model, checkpoint, num_classes=len(names), seed=config.seed).to(device)
     check_samplers(settings, given.model)
     depth = len(given.model.blocks)  # type: ignore[arg-type]
@@ -165,21 +167,12 @@ def prepare(config: DemoConfig) -> DemoJob:
     return DemoJob(config, given, names, plan, settings, Execution(device))
 
 
-def _shipped_weights(variant: Variant) -> str | None:
-    name = variant.name.removesuffix("_ats")
-    return f"shipped/{name}" if name in list_shipped_weights() else None
-
-
-def _usual_labels(variant: Variant) -> str:
-    return variant.labels or ("mini_kinetics" if "_mini" in variant.name else "kinetics400")
-
-
 def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
-    """Look at each video; nobody else may write to the output folder meanwhile.
+    """Run the model over each video. The output folder is locked meanwhile.
 
     Yields:
-        The folder of each video with what was seen, or why nothing was. The folder is there in the first case, claimed
-        for this demo.
+        The folder of each video with the results, or with the error that left it without results. With results, the
+        folder exists and is claimed for this demo.
 
     Raises:
         ValueError: if the output folder is a file, or another run is writing to it.
@@ -190,27 +183,27 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
         paths = job.config.videos or [str(_drawn_clip(output))]
         for path, name in zip(paths, folder_names(paths), strict=True):
             try:
-                yield output / name, _look_at(job, path, output / name)
+                yield output / name, _run_video(job, path, output / name)
             except (ValueError, OSError) as error:
                 yield output / name, error
 
 
 def _drawn_clip(folder: Path) -> Path:
-    """Draw a clip of the mini Kinetics; one that is there is kept."""
-    path = folder / f"{DRAWN_CLASS.replace(' ', '_')}.mp4"
+    """A clip of the mini Kinetics, drawn unless the file exists."""
+    path = folder / f"{_DRAWN_CLASS.replace(' ', '_')}.mp4"
     if not path.exists():
-        clip = draw_clip(DRAWN_CLASS, np.random.default_rng(_DRAWN_SEED), _DRAWN_LEVEL)
+        clip = draw_clip(_DRAWN_CLASS, np.random.default_rng(_DRAWN_SEED), _DRAWN_LEVEL)
         write_video(path, clip.frames, frame_rate=clip.frame_rate, encoder_options={"crf": "18"})
     return path
 
 
-def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
+def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
     config, plan = job.config, job.plan
     part = _readable_part(path)
     windows = plan_windows(plan, part, config.windows)
     if config.window is not None and config.window >= len(windows):
         raise ValueError(f"{path}: has windows 0 to {len(windows) - 1}, window is {config.window}")
-    claim_folder(folder, job.identity(path), FILES)
+    claim_folder(folder, job.identity(path))
     turn = part.rotation if config.upright else 0
     outcomes: list[dict[str, Outcome]] = []
     frames_of = read_windows(path, [window.frames for window in windows])
@@ -219,7 +212,7 @@ def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
         if not outcomes:
             compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
         outcomes.append(compare(job.given.model, clip, job.settings, job.execution))
-    chosen = _most_sure(outcomes, job.settings[0].name) if config.window is None else config.window
+    chosen = _likeliest(outcomes, job.settings[0].name) if config.window is None else config.window
     (frames,) = read_windows(path, [windows[chosen].frames])
     patches = outcomes[chosen][job.settings[0].name].kept.shape[-1]
     # Whole pixels a patch, about 200 pixels a picture.
@@ -230,7 +223,7 @@ def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
 
 
 def _readable_part(path: str) -> ReadablePart:
-    """In a worker: a decoder that crashes or hangs does so here, and costs this video."""
+    """Decodes in a worker process, so that a decoder that crashes or hangs costs this video only."""
 
     def raise_lost(path: str, loss: Loss) -> ReadablePart:
         raise VideoError(loss.status, loss.reason, path)
@@ -239,34 +232,24 @@ def _readable_part(path: str) -> ReadablePart:
     return part
 
 
-def _most_sure(outcomes: list[dict[str, Outcome]], setting: str) -> int:
-    """The window in which the class of the whole video is likeliest."""
+def _likeliest(outcomes: list[dict[str, Outcome]], setting: str) -> int:
+    """The window in which the class of the whole video has its highest probability."""
     probabilities = torch.stack([outcome[setting].logits for outcome in outcomes]).softmax(dim=1)
     return int(probabilities[:, probabilities.mean(dim=0).argmax()].argmax())
 
 
 def printable(name: str) -> str:
-    """A file name without line breaks and bytes that are no text; these are written out."""
+    """A file name with line breaks and bytes that are not text written as escapes."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in name
     )
 
 
-def playing_rate(demo: Demo) -> Fraction:
-    """Frames of the clip per second of tokens.mp4: as it happened, unless too fast to see or too slow to wait for."""
-    window = demo.windows[demo.window]
-    happened = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
-    return Fraction(min(max(happened, 0.5), 8.0)).limit_denominator(100)
-
-
-_MOST_LETTERS = 60  # file systems take 255 bytes
-
-
 def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """A folder name for each file: its name without the ending, such that no two are equal and none leads elsewhere.
+    """A folder name for each file: the file's name without its ending. All are different, and none leads elsewhere.
 
     Letters, digits, ``-``, ``_`` and dots inside are kept; a name that is taken gets ``-2``, ``-3``, ... Names that
-    differ in case only count as equal, as on many file systems.
+    differ only in case count as equal, as on many file systems.
     """
     taken: set[str] = set()
     names = []
@@ -281,22 +264,13 @@ def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def claim_folder(folder: Path, identity: dict[str, Any], files: Sequence[str]) -> None:
-    """Make a folder for a demo, or check that the one there is of the same demo.
-
-    Args:
-        folder: of one video.
-        identity: everything that the demo depends on.
-        files: names of what will be written.
+def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder of a video, or check that an existing one holds the same demo.
 
     Raises:
-        ValueError: if the folder holds another demo, or files of these names that no demo wrote.
-        OSError: if it cannot be made or written to.
+        ValueError: if the folder holds another demo, or a file of `FILES` that no demo wrote.
+        OSError: if the folder cannot be made or written to.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output {folder}: is a file; name another output folder")
     folder.mkdir(parents=True, exist_ok=True)
-    there = [name for name in files if (folder / name).exists()]
-    if there and not (folder / RUN).exists():
-        raise ValueError(f"output {folder}: holds {there[0]} but no {RUN}; choose another output folder")
-    claim_run(folder / files[0], identity)
+    there = [name for name in FILES if (folder / name).exists()]
+    claim_run(folder / (there or FILES)[0], identity)
