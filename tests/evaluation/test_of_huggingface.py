@@ -76,7 +76,7 @@ def test_what_the_user_says_comes_first(workplace: Path, tmp_path: Path) -> None
     ("changes", "said"),
     [
         ({"num_classes": 2}, "checkpoint has 3 classes, the model 2; .* set num_classes"),
-        ({"views": ViewsConfig()}, "nothing says how far apart the frames of its clips are; set views.frame_stride"),
+        ({"views": ViewsConfig()}, "the stride between the frames of its clips is not known; set views.frame_stride"),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes: dict[str, Any], said: str, workplace: Path, tmp_path: Path) -> None:

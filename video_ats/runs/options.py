@@ -108,14 +108,16 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         """The cost that a view shall have; None: no target is set.
 
         Raises:
-            ValueError: for values of ``target_*`` that do not fit together; see `Budget.of`.
+            ValueError: for values of ``target_*`` that are out of range or do not fit together.
         """
-        return Budget.of(
-            target_gflops=self.target_gflops,
-            target_ratio=self.target_ratio,
-            target_videos=self.target_videos,
-            target_max_samples=self.target_max_samples,
-        )
+        check_at_least_one(self, "target_videos")
+        if self.target_gflops is None and self.target_ratio is None:
+            if self.target_max_samples is not None:
+                raise ValueError(
+                    f"target_max_samples {self.target_max_samples}: goes with target_gflops or target_ratio; give one"
+                )
+            return None
+        return Budget(self.target_gflops, self.target_ratio, self.target_videos, self.target_max_samples)
 
 
 _Labelled = TypeVar("_Labelled", bound=LabelledRunOptions)
