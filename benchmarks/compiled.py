@@ -1,9 +1,9 @@
-"""torch.compile on the base TimeSformer, dense and sampled, beside the same model uncompiled.
+"""Times of the base TimeSformer, dense and sampled, with and without torch.compile.
 
 Usage: python benchmarks/compiled.py
 
-Random weights, drawn clips, another clip in each round, so that the number of tokens is another too. ``compiling`` is
-the first two calls with each setting, which compile.
+Weights are random, clips are drawn. Each round uses another clip, so the number of tokens changes too. ``compiling`` is
+the time of the first two calls with each setting, which compile.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ SETTINGS = {"dense": None, "K = 64": SamplerConfig(samples=64)}
 
 
 def over_clips(model: Callable[[Tensor], object], clips: Tensor) -> Callable[[], object]:
-    """Each call with the next clip."""
+    """A function that calls the model with the next clip each time."""
     following = cycle(clips.split(1))
     return lambda: model(next(following))
 

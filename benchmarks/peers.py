@@ -1,8 +1,8 @@
-"""The base TimeSformer beside its peers: transformers' dense one, and the padded execution of the same samplers.
+"""Times of the base TimeSformer, of transformers' dense one, and of the padded execution of the same samplers.
 
 Usage: python benchmarks/peers.py VIDEOS
 
-VIDEOS is a folder that holds the clips of real_clips.py. Random weights; everything runs in turns in one process.
+VIDEOS is a folder that holds the clips of real_clips.py. Weights are random. Everything runs in turns in one process.
 """
 
 import tempfile
