@@ -107,7 +107,7 @@ def benchmark(config: BenchmarkConfig) -> None:
     keep_freed_memory()
     job = prepare(config)
     try:
-        _, written = run(job)
+        written = run(job)
     except KeyboardInterrupt:
         print(f"\ninterrupted: what was measured is in {config.output}")
         raise

@@ -111,8 +111,7 @@ def count_gflops(config: CountConfig) -> CostTable:
         ValueError: for unknown models, samples without videos, a checkpoint for several models, a ratio out of reach.
     """
     names = _names(config.models)
-    asked = bool(config.samples or config.ratios)
-    if asked and not config.has_videos:
+    if (config.samples or config.ratios) and not config.has_videos:
         raise ValueError("samples, ratios: what samplers keep depends on the video; give data.videos to measure on")
     if config.checkpoint != RANDOM_WEIGHTS and len(names) > 1:
         raise ValueError(f"checkpoint {config.checkpoint}: fits one model; name that one in models, not {len(names)}")
@@ -126,12 +125,9 @@ def count_gflops(config: CountConfig) -> CostTable:
         dense = dense_view_macs(model, plan)
         if variant.sampler is None:
             costs.append(_cost(variant, plan, None, [dense], dense))
-        if config.has_videos and (asked or variant.sampler is not None):
-            measured, told = _measured(config, variant, plan)
-            costs += [_cost(variant, plan, sampler, macs, dense) for sampler, macs in measured]
-            notes |= dict.fromkeys(told)
-        elif variant.sampler is not None:
-            costs.append(_cost(variant, plan, variant.sampler, [], dense))
+        measured, notes_of_model = _measured(config, variant, plan)
+        costs += [_cost(variant, plan, sampler, macs, dense) for sampler, macs in measured]
+        notes |= dict.fromkeys(notes_of_model)
     if not config.has_videos and any(cost.gflops_view is None for cost in costs):
         notes["The cost of a row with samplers depends on the video: give data.videos to measure it."] = None
     return CostTable(tuple(costs), tuple(notes))
@@ -171,13 +167,17 @@ def _names(patterns: Sequence[str]) -> list[str]:
 def _measured(
     config: CountConfig, variant: Variant, plan: ViewPlan
 ) -> tuple[list[tuple[SamplerConfig, Sequence[int]]], list[str]]:
-    """Samplers with the multiply-adds of each view, and notes. A model with its own sampler is measured with that."""
-    loaded = load_model(variant.name, config.checkpoint, num_classes=config.class_count(variant), seed=0)
-    entries = open_videos(config.data, num_classes=None).entries
-    views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
+    """Samplers with the multiply-adds of each view (empty without videos), and notes. A model with its own sampler is
+    measured with that.
+    """
     samplers, ratios = [replace(config.sampler, samples=samples) for samples in config.samples], config.ratios
     if variant.sampler is not None:
         samplers, ratios = [variant.sampler], []
+    if not config.has_videos or not (samplers or ratios):
+        return [(sampler, ()) for sampler in samplers], []
+    loaded = load_model(variant.name, config.checkpoint, num_classes=config.class_count(variant), seed=0)
+    entries = open_videos(config.data, num_classes=None).entries
+    views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
     measured: list[tuple[SamplerConfig, Sequence[int]]] = [
         (sampler, clip_macs(loaded.model, views, sampler, config.batch_size)) for sampler in samplers
     ]

@@ -151,7 +151,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     return BenchmarkJob(config, given, settings, clips, device)
 
 
-def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Figures], list[Path]]:
+def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> list[Path]:
     """Time every setting at every precision and batch size. The files are written after each of these, so that an
     interrupted run keeps what it has measured.
 
@@ -160,7 +160,7 @@ def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Fig
         say: called with each note about the weights.
 
     Returns:
-        The results, and the files written.
+        The files written.
     """
     for note in job.given.notes:
         say(f"note: {note}")
@@ -178,4 +178,4 @@ def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Fig
                 )
                 figures += make_figures(timings, execution)
                 written = write_benchmark(Path(config.output), job.description(), environment, figures)
-    return figures, written
+    return written

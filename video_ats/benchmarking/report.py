@@ -72,11 +72,6 @@ class Figures:
         """Whether the setting is faster than the dense model in most rounds, and by enough to count."""
         return self.speedup is not None and self.speedup.median >= _GAIN and self.speedup.p25 > 1
 
-    @property
-    def is_slower(self) -> bool:
-        """Whether the setting is slower than the dense model in most rounds, and by enough to count."""
-        return self.speedup is not None and self.speedup.median <= 1 / _GAIN and self.speedup.p75 < 1
-
 
 def make_figures(timings: Sequence[Timing], execution: Execution) -> list[Figures]:
     """Results of settings that were timed together. They are compared with the setting ``dense`` if it is there."""
@@ -115,7 +110,8 @@ def verdict(one: Figures, figures: Sequence[Figures]) -> str:
         return "no dense model to compare with"
     if one.is_faster:
         return f"{one.speedup.median:.2f}x as fast as dense"
-    text = f"slower than dense: {one.speedup.median:.2f}x" if one.is_slower else "no gain here"
+    is_slower = one.speedup.median <= 1 / _GAIN and one.speedup.p75 < 1
+    text = f"slower than dense: {one.speedup.median:.2f}x" if is_slower else "no gain here"
     place = (one.setting, one.precision)
     faster = [each.batch_size for each in figures if each.is_faster and (each.setting, each.precision) == place]
     larger = [size for size in faster if size > one.batch_size]
