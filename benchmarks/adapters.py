@@ -1,4 +1,4 @@
-"""Models of other libraries, dense as they are and with samplers, in turns: what is saved, and is it saved in time?
+"""GFLOPs and times of models of other libraries: as they are, with our blocks, and with samplers.
 
 Usage: python benchmarks/adapters.py [ROUNDS]
 
@@ -55,11 +55,11 @@ def cases() -> list[Case]:
 
 @torch.inference_mode()
 def measure(case: Case, *, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """One row a setting. Multiply-adds are ours; the host's own divided attention repeats the class token."""
+    """One row for each setting. Multiply-adds are ours; the host's own divided attention repeats the class token."""
     model, inputs = case.model.to(device), case.inputs.to(device)
 
     def run(sampler: SamplerConfig | None) -> Callable[[], object]:
-        # Inserting takes a millisecond or so; the settings share one model, and so its weights and memory.
+        # The settings share one model, so that weights and memory are the same. Inserting takes about a millisecond.
         def call() -> object:
             insert_samplers_(model, sampler) if sampler is not None else remove_samplers_(model)
             return model(inputs)
@@ -81,7 +81,7 @@ def measure(case: Case, *, rounds: int, device: torch.device) -> list[dict[str, 
 
 
 def main() -> int:
-    """Results go to benchmarks/results."""
+    """Measure, print, and write to benchmarks/results."""
     device = open_device("auto")
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     rows = [row for case in cases() for row in measure(case, rounds=rounds, device=device)]

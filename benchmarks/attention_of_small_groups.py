@@ -1,11 +1,11 @@
-"""Attention written out against the fused kernel, by group length, on this machine's CPU: why `attend` has two ways.
+"""Times of attention written out and of the fused kernel by group length on a CPU: the reason why `attend` has both.
 
 Usage: python benchmarks/attention_of_small_groups.py
 
-Both run in turn in one process; medians of the repetitions, in milliseconds for 4,608 tokens of width 144 in 3 heads.
+Both run in turns in one process. Results are medians of the repetitions in milliseconds, for 4,608
+tokens of width 144 in 3 heads.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from turns import write_result
 
 from video_ats.models.attention import attend_written_out
-from video_ats.runs.execution import describe_environment
 
-RESULTS = Path(__file__).resolve().parent / "results" / Path(__file__).stem
 TOKENS, HEADS, WIDTH = 4608, 3, 48
 REPETITIONS = 15
 
@@ -48,9 +47,7 @@ def main() -> None:
                 row = {"dtype": str(dtype).removeprefix("torch."), "length": length, "backward": backward, **medians}
                 rows.append(row | {"ratio": medians["fused"] / medians["written out"]})
                 print(rows[-1], flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    environment = describe_environment(torch.device("cpu"))
-    (RESULTS / "result.json").write_text(json.dumps({"environment": environment, "rows": rows}, indent=1) + "\n")
+    write_result(Path(__file__).stem, rows, torch.device("cpu"))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""torch.compile on the base TimeSformer, dense and sampled, beside the same model uncompiled.
+"""Times of the base TimeSformer, dense and sampled, with and without torch.compile.
 
 Usage: python benchmarks/compiled.py
 
-Random weights, drawn clips, another clip in each round, so that the number of tokens is another too. ``compiling`` is
-the first two calls with each setting, which compile.
+Weights are random, clips are drawn. Each round uses another clip, so the number of tokens changes too. ``compiling`` is
+the time of the first two calls with each setting, which compile.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch import Tensor
 from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, create_model
-from video_ats.benchmarking.clips import draw_clips
+from video_ats.benchmarking.job import draw_clips
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, open_device
@@ -27,7 +27,7 @@ SETTINGS = {"dense": None, "K = 64": SamplerConfig(samples=64)}
 
 
 def over_clips(model: Callable[[Tensor], object], clips: Tensor) -> Callable[[], object]:
-    """Each call with the next clip."""
+    """A function that calls the model with the next clip each time."""
     following = cycle(clips.split(1))
     return lambda: model(next(following))
 

@@ -1,8 +1,9 @@
-"""What it brings to keep the memory of freed tensors: the base TimeSformer on a CPU, with and without.
+"""The gain from keeping the memory of freed tensors: the base TimeSformer on a CPU, with and without.
 
 Usage: python benchmarks/freed_memory.py
 
-The setting is for a whole process, so each runs in processes of its own, in turns. Random weights, drawn clips.
+The setting holds for a whole process, so each runs in processes of its own, in turns. Weights are random, clips are
+drawn.
 """
 
 import json
@@ -20,7 +21,7 @@ import torch
 from turns import write_result
 
 from video_ats import SamplerConfig, create_model
-from video_ats.benchmarking.clips import draw_clips
+from video_ats.benchmarking.job import draw_clips
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, open_device
@@ -34,12 +35,12 @@ TRAINED = "K = 64"
 
 
 def faults() -> int:
-    """Pages that this process was given so far."""
+    """Number of memory pages that this process has been given so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def count(call: Callable[[], object], passes: int) -> dict[str, list[float]]:
-    """Of so many, after one that is not counted; ``process MiB``: the largest that the process has been so far."""
+    """Seconds and new pages of each pass, after one that is not counted, and the peak size of the process."""
     seconds, pages = [], []
     for _ in range(passes + 1):
         since, before = time.perf_counter(), faults()
@@ -51,7 +52,7 @@ def count(call: Callable[[], object], passes: int) -> dict[str, list[float]]:
 
 
 def measure() -> list[dict[str, Any]]:
-    """Each combination: inference, then training."""
+    """Measure each combination: inference first, then training."""
     torch.manual_seed(0)
     model, rows = create_model(MODEL), []
     clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig()), max(BATCHES)).views

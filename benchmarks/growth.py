@@ -1,8 +1,8 @@
-"""Time and memory as the work grows: frames, crop, batch; the base TimeSformer dense and sampled, on drawn clips.
+"""Time and memory of the base TimeSformer, dense and sampled, by frames, crop and batch, on drawn clips.
 
 Usage: python benchmarks/growth.py
 
-Random weights; K is a third of a whole frame's patches, which leaves about half the GFLOPs.
+Weights are random. K is a third of a whole frame's patches, which leaves about half the GFLOPs.
 """
 
 from dataclasses import replace
@@ -12,9 +12,9 @@ import torch
 from turns import write_result
 
 from video_ats import SamplerConfig, create_model
-from video_ats.benchmarking.clips import draw_clips
-from video_ats.benchmarking.figures import make_figures
+from video_ats.benchmarking.job import draw_clips
 from video_ats.benchmarking.measure import time_settings
+from video_ats.benchmarking.report import make_figures
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.settings import Setting
@@ -23,7 +23,7 @@ from video_ats.runs.views import ViewsConfig, plan_views
 MODEL = "timesformer_base_8x32_224"
 # (frames, crop, batch)
 SIZES = [(8, 224, batch) for batch in (1, 2, 4, 8, 16, 32)] + [(16, 224, 1), (32, 224, 1), (96, 224, 1), (8, 448, 1)]
-# A batch of more than so many times 8 frames is measured once.
+# Batches of more than LONG times 8 frames are measured once.
 ROUNDS, LONG = 2, 8
 
 

@@ -1,4 +1,4 @@
-"""The shipped models on the mini Kinetics: what README.md and docs/ say of them is made from the results.
+"""Evaluate the shipped models on the mini Kinetics; tables in README.md and docs/ are made from the results.
 
 Usage: python benchmarks/mini_kinetics.py [RUN ...]
 
@@ -22,7 +22,7 @@ RUNS = [
 
 
 def main() -> int:
-    """Draw what is missing, then run one after the other."""
+    """Draw missing clips, then do one run after the other."""
     for run in sys.argv[1:] or RUNS:
         if run not in RUNS:
             print(f"run {run}: must be one of {', '.join(RUNS)}", file=sys.stderr)
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def evaluate(run: str) -> int:
-    """Accuracy versus GFLOPs."""
+    """Evaluate one configuration; returns the exit code."""
     code = draw("choosing" if run.startswith("choose_") else "validation")
     command = [sys.executable, "tools/evaluate.py", "--config", f"configs/mini/{run}.yaml"]
     command += ["--output", str(RESULTS / run)]
@@ -42,7 +42,7 @@ def evaluate(run: str) -> int:
 
 
 def train(run: str) -> int:
-    """Train, and keep the log."""
+    """Train one configuration and keep its log; returns the exit code."""
     code = draw("train_still, validation_still")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "tools/train.py"]
     command += ["--config", f"configs/mini/{run}.yaml", "--device", "cpu", "--resume", "auto"]
@@ -55,7 +55,7 @@ def train(run: str) -> int:
 
 
 def draw(splits: str) -> int:
-    """Clips that are there are kept."""
+    """Draw splits of the mini Kinetics; existing clips are kept."""
     command = [sys.executable, "tools/make_mini_kinetics.py", "--output", "outputs/mini_kinetics"]
     return subprocess.run([*command, "--splits", f"[{splits}]"], check=False, cwd=ROOT).returncode
 

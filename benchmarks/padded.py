@@ -1,8 +1,8 @@
 """Divided TimeSformer with samplers, executed as the published ATS code does it: padded and masked.
 
-The reference to beat. Queries, keys, values and attention of all tokens are computed before rows are thrown away;
-every batch is padded to its longest frame; attention over time runs on the whole grid with what is gone masked. Same
-weights, same samplers, same tokens, same logits as the model itself (`tests/benchmarking/test_padded.py`).
+The execution to compare with. Queries, keys, values and attention of all tokens are computed before rows are dropped;
+every batch is padded to its longest frame; attention over time runs on the whole grid with dropped tokens masked. With
+the same weights and samplers, tokens and logits are those of the model itself (`tests/benchmarking/test_padded.py`).
 """
 
 import torch
@@ -32,7 +32,7 @@ def padded_forward(model: TimeSformer, clip: Tensor) -> Tensor:
 
 
 def _over_time(block: Block, frames: Tensor, origin: Origin) -> Tensor:
-    """What attention over time adds, ``(B T, N, D)``."""
+    """The output of attention over time, ``(B T, N, D)``, before the residual."""
     assert isinstance(block.temporal_attn, PatchAttention)
     assert block.temporal_norm1 is not None
     assert block.temporal_fc is not None
@@ -42,7 +42,7 @@ def _over_time(block: Block, frames: Tensor, origin: Origin) -> Tensor:
     series = grid.view(clips, times, rows * columns, -1).transpose(1, 2).flatten(0, 1)  # (B H W, T, D)
     present = origin.presence().view(clips, times, rows * columns).transpose(1, 2).flatten(0, 1)  # (B H W, T)
     q, k, v = _heads(block.temporal_attn, block.temporal_norm1(series))
-    # A position that is gone from all frames attends to its zeros, and nobody reads what comes of it.
+    # A position that is dropped in all frames attends to its own zeros; the result is not used.
     mask = (present | ~present.any(dim=1, keepdim=True))[:, None, None]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
     out = block.temporal_fc(block.temporal_attn.proj(out))
@@ -51,7 +51,7 @@ def _over_time(block: Block, frames: Tensor, origin: Origin) -> Tensor:
 
 
 def _over_space(block: Block, frames: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor, Origin]:
-    """Attention within frames, the class token repeated in each: what is kept, with what attention adds."""
+    """Kept patches, class tokens and origin after attention within frames, with a class token in each frame."""
     times, groups = origin.grid.frames, origin.by_frame
     table = torch.cat([classes.repeat_interleave(times, dim=0), frames], dim=1)  # (B T, 1 + N, D)
     q, k, v = _heads(block.attn, block.norm1(table))

@@ -1,8 +1,8 @@
-"""The base TimeSformer beside its peers: transformers' dense one, and the padded execution of the same samplers.
+"""Times of the base TimeSformer, of transformers' dense one, and of the padded execution of the same samplers.
 
 Usage: python benchmarks/peers.py VIDEOS
 
-VIDEOS is a folder that holds the clips of real_clips.py. Random weights; everything runs in turns in one process.
+VIDEOS is a folder that holds the clips of real_clips.py. Weights are random. Everything runs in turns in one process.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import time_in_turns, write_result
 
 from video_ats import SamplerConfig, create_model, insert_samplers_
-from video_ats.benchmarking.clips import read_clips
+from video_ats.benchmarking.job import read_clips
 from video_ats.models.registry import get_variant
 from video_ats.models.timesformer import TimeSformer
 from video_ats.runs.execution import Execution, open_device

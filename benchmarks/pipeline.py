@@ -1,10 +1,10 @@
-"""The data path beside the bare decoders that read the same frames, on real Kinetics clips, one worker and more.
+"""Times of the data path and of bare decoders that read the same frames of real Kinetics clips, by workers.
 
 Usage: python benchmarks/pipeline.py VIDEOS
 
 VIDEOS is a folder that holds the Kinetics clips of real_clips.py. The data path is what an evaluation does before the
-model: probe, read, resize, crop to 1x3 views, normalise. A bare decoder only opens the file and reads the frames, once
-those of the clip, once the video's last too, which the data path always reads.
+model: probe, read, resize, crop to 1x3 views, normalise. A bare decoder only opens the file and reads the frames of the
+clip; decord also with the last frame of the video, which the data path always reads.
 """
 
 import os
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def views_of(entry: VideoEntry, plan: ViewPlan, decoder: str) -> torch.Tensor:
-    """What an evaluation does with one video."""
+    """The views of one video, as an evaluation makes them."""
     sample = VideoDataset([entry], plan, decoder=decoder)[0]
     assert sample.frames is not None, sample.reason
     assert sample.clip_frames is not None
@@ -84,7 +84,7 @@ def views_of(entry: VideoEntry, plan: ViewPlan, decoder: str) -> torch.Tensor:
 
 
 def bare_pyav(path: str, plan: ViewPlan) -> list[object]:
-    """Every frame decoded, as one must to count them; the wanted ones to RGB."""
+    """Decode every frame, which counting them requires; convert the wanted ones to RGB."""
     with av.open(path) as container:
         stream = container.streams.video[0]
         wanted = set(plan.frame_indices(stream.frames or 300, stream.average_rate or 30).flatten().tolist())
@@ -93,7 +93,7 @@ def bare_pyav(path: str, plan: ViewPlan) -> list[object]:
 
 
 def bare_decord(path: str, plan: ViewPlan, *, last: bool) -> object:
-    """The wanted frames, and the ``last`` one."""
+    """Read the wanted frames, and with ``last`` the last one of the video."""
     reader = decord.VideoReader(path, num_threads=1)
     wanted = set(plan.frame_indices(len(reader), reader.get_avg_fps()).flatten().tolist())
     return reader.get_batch(sorted(wanted | {len(reader) - 1} if last else wanted)).asnumpy()

@@ -1,10 +1,11 @@
-"""Attention among the tokens that a sampler left, in the ways that torch has for groups of different lengths.
+"""Times of attention among sampled tokens, in each way that torch offers for groups of different lengths.
 
 Usage: python benchmarks/ragged_attention.py
 
-Drawn queries, keys and values of the base TimeSformer; about 60 random places of 196 left in each frame. Time includes
-what a way needs anew in every batch (tables, masks, offsets), not what FlexAttention compiles, which is compiled for
-each number of tokens alone and for any. All must agree. What cannot be done on the device says why.
+Queries, keys and values have the sizes of the base TimeSformer and are random; about 60 of 196 places are left in each
+frame. Times include what each batch needs anew (tables, masks, offsets), but not the compilation of FlexAttention. That
+is compiled once for one number of tokens and once for any number. All results must agree. Where a way does not work on
+the device, the result says why.
 """
 
 from collections.abc import Callable
@@ -69,8 +70,8 @@ WAYS: dict[str, Callable[[Tensor, Grouping], Tensor]] = {
     "FlexAttention, for any number": partial(flex, dynamic=True),
     "varlen": varlen,
 }
-# What the models do on a CPU; elsewhere `attend_within` pads too. Frames are of nearly one length, and the class
-# token's row needs their table anyway.
+# The ways of the models on a CPU; on other devices `attend_within` pads too. Frames have nearly equal lengths, and the
+# class token needs their table anyway.
 OURS = {"by_frame": "padded and masked", "by_position": "by length"}
 
 
@@ -92,10 +93,10 @@ def _unsorted(x: Tensor, groups: Grouping) -> Tensor:
 
 
 def measure(qkv: Tensor, origin: Origin, name: str) -> dict[str, dict[str, Any]]:
-    """Seconds of each way, or why there are none."""
+    """Seconds of each way, or the reason why it does not work."""
 
     def call(way: str) -> Tensor:
-        anew = Origin(origin.grid, origin.index)  # with nothing of its groups that was computed before
+        anew = Origin(origin.grid, origin.index)  # without groups computed before
         return WAYS[way](qkv, getattr(anew, name))
 
     expected, found = attend_within(qkv.float(), getattr(origin, name)), {}
@@ -103,7 +104,7 @@ def measure(qkv: Tensor, origin: Origin, name: str) -> dict[str, dict[str, Any]]
     for way in WAYS:
         try:
             out = call(way)
-        except RuntimeError as error:  # there is no such kernel for the device or the precision
+        except RuntimeError as error:  # no kernel for the device or the precision
             found[way] = {"seconds": None, "why": str(error).partition(".")[0]}
             continue
         torch.testing.assert_close(out.float(), expected, atol=close, rtol=close)

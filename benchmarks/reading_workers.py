@@ -1,9 +1,9 @@
-"""Videos read per second by our workers, and by torch's DataLoader which does not survive a worker's death.
+"""Videos read per second by our workers and by torch's DataLoader, which stops when a worker dies.
 
 Usage: python benchmarks/reading_workers.py VIDEOS
 
 VIDEOS is a folder that holds the Kinetics clips of real_clips.py. Both read the same list with the same function, in
-turns; the workers of both are started anew for each turn, and that time counts.
+turns. Both start their workers anew in each turn, and the times include that.
 """
 
 import os
@@ -52,12 +52,12 @@ def main() -> None:
 
 
 def consume(samples: object) -> int:
-    """Touch a pixel of every frame, as the views do."""
+    """Read one pixel of every frame, so that all frames are used."""
     return sum(int(sample.frames[:, 0, 0, 0].sum()) for sample in samples)  # type: ignore[attr-defined]
 
 
 def same(sample: object) -> object:
-    """Single samples, as they are."""
+    """Return a sample unchanged."""
     return sample
 
 

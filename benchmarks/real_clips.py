@@ -1,4 +1,4 @@
-"""Real clips that the benchmarks read from a folder of the user's: which, and in what order."""
+"""Names of the real clips that benchmarks read from a folder, in order."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ KINETICS = {
     "arm_wrestling_demo.mp4": 6,
     "flipping_a_pancake.mkv": 129,
 }
-# From UCF-101 and HMDB-51, for batches of eight; their labels mean nothing.
+# From UCF-101 and HMDB-51, to make batches of eight; their labels have no meaning.
 OTHERS = dict.fromkeys(
     (
         "v_SoccerJuggling_g23_c01.avi",
@@ -23,13 +23,13 @@ OTHERS = dict.fromkeys(
 
 
 def write_list(path: Path, clips: dict[str, int]) -> Path:
-    """``path label`` lines."""
+    """Write a list of ``path label`` lines; returns its path."""
     path.write_text("".join(f"{name} {label}\n" for name, label in clips.items()))
     return path
 
 
 def videos_folder() -> str:
-    """The folder on the command line; the program ends with a line where there is none."""
+    """The folder on the command line; without one, the program ends with an error."""
     given = sys.argv[1:]
     if len(given) != 1 or not Path(given[0]).is_dir():
         sys.exit(f"VIDEOS {' '.join(given) or 'not given'}: must be one folder, which holds the clips of real_clips.py")

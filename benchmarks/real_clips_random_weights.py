@@ -1,10 +1,10 @@
-"""The main job on real input: five Kinetics clips, the base TimeSformer, dense beside three K and a control.
+"""Evaluate the base TimeSformer on five Kinetics clips: dense, three K, and a control.
 
 Usage: python benchmarks/real_clips_random_weights.py VIDEOS
 
 VIDEOS is a folder that holds the Kinetics clips of real_clips.py. The weights are random (seed 0), written in the
-released code's format, so that the whole road is measured: checkpoint, decoding, views, model, report. Accuracies mean
-nothing.
+released code's format, so that every step is measured: checkpoint, decoding, views, model, report. Accuracies have no
+meaning.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ MODEL = "timesformer_base_8x32_224"
 
 
 def write_random_checkpoint(path: Path) -> None:
-    """Random weights as the released code saves them; temporal projections, zero at the start, are random too."""
+    """Write random weights as the released code saves them. Temporal projections, zero at first, are random too."""
     torch.manual_seed(0)
     model = create_model(MODEL)
     for block in model.blocks:
@@ -32,7 +32,7 @@ def write_random_checkpoint(path: Path) -> None:
 
 
 def main() -> int:
-    """Write weights and list into a temporary folder, evaluate, leave the report in benchmarks/results."""
+    """Write weights and list into a temporary folder, and evaluate; the report goes to benchmarks/results."""
     videos = videos_folder()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "random_weights.pyth"

@@ -1,11 +1,11 @@
-"""Is what ATS saves in operations saved in time? Base models on real clips, shipped models on drawn ones.
+"""Does ATS save as much time as operations? Base models on real clips, shipped models on drawn ones.
 
 Usage: python benchmarks/realisation.py VIDEOS
 
 VIDEOS is a folder that holds the clips of real_clips.py. The weights of the base models are random, so K, not content,
-decides how many tokens stay; K leaves about half the GFLOPs. Those of the shipped models are trained: content decides,
-at the published K. On a GPU the high-resolution and the long TimeSformer are timed too, which takes hours on a CPU.
-A model that has results is passed over; delete its folder to time it again.
+decides how many tokens are kept; K leaves about half the GFLOPs. The weights of the shipped models are trained: content
+decides, at the published K. The high-resolution and the long TimeSformer take hours on a CPU and are timed on a GPU
+only. A model that has results is skipped; delete its folder to time it again.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ import torch
 from real_clips import KINETICS, OTHERS, videos_folder, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
-# K of each.
+# K of each model.
 BASE = {"timesformer_base_8x32_224": 64, "xvit_base_16x16_224": 64}
 LARGE = {"timesformer_hr_16x16_448": 256, "timesformer_large_96x4_224": 64}
 SHIPPED = ("timesformer_mini", "xvit_mini")
@@ -25,7 +25,7 @@ SHIPPED_OPTIONS = "--num_classes 16 --sweep.samples [null] --sweep.scopes [tube]
 
 
 def options(folder: Path, videos: str) -> dict[str, list[str]]:
-    """Of each model."""
+    """Options of tools/benchmark.py for each model."""
     clips = write_list(folder / "clips.txt", KINETICS | OTHERS)
     real = ["--checkpoint", "random", "--data.annotations", str(clips), "--data.videos", videos, "--rounds", "2"]
     random = BASE | (LARGE if torch.cuda.is_available() else {})
@@ -35,7 +35,7 @@ def options(folder: Path, videos: str) -> dict[str, list[str]]:
 
 
 def main() -> int:
-    """One run of tools/benchmark.py a model; the reports stay in benchmarks/results."""
+    """Run tools/benchmark.py for each model; the reports go to benchmarks/results."""
     videos, results = videos_folder(), ROOT / "benchmarks" / "results" / Path(__file__).stem
     with tempfile.TemporaryDirectory() as folder:
         for model, given in options(Path(folder), videos).items():

@@ -1,10 +1,9 @@
-"""What becomes of hostile videos in three tools, and of videos whose decoders take their process down.
+"""How three tools record hostile videos, and videos whose decoders crash their process.
 
 Usage: python benchmarks/reliability.py
 
 The files are those of tests/helpers/hostile_videos.py, with more random draws of each damage. Counts do not depend on
-what else
-the machine does.
+the load of the machine.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ DRAWS = 24
 MEMORY_MB, SECONDS = 2048, 60
 BROKEN_OF_EACH, WHOLE = 10, 200
 _MODEL = ("--model", "timesformer_mini", "--checkpoint", "random", "--num_classes", "2", "--device", "cpu")
-#: Each tool with what it is told, the key of its videos, and where it writes what failed.
+# Each tool, with the key of its videos and its other arguments.
 TOOLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check_videos.py": ("data", ()),
     "evaluate.py": ("data", (*_MODEL, "--views.crops", "1", "--sweep.samples", "[16]")),
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def run_tool(tool: str, root: Path, output: Path) -> dict[str, Any]:
-    """What a tool made of all of them."""
+    """Run a tool on all videos; returns counts, exit code and memory."""
     data, arguments = TOOLS[tool]
     limits = {"videos": root, "decode_timeout_seconds": SECONDS, "decode_memory_mb": MEMORY_MB}
     words = [word for key, value in limits.items() for word in (f"--{data}.{key}", str(value))]
@@ -86,7 +85,7 @@ def run_tool(tool: str, root: Path, output: Path) -> dict[str, Any]:
 
 
 def counts_of(tool: str, output: Path) -> dict[str, Any]:
-    """Listed, read and failed by status, from the files that the tool wrote."""
+    """Numbers of listed and read videos, and of failed ones by status, from the files that the tool wrote."""
     if tool == "check_videos.py":
         statuses = Counter(line["status"] for line in lines_of(output / "videos.jsonl"))
         read = statuses.pop("ok")
@@ -100,7 +99,7 @@ def counts_of(tool: str, output: Path) -> dict[str, Any]:
 
 
 def of_each_kind(hostile: list[HostileVideo], root: Path, checked: Path) -> list[dict[str, Any]]:
-    """How many files of each kind ended in which status; what a walk over a folder does not list is left out."""
+    """Number of files by kind and status. Files that a walk over a folder does not list are left out."""
     status = {line["video"]: line["status"] for line in lines_of(checked / "videos.jsonl")}
     counts: dict[str, Counter[str]] = {}
     for video in hostile:
@@ -112,7 +111,7 @@ def of_each_kind(hostile: list[HostileVideo], root: Path, checked: Path) -> list
 
 
 def broken_decoders(folder: Path) -> list[dict[str, Any]]:
-    """Whole videos, and among them some whose decoders crash, hang or take all memory."""
+    """Check whole videos, and among them some whose decoders crash, hang or take all memory."""
     folder.mkdir()
     clean = write_clean(folder / "0000.mp4", DAMAGED_FORMATS["mp4"])
     for number in range(1, WHOLE):

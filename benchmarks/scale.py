@@ -62,7 +62,9 @@ def lines_of_a_run(videos: str, folder: Path) -> dict[str, Any]:
     listed = write_list(folder / "clips.txt", dict(list(KINETICS.items())[:1]))
     data = DataConfig(videos, str(listed), num_workers=0)
     sweep = SweepConfig(samples=[SAMPLES])
-    config = EvaluateConfig(MODEL, str(folder / "out"), "random", data=data, sweep=sweep, device="cpu", batch_size=3)
+    config = EvaluateConfig(
+        model=MODEL, output=str(folder / "out"), checkpoint="random", data=data, sweep=sweep, device="cpu", batch_size=3
+    )
     run(prepare(config))
     log = folder / "out" / PREDICTIONS
     lines = log.read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Time things in turns, so that a machine that slows down slows all of them, and write what came of it."""
+"""Time functions in turns, so that a machine that becomes slower slows all of them, and write the results."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def time_in_turns(calls: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each over the rounds; each begins with another, and one before the first is not counted."""
+    """Median seconds of each call. Each round begins with another call, and a first round is not counted."""
     execution, names = Execution(device), list(calls)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in tqdm(range(rounds + 1), unit="round", leave=False):
@@ -28,7 +28,7 @@ def time_in_turns(calls: Mapping[str, Callable[[], object]], *, rounds: int, dev
 
 
 def write_result(name: str, rows: list[dict[str, Any]], device: torch.device) -> None:
-    """``results/NAME/result.json``."""
+    """Write ``results/NAME/result.json``."""
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
     content = {"environment": describe_environment(device), "rows": rows}

@@ -1,4 +1,4 @@
-"""Every YAML file in configs/ is a run that only lacks weights and videos."""
+"""Every YAML file in configs/ is a run that only lacks weights and videos; those for Kinetics fit both data sets."""
 
 import math
 from dataclasses import replace
@@ -13,6 +13,7 @@ from video_ats.cli import parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant
+from video_ats.runs.options import fill_in_dataset
 from video_ats.runs.settings import make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
@@ -26,16 +27,23 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EVERYTHING = sorted(CONFIGS.rglob("*.yaml"))
 TRAINING = [path for path in EVERYTHING if "finetune" in path.stem or path.stem.startswith("train_")]
 FILES = [path for path in EVERYTHING if path not in TRAINING]
-KINETICS_TRAINING = [path for path in TRAINING if path.parent.name.startswith("kinetics")]
-KINETICS = [path for path in FILES if path.parent.name.startswith("kinetics")]
-BASE_NAME = {path: path.stem.removesuffix("_ats") for path in FILES}
+DATASETS = {"kinetics": ("kinetics400", "kinetics600"), "mini": (None,), "ssv2": ("ssv2",)}  # by folder
 
-every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
-every_training_file = pytest.mark.parametrize("path", TRAINING, ids=lambda path: str(path.relative_to(CONFIGS)))
-every_kinetics_recipe = pytest.mark.parametrize(
-    "path", KINETICS_TRAINING, ids=lambda path: str(path.relative_to(CONFIGS))
-)
-every_kinetics_file = pytest.mark.parametrize("path", KINETICS, ids=lambda path: str(path.relative_to(CONFIGS)))
+
+def on_each_dataset(paths: list[Path]) -> pytest.MarkDecorator:
+    """A test with arguments ``path`` and ``dataset``, on every data set that a file is for."""
+    cases = [pytest.param(p, d, id=f"{p.relative_to(CONFIGS)} {d}") for p in paths for d in DATASETS[p.parent.name]]
+    return pytest.mark.parametrize(("path", "dataset"), cases)
+
+
+def of_kinetics(paths: list[Path]) -> list[Path]:
+    return [path for path in paths if path.parent.name == "kinetics"]
+
+
+every_file = on_each_dataset(FILES)
+every_training_file = on_each_dataset(TRAINING)
+every_kinetics_recipe = on_each_dataset(of_kinetics(TRAINING))
+every_kinetics_file = on_each_dataset(of_kinetics(FILES))
 
 
 @cache
@@ -44,25 +52,36 @@ def on_meta(name: str, num_classes: int) -> torch.nn.Module:
         return create_model(name, num_classes=num_classes)
 
 
+def arguments(path: Path, dataset: str | None) -> list[str]:
+    return ["--config", str(path), *(["--dataset", dataset] if dataset else [])]
+
+
 @cache
-def parse(path: Path) -> EvaluateConfig:
-    return parse_config(EvaluateConfig, "", ["--config", str(path)])
+def parse(path: Path, dataset: str | None) -> EvaluateConfig:
+    config = parse_config(EvaluateConfig, "", arguments(path, dataset))
+    return fill_in_dataset(config, get_variant(config.model))
+
+
+@cache
+def parse_training(path: Path, dataset: str | None) -> TrainConfig:
+    config = parse_config(TrainConfig, "", arguments(path, dataset))
+    return fill_in_dataset(config, get_variant(config.model))
 
 
 @every_file
-def test_it_parses_and_its_settings_and_views_can_be_made(path: Path) -> None:
-    config = parse(path)
+def test_it_parses_and_its_settings_and_views_can_be_made(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
     variant = get_variant(config.model)
     settings = make_settings(config.sweep, config.samplers)
     assert settings[0].sampler is None
-    assert (len(settings) > 1) == (path.stem.endswith("_ats") or path.parent.name == "mini")
+    assert len(settings) > 1
     plan = plan_views(variant, config.views)
     assert (plan.num_frames, plan.crop_size) == (variant.arguments["num_frames"], variant.arguments["crop_size"])
 
 
 @every_file
-def test_its_samplers_fit_the_model(path: Path) -> None:
-    config = parse(path)
+def test_its_samplers_fit_the_model(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
     model = on_meta(config.model, config.num_classes)
     assert model.head.out_features == config.num_classes
     for setting in make_settings(config.sweep, config.samplers):
@@ -74,15 +93,15 @@ def test_its_samplers_fit_the_model(path: Path) -> None:
 
 
 @every_kinetics_file
-def test_it_has_the_classes_of_its_data_set(path: Path) -> None:
-    config = parse(path)
-    assert config.data.labels == path.parent.name
-    assert config.num_classes == len(load_label_names(path.parent.name))
+def test_it_has_the_classes_of_its_data_set(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
+    assert config.data.labels == config.dataset == dataset
+    assert config.num_classes == len(load_label_names(dataset))
 
 
 @every_kinetics_file
-def test_it_asks_for_weights_and_videos_and_has_the_published_protocol(path: Path) -> None:
-    config = parse(path)
+def test_it_asks_for_weights_and_videos_and_has_the_published_protocol(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
     assert config.checkpoint is None
     assert config.data.videos is None
     assert config.data.annotations is None
@@ -91,26 +110,25 @@ def test_it_asks_for_weights_and_videos_and_has_the_published_protocol(path: Pat
 
 
 @every_kinetics_file
-def test_its_name_says_what_it_is(path: Path) -> None:
-    config = parse(path)
-    assert config.model == BASE_NAME[path]
+def test_its_name_says_what_it_is(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
+    assert f"{config.model}_ats" == path.stem
     assert Path(config.output) == Path("outputs", path.parent.name, path.stem)
 
 
 @every_kinetics_file
-def test_the_first_sampler_is_the_published_setting(path: Path) -> None:
-    config = parse(path)
-    if path.stem.endswith("_ats"):
-        published = get_variant(f"{config.model}_ats").sampler
-        assert config.sweep.samplers()[0] == published
-        assert [sampler.scope for sampler in config.sweep.samplers()] == [published.scope] * len(config.sweep.samples)
-        assert SamplerConfig().samples is published.samples is None
+def test_the_first_sampler_is_the_published_setting(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
+    published = get_variant(f"{config.model}_ats").sampler
+    assert config.sweep.samplers()[0] == published
+    assert [sampler.scope for sampler in config.sweep.samplers()] == [published.scope] * len(config.sweep.samples)
+    assert SamplerConfig().samples is published.samples is None
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "ssv2"], ids=str)
-def test_something_something(path: Path) -> None:
-    config = parse(path)
-    assert config.model == BASE_NAME[path]
+@on_each_dataset([path for path in FILES if path.parent.name == "ssv2"])
+def test_something_something(path: Path, dataset: str | None) -> None:
+    config = parse(path, dataset)
+    assert f"{config.model}_ats" == path.stem
     assert config.checkpoint is config.data.videos is config.data.annotations is config.data.labels is None
     assert "data.labels" in path.read_text().splitlines()[0]
     plan = plan_views(get_variant(config.model), config.views)
@@ -129,7 +147,7 @@ def test_a_stride_is_refused_where_frames_are_spread_over_the_whole_video() -> N
 
 
 @every_file
-def test_it_says_only_what_differs_and_what_it_is_for(path: Path) -> None:
+def test_it_says_only_what_differs_and_what_it_is_for(path: Path, dataset: str | None) -> None:
     text = path.read_text()
     assert text.startswith("# ")
     written, defaults = yaml.safe_load(text), parse_config(EvaluateConfig, "", ["--model", "m", "--output", "o"])
@@ -140,32 +158,26 @@ def test_it_says_only_what_differs_and_what_it_is_for(path: Path) -> None:
             assert values != getattr(defaults, group)
 
 
-def test_every_published_accuracy_has_a_file_dense_and_with_ats() -> None:
-    there = {(path.parent.name, path.stem) for path in FILES}
+def test_every_published_accuracy_has_a_file() -> None:
+    there = {(dataset, path.stem) for path in FILES for dataset in DATASETS[path.parent.name]}
     needed = {
-        (published.dataset, variant.name + end)
+        (published.dataset, f"{variant.name}_ats")
         for variant in VARIANTS.values()
         for published in variant.published
         if variant.sampler is None
-        for end in ("", "_ats")
     }
     assert needed <= there
-    assert len(needed) == 24
+    assert len(needed) == 12
 
 
 def test_outputs_do_not_collide() -> None:
-    outputs = [parse(path).output for path in FILES] + [parse_training(path).output for path in TRAINING]
+    outputs = [yaml.safe_load(path.read_text())["output"] for path in EVERYTHING]
     assert len(set(outputs)) == len(EVERYTHING)
 
 
-@cache
-def parse_training(path: Path) -> TrainConfig:
-    return parse_config(TrainConfig, "", ["--config", str(path)])
-
-
 @every_training_file
-def test_a_recipe_can_be_made(path: Path) -> None:
-    config = parse_training(path)
+def test_a_recipe_can_be_made(path: Path, dataset: str | None) -> None:
+    config = parse_training(path, dataset)
     model = on_meta(config.model, config.num_classes)
     assert model.head.out_features == config.num_classes
     schedule = create_schedule(
@@ -195,9 +207,9 @@ def test_a_recipe_can_be_made(path: Path) -> None:
 
 
 @every_training_file
-def test_a_recipe_has_the_classes_and_the_name_of_its_data_set(path: Path) -> None:
-    config = parse_training(path)
-    labels = "mini_kinetics" if path.parent.name == "mini" else path.parent.name
+def test_a_recipe_has_the_classes_and_the_name_of_its_data_set(path: Path, dataset: str | None) -> None:
+    config = parse_training(path, dataset)
+    labels = dataset or "mini_kinetics"
     assert config.train.labels == config.validation.labels == labels
     assert config.num_classes == len(load_label_names(labels))
     assert config.output == f"outputs/{path.parent.name}/{path.stem}"
@@ -212,13 +224,13 @@ def test_a_recipe_has_the_classes_and_the_name_of_its_data_set(path: Path) -> No
         assert config.augment.flip == 0
 
 
-RELEASED = [path for path in KINETICS_TRAINING if path.stem.endswith("_finetune")]
+RELEASED = [path for path in of_kinetics(TRAINING) if path.stem.endswith("_finetune")]
 
 
-@pytest.mark.parametrize("path", [path for path in RELEASED if path.stem.startswith("xvit")], ids=str)
-def test_the_published_recipe_of_xvit(path: Path) -> None:
+@on_each_dataset([path for path in RELEASED if path.stem.startswith("xvit")])
+def test_the_published_recipe_of_xvit(path: Path, dataset: str | None) -> None:
     """Against configs/Kinetics/xvit_B16_16x16_*.yaml of the released code, whose warm-up starts at 0.01, not 0.0003."""
-    config = parse_training(path)
+    config = parse_training(path, dataset)
     optimiser = create_optimiser(on_meta(config.model, config.num_classes), config.optimiser)
     assert type(optimiser) is torch.optim.SGD
     for group in optimiser.param_groups:
@@ -231,10 +243,10 @@ def test_the_published_recipe_of_xvit(path: Path) -> None:
     assert config.augment == AugmentConfig(flip=0.5, auto_augment=True, mixup=0.4, label_smoothing=0.3)
 
 
-@pytest.mark.parametrize("path", [path for path in RELEASED if path.stem.startswith("timesformer")], ids=str)
-def test_the_published_recipe(path: Path) -> None:
+@on_each_dataset([path for path in RELEASED if path.stem.startswith("timesformer")])
+def test_the_published_recipe(path: Path, dataset: str | None) -> None:
     """Against configs/Kinetics/TimeSformer_divST_*.yaml of the released code, and what that code does besides."""
-    config = parse_training(path)
+    config = parse_training(path, dataset)
     model = on_meta(config.model, config.num_classes)
     optimiser = create_optimiser(model, config.optimiser)
     assert type(optimiser) is torch.optim.SGD
@@ -251,10 +263,12 @@ def test_the_published_recipe(path: Path) -> None:
     assert config.augment == AugmentConfig(short_side=short_side, flip=0.5)
 
 
-@pytest.mark.parametrize("path", [path for path in KINETICS_TRAINING if path.stem.endswith("_ats")], ids=str)
-def test_fine_tuning_with_ats_is_the_published_setting_and_gentler_than_the_dense_one(path: Path) -> None:
-    config = parse_training(path)
-    dense = parse_training(path.with_stem(path.stem.removesuffix("_ats")))
+@on_each_dataset([path for path in of_kinetics(TRAINING) if path.stem.endswith("_ats")])
+def test_fine_tuning_with_ats_is_the_published_setting_and_gentler_than_the_dense_one(
+    path: Path, dataset: str | None
+) -> None:
+    config = parse_training(path, dataset)
+    dense = parse_training(path.with_stem(path.stem.removesuffix("_ats")), dataset)
     # of the published setting only K differs
     assert replace(config.sampler, samples=None) == get_variant(f"{config.model}_ats").sampler
     assert config.epochs < dense.epochs
@@ -263,20 +277,14 @@ def test_fine_tuning_with_ats_is_the_published_setting_and_gentler_than_the_dens
 
 
 def test_every_divided_model_and_xvit_have_recipes() -> None:
-    there = {(path.parent.name, path.stem) for path in KINETICS_TRAINING}
     models = ("timesformer_base_8x32_224", "timesformer_hr_16x16_448", "timesformer_large_96x4_224")
     models += ("xvit_base_16x16_224",)
-    ends = ("_finetune", "_finetune_ats")
-    assert there == {
-        (dataset, model + end)
-        for dataset in ("kinetics400", "kinetics600")
-        for model in models
-        for end in (*ends, *(("_finetune_adamw",) if model == models[0] else ()))
-    }
+    recipes = {model + end for model in models for end in ("_finetune", "_finetune_ats")}
+    assert {path.stem for path in of_kinetics(TRAINING)} == {*recipes, f"{models[0]}_finetune_adamw"}
 
 
 @every_kinetics_recipe
-def test_its_first_line_says_what_to_give_and_whose_recipe_it_is(path: Path) -> None:
+def test_its_first_line_says_what_to_give_and_whose_recipe_it_is(path: Path, dataset: str | None) -> None:
     first = path.read_text().splitlines()[0]
     assert "Give checkpoint (" in first
     assert first.endswith("train.videos, train.annotations and the same for validation.")
@@ -285,18 +293,12 @@ def test_its_first_line_says_what_to_give_and_whose_recipe_it_is(path: Path) -> 
 
 
 @every_kinetics_recipe
-def test_a_recipe_is_the_same_for_both_data_sets(path: Path) -> None:
-    other = "kinetics600" if path.parent.name == "kinetics400" else "kinetics400"
-    recipes = [yaml.safe_load((CONFIGS / dataset / path.name).read_text()) for dataset in (path.parent.name, other)]
-    for recipe in recipes:
-        for key in ("num_classes", "train", "validation", "output"):
-            recipe.pop(key, None)
-    assert recipes[0] == recipes[1]
-    assert recipes[0].get("gradient_checkpointing", False) == ("base" not in path.stem)
+def test_large_models_store_fewer_activations(path: Path, dataset: str | None) -> None:
+    assert parse_training(path, dataset).gradient_checkpointing == ("base" not in path.stem)
 
 
 @every_training_file
-def test_a_recipe_says_only_what_differs_and_what_it_is_for(path: Path) -> None:
+def test_a_recipe_says_only_what_differs_and_what_it_is_for(path: Path, dataset: str | None) -> None:
     text = path.read_text()
     assert text.startswith("# ")
     defaults = parse_config(TrainConfig, "", ["--model", "m", "--output", "o"])

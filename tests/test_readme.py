@@ -77,7 +77,7 @@ def test_pictures_are_small_and_all_shown() -> None:
 
 @every_document
 def test_every_key_in_the_text_is_a_key(path: Path) -> None:
-    keys = set().union(*(keys_of(configuration_of(tool)) for tool in TOOLS))
+    keys = set().union(*(keys_of(configuration_of(tool)) for tool in (*TOOLS, *COMMANDS)))
     written = set(re.findall(r"(?<![\w-])--([a-z][a-z_.-]*[a-z])", path.read_text()))
     assert written - OTHERS_KEYS <= keys
 

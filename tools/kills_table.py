@@ -1,4 +1,4 @@
-"""The table of kills in docs/reliability.md, from what benchmarks/kills.py wrote."""
+"""The table of kills in docs/reliability.md, from the results of benchmarks/kills.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _RESULTS = Path("benchmarks", "results", "kills")
 
 
 def kills_table(root: Path) -> str:
-    """A row a command: killed, continued, and ended as an undisturbed run does."""
+    """A row for each command: how often it was killed, continued, and ended like an undisturbed run."""
     rows = [
         "| command | killed | continued | ended as undisturbed | how far it was when killed |",
         "|---|---|---|---|---|",

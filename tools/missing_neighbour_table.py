@@ -1,4 +1,4 @@
-"""The table of missing neighbours in docs/findings.md, from what benchmarks/missing_neighbour.py wrote."""
+"""The table of missing neighbours in docs/findings.md, from the results of benchmarks/missing_neighbour.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _RESULT = Path("benchmarks", "results", "missing_neighbour", "result.json")
 
 
 def missing_neighbour_table(root: Path) -> str:
-    """A row a setting that can lack a neighbour: accuracy with either answer, and their paired difference."""
+    """A row for each setting that drops neighbours: accuracy with zero and with self, and their paired difference."""
     result = json.loads((root / _RESULT).read_text())
     rows = ["| setting | of dense GFLOPs | zero: top-1 % | self: top-1 % | self minus zero |", "|---|---|---|---|---|"]
     for row in result["rows"]:

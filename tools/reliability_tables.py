@@ -1,4 +1,4 @@
-"""Tables of docs/reliability.md, from what benchmarks/reliability.py wrote."""
+"""Tables of docs/reliability.md, from the results of benchmarks/reliability.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DECODERS = {
 
 
 def reliability_blocks(root: Path) -> dict[str, str]:
-    """Block name to text."""
+    """Text of each block by name."""
     result = json.loads((root / _RESULT).read_text())
     rows: list[dict[str, Any]] = result["rows"]
     found = {what: [row for row in rows if row["what"] == what] for what in ("tool", "kind", "decoder")}

@@ -1,4 +1,4 @@
-"""The table of docs/scale.md: what ten million videos cost, from what scripts in benchmarks/ and runs here measured."""
+"""The table of docs/scale.md: the cost of ten million videos, from the results of scripts in benchmarks/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VIDEOS = 10_000_000
 
 
 def scale_blocks(root: Path) -> dict[str, str]:
-    """Block name to text; without its results it says so."""
+    """Text of each block by name; a block without results says so."""
     if not (root / _SIZES).exists():
         return {"scale": "Not measured yet."}
     pipeline, sizes, run = (json.loads((root / path).read_text()) for path in (_PIPELINE, _SIZES, _RUN))
@@ -22,7 +22,7 @@ def scale_blocks(root: Path) -> dict[str, str]:
 
 
 def cost_table(pipeline: dict[str, Any], sizes: dict[str, Any], run: dict[str, Any]) -> list[str]:
-    """Each cost with its formula, the constant measured here, what it comes to, and room for another machine's."""
+    """Each cost with its formula, the constant measured here, the total, and an empty cell for another machine."""
     size_of = {row["what"]: row for row in sizes["rows"]}
     decode = next(1 / row["videos/s"] for row in pipeline["rows"] if row.get("workers") == 1)  # core-seconds a video
     views = run["run"]["views"]["clips"] * run["run"]["views"]["crops"]
@@ -69,7 +69,7 @@ def _row(cost: str, formula: str, measured: str, total: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits: nobody plans with more."""
+    """Three significant digits."""
     if value >= 100:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Put trained weights into the package as float16, with the logs of the runs that made them beside them."""
+"""Put trained weights into the package as float16, and the logs of the runs that trained them beside them."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class ShipConfig:
     """Configuration of ``tools/ship_weights.py``.
 
     Attributes:
-        name: what they are called afterwards: ``shipped/NAME``.
-        runs: output folders of ``tools/train.py``, in the order in which they ran; the last one's weights are taken.
-        weights: which of them, ``best.safetensors`` or ``last.safetensors``.
-        output: folder to write to; null: the package's.
+        name: of the weights, which then are ``shipped/NAME``.
+        runs: output folders of ``tools/train.py`` in the order of the runs; the weights are those of the last run.
+        weights: file of the last run: ``best.safetensors`` or ``last.safetensors``.
+        output: folder to write to; null: the folder of weights in the package.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ShipConfig:
 
 
 def main() -> None:
-    """Parse, copy, say where."""
+    """Copy weights and logs, and print where the weights are."""
     config = parse_config(ShipConfig, __doc__ or "")
     if not config.runs:
         raise ValueError("runs []: name the output folders of the training, in order")

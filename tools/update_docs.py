@@ -1,6 +1,6 @@
 """Rewrite the generated tables of the documentation from the registry, the YAML files and the reports.
 
-No figure in the documentation is typed by hand.
+No number in the documentation is typed by hand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from kills_table import kills_table
 from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
@@ -24,22 +23,23 @@ from speed_tables import speed_blocks, speed_up_table
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.models.registry import Published, Variant, create_model, get_variant
+from video_ats.models.registry import Published, create_model, get_variant
 from video_ats.runs.settings import setting_name
+from video_ats.runs.tables import markdown_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.training.recipe import TrainConfig
 
-# The runs that README.md shows; written by tools/evaluate.py.
+# The run that README.md shows; written by tools/evaluate.py.
 _SHOWN_RUN = Path("benchmarks/results/real_clips_random_weights/report.json")
-# Written by benchmarks/mini_kinetics.py: a folder a run.
+# Written by benchmarks/mini_kinetics.py: one folder for each run.
 _MINI_RUNS = Path("benchmarks/results/mini_kinetics")
 
 
 def updated_documents(root: Path) -> dict[Path, str]:
-    """Each document with generated blocks, and its text as it should be.
+    """The up-to-date text of each document with generated blocks.
 
     Raises:
-        ValueError: if a document has lost a block's markers.
+        ValueError: if the markers of a block are missing.
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
     speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
@@ -86,36 +86,30 @@ def updated_documents(root: Path) -> dict[Path, str]:
 
 
 def config_table(folder: Path) -> str:
-    """What each YAML file is expected to give; published figures and our closed form in columns of their own."""
-    rows = [
-        "| configuration | settings | dense GFLOPs per view, closed form here | published GFLOPs over 3 views "
-        "| published top-1 / top-5 % | source |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Each YAML file for an evaluation: published figures, and the GFLOPs that the closed form gives here."""
+    header = ["configuration", "settings", "dense GFLOPs per view, closed form here", "data set"]
+    header += ["published GFLOPs over 3 views", "published top-1 / top-5 %", "source"]
+    rows = []
     for path in sorted(folder.glob("*/*.yaml")):
         if _is_recipe(path):
             continue
-        config = yaml.safe_load(path.read_text())
-        variant = get_variant(config["model"])
-        sweep = config.get("sweep", {})
-        points = ", ".join("whole frame" if k is None else str(k) for k in sweep.get("samples", []))
+        config = parse_config(EvaluateConfig, "", ["--config", str(path), "--output", "o"])
+        variant = get_variant(config.model)
+        points = ", ".join("whole frame" if k is None else str(k) for k in config.sweep.samples)
         settings = "dense" + (f"; K = {points}" if points else "")
-        gflops = f"{_dense_gflops(variant.name, config.get('num_classes', 400)):.1f}"
-        for published in _published(variant, path.parent.name, sampled=bool(points)) or [None]:
-            rows.append(f"| `{path.relative_to(folder)}` | {settings} | {gflops} | {_published_cells(published)} |")
-    return "\n".join(rows)
+        gflops = f"{_dense_gflops(variant.name, config.class_count(variant)):.1f}"
+        row = [f"`{path.relative_to(folder)}`", settings, gflops]
+        published = [*variant.published, *(get_variant(f"{variant.name}_ats").published if points else ())]
+        rows += [[*row, *_published_cells(each)] for each in published] or [[*row, "-", "-", "-", "not published"]]
+    return "\n".join(markdown_table(header, rows))
 
 
 def recipe_table(folder: Path) -> str:
-    """What each training file starts from and does."""
-    rows = [
-        "| configuration | model | start | samplers | epochs x batch | optimiser, rate | schedule | augmentation |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """What each recipe starts from, and its settings."""
+    header = ["configuration", "model", "start", "samplers", "epochs x batch", "optimiser, rate", "schedule"]
+    rows = []
     for path in filter(_is_recipe, sorted(folder.glob("*/*.yaml"))):
         config = parse_config(TrainConfig, "", ["--config", str(path)])
-        model = f"`{config.model}`" + (f", crop {config.crop_size}" if config.crop_size else "")
-        sampler = "-" if config.sampler is None else setting_name(config.sampler)
         optimiser = f"{config.optimiser.name}, {config.optimiser.lr:g}"
         if config.optimiser.layer_decay:
             optimiser += f", layer decay {config.optimiser.layer_decay:g}"
@@ -131,14 +125,22 @@ def recipe_table(folder: Path) -> str:
             for name, value in used.items()
         )
         rows.append(
-            f"| `{path.relative_to(folder)}` | {model} | {_start(path, config)} | {sampler} "
-            f"| {config.epochs} x {config.batch_size} | {optimiser} | {schedule} | {augmentation or 'crop only'} |"
+            [
+                f"`{path.relative_to(folder)}`",
+                f"`{config.model}`" + (f", crop {config.crop_size}" if config.crop_size else ""),
+                _start(path, config),
+                "-" if config.sampler is None else setting_name(config.sampler),
+                f"{config.epochs} x {config.batch_size}",
+                optimiser,
+                schedule,
+                augmentation or "crop only",
+            ]
         )
-    return "\n".join(rows)
+    return "\n".join(markdown_table([*header, "augmentation"], rows))
 
 
 def _start(path: Path, config: TrainConfig) -> str:
-    """The weights to start from: those in the file, or what its first line says to give."""
+    """The weights to start from: those in the file, or those that its first line asks for."""
     if config.checkpoint is not None:
         return config.checkpoint if config.checkpoint == RANDOM_WEIGHTS else f"`{config.checkpoint}`"
     told = re.match(r"#.*\bGive checkpoint \(([^)]+)\)", path.read_text())
@@ -152,23 +154,19 @@ def _is_recipe(path: Path) -> bool:
 
 
 def run_table(report: Mapping[str, Any]) -> str:
-    """A run's settings beside each other, with what they were measured on."""
-    rows = [
-        "| setting | GFLOPs per view (p5 to p95) | of dense | model clips/s | tokens after block 3 / last |",
-        "|---|---|---|---|---|",
-    ]
+    """The settings of a run, and where it was measured."""
+    header = ["setting", "GFLOPs per view (p5 to p95)", "of dense", "model clips/s", "tokens after block 3 / last"]
+    rows = []
     for s in report["settings"]:
         view = s["gflops_view"]
-        rows.append(
-            f"| {s['name']} | {view['mean']:.1f} ({view['p5']:.1f} to {view['p95']:.1f}) "
-            f"| {s['relative_to_dense']:.2f} | {s['model_clips_per_second']:.2f} "
-            f"| {s['kept'][3]:.0f} / {s['kept'][-1]:.0f} |"
-        )
-    return "\n".join([*rows, "", _measured(report, _SHOWN_RUN.parent)])
+        gflops = f"{view['mean']:.1f} ({view['p5']:.1f} to {view['p95']:.1f})"
+        share, speed = f"{s['relative_to_dense']:.2f}", f"{s['model_clips_per_second']:.2f}"
+        rows.append([s["name"], gflops, share, speed, f"{s['kept'][3]:.0f} / {s['kept'][-1]:.0f}"])
+    return "\n".join([*markdown_table(header, rows), "", _measured(report, _SHOWN_RUN.parent)])
 
 
 def _default_settings(root: Path, report: Mapping[str, Any]) -> set[str]:
-    """What ``configs/mini/MODEL.yaml`` sweeps: the setting that was chosen for the model, and its controls."""
+    """Names of the settings that ``configs/mini/MODEL.yaml`` sweeps: the one chosen for the model, and its controls."""
     path = root / "configs" / "mini" / f"{report['run']['model']['name']}.yaml"
     return {
         setting_name(sampler) for sampler in parse_config(EvaluateConfig, "", ["--config", str(path)]).sweep.samplers()
@@ -176,40 +174,31 @@ def _default_settings(root: Path, report: Mapping[str, Any]) -> set[str]:
 
 
 def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[str]) -> str:
-    """Accuracy beside cost of the dense model and of the settings shown; and what the run says, of controls only
-    what concerns these.
+    """Accuracy and cost of the dense model and of the settings in ``shown``, then the claims of the report, without
+    those about controls of other settings.
     """
-    rows = [
-        "| setting | top-1 % [95% interval] | GFLOPs per view | of dense |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for s in report["settings"]:
-        if s["name"].removeprefix("finetuned/") not in {"dense", *shown}:
-            continue
-        top1 = s["top1"]
-        rows.append(
-            f"| {s['name']} | {top1['percent']:.1f} [{top1['low']:.1f}, {top1['high']:.1f}] "
-            f"| {s['gflops_view']['mean']:.2f} | {s['relative_to_dense']:.2f} |"
-        )
+        if s["name"].removeprefix("finetuned/") in {"dense", *shown}:
+            top1 = "{percent:.1f} [{low:.1f}, {high:.1f}]".format(**s["top1"])
+            rows.append([s["name"], top1, f"{s['gflops_view']['mean']:.2f}", f"{s['relative_to_dense']:.2f}"])
     of_controls = ("ATS beats", "ATS loses", "No difference")
-    told_of = {*shown, *(re.sub(r"-k[^-]+", "", name) for name in shown)}  # of several K together, the rest of the name
+    names = {*shown, *(re.sub(r"-k[^-]+", "", name) for name in shown)}  # a claim about several K leaves K out
     claims = [
         f"- {claim}"
         for claim in report["claims"]
-        if not claim.startswith(of_controls) or any(name in claim for name in told_of)
+        if not claim.startswith(of_controls) or any(name in claim for name in names)
     ]
-    return "\n".join([*rows, "", *claims, "", _measured(report, source)])
+    table = markdown_table(["setting", "top-1 % [95% interval]", "GFLOPs per view", "of dense"], rows)
+    return "\n".join([*table, "", *claims, "", _measured(report, source)])
 
 
 def control_table(report: Mapping[str, Any], source: Path) -> str:
-    """Every ATS setting of a run: its accuracy beside that of each control, and fine-tuned."""
+    """Accuracy of every ATS setting of a run, of each of its controls, and after fine-tuning."""
     top1 = {s["name"]: s["top1"]["percent"] for s in report["settings"]}
     follows = {name: of["follows"] for name, of in report["run"]["settings"].items()}
     kinds = list(dict.fromkeys(name.split("-")[0] for name in top1 if follows[name] is not None))
-    rows = [
-        f"| setting | of dense GFLOPs | top-1 % | {' | '.join(kinds)} | fine-tuned |",
-        "|---" * (len(kinds) + 4) + "|",
-    ]
+    rows = []
     for s in report["settings"]:
         name = s["name"]
         if name.startswith("finetuned/") or follows[name] is not None:
@@ -217,12 +206,13 @@ def control_table(report: Mapping[str, Any], source: Path) -> str:
         controls = {other.split("-")[0]: other for other, of in follows.items() if of == name}
         others = [controls.get(kind) for kind in kinds] + [f"finetuned/{name}"]
         cells = ["-" if other not in top1 else f"{top1[other]:.1f}" for other in others]
-        rows.append(f"| {name} | {s['relative_to_dense']:.2f} | {top1[name]:.1f} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _measured(report, source)])
+        rows.append([name, f"{s['relative_to_dense']:.2f}", f"{top1[name]:.1f}", *cells])
+    table = markdown_table(["setting", "of dense GFLOPs", "top-1 %", *kinds, "fine-tuned"], rows)
+    return "\n".join([*table, "", _measured(report, source)])
 
 
 def choosing_table(report: Mapping[str, Any], source: Path) -> str:
-    """Settings side by side, without training and fine-tuned, in the order of their cost."""
+    """Settings in the order of their cost, before and after fine-tuning."""
     by_name = {s["name"]: s for s in report["settings"]}
     tuned = any(name.startswith("finetuned/") for name in by_name)
     rows = ["| setting | of dense GFLOPs | top-1 % |" + (" fine-tuned: of dense GFLOPs | top-1 % |" if tuned else "")]
@@ -239,7 +229,7 @@ def choosing_table(report: Mapping[str, Any], source: Path) -> str:
 
 
 def single_frame(folder: Path) -> str:
-    """What training on clips that repeat one frame came to, as a sentence."""
+    """A sentence on a training with clips that repeat one frame."""
     run = json.loads((folder / "run.json").read_text())["config"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     loss, last = next(line["loss"] for line in reversed(lines) if "loss" in line), lines[-1]
@@ -262,18 +252,11 @@ def _measured(report: Mapping[str, Any], source: Path) -> str:
     )
 
 
-def _published(variant: Variant, dataset: str, *, sampled: bool) -> list[Published | None]:
-    """Published figures on this data set: the dense model's, and those with ATS where the configuration samples."""
-    rows = [*variant.published, *(get_variant(f"{variant.name}_ats").published if sampled else ())]
-    return [published for published in rows if published.dataset == dataset]
-
-
-def _published_cells(published: Published | None) -> str:
-    if published is None:
-        return "- | - | not published"
-    gflops = "-" if published.gflops is None else f"{published.gflops:g}"
-    top1, top5 = ("-" if value is None else f"{value:g}" for value in (published.top1, published.top5))
-    return f"{gflops} | {top1} / {top5} | {published.source}"
+def _published_cells(published: Published) -> list[str]:
+    gflops, top1, top5 = (
+        "-" if value is None else f"{value:g}" for value in (published.gflops, published.top1, published.top5)
+    )
+    return [published.dataset, gflops, f"{top1} / {top5}", published.source]
 
 
 @cache
@@ -284,7 +267,7 @@ def _dense_gflops(name: str, num_classes: int) -> float:
 
 
 def _replace_block(path: Path, blocks: Mapping[str, str]) -> str:
-    """The document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` replaced."""
+    """The document with the text between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` replaced."""
     document = path.read_text()
     for name, text in blocks.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
@@ -301,14 +284,14 @@ class DocsConfig:
     """Configuration of ``tools/update_docs.py``.
 
     Attributes:
-        check: only say what is out of date, and exit with 1 if anything is.
+        check: only print which documents are out of date, and exit with 1 if any is.
     """
 
     check: bool = False
 
 
 def main() -> int:
-    """Parse, rewrite or compare, say which files."""
+    """Rewrite the documents, or only compare them, and print the names of those that differ."""
     config = parse_config(DocsConfig, __doc__ or "")
     root = Path(__file__).resolve().parents[1]
     outdated = {path: text for path, text in updated_documents(root).items() if path.read_text() != text}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.drawn_videos import write_synthetic_dataset
 
-from video_ats.benchmarking.clips import draw_clips, read_clips
+from video_ats.benchmarking.job import draw_clips, read_clips
 from video_ats.video.decoders import probe, read_frames
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views

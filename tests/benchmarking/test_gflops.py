@@ -11,7 +11,7 @@ from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, insert_samplers_
 from video_ats.benchmarking import gflops as gflops_module
-from video_ats.benchmarking.gflops import CountConfig, as_csv, as_markdown, count_gflops, write_table
+from video_ats.benchmarking.gflops import CountConfig, as_markdown, count_gflops, write_table
 from video_ats.models.registry import VARIANTS, build_model, get_variant, list_models
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
@@ -29,7 +29,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on(videos: Path, **changes: Any) -> CountConfig:
     data = DataConfig(str(videos), num_workers=0)
     given = {"models": [MINI], "data": data, "views": ViewsConfig(crops=1), "count_videos": 2}
-    return CountConfig("out", **{**given, **changes})
+    return CountConfig(output="out", **{**given, **changes})
 
 
 def test_every_registered_model_is_in_the_table_and_costs_its_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_every_registered_model_is_in_the_table_and_costs_its_closed_form(monkey
         return made[-1]
 
     monkeypatch.setattr(gflops_module, "build_model", on_meta)
-    table = count_gflops(CountConfig("out"))
+    table = count_gflops(CountConfig(output="out"))
     assert {parameter.device.type for model in made for parameter in model.parameters()} == {"meta"}
     assert [cost.model for cost in table.costs] == list_models()
     by_name = {cost.model: cost for cost in table.costs}
@@ -56,7 +56,7 @@ def test_every_registered_model_is_in_the_table_and_costs_its_closed_form(monkey
     assert (base.clip, base.views, base.published) == ("8x32, 224", "1x3", "588")
     assert base.gflops_view == pytest.approx(195.6, abs=0.05)
     assert by_name["xvit_base_16x16_224_ats"].published == "259 (kinetics400), 521 (kinetics600)"
-    assert table.notes == ("A row with samplers costs what the video makes of it: give data.videos to measure it.",)
+    assert table.notes == ("The cost of a row with samplers depends on the video: give data.videos to measure it.",)
 
 
 def test_samplers_are_measured_on_the_videos_and_the_weights_are_named(videos: Path) -> None:
@@ -103,11 +103,11 @@ def test_the_figures_are_those_of_a_run(videos: Path) -> None:
 
 
 def test_csv_and_markdown_say_the_same(tmp_path: Path) -> None:
-    table = count_gflops(CountConfig("out", models=["*mini"], num_classes=16))
-    rows = list(csv.DictReader(io.StringIO(as_csv(table))))
+    table = count_gflops(CountConfig(output="out", models=["*mini"], num_classes=16))
+    written = write_table(tmp_path / "new", table)
+    rows = list(csv.DictReader(io.StringIO(written[1].read_text())))
     assert [row["model"] for row in rows] == ["timesformer_mini", "xvit_mini"]
     assert [float(row["gflops_view"]) for row in rows] == [cost.gflops_view for cost in table.costs]
-    written = write_table(tmp_path / "new", table)
     assert [path.name for path in written] == ["gflops.md", "gflops.csv"]
     assert written[0].read_text() == as_markdown(table)
     assert f"| `xvit_mini` | dense | 8x8, 96 | {table.costs[1].gflops_view:.3g} | 0 |" in as_markdown(table)
@@ -120,10 +120,10 @@ def test_csv_and_markdown_say_the_same(tmp_path: Path) -> None:
         ({"models": []}, r"models \[\]: name at least one"),
         ({"samples": [9]}, "samples, ratios: what samplers keep depends on the video; give data.videos"),
         ({"ratios": [0.5]}, "samples, ratios: what samplers keep"),
-        ({"checkpoint": "shipped/timesformer_mini"}, "checkpoint shipped/timesformer_mini: is of one model; name it"),
-        ({"count_videos": 0}, "count_videos 0, batch_size 4: must be at least 1"),
+        ({"checkpoint": "shipped/timesformer_mini"}, "checkpoint shipped/timesformer_mini: fits one model; name that"),
+        ({"count_videos": 0}, "count_videos 0: must be at least 1"),
     ],
 )
 def test_what_cannot_be_counted_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        count_gflops(CountConfig("out", **changes))
+        count_gflops(CountConfig(output="out", **changes))

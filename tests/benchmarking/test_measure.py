@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ats import create_model
-from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.memory import peak_memory
+from video_ats.benchmarking.measure import peak_memory, time_settings
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting
@@ -92,13 +91,14 @@ def test_too_few_clips_or_rounds(model: nn.Module, clips: Tensor, batch_size: in
 
 def test_peak_memory_is_what_is_held_at_most() -> None:
     blocks = [torch.ones(2**18)]
-    with peak_memory(CPU) as peak:
-        blocks += [torch.ones(2**20), torch.ones(2**20)]  # 4 MiB each
+
+    def hold_and_free() -> None:
+        blocks.extend([torch.ones(2**20), torch.ones(2**20)])  # 4 MiB each
         blocks.pop()
         blocks.append(torch.ones(2**19))
         blocks.clear()
         blocks.append(torch.ones(2**19))
-    assert peak.bytes == 8 * 2**20
-    with peak_memory(CPU) as nothing:
-        blocks.clear()
-    assert nothing.bytes == 0
+
+    assert peak_memory(hold_and_free, CPU) == 8 * 2**20
+    assert peak_memory(blocks.clear, CPU) == 0
+    assert peak_memory(blocks.clear, torch.device("meta")) is None

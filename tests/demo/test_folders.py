@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from video_ats.demo.folders import claim_folder, folder_names
+from video_ats.demo.job import FILES, claim_folder, folder_names
 
 
 @pytest.mark.parametrize(
@@ -29,22 +29,22 @@ def test_names(paths: list[str], names: tuple[str, ...], tmp_path: Path) -> None
 
 def test_the_same_demo_may_write_again_and_another_may_not(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
-    claim_folder(folder, {"window": None, "points": (1, 2)}, ["page", "picture"])
-    (folder / "picture").write_text("ours")
-    claim_folder(folder, {"window": None, "points": (1, 2)}, ["page", "picture"])
+    claim_folder(folder, {"window": None, "points": (1, 2)})
+    (folder / FILES[2]).write_text("ours")
+    claim_folder(folder, {"window": None, "points": (1, 2)})
     with pytest.raises(ValueError, match=r"holds a run with other settings \(window: null there, 1 now\)"):
-        claim_folder(folder, {"window": 1, "points": (1, 2)}, ["page", "picture"])
+        claim_folder(folder, {"window": 1, "points": (1, 2)})
 
 
-@pytest.mark.parametrize("name", ["page", "picture"])
+@pytest.mark.parametrize("name", FILES[:2])
 def test_files_that_no_demo_wrote_are_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=f"holds {name} but no run.json"):
-        claim_folder(tmp_path, {}, ["page", "picture"])
+        claim_folder(tmp_path, {})
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="is a file"):
-        claim_folder(tmp_path / "file", {}, ["page"])
+    with pytest.raises(FileExistsError):
+        claim_folder(tmp_path / "file", {})

@@ -76,7 +76,7 @@ def test_what_the_user_says_comes_first(workplace: Path, tmp_path: Path) -> None
     ("changes", "said"),
     [
         ({"num_classes": 2}, "checkpoint has 3 classes, the model 2; .* set num_classes"),
-        ({"views": ViewsConfig()}, "nothing says how far apart the frames of its clips are; set views.frame_stride"),
+        ({"views": ViewsConfig()}, "the stride between the frames of its clips is not known; set views.frame_stride"),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes: dict[str, Any], said: str, workplace: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_demo_needs_a_stride_and_has_no_key_for_it(workplace: Path) -> None:
 
 def test_it_can_be_counted(workplace: Path) -> None:
     name = f"hf:{workplace / 'model'}"
-    table = count_gflops(CountConfig("out", models=[name], views=ViewsConfig(frame_stride=2)))
+    table = count_gflops(CountConfig(output="out", models=[name], views=ViewsConfig(frame_stride=2)))
     (cost,) = table.costs
     assert (cost.model, cost.clip) == (name, "4x2, 32")
     assert cost.gflops_view == pytest.approx(create_timesformer(num_frames=4, **SIZES).dense_macs() / 1e9)

@@ -211,7 +211,7 @@ def test_the_written_configuration_gives_the_same_run_without_calibrating(
 
 
 def test_the_written_configuration_keeps_the_sweep() -> None:
-    given = EvaluateConfig("m", "o", sweep=SweepConfig(samples=[9], controls=["topk"]), target_ratio=0.5)
+    given = EvaluateConfig(model="m", output="o", sweep=SweepConfig(samples=[9], controls=["topk"]), target_ratio=0.5)
     settled = given.settled([SamplerConfig(samples=(9, 8, 8))])
     assert settled.sweep == given.sweep
     assert settled.samplers == [SamplerConfig(samples=(9, 8, 8)), SamplerConfig("topk", samples="matched:9,8,8")]

@@ -51,7 +51,8 @@ class Command:
         words: all of it, without comments.
         launcher: the words before the tool: ``python``, or torchrun or accelerate with their options; none for
             ``video-ats``.
-        tool: file in ``tools/`` that it runs, or that runs the same; empty for other programs.
+        tool: file in ``tools/`` that it runs, or that runs the same; a command without such a file; empty for other
+            programs.
         arguments: what that is given.
     """
 
@@ -89,15 +90,15 @@ def command_of(words: list[str]) -> Command:
 
 
 def tool_of(command: str) -> str:
-    """The file in ``tools/`` of a ``video-ats`` command."""
+    """The file in ``tools/`` of a ``video-ats`` command, or the command itself where it has none."""
     tools = {run: path.name for path in (ROOT / "tools").glob("*.py") if (run := _command_that_runs(path))}
-    return tools[command]
+    return tools.get(command, command)
 
 
 def configuration_of(tool: str) -> type:
-    """The configuration class of the command that a tool's file runs, or that the file defines."""
+    """The configuration class of a command, of the command that a tool's file runs, or that the file defines."""
     path = ROOT / "tools" / tool
-    command = _command_that_runs(path)
+    command = tool if tool in COMMANDS else _command_that_runs(path)
     if command:
         found: type = resolve_name(COMMANDS[command].config)
         return found

@@ -25,24 +25,24 @@ def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
 
 
 def test_each_configuration_has_its_published_rows(tmp_path: Path) -> None:
-    write_config(tmp_path, "kinetics400", "l", "model: timesformer_large_96x4_224\nsweep: {samples: [null, 96]}\n")
-    write_config(tmp_path, "kinetics400", "s", "model: timesformer_base_8x32_224_space\n")
+    write_config(tmp_path, "kinetics", "l", "model: timesformer_large_96x4_224\nsweep: {samples: [null, 96]}\n")
+    write_config(tmp_path, "kinetics", "s", "model: timesformer_base_8x32_224_space\n")
     write_config(tmp_path, "mini", "m", "model: timesformer_mini\nnum_classes: 4\n")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in config_table(tmp_path).splitlines()[2:]]
     assert [row[:2] for row in rows] == [
-        ["`kinetics400/l.yaml`", "dense; K = whole frame, 96"],
-        ["`kinetics400/l.yaml`", "dense; K = whole frame, 96"],
-        ["`kinetics400/s.yaml`", "dense"],
+        *[["`kinetics/l.yaml`", "dense; K = whole frame, 96"]] * 3,
+        ["`kinetics/s.yaml`", "dense"],
         ["`mini/m.yaml`", "dense"],
     ]
-    assert [row[3:5] for row in rows] == [
-        ["7140", "80.6 / 94.7"],
-        ["3510", "80.5 / -"],
-        ["-", "76.93 / 92.9"],
-        ["-", "-"],
+    assert [row[3:6] for row in rows] == [
+        ["kinetics400", "7140", "80.6 / 94.7"],
+        ["kinetics600", "7140", "82.2 / 95.6"],
+        ["kinetics400", "3510", "80.5 / -"],
+        ["kinetics400", "-", "76.93 / 92.9"],
+        ["-", "-", "-"],
     ]
     assert float(rows[0][2]) == pytest.approx(2380, rel=0.01)
-    assert rows[3][2] == "2.8"
+    assert rows[4][2] == "2.8"
 
 
 def test_a_recipe_is_a_row_and_no_evaluation(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""How fast: the time of a forward pass dense and sampled, on real clips, beside what the GFLOPs promise."""
+"""Time and GFLOPs of models, dense and sampled."""

@@ -1,55 +1,52 @@
-"""A benchmark from its configuration to its files."""
+"""The benchmark: its configuration, the clips that it times models on, and the run."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from video_ats.benchmarking.clips import Clips, draw_clips, read_clips
-from video_ats.benchmarking.figures import Figures, make_figures, with_hints
 from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.report import NAMES, write_benchmark
+from video_ats.benchmarking.report import NAMES, Figures, make_figures, write_benchmark
+from video_ats.mini_kinetics.drawing import draw_clip
+from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
+from video_ats.runs.options import ClassOptions, RunOptions, check_at_least_one, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, load_model
 from video_ats.tokens import SamplerConfig
-from video_ats.video.source import DataConfig
+from video_ats.video.lists.folder_lists import read_unlabelled
+from video_ats.video.some_views import read_some_views
+from video_ats.video.source import DataConfig, open_videos
+from video_ats.video.transforms import make_views
+from video_ats.video.views import ViewPlan
 
 
-@dataclass(frozen=True)
-class BenchmarkConfig:
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(ClassOptions, RunOptions):
     """Configuration of ``video-ats benchmark``.
 
     Attributes:
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
-        output: folder for the figures.
-        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``: then
-            the speed at a number of tokens is real, and how many tokens a K keeps is not.
-        num_classes: outputs of the head; must be the checkpoint's.
-        data: which videos; a folder is enough, without data.annotations, and labels are not asked for. Without both,
-            clips are drawn.
+        data: which videos; a folder is enough, and labels are not needed. Without videos and annotations, clips are
+            drawn.
         sweep: samplers to time, as a product of lists.
-        samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would of those that
-            it left itself.
+        samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would keep of the
+            tokens that reach the control.
         batch_sizes: clips in one forward pass; each is timed.
         precisions: ``float32``, or autocast to ``bfloat16`` or ``float16``; each is timed.
-        clips: different clips to time on, one a video; null: as many as the largest batch.
-        rounds: times that every setting sees every clip; figures are medians over them.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        seed: of random weights and drawn clips.
+        clips: number of different clips to time on, one of each video; null: as many as the largest batch.
+        rounds: passes of every setting over every clip; the results are medians over them.
     """
 
-    model: str
-    output: str
-    checkpoint: str | None = None
-    num_classes: int = 400
     data: DataConfig = field(default_factory=DataConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     samplers: list[SamplerConfig] = field(default_factory=list)
@@ -57,23 +54,58 @@ class BenchmarkConfig:
     precisions: list[Precision] = field(default_factory=lambda: list[Precision](["float32"]))
     clips: int | None = None
     rounds: int = 5
-    device: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
+        RunOptions.__post_init__(self)
+        ClassOptions.__post_init__(self)
         for name in ("batch_sizes", "precisions"):
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name} {given}: name at least one, and each once")
-        if min(self.batch_sizes) < 1 or self.rounds < 1:
-            raise ValueError(f"batch_sizes {self.batch_sizes}, rounds {self.rounds}: must be at least 1")
+        if min(self.batch_sizes) < 1:
+            raise ValueError(f"batch_sizes {self.batch_sizes}: each must be at least 1")
+        check_at_least_one(self, "rounds")
         if self.clips is not None and self.clips < max(self.batch_sizes):
             raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
 
 
+class Clips(NamedTuple):
+    """Normalised clips (float32 Tensor[N, 3, T, S, S]), one of each video, and their source in words."""
+
+    views: Tensor
+    source: str
+
+
+def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
+    """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
+    videos at any depth.
+
+    Raises:
+        ValueError: if no listed video can be read, or the list does not fit; see `read_some_views`, `open_videos`.
+    """
+    if data.videos is not None and data.annotations is None and data.labels is None:
+        videos = read_unlabelled(data.videos)
+    else:
+        videos = open_videos(data, num_classes=num_classes)
+    views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
+    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
+
+
+def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
+    """Drawn clips of the mini Kinetics at the plan's size, one class after the other."""
+    plan = replace(plan, clips=1, crops=1)
+    names = list(CLASSES)
+    views = []
+    for number in range(count):
+        clip = draw_clip(names[number % len(names)], np.random.default_rng((seed, number)))
+        positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
+        views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
+    return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
+
+
 @dataclass(frozen=True)
 class BenchmarkJob:
-    """Everything that a benchmark needs, checked and loaded; `prepare` makes it and `run` does the work."""
+    """A checked configuration with the model and the clips loaded: made by `prepare`, executed by `run`."""
 
     config: BenchmarkConfig
     given: LoadedModel
@@ -82,7 +114,7 @@ class BenchmarkJob:
     device: torch.device
 
     def description(self) -> dict[str, object]:
-        """What is measured, for a reader."""
+        """What is measured, in words."""
         return {
             "model": self.config.model,
             "weights": self.given.weights,
@@ -98,38 +130,37 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
 
     Raises:
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit, or an output folder
-            that has figures already.
+            that holds results already.
     """
     for name in NAMES:
         if Path(config.output, name).exists():
             raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
     variant, device = get_variant(config.model), open_device(config.device)
     settings = make_settings(config.sweep, config.samplers, own=variant.sampler)
-    given = load_model(config.model, config.checkpoint, num_classes=config.num_classes, seed=config.seed).to(device)
-    for setting in settings:
-        if setting.sampler is not None:
-            setting.sampler.for_depth(len(given.model.blocks))  # type: ignore[arg-type]
+    num_classes = config.class_count(variant)
+    given = load_model(config.model, config.checkpoint, num_classes=num_classes, seed=config.seed).to(device)
+    check_samplers(settings, given.model)
     plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
     count = largest if config.clips is None else config.clips
     if config.data.videos is None and config.data.annotations is None:
         clips = draw_clips(plan, count, seed=config.seed)
     else:
-        clips = read_clips(config.data, plan, count, num_classes=config.num_classes)
+        clips = read_clips(config.data, plan, count, num_classes=num_classes)
     if len(clips.views) < largest:
         raise ValueError(f"batch_sizes {config.batch_sizes}: only {clips.source} can be read; name more videos")
     return BenchmarkJob(config, given, settings, clips, device)
 
 
-def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Figures], list[Path]]:
-    """Time every setting at every precision and batch size. Files are written after each of these, so that what is
-    measured is kept when the rest is interrupted.
+def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> list[Path]:
+    """Time every setting at every precision and batch size. The files are written after each of these, so that an
+    interrupted run keeps what it has measured.
 
     Args:
         job: from `prepare`.
-        say: told what a person should know on the way.
+        say: called with each note about the weights.
 
     Returns:
-        The figures, and the files written.
+        The files written.
     """
     for note in job.given.notes:
         say(f"note: {note}")
@@ -145,6 +176,6 @@ def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> tuple[list[Fig
                 timings = time_settings(
                     job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar
                 )
-                figures = with_hints([*figures, *make_figures(timings, execution)])
+                figures += make_figures(timings, execution)
                 written = write_benchmark(Path(config.output), job.description(), environment, figures)
-    return figures, written
+    return written

@@ -1,17 +1,23 @@
-"""Time settings against each other: in one run, interleaved, on the same batches."""
+"""Time settings against each other in one run, on the same batches; and measure the memory that they need."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
-from video_ats.benchmarking.memory import peak_memory
 from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import forward_traced
@@ -20,13 +26,13 @@ from video_ats.runs.settings import Setting
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured of one setting.
+    """Measurements of one setting.
 
     Attributes:
         setting: name.
-        seconds: of each forward pass: a list of batches for each round.
+        seconds: of each forward pass, by round and batch.
         macs: multiply-adds of each clip.
-        peak_bytes: most memory that a forward pass took beyond weights and clips; None where it cannot be measured.
+        peak_bytes: largest memory of a forward pass beyond weights and clips; None where it cannot be measured.
     """
 
     setting: str
@@ -45,19 +51,19 @@ def time_settings(
     rounds: int,
     progress: tqdm[NoReturn] | None = None,
 ) -> list[Timing]:
-    """Time each setting on the same batches, one after the other within each batch, so that a machine that slows down
-    slows all of them; in each round another setting begins. One round before the first is not counted.
+    """Time each setting on the same batches. The settings take turns within each batch, so that a machine that becomes
+    slower slows all of them, and each round begins with another setting. A first round is not counted.
 
     Args:
         model: with sampler slots, in evaluation mode, on the device; its slots are empty afterwards.
-        settings: what to time.
-        clips (float32 Tensor[N, 3, T, S, S]): N at least one batch; what does not fill another one is left out.
+        settings: to time.
+        clips (float32 Tensor[N, 3, T, S, S]): at least one batch; clips that do not fill another batch are left out.
         execution: device, precision, batch size.
         rounds: passes over all batches.
-        progress: moved by one with each forward pass; ``(rounds + 1) * settings * (N // batch size)`` in all.
+        progress: updated after each of the ``(rounds + 1) * settings * (N // batch size)`` forward passes.
 
     Raises:
-        ValueError: fewer clips than a batch, or no round.
+        ValueError: for fewer clips than a batch, or no round.
     """
     if len(clips) < execution.batch_size or rounds < 1:
         raise ValueError(
@@ -84,7 +90,32 @@ def time_settings(
                         progress.update()
         for setting in settings:
             gc.collect()
-            with sampling(model, setting.sampler), peak_memory(execution.device) as peak:
-                forward_traced(model, batches[0], None, execution)
-            peaks[setting.name] = peak.bytes
+            with sampling(model, setting.sampler):
+                forward = partial(forward_traced, model, batches[0], None, execution)
+                peaks[setting.name] = peak_memory(forward, execution.device)
     return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]
+
+
+def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
+    """The largest memory in bytes of tensors on a device during a call, beyond what was in use before; None on a device
+    that is neither a CPU nor CUDA.
+
+    On a CPU the memory of the process is no measure: the C library keeps freed memory, how much depends on the order
+    of the sizes, and the matrix products of oneDNN have working memory of their own.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu":
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler prints to stderr that there is no GPU
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(path))
+        events = [event for event in json.loads(path.read_text())["traceEvents"] if event["name"] == "[memory]"]
+    on_device = [event for event in sorted(events, key=lambda e: e["ts"]) if event["args"]["Device Type"] == 0]
+    return max(accumulate((event["args"]["Bytes"] for event in on_device), initial=0))

@@ -1,35 +1,132 @@
-"""Write a benchmark: JSON for programs, CSV for tables, Markdown for reading."""
+"""Results of a benchmark: medians, ratios and a verdict, written as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from video_ats.atomic import write_text
-from video_ats.benchmarking.figures import Figures, Quartiles
+from video_ats.benchmarking.measure import Timing
+from video_ats.runs.execution import Execution
+from video_ats.runs.metrics import Spread
+from video_ats.runs.tables import csv_text, markdown_table
 
 NAMES = ("benchmark.json", "benchmark.csv", "benchmark.md")
+_GAIN = 1.05  # a smaller speed-up does not count, nor does a slow-down smaller than its inverse
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Median, first and third quartile."""
+
+    median: float
+    p25: float
+    p75: float
+
+    @staticmethod
+    def of(values: npt.NDArray[np.float64] | Sequence[float]) -> Quartiles:
+        """Of all values of an array, at least one."""
+        low, median, high = (float(value) for value in np.percentile(values, [25, 50, 75]))
+        return Quartiles(median, low, high)
+
+    def as_text(self, digits: int) -> str:
+        """``median [p25, p75]`` with so many decimals."""
+        return f"{self.median:.{digits}f} [{self.p25:.{digits}f}, {self.p75:.{digits}f}]"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Results of one setting at one precision and batch size.
+
+    Attributes:
+        setting: name.
+        precision: of the forward pass.
+        batch_size: clips in one forward pass.
+        gflops: multiply-adds of a clip / 1e9.
+        latency: of a forward pass, in milliseconds.
+        clips_per_second: one value per round.
+        speedup: time of the dense model over time of this setting, one value per round; None for the dense model, and
+            where no dense model was timed.
+        realisation: speed-up over (GFLOPs of the dense model / GFLOPs of this setting): 1 if time falls as operations
+            do; None where ``speedup`` is.
+        peak_mib: largest memory of a forward pass beyond weights and clips, in MiB; None where it cannot be measured.
+    """
+
+    setting: str
+    precision: str
+    batch_size: int
+    gflops: Spread
+    latency: Quartiles
+    clips_per_second: Quartiles
+    speedup: Quartiles | None
+    realisation: float | None
+    peak_mib: float | None
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the setting is faster than the dense model in most rounds, and by enough to count."""
+        return self.speedup is not None and self.speedup.median >= _GAIN and self.speedup.p25 > 1
+
+
+def make_figures(timings: Sequence[Timing], execution: Execution) -> list[Figures]:
+    """Results of settings that were timed together. They are compared with the setting ``dense`` if it is there."""
+    dense = next((timing for timing in timings if timing.setting == "dense"), None)
+    figures = []
+    for timing in timings:
+        rounds = np.array(timing.seconds)  # (rounds, batches)
+        gflops = Spread.of(timing.macs, unit=1e9)
+        speedup = realisation = None
+        if dense is not None and timing is not dense:
+            speedup = Quartiles.of(np.array(dense.seconds).sum(axis=1) / rounds.sum(axis=1))
+            realisation = speedup.median * gflops.mean / Spread.of(dense.macs, unit=1e9).mean
+        figures.append(
+            Figures(
+                setting=timing.setting,
+                precision=execution.precision,
+                batch_size=execution.batch_size,
+                gflops=gflops,
+                latency=Quartiles.of(1000 * rounds),
+                clips_per_second=Quartiles.of(execution.batch_size * rounds.shape[1] / rounds.sum(axis=1)),
+                speedup=speedup,
+                realisation=realisation,
+                peak_mib=None if timing.peak_bytes is None else timing.peak_bytes / 2**20,
+            )
+        )
+    return figures
+
+
+def verdict(one: Figures, figures: Sequence[Figures]) -> str:
+    """What the times of a setting mean. Where it gains nothing, the smallest larger batch among ``figures`` at which it
+    does is named.
+    """
+    if one.setting == "dense":
+        return "the model to compare with"
+    if one.speedup is None:
+        return "no dense model to compare with"
+    if one.is_faster:
+        return f"{one.speedup.median:.2f}x as fast as dense"
+    is_slower = one.speedup.median <= 1 / _GAIN and one.speedup.p75 < 1
+    text = f"slower than dense: {one.speedup.median:.2f}x" if is_slower else "no gain here"
+    place = (one.setting, one.precision)
+    faster = [each.batch_size for each in figures if each.is_faster and (each.setting, each.precision) == place]
+    larger = [size for size in faster if size > one.batch_size]
+    return f"{text}: use batch >= {min(larger)}" if larger else text
 
 
 def write_benchmark(
     folder: Path, run: Mapping[str, object], environment: Mapping[str, str], figures: Sequence[Figures]
 ) -> list[Path]:
-    """Write `NAMES` into a folder; returns their paths.
-
-    Args:
-        folder: made where it is missing.
-        run: what was measured, such as model, weights and clips.
-        environment: on what machine.
-        figures: one for each setting, precision and batch size.
-    """
+    """Write the files of `NAMES` (``run``: what was measured, ``environment``: the machine); returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(one), "verdict": verdict(one, figures)} for one in figures]
     contents = (
-        json.dumps({"run": run, "environment": environment, "figures": list(map(asdict, figures))}, indent=1) + "\n",
-        as_csv(figures),
+        json.dumps({"run": run, "environment": environment, "figures": rows}, indent=1) + "\n",
+        csv_text(rows),
         as_markdown(run, environment, figures),
     )
     for name, text in zip(NAMES, contents, strict=True):
@@ -37,55 +134,27 @@ def write_benchmark(
     return [folder / name for name in NAMES]
 
 
-def as_csv(figures: Sequence[Figures]) -> str:
-    """One row for each setting, precision and batch size; of a spread a column for each part."""
-    rows = [_flat(asdict(one)) for one in figures]
-    columns = dict.fromkeys(key for row in rows for key in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _flat(figures: Mapping[str, object]) -> dict[str, object]:
-    row: dict[str, object] = {}
-    for key, value in figures.items():
-        if isinstance(value, dict):
-            row |= {f"{key}_{part}": number for part, number in value.items()}
-        else:
-            row[key] = value
-    return row
-
-
 def as_markdown(run: Mapping[str, object], environment: Mapping[str, str], figures: Sequence[Figures]) -> str:
-    """The benchmark to read."""
+    """The results as a page."""
+    header = ["setting", "precision", "batch", "GFLOPs per clip (p5 to p95)", "latency ms [quartiles]"]
+    header += ["clips/s [quartiles]", "speed-up [quartiles]", "realisation", "peak MiB", "verdict"]
+    rows = [
+        [
+            one.setting,
+            one.precision,
+            str(one.batch_size),
+            f"{one.gflops.mean:.4g} ({one.gflops.p5:.4g} to {one.gflops.p95:.4g})",
+            one.latency.as_text(1),
+            one.clips_per_second.as_text(2),
+            "-" if one.speedup is None else one.speedup.as_text(2),
+            "-" if one.realisation is None else f"{one.realisation:.2f}",
+            "-" if one.peak_mib is None else f"{one.peak_mib:.0f}",
+            verdict(one, figures),
+        ]
+        for one in figures
+    ]
     lines = [f"# {run['model']}: time beside GFLOPs", ""]
     lines += [f"- {key}: {value}" for key, value in run.items() if key != "model"]
-    lines += ["", *as_table(figures), ""]
+    lines += ["", *markdown_table(header, rows), ""]
     lines += ["## Measured on", "", *(f"- {key}: {value}" for key, value in environment.items()), ""]
     return "\n".join(lines)
-
-
-def as_table(figures: Sequence[Figures]) -> list[str]:
-    """Markdown rows."""
-    rows = [
-        "| setting | precision | batch | GFLOPs per clip (p5 to p95) | latency ms [quartiles] | clips/s [quartiles] "
-        "| speed-up [quartiles] | realisation | peak MiB | verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for f in figures:
-        g = f.gflops
-        speedup = "-" if f.speedup is None else _quartiles(f.speedup, 2)
-        realisation = "-" if f.realisation is None else f"{f.realisation:.2f}"
-        peak = "-" if f.peak_mib is None else f"{f.peak_mib:.0f}"
-        rows.append(
-            f"| {f.setting} | {f.precision} | {f.batch_size} | {g.mean:.4g} ({g.p5:.4g} to {g.p95:.4g}) "
-            f"| {_quartiles(f.latency, 1)} | {_quartiles(f.clips_per_second, 2)} | {speedup} | {realisation} "
-            f"| {peak} | {f.verdict} |"
-        )
-    return rows
-
-
-def _quartiles(q: Quartiles, digits: int) -> str:
-    return f"{q.median:.{digits}f} [{q.p25:.{digits}f}, {q.p75:.{digits}f}]"

@@ -1,1 +1,1 @@
-"""One video looked at: what a model says of it and what it reads of it, with and without samplers."""
+"""Predictions, costs and kept patches of single videos, with and without samplers."""

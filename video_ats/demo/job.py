@@ -1,13 +1,13 @@
-"""The demo: from its configuration to a folder of pictures for each video."""
+"""The demo: its configuration, and the run of a model over each video."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,16 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from video_ats.demo.compare import Outcome, compare
-from video_ats.demo.folders import claim_folder, folder_names
-from video_ats.demo.windows import Window, cropped_pictures, model_clip, plan_windows, turned
+from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, model_clip, plan_windows, turned
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
-from video_ats.models.registry import Variant, get_variant
+from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import sole_user
+from video_ats.runs.files import claim_run, sole_user
+from video_ats.runs.options import RunOptions, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video
@@ -38,50 +37,48 @@ from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.patches import UInt8Array
 
-DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
+_DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
+_MOST_LETTERS = 60  # of a folder; file systems take 255 bytes
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
 
 
-@dataclass(frozen=True)
-class DemoConfig:
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(RunOptions):
     """Configuration of ``video-ats demo``.
 
     Attributes:
-        videos: files; they may stand on the command line by themselves. None: a clip that is drawn.
-        output: folder; each video gets one in it, named like the file.
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
-        checkpoint: file, folder or hub name of weights, ``shipped/NAME`` for those of the package, or ``random``;
-            null: those of the package for this model.
+        videos: files; they may stand on the command line by themselves. Without any, a clip is drawn.
         labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
             has classes; null: mini_kinetics for the mini models, kinetics400 for the others.
-        sweep: what is run beside the dense model. Pictures show the first setting with a sampler, the page all.
+        sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
         windows: clips over time, evenly from the first frame to the last; null: as many as overlap by half, at most 20.
-        window: which of them the pictures show, from 0; null: the one most sure of the video's class.
+        window: which of them the pictures show, from 0; null: the one with the highest probability of the video's
+            class.
         block: which block tokens.mp4 shows; null: all that sample.
         upright: turn the frames of a rotated (phone) video before the model sees them, as players do. The published
             protocol, and video-ats evaluate, give the model the frames as they are coded: false. Pictures are upright
             either way.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        seed: of random weights.
     """
 
     videos: list[str] = field(default_factory=list)
-    output: str = "outputs/demo"
     model: str = "timesformer_mini"
-    checkpoint: str | None = None
+    output: str = "outputs/demo"
     labels: str | None = None
     sweep: SweepConfig = field(default_factory=lambda: SweepConfig(samples=[None, 32]))
     windows: int | None = None
     window: int | None = None
     block: int | None = None
     upright: bool = True
-    device: str = "auto"
-    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window is not None and not 0 <= self.window < (self.windows or sys.maxsize):
+            raise ValueError(f"window {self.window}: must be from 0, below windows ({self.windows})")
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """Everything that a demo needs, checked and loaded; `prepare` makes it and `run` does the work."""
+    """A checked configuration with the model loaded: made by `prepare`, executed by `run`."""
 
     config: DemoConfig
     given: LoadedModel
@@ -93,8 +90,7 @@ class DemoJob:
     @property
     def dense_macs(self) -> int:
         """Multiply-adds of one clip without samplers."""
-        sizes = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
-        return self.given.model.dense_macs(**sizes)  # type: ignore[operator]
+        return dense_view_macs(self.given.model, self.plan)
 
     def identity(self, path: str) -> dict[str, Any]:
         """Everything that the demo of a video depends on."""
@@ -110,16 +106,16 @@ class DemoJob:
 
 @dataclass(frozen=True)
 class Demo:
-    """One video looked at.
+    """Results for one video.
 
     Attributes:
         name: of the file, printable.
-        part: as much of it as could be read.
+        part: the part of the video that could be read.
         windows: the clips.
         outcomes: of each window, by setting.
-        window: index of the one that is shown.
-        pictures (uint8 [T, S, S, 3]): of that window, upright.
-        turn: degrees counter-clockwise between what the model saw and the pictures.
+        window: index of the window that pictures show.
+        pictures (uint8 [T, S, S, 3]): frames of that window, upright.
+        turn: degrees counter-clockwise from the frames that the model saw to the pictures.
     """
 
     name: str
@@ -131,11 +127,11 @@ class Demo:
     turn: int
 
     def probabilities(self, setting: str) -> npt.NDArray[np.floating]:
-        """Of each window, float [windows, num_classes]."""
+        """Probabilities in each window, float [windows, num_classes]."""
         return torch.stack([outcomes[setting].logits for outcomes in self.outcomes]).softmax(dim=1).numpy()
 
     def shown(self, setting: str) -> Outcome:
-        """The window that is shown, turned as its pictures are."""
+        """The outcome of the window that pictures show, turned like the pictures."""
         outcome = self.outcomes[self.window][setting]
         turns = self.turn // 90
         return replace(
@@ -146,52 +142,37 @@ class Demo:
 
 
 def prepare(config: DemoConfig) -> DemoJob:
-    """Check the whole configuration and load the model, before the first video is touched.
+    """Check the whole configuration and load the model, before any video is opened.
 
     Raises:
         ValueError: for anything in the configuration or the checkpoint that does not fit.
-        OSError: for a checkpoint or a list of labels that is not there.
+        OSError: if the checkpoint or the list of labels does not exist.
     """
     variant = get_variant(config.model)
-    if not config.output:
-        raise ValueError("output '': must name a folder")
-    if not 0 <= config.seed < 2**63:
-        raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
     settings = make_settings(config.sweep, own=variant.sampler)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
-    if config.window is not None and not 0 <= config.window < (config.windows or sys.maxsize):
-        raise ValueError(f"window {config.window}: must be from 0, below windows ({config.windows})")
-    labels = config.labels or _usual_labels(variant)
-    names = load_label_names(labels)
+    usual_labels = variant.labels or ("mini_kinetics" if "_mini" in variant.name else "kinetics400")
+    names = load_label_names(config.labels or usual_labels)
     device = open_device(config.device)
-    checkpoint = config.checkpoint or _shipped_weights(variant)
+    dense_name, checkpoint = variant.name.removesuffix("_ats"), config.checkpoint
+    if checkpoint is None and dense_name in list_shipped_weights():
+        checkpoint = f"shipped/{dense_name}"
     given = load_model(config.model, checkpoint, num_classes=len(names), seed=config.seed).to(device)
+    check_samplers(settings, given.model)
     depth = len(given.model.blocks)  # type: ignore[arg-type]
-    for setting in settings:
-        if setting.sampler is not None:
-            setting.sampler.for_depth(depth)
     if config.block is not None and not 0 <= config.block < depth:
         raise ValueError(f"block {config.block}: the model has blocks 0 to {depth - 1}")
     return DemoJob(config, given, names, plan, settings, Execution(device))
 
 
-def _shipped_weights(variant: Variant) -> str | None:
-    name = variant.name.removesuffix("_ats")
-    return f"shipped/{name}" if name in list_shipped_weights() else None
-
-
-def _usual_labels(variant: Variant) -> str:
-    return variant.labels or ("mini_kinetics" if "_mini" in variant.name else "kinetics400")
-
-
 def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
-    """Look at each video; nobody else may write to the output folder meanwhile.
+    """Run the model over each video. The output folder is locked meanwhile.
 
     Yields:
-        The folder of each video with what was seen, or why nothing was. The folder is there in the first case, claimed
-        for this demo.
+        The folder of each video with the results, or with the error that left it without results. With results, the
+        folder exists and is claimed for this demo.
 
     Raises:
         ValueError: if the output folder is a file, or another run is writing to it.
@@ -202,27 +183,27 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
         paths = job.config.videos or [str(_drawn_clip(output))]
         for path, name in zip(paths, folder_names(paths), strict=True):
             try:
-                yield output / name, _look_at(job, path, output / name)
+                yield output / name, _run_video(job, path, output / name)
             except (ValueError, OSError) as error:
                 yield output / name, error
 
 
 def _drawn_clip(folder: Path) -> Path:
-    """Draw a clip of the mini Kinetics; one that is there is kept."""
-    path = folder / f"{DRAWN_CLASS.replace(' ', '_')}.mp4"
+    """A clip of the mini Kinetics, drawn unless the file exists."""
+    path = folder / f"{_DRAWN_CLASS.replace(' ', '_')}.mp4"
     if not path.exists():
-        clip = draw_clip(DRAWN_CLASS, np.random.default_rng(_DRAWN_SEED), _DRAWN_LEVEL)
+        clip = draw_clip(_DRAWN_CLASS, np.random.default_rng(_DRAWN_SEED), _DRAWN_LEVEL)
         write_video(path, clip.frames, frame_rate=clip.frame_rate, encoder_options={"crf": "18"})
     return path
 
 
-def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
+def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
     config, plan = job.config, job.plan
     part = _readable_part(path)
     windows = plan_windows(plan, part, config.windows)
     if config.window is not None and config.window >= len(windows):
         raise ValueError(f"{path}: has windows 0 to {len(windows) - 1}, window is {config.window}")
-    claim_folder(folder, job.identity(path), FILES)
+    claim_folder(folder, job.identity(path))
     turn = part.rotation if config.upright else 0
     outcomes: list[dict[str, Outcome]] = []
     frames_of = read_windows(path, [window.frames for window in windows])
@@ -231,7 +212,7 @@ def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
         if not outcomes:
             compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
         outcomes.append(compare(job.given.model, clip, job.settings, job.execution))
-    chosen = _most_sure(outcomes, job.settings[0].name) if config.window is None else config.window
+    chosen = _likeliest(outcomes, job.settings[0].name) if config.window is None else config.window
     (frames,) = read_windows(path, [windows[chosen].frames])
     patches = outcomes[chosen][job.settings[0].name].kept.shape[-1]
     # Whole pixels a patch, about 200 pixels a picture.
@@ -242,7 +223,7 @@ def _look_at(job: DemoJob, path: str, folder: Path) -> Demo:
 
 
 def _readable_part(path: str) -> ReadablePart:
-    """In a worker: a decoder that crashes or hangs does so here, and costs this video."""
+    """Decodes in a worker process, so that a decoder that crashes or hangs costs this video only."""
 
     def raise_lost(path: str, loss: Loss) -> ReadablePart:
         raise VideoError(loss.status, loss.reason, path)
@@ -251,21 +232,45 @@ def _readable_part(path: str) -> ReadablePart:
     return part
 
 
-def _most_sure(outcomes: list[dict[str, Outcome]], setting: str) -> int:
-    """The window in which the class of the whole video is likeliest."""
+def _likeliest(outcomes: list[dict[str, Outcome]], setting: str) -> int:
+    """The window in which the class of the whole video has its highest probability."""
     probabilities = torch.stack([outcome[setting].logits for outcome in outcomes]).softmax(dim=1)
     return int(probabilities[:, probabilities.mean(dim=0).argmax()].argmax())
 
 
 def printable(name: str) -> str:
-    """A file name without line breaks and bytes that are no text; these are written out."""
+    """A file name with line breaks and bytes that are not text written as escapes."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in name
     )
 
 
-def playing_rate(demo: Demo) -> Fraction:
-    """Frames of the clip per second of tokens.mp4: as it happened, unless too fast to see or too slow to wait for."""
-    window = demo.windows[demo.window]
-    happened = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
-    return Fraction(min(max(happened, 0.5), 8.0)).limit_denominator(100)
+def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """A folder name for each file: the file's name without its ending. All are different, and none leads elsewhere.
+
+    Letters, digits, ``-``, ``_`` and dots inside are kept; a name that is taken gets ``-2``, ``-3``, ... Names that
+    differ only in case count as equal, as on many file systems.
+    """
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:_MOST_LETTERS].strip("._") or "video"
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return tuple(names)
+
+
+def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder of a video, or check that an existing one holds the same demo.
+
+    Raises:
+        ValueError: if the folder holds another demo, or a file of `FILES` that no demo wrote.
+        OSError: if the folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [name for name in FILES if (folder / name).exists()]
+    claim_run(folder / (there or FILES)[0], identity)

@@ -31,14 +31,14 @@ def demo_page(
     tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
     over_time: str | None,
 ) -> str:
-    """The page.
+    """The HTML of the page.
 
     Args:
         title: text.
-        notes: what a reader must know, a text each.
-        shown: by setting, the ones with samplers: the same clip.
+        notes: texts above the tables.
+        shown: the same clip under each setting with a sampler, by name of the setting.
         tables: heading, column headings and rows of each; the pictures follow the first.
-        over_time: data URI of the plot over windows; None: there was one window.
+        over_time: data URI of the plot over windows; None: there is one window.
     """
     markup = [f'<p class="note">{escaped(note)}</p>' for note in notes]
     for number, (heading, header, rows) in enumerate(tables):
@@ -73,7 +73,7 @@ def _viewer(shown: dict[str, Shown]) -> str:
     return "\n".join(
         [
             "<h2>What is kept</h2>",
-            '<p class="note">Move the sliders. A patch that fades was dropped: later blocks do not compute it.</p>',
+            '<p class="note">Move the sliders. A patch that fades was dropped; later blocks do not compute it.</p>',
             '<div class="controls">',
             f'<label for="setting">Setting</label><input type="range" id="setting" min="0" max="{len(shown) - 1}" '
             f'value="0"{" disabled" if len(shown) == 1 else ""}><output id="setting-name" for="setting"></output>',

@@ -1,19 +1,21 @@
-"""What a demo found: tables for the terminal and the page, and the files in a video's folder."""
+"""Results of a demo: tables for the terminal and the page, and the files in the folder of a video."""
 
 from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from video_ats.atomic import write_text
-from video_ats.demo.job import FILES, Demo, DemoJob, playing_rate
+from video_ats.demo.job import FILES, Demo, DemoJob
 from video_ats.demo.page import demo_page
 from video_ats.demo.show import Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
 from video_ats.runs.settings import Setting
+from video_ats.runs.tables import number, text_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
 from video_ats.visualize.encode import png_bytes, png_data_uri
@@ -23,7 +25,7 @@ _MOST_COLUMNS = 8
 
 
 class Table(NamedTuple):
-    """Text in rows and columns."""
+    """A table of texts."""
 
     heading: str
     header: list[str]
@@ -31,47 +33,52 @@ class Table(NamedTuple):
 
 
 def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
-    """Write everything into the video's folder, which `run` has claimed; returns the paths.
+    """Write all files into the video's folder, which `run` has claimed; returns their paths.
 
     Raises:
         OSError: if a file cannot be written.
     """
     shown = {setting.name: _shown(job, demo, setting) for setting in job.settings if setting.sampler is not None}
-    first = next(iter(shown.values()))
+    first_name, first = next(iter(shown.items()))
     page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
     tokens.write_bytes(png_bytes(draw_tokens(first)))
     attention.write_bytes(png_bytes(draw_attention(first)))
-    rate = playing_rate(demo)
+    rate = _playing_rate(demo)
     repeats = math.ceil(_LEAST_RATE / rate)
     frames = draw_video(first, job.config.block).repeat(repeats, axis=0)
     write_video(video, frames, frame_rate=rate * repeats, encoder_options={"crf": "20", "preset": "veryfast"})
     written = [page, video, tokens, attention, numbers]
+    plot = None
     if len(demo.windows) > 1:
-        _draw_over_time(job, demo, over_time)
+        spans = [(window.start_seconds, window.end_seconds) for window in demo.windows]
+        drawn = [setting.name for setting in job.settings if setting.sampler is None or setting.name == first_name]
+        probabilities = {name: demo.probabilities(name) for name in drawn}
+        title = f"{demo.name}: predictions of {job.config.model} over time"
+        draw_over_time(over_time, spans, probabilities, job.label_names, title=title)
         written.append(over_time)
-    plot = png_data_uri(over_time) if over_time in written else None
+        plot = png_data_uri(over_time)
     write_text(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
     write_text(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
     return written
 
 
+def _playing_rate(demo: Demo) -> Fraction:
+    """Frames of the clip per second of tokens.mp4: the clip's own rate, but from 0.5 to 8."""
+    window = demo.windows[demo.window]
+    own = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
+    return Fraction(min(max(own, 0.5), 8.0)).limit_denominator(100)
+
+
 def as_text(job: DemoJob, demo: Demo) -> str:
-    """For the terminal."""
+    """Title, notes and tables for the terminal."""
     lines = [_title(job, demo), *(f"  {note}" for note in notes(job, demo))]
     for heading, header, rows in tables(job, demo):
-        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-        lines += ["", heading]
-        for row in [header, *rows]:
-            cells = [
-                f"{row[0]:<{widths[0]}}",
-                *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-            lines.append("  " + "   ".join(cells).rstrip())
+        lines += ["", heading, *(f"  {line}" for line in text_table(header, rows))]
     return "\n".join(lines)
 
 
 def notes(job: DemoJob, demo: Demo) -> list[str]:
-    """What a reader must know, in sentences."""
+    """Facts about the video and the weights that a reader needs, one text each."""
     part, windows = demo.part, demo.windows
     width, height = (part.width, part.height) if part.rotation % 180 == 0 else (part.height, part.width)
     found = [
@@ -93,12 +100,12 @@ def notes(job: DemoJob, demo: Demo) -> list[str]:
 
 
 def tables(job: DemoJob, demo: Demo) -> list[Table]:
-    """Predictions, costs, and what was kept."""
+    """Predictions, costs, and counts of kept patches."""
     return [_predictions(job, demo), _costs(job, demo), _kept(job, demo)]
 
 
 def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
-    """The numbers for a program."""
+    """The content of ``demo.json``."""
     result: dict[str, Any] = {
         "video": demo.name,
         "model": job.config.model,
@@ -116,7 +123,7 @@ def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
         probabilities = demo.probabilities(setting.name)
         result["settings"][setting.name] = {
             "top5": [{"class": name, "probability": value} for name, value in _top(job, demo, setting.name)],
-            "top1_of_windows": [job.label_names[number] for number in probabilities.argmax(axis=1)],
+            "top1_of_windows": [job.label_names[index] for index in probabilities.argmax(axis=1)],
             "macs_of_windows": [outcomes[setting.name].macs for outcomes in demo.outcomes],
             "seconds_of_windows": [outcomes[setting.name].seconds for outcomes in demo.outcomes],
             "kept_by_block_and_frame": demo.shown(setting.name).kept.sum(axis=(2, 3)).tolist(),
@@ -127,11 +134,11 @@ def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
 def _top(job: DemoJob, demo: Demo, setting: str, most: int = 5) -> list[tuple[str, float]]:
     mean = demo.probabilities(setting).mean(axis=0)
     order = np.argsort(-mean, kind="stable")[:most]
-    return [(job.label_names[number], float(mean[number])) for number in order]
+    return [(job.label_names[index], float(mean[index])) for index in order]
 
 
 def _predictions(job: DemoJob, demo: Demo) -> Table:
-    heading = "What the model says" + (" (mean probability of the windows)" if len(demo.windows) > 1 else "")
+    heading = "Predictions" + (" (mean probability of the windows)" if len(demo.windows) > 1 else "")
     tops = [_top(job, demo, setting.name) for setting in job.settings]
     rows = [
         [f"{rank + 1}.", *(f"{top[rank][0]}  {100 * top[rank][1]:5.1f}%" for top in tops)]
@@ -141,27 +148,15 @@ def _predictions(job: DemoJob, demo: Demo) -> Table:
 
 
 def _costs(job: DemoJob, demo: Demo) -> Table:
+    header = ["setting", "GFLOPs per clip", "of dense", f"ms per clip ({job.execution.device.type})"]
     rows = []
     for setting in job.settings:
         outcomes = [window[setting.name] for window in demo.outcomes]
-        gflops = _gflops(demo, setting)
-        rows.append(
-            [
-                setting.name,
-                f"{gflops:.2f}" if gflops < 10 else f"{gflops:.1f}",
-                f"{100e9 * gflops / job.dense_macs:.0f}%",
-                f"{1000 * np.median([outcome.seconds for outcome in outcomes]):.0f}",
-                f"{100 * np.mean([outcome.kept[-1].mean() for outcome in outcomes]):.0f}%",
-            ]
-        )
-    header = [
-        "setting",
-        "GFLOPs per clip",
-        "of dense",
-        f"ms per clip ({job.execution.device.type})",
-        "patches left at the end",
-    ]
-    return Table("What it costs", header, rows)
+        gflops, left = _gflops(demo, setting), np.mean([outcome.kept[-1].mean() for outcome in outcomes])
+        milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
+        share = f"{100e9 * gflops / job.dense_macs:.0f}%"
+        rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
+    return Table("Costs", [*header, "patches left at the end"], rows)
 
 
 def _kept(job: DemoJob, demo: Demo) -> Table:
@@ -205,21 +200,9 @@ def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
     )
 
 
-def _draw_over_time(job: DemoJob, demo: Demo, path: Path) -> None:
-    sampled = next(setting for setting in job.settings if setting.sampler is not None)
-    drawn = [setting for setting in job.settings if setting.sampler is None or setting is sampled]
-    draw_over_time(
-        path,
-        [(window.start_seconds, window.end_seconds) for window in demo.windows],
-        {setting.name: demo.probabilities(setting.name) for setting in drawn},
-        job.label_names,
-        title=f"{demo.name}: what {job.config.model} says over time",
-    )
-
-
 def _title(job: DemoJob, demo: Demo) -> str:
     return f"{demo.name}: {job.config.model}, weights {job.given.weights}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _count(amount: int, noun: str) -> str:
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What was kept and by which scores, as pictures: contact sheets, a video, a plot over time."""
+"""Pictures of kept patches and scores: contact sheets, a video, and a plot of predictions over time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ class Shown:
     """One clip under one setting, ready to be drawn.
 
     Attributes:
-        title, note: what the pictures say above them.
+        title, note: text above the pictures.
         pictures (uint8 [T, S, S, 3]): the crop that the model sees.
         times: of each frame, as a text.
-        kept (bool [depth, T, h, w]): patches that leave each block.
-        scores: of each block; None without a sampler. float [T, h, w], NaN where a patch was dropped before.
+        kept, scores: see `Outcome`.
     """
 
     title: str
@@ -40,12 +39,12 @@ class Shown:
 
     @property
     def sampled_blocks(self) -> tuple[int, ...]:
-        """Blocks in which a sampler stood."""
+        """Blocks with a sampler."""
         return tuple(block for block, scores in enumerate(self.scores) if scores is not None)
 
 
 def draw_tokens(shown: Shown) -> UInt8Array:
-    """Contact sheet: frames over input and sampled blocks, dropped patches faded, the kept ones counted."""
+    """Contact sheet: a column per frame; rows for the input and each sampling block, dropped patches faded."""
     frames = spread(len(shown.pictures), _MOST_COLUMNS)
     per_frame = shown.kept[0, 0].size
     tiles, rows = [[shown.pictures[t] for t in frames]], ["input"]
@@ -66,7 +65,7 @@ def draw_tokens(shown: Shown) -> UInt8Array:
 
 
 def draw_attention(shown: Shown) -> UInt8Array:
-    """Contact sheet: frames over sampled blocks, the scores by which each sampler chose."""
+    """Contact sheet: a column per frame; rows for the input and the scores in each sampling block."""
     frames = spread(len(shown.pictures), _MOST_COLUMNS)
     tiles = [[shown.pictures[t] for t in frames]]
     for block in shown.sampled_blocks:
@@ -85,15 +84,15 @@ def draw_attention(shown: Shown) -> UInt8Array:
 
 
 def levels_of(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """A block's scores as brightness from 0 to 1 (the highest 1%), NaN where they are NaN.
+    """Brightness of a block's scores: 0 to 1 (the highest 1% of the scores), NaN where they are NaN.
 
-    The square root, since scores are so unequal that all but a few would look black.
+    The scale is a square root: scores are so unequal that most patches would look black on a linear one.
     """
     return np.sqrt(np.minimum(scores / (np.nanpercentile(scores, 99) or 1), 1))
 
 
 def draw_video(shown: Shown, block: int | None) -> UInt8Array:
-    """Frame by frame the input beside one block's kept patches, or all sampled blocks' as a grid.
+    """The input beside the kept patches of one block, or of all blocks that sample as a grid, frame by frame.
 
     Returns:
         uint8 array (T, H, W, 3), H and W even.
@@ -134,7 +133,7 @@ def draw_over_time(
     title: str,
     most: int = 4,
 ) -> None:
-    """Write a plot of the likeliest classes' probabilities over the windows of a video.
+    """Write a plot of the probabilities of the likeliest classes over the windows of a video.
 
     Args:
         path: PNG file.
@@ -142,7 +141,7 @@ def draw_over_time(
         probabilities: by setting, the reference first: float [windows, num_classes].
         names: of the classes.
         title: above the plot.
-        most: as many classes at most; those that never reach 2% are left out.
+        most: number of classes at most; classes that never reach 2% are left out.
     """
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -167,7 +166,7 @@ def draw_over_time(
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many of the numbers 0 to ``count - 1``, the first and the last among them, evenly spaced."""
+    """At most ``most`` of the numbers 0 to ``count - 1``, evenly spaced, with the first and the last."""
     if count <= most:
         return list(range(count))
     return [round(place * (count - 1) / (most - 1)) for place in range(most)]

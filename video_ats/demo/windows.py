@@ -1,23 +1,27 @@
-"""Clips that slide over a video, and the pixels of one, for the model and for the eye."""
+"""Clips at several times of a video, their pixels, and what a model makes of one under several settings."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from video_ats.models.insert import sampling
+from video_ats.runs.execution import Execution
+from video_ats.runs.forward import forward_traced, in_order
+from video_ats.runs.settings import Setting
 from video_ats.video.decoders.readable_part import ReadablePart
 from video_ats.video.transforms import crop_offsets, make_views, short_side_size
 from video_ats.video.views import ViewPlan
+from video_ats.visualize.patches import UInt8Array
 
-UInt8Array = npt.NDArray[np.uint8]
-
-_MOST_WINDOWS = 20  # unless asked for more: each costs a forward pass a setting
+_MOST_WINDOWS = 20  # by default; each takes a forward pass per setting
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Window:
 
     Attributes:
         frames: T frame numbers, not decreasing.
-        start_seconds: when the first of them is shown.
-        end_seconds: when the one after the last would be.
+        start_seconds: time of the first frame.
+        end_seconds: time of the frame after the last.
     """
 
     frames: tuple[int, ...]
@@ -39,13 +43,13 @@ def plan_windows(plan: ViewPlan, part: ReadablePart, count: int | None) -> tuple
     """Windows from the first frame of a video to its last, evenly spaced.
 
     Args:
-        plan: the model's clip; how many clips and crops it says does not matter.
+        plan: the model's clip; its numbers of clips and crops are not used.
         part: the video.
-        count: how many; None: as many as overlap by half, at most 20. A single one starts where the published
-            protocol starts its first clip.
+        count: number of windows; None: as many as overlap by half, at most 20. A single one starts where the first
+            clip of the published protocol starts.
 
     Raises:
-        ValueError: fewer than one, or several of a model whose clip is spread over the whole video.
+        ValueError: for fewer than one, or for several if the model's clip is spread over the whole video.
     """
     if count is not None and count < 1:
         raise ValueError(f"windows {count}: must be at least 1")
@@ -73,21 +77,12 @@ def turned(frames: Tensor, degrees: int) -> Tensor:
 
 
 def model_clip(frames: Tensor, plan: ViewPlan, device: torch.device) -> Tensor:
-    """The centre crop of a window as the model takes it: uint8 [T, H, W, 3] to float32 Tensor[1, 3, T, S, S]."""
+    """The model's input: the centre crop of frames (uint8 [T, H, W, 3]), normalised: float32 Tensor[1, 3, T, S, S]."""
     return make_views(frames, torch.arange(len(frames))[None], plan, device=device)
 
 
 def cropped_pictures(frames: Tensor, plan: ViewPlan, side: int) -> UInt8Array:
-    """The same crop to look at, cut from the frames as they were decoded.
-
-    Args:
-        frames (uint8 Tensor[T, H, W, 3]): of a window.
-        plan: where the crop is.
-        side: height and width of the pictures in pixels.
-
-    Returns:
-        uint8 array (T, side, side, 3).
-    """
+    """The same crop for the eye, cut from the decoded frames (uint8 [T, H, W, 3]): uint8 array (T, side, side, 3)."""
     height, width = frames.shape[1:3]
     resized_height, resized_width = short_side_size(height, width, plan.resize_side)
     ((y, x),) = crop_offsets(resized_height, resized_width, plan.crop_size, crops=1)
@@ -98,3 +93,59 @@ def cropped_pictures(frames: Tensor, plan: ViewPlan, side: int) -> UInt8Array:
         Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC, box=box) for frame in frames.numpy()
     ]
     return np.stack([np.asarray(picture) for picture in pictures])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results for one clip under one setting.
+
+    Attributes:
+        logits (float32 Tensor[num_classes]).
+        macs: multiply-adds.
+        seconds: of the forward pass.
+        kept (bool [depth, T, h, w]): patches that leave each block.
+        scores: those that the sampler of each block chose by: float [T, h, w], NaN where the patch was dropped in an
+            earlier block; None for a block without a sampler.
+    """
+
+    logits: Tensor
+    macs: int
+    seconds: float
+    kept: npt.NDArray[np.bool_]
+    scores: tuple[npt.NDArray[np.floating] | None, ...]
+
+
+@torch.inference_mode()
+def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], execution: Execution) -> dict[str, Outcome]:
+    """Run one clip under each setting.
+
+    Args:
+        model: with sampler slots, in evaluation mode, on the execution's device; its slots are empty afterwards.
+        clip (float Tensor[1, 3, T, H, W]): on that device.
+        settings: in any order.
+        execution: device and precision.
+
+    Returns:
+        Outcomes by name of the setting, in the order of ``settings``.
+
+    Raises:
+        ValueError: if a logit is not finite.
+    """
+    presence: dict[str, tuple[Tensor, ...]] = {}
+    outcomes: dict[str, Outcome] = {}
+    for _, setting in in_order(model, None, settings):
+        with sampling(model, setting.sampler):
+            start = execution.clock()
+            logits, trace = forward_traced(model, clip, presence.get(setting.follows or ""), execution)
+            seconds = execution.clock() - start
+        if not logits.isfinite().all():
+            raise ValueError(f"setting {setting.name}: logits are not finite; do the weights hold NaN?")
+        presence[setting.name] = trace.kept
+        outcomes[setting.name] = Outcome(
+            logits=logits[0].cpu(),
+            macs=int(trace.macs()),
+            seconds=seconds,
+            kept=torch.cat(trace.kept).cpu().numpy(),
+            scores=tuple(None if scores is None else scores[0].float().cpu().numpy() for scores in trace.scores),
+        )
+    return {setting.name: outcomes[setting.name] for setting in settings}

@@ -14,9 +14,10 @@ from video_ats.evaluation.ranks import Ranks
 from video_ats.models.registry import get_variant
 from video_ats.runs.budget import Budget, SettledBudget
 from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.options import check_samplers, fill_in_dataset
 from video_ats.runs.settings import Setting, make_settings
-from video_ats.runs.views import plan_views
-from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
+from video_ats.runs.views import dense_view_macs, plan_views
+from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.source import open_videos
@@ -104,8 +105,7 @@ class EvaluationJob:
 
     def dense_macs(self) -> int:
         """Multiply-adds of one view without samplers."""
-        sizes = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
-        return self.given.model.dense_macs(**sizes)  # type: ignore[operator]
+        return dense_view_macs(self.given.model, self.plan)
 
 
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:
@@ -119,33 +119,23 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
     """
     variant = get_variant(config.model)
-    if not config.output:
-        raise ValueError("output '': must name a folder")
-    for name in ("batch_size", "num_classes"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} {getattr(config, name)}: must be at least 1")
-    if not 0 <= config.seed < 2**63:
-        raise ValueError(f"seed {config.seed}: must be from 0 to 2**63 - 1")
-    if config.finetuned == RANDOM_WEIGHTS:
-        raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are nothing fine-tuned")
+    config, num_classes = fill_in_dataset(config, variant), config.class_count(variant)
     shard = None if config.shard is None else Shard.parse(config.shard)
     budget = config.budget()
     settings = _settings(config, config.sweep.of_any_samples() if budget else ())
     plan = plan_views(variant, config.views)
     data = config.data
-    if data.labels is None and variant.arguments.get("num_classes") == config.num_classes:
+    if data.labels is None and variant.arguments.get("num_classes") == num_classes:
         data = replace(data, labels=variant.labels)
-    videos = open_videos(data, num_classes=config.num_classes)
+    videos = open_videos(data, num_classes=num_classes)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     ranks = ranks or Ranks()
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
-    sizes = {"num_classes": config.num_classes, "seed": config.seed}
+    sizes = {"num_classes": num_classes, "seed": config.seed}
     given = load_model(config.model, config.checkpoint, **sizes).to(device)
     finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, **sizes).to(device)
-    for setting in settings:
-        if setting.sampler is not None:
-            setting.sampler.for_depth(len(given.model.blocks))  # type: ignore[arg-type]
+    check_samplers(settings, given.model)
     execution = Execution(device, config.precision, config.batch_size)
     return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, budget, shard=shard, ranks=ranks)
 

@@ -1,4 +1,4 @@
-"""A run's budget: calibrated on a handful of its own videos, kept with the run, and compared with what came of it."""
+"""The budget of a run: the samples that meet it are found on a few of its videos, and kept with the run."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ _IDENTITY = "budget"
 
 @dataclass(frozen=True)
 class Budget:
-    """What a view may cost.
+    """The cost that a view shall have.
 
     Attributes:
-        target_gflops, target_ratio, max_samples: see `calibrate_samples`.
-        videos: that are calibrated on.
+        target_gflops: mean GFLOPs of a view. One of the two targets is None.
+        target_ratio: the same as a share of the dense model's GFLOPs.
+        videos: number of videos to calibrate on.
+        max_samples: largest K to try; None: as many as a whole frame has patches.
     """
 
     target_gflops: float | None
@@ -41,28 +43,11 @@ class Budget:
     videos: int
     max_samples: int | None
 
-    @staticmethod
-    def of(
-        *, target_gflops: float | None, target_ratio: float | None, target_videos: int, target_max_samples: int | None
-    ) -> Budget | None:
-        """The budget that the keys of a tool's configuration ask for; None: they ask for none.
-
-        Raises:
-            ValueError: for a target that cannot be meant.
-        """
-        if target_videos < 1:
-            raise ValueError(f"target_videos {target_videos}: must be at least 1")
-        if target_gflops is None and target_ratio is None:
-            if target_max_samples is not None:
-                raise ValueError(
-                    f"target_max_samples {target_max_samples}: goes with target_gflops or target_ratio; give one"
-                )
-            return None
-        check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=target_max_samples)
-        return Budget(target_gflops, target_ratio, target_videos, target_max_samples)
+    def __post_init__(self) -> None:
+        check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
 
     def asked(self, samplers: Sequence[SamplerConfig]) -> dict[str, Any]:
-        """What a calibration answers: another target, or other samplers, need another."""
+        """Everything that a calibration depends on: the target and the samplers."""
         return {**asdict(self), "samplers": [asdict(sampler) for sampler in samplers]}
 
     def __str__(self) -> str:
@@ -73,11 +58,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class SettledBudget:
-    """A budget and what it led to.
+    """The result of a calibration.
 
     Attributes:
         asked: see `Budget.asked`.
-        videos: keys of those that it was calibrated on.
+        videos: keys of the videos that were calibrated on.
         found: one calibration for each sampler.
     """
 
@@ -87,27 +72,27 @@ class SettledBudget:
 
     @property
     def samplers(self) -> tuple[SamplerConfig, ...]:
-        """With the samples that were found."""
+        """The samplers, with the samples that were found."""
         return tuple(calibration.sampler for calibration in self.found)
 
     def identity(self) -> dict[str, Any]:
-        """For the run's identity, which it is read back from."""
+        """The part of the run's identity that `settle_budget` reads back."""
         found = [{**asdict(calibration), "setting": setting_name(calibration.sampler)} for calibration in self.found]
         return {_IDENTITY: {"asked": self.asked, "videos": self.videos, "found": found}}
 
 
 def settle_budget(folder: Path, asked: dict[str, Any], calibrate: Callable[[], SettledBudget]) -> SettledBudget:
-    """The calibration that the run in ``folder`` has, or a new one if there is no run yet.
+    """The calibration of the run in ``folder``, or a new one if the folder holds no run.
 
-    A run that continues must not find another K: the machine, or the videos that can be read, may be others.
+    A run that continues must not calibrate again: on another machine, or with other readable videos, K might differ.
 
     Args:
         folder: of the run.
         asked: see `Budget.asked`.
-        calibrate: finds it.
+        calibrate: makes a new calibration.
 
     Raises:
-        ValueError: if the run there has another target, or none.
+        ValueError: if the run in the folder has another target, or none.
     """
     there = read_identity(folder)
     if there is None:
@@ -127,14 +112,14 @@ def calibrate_budget(
     plan: ViewPlan,
     execution: Execution,
 ) -> SettledBudget:
-    """Find the samples of each sampler on all views of a few videos; their labels are not looked at.
+    """Find the samples of each sampler on all views of a few videos. Labels are not used.
 
     Args:
-        budget: what a view may cost.
-        samplers: whose samples are looked for.
+        budget: cost of a view.
+        samplers: to find samples for.
         model: with sampler slots, on ``execution.device``.
-        entries: listed videos; some are drawn, the same from the same list.
-        data: how they are read.
+        entries: listed videos. A few are drawn, always the same ones from the same list.
+        data: how videos are read.
         plan: the views.
         execution: device, precision and batch size.
 
@@ -162,12 +147,12 @@ def calibrate_budget(
 def describe_budget(
     budget: Budget, settled: SettledBudget, evaluated: Mapping[str, Spread] | None = None
 ) -> tuple[str, ...]:
-    """A sentence for each sampler: the samples that were found and their cost.
+    """One sentence for each sampler, with the cost of the samples that were found.
 
     Args:
-        budget: what a view may cost.
-        settled: what was found.
-        evaluated: GFLOPs of a view on the evaluated videos, by name of the setting, once they are known.
+        budget: cost of a view.
+        settled: result of the calibration.
+        evaluated: GFLOPs of a view on the evaluated videos, by name of the setting; None before the evaluation.
     """
     evaluated = evaluated or {}
     sentences = []
@@ -189,10 +174,8 @@ def describe_budget(
 
 
 def write_calibrated(folder: Path, config: dict[str, Any]) -> None:
-    """Write the configuration with the samples that were found in place of the target, which gives the same run."""
-    head = (
-        "# What the target led to. The same run without another calibration: --config with this file, another output.\n"
-    )
+    """Write the configuration of the same run with the samples that were found instead of the target."""
+    head = "# The samples that meet the target. This file as --config, with another output, repeats the run.\n"
     plain = json.loads(json.dumps(config))  # tuples are lists there
     write_text(folder / CALIBRATED, head + yaml.safe_dump(plain, sort_keys=False))
 

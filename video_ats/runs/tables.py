@@ -20,6 +20,16 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
     return [lines[0], f"|{'---|' * len(header)}", *lines[1:]]
 
 
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table for a terminal: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for first, *others in (header, *rows):
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("   ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
+    return lines
+
+
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     """CSV with a header. Columns are the keys in the order of their first row; None is an empty cell.
 

@@ -1,8 +1,10 @@
-"""Which views of each video: the model's published test protocol, and what a configuration changes of it."""
+"""The views of each video: the published test protocol of the model, and changes to it by a configuration."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+
+from torch import nn
 
 from video_ats.models.registry import Variant
 from video_ats.video.views import ViewPlan
@@ -10,7 +12,7 @@ from video_ats.video.views import ViewPlan
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """Which views of each video; what is null is taken from the model's published test protocol.
+    """Which views of each video. Null values are those of the model's published test protocol.
 
     Attributes:
         preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``slowfast`` or ``centre``.
@@ -27,16 +29,22 @@ class ViewsConfig:
     short_side: int | None = None
 
 
+def dense_view_macs(model: nn.Module, plan: ViewPlan) -> int:
+    """Multiply-adds of one view without samplers."""
+    return model.dense_macs(num_frames=plan.num_frames, crop_size=plan.crop_size)  # type: ignore[operator]
+
+
 def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
-    """The published views of a model, with what the configuration says otherwise.
+    """The published views of a model with the changes of a configuration.
 
     Raises:
-        ValueError: for views that cannot be, a stride where the preset has none, or none where nothing says it.
+        ValueError: for impossible views, for a stride if the preset has none, or without a stride if neither the model
+            nor the configuration has one.
     """
     stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
     if stride is None:
         raise ValueError(
-            f"model {variant.name}: nothing says how far apart the frames of its clips are; set views.frame_stride"
+            f"model {variant.name}: the stride between the frames of its clips is not known; set views.frame_stride"
         )
     published = ViewPlan(
         preset=variant.view_preset,

@@ -20,6 +20,7 @@ from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
+from video_ats.runs.options import fill_in_dataset
 from video_ats.runs.views import plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
@@ -34,7 +35,7 @@ from video_ats.video.views import VIEW_PRESETS, ViewPlan
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # What does not change a result: where, how fast, how often something is written.
-_INCIDENTAL = ("output", "resume", "device", "save_minutes", "log_steps", "gradient_checkpointing")
+_INCIDENTAL = ("output", "resume", "device", "dataset", "save_minutes", "log_steps", "gradient_checkpointing")
 
 
 @dataclass
@@ -125,6 +126,7 @@ def prepare_training(config: TrainConfig) -> TrainingJob:
         step_scheduler_with_optimizer=False,
     )
     variant = get_variant(config.model)
+    config = fill_in_dataset(config, variant)
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:
         plan = replace(plan, crop_size=config.crop_size)

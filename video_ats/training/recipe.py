@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
-from video_ats.runs.budget import Budget
+from video_ats.runs.options import LabelledRunOptions, check_at_least_one
 from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
@@ -100,38 +100,27 @@ class OptimiserConfig:
             raise ValueError(f"optimiser.milestones {self.milestones}: must rise")
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LabelledRunOptions):
     """Configuration of ``video-ats train``.
 
     Attributes:
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
-        output: folder for weights, state and logs.
-        checkpoint: weights to start from (an official, Hugging Face or own checkpoint, a timm image ViT, or
-            ``shipped/NAME`` of the package), or ``random``.
-        num_classes: outputs of the head; a checkpoint's head for another number is replaced.
         train: which videos to train on.
         validation: which videos to validate on after each epoch; without videos there is no validation.
         views: overrides of the model's views; the preset and the frame stride hold for training too.
         crop_size: of training and validation clips in pixels; null: the model's. Position embeddings are resized.
-        sampler: samplers in the model while it trains and is validated; null: the dense model.
-        target_gflops: mean GFLOPs that a view shall cost: the K of ``sampler`` (null: the published one) that does is
-            found on a few training videos, before the first step, with the weights to start from.
-        target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
-        target_videos: videos to find it on.
-        target_max_samples: largest K to try; null: as many as a whole frame has patches.
+        sampler: samplers in the model while it trains and is validated; null: the dense model, or with a target the
+            published sampler.
         augment: augmentation.
         optimiser: optimiser and schedule.
         epochs: passes over the training list.
         batch_size: clips in one optimiser step, over all processes.
         micro_batch_size: clips in one forward pass of one process; gradients accumulate over the rest.
-        precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
         drop_path: stochastic depth of the last block.
         ema: decay of an exponential moving average of the weights, which is then what is validated and saved; null:
             none.
         freeze_backbone: train the head only.
         gradient_checkpointing: compute activations again instead of storing them: less memory, a third more time.
-        seed: of everything that is drawn.
         resume: ``auto`` continues the run in ``output`` where it was interrupted, or starts it; ``never`` refuses a
             folder that holds one.
         save_minutes: time between saved states within an epoch.
@@ -140,50 +129,37 @@ class TrainConfig:
         device: ``auto`` or ``cpu``.
     """
 
-    model: str
-    output: str
-    checkpoint: str | None = None
-    num_classes: int = 400
     train: DataConfig = field(default_factory=DataConfig)
     validation: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     crop_size: int | None = None
     sampler: SamplerConfig | None = None
-    target_gflops: float | None = None
-    target_ratio: float | None = None
-    target_videos: int = 8
-    target_max_samples: int | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     epochs: int = 15
     batch_size: int = 64
     micro_batch_size: int = 8
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     drop_path: float = 0.0
     ema: float | None = None
     freeze_backbone: bool = False
     gradient_checkpointing: bool = False
-    seed: int = 0
     resume: Literal["auto", "never"] = "never"
     save_minutes: float = 10.0
     log_steps: int = 10
     max_failed_share: float = 0.05
     device: Literal["auto", "cpu"] = "auto"
 
+    seed_bits: ClassVar[int] = 32
+
     def __post_init__(self) -> None:
-        if not self.output:
-            raise ValueError("output '': must name a folder")
-        for name in ("epochs", "batch_size", "micro_batch_size", "num_classes", "log_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+        super().__post_init__()
+        check_at_least_one(self, "epochs", "batch_size", "micro_batch_size", "log_steps")
         _check_range("max_failed_share", self.max_failed_share, 0, 1)
         _check_range("drop_path", self.drop_path, 0, 0.9)
         if self.ema is not None:
             _check_range("ema", self.ema, 0, 0.999999)
         if self.save_minutes <= 0:
             raise ValueError(f"save_minutes {self.save_minutes}: must be positive")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed {self.seed}: must be from 0 to 2**32 - 1")
         if (self.augment.mixup or self.augment.cutmix) and self.micro_batch_size % 2:
             raise ValueError(f"micro_batch_size {self.micro_batch_size}: mixup and cutmix pair clips, it must be even")
         if self.budget() and self.sampler and (self.sampler.kind != "ats" or self.sampler.samples is not None):
@@ -192,17 +168,8 @@ class TrainConfig:
                 "out, or the target"
             )
 
-    def budget(self) -> Budget | None:
-        """What a view may cost; None: nothing is said. Errors: see `Budget.of`."""
-        return Budget.of(
-            target_gflops=self.target_gflops,
-            target_ratio=self.target_ratio,
-            target_videos=self.target_videos,
-            target_max_samples=self.target_max_samples,
-        )
-
     def settled(self, found: SamplerConfig) -> TrainConfig:
-        """The configuration of the same run, with what the budget led to in place of the target."""
+        """The configuration of the same run with the samples that were found instead of the target."""
         return replace(self, sampler=found, target_gflops=None, target_ratio=None, target_max_samples=None)
 
 

@@ -1,0 +1,89 @@
+"""The options that commands share: what a data set fills in, and which values are refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from video_ats import create_model
+from video_ats.benchmarking.gflops import CountConfig
+from video_ats.benchmarking.job import BenchmarkConfig
+from video_ats.demo.job import DemoConfig
+from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.models.registry import get_variant
+from video_ats.runs.options import DATASET_CLASSES, check_samplers, fill_in_dataset
+from video_ats.runs.settings import Setting
+from video_ats.tokens import SamplerConfig
+from video_ats.training.recipe import TrainConfig
+from video_ats.video.lists.label_names import BUILT_IN_LISTS, load_label_names
+from video_ats.video.source import DataConfig, open_videos
+
+NEEDED = {"model": "timesformer_mini", "output": "o"}
+VIDEOS = DataConfig(videos="v")
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "num_classes", "labels"),
+    [
+        ("timesformer_mini", {}, 400, None),
+        ("xvit_base_16_224_ssv2", {}, 174, None),
+        ("timesformer_mini", {"dataset": "kinetics600"}, 600, "kinetics600"),
+        ("timesformer_mini", {"dataset": "mini_kinetics"}, 16, "mini_kinetics"),
+        ("timesformer_mini", {"dataset": "ssv2"}, 174, None),
+        ("timesformer_mini", {"num_classes": 7}, 7, None),
+        ("xvit_base_16_224_ssv2", {"dataset": "kinetics400"}, 400, "kinetics400"),
+        ("timesformer_mini", {"dataset": "kinetics400", "num_classes": 7}, 7, "kinetics400"),
+        ("timesformer_mini", {"dataset": "kinetics400", "data": replace(VIDEOS, labels="my.txt")}, 400, "my.txt"),
+    ],
+)
+def test_a_data_set_gives_what_is_not_given(
+    model: str, given: dict[str, Any], num_classes: int, labels: str | None
+) -> None:
+    config = fill_in_dataset(EvaluateConfig(**{**NEEDED, "model": model, "data": VIDEOS, **given}), get_variant(model))
+    assert (config.num_classes, config.data.labels, config.data.videos) == (num_classes, labels, "v")
+
+
+def test_training_gets_the_labels_for_both_lists() -> None:
+    config = fill_in_dataset(TrainConfig(**NEEDED, dataset="kinetics600"), get_variant("timesformer_mini"))
+    assert (config.num_classes, config.train.labels, config.validation.labels) == (600, "kinetics600", "kinetics600")
+
+
+def test_a_number_that_is_not_the_data_set_s_is_one_line() -> None:
+    config = EvaluateConfig(**NEEDED, dataset="kinetics600", num_classes=400, data=DataConfig(videos="."))
+    config = fill_in_dataset(config, get_variant(config.model))
+    with pytest.raises(ValueError, match=r"^label list 'kinetics600' has 600 names but num_classes is 400; [^\n]+$"):
+        open_videos(config.data, num_classes=config.num_classes)
+
+
+def test_the_numbers_are_those_of_the_built_in_lists() -> None:
+    assert {name: DATASET_CLASSES[name] for name in BUILT_IN_LISTS} == {
+        name: len(load_label_names(name)) for name in BUILT_IN_LISTS
+    }
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, TrainConfig, BenchmarkConfig, DemoConfig])
+def test_every_run_needs_a_folder_and_a_seed_in_range(config: type) -> None:
+    most = "2**32" if config is TrainConfig else "2**63"
+    for changes, message in (
+        ({"output": ""}, "output '': must name a folder"),
+        ({"seed": -1}, f"seed -1: must be from 0 to {most} - 1"),
+        ({"seed": 2**63}, f"seed {2**63}: must be from 0 to {most} - 1"),
+    ):
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            config(**{**NEEDED, **changes})
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize("config", [EvaluateConfig, TrainConfig, BenchmarkConfig])
+def test_no_model_has_no_class(config: type) -> None:
+    with pytest.raises(ValueError, match=r"^num_classes 0: must be at least 1$"):
+        config(**NEEDED, num_classes=0)
+    with pytest.raises(ValueError, match=r"^num_classes 0: must be at least 1$"):
+        CountConfig(output="o", num_classes=0)
+
+
+def test_samplers_must_fit_the_depth() -> None:
+    model = create_model("timesformer_mini", num_classes=2)
+    check_samplers([Setting("dense", None), Setting("last", SamplerConfig(blocks=[5]))], model)
+    with pytest.raises(ValueError, match=r"^sampler blocks \[6\]: the model has blocks 0 to 5"):
+        check_samplers([Setting("next", SamplerConfig(blocks=[6]))], model)

@@ -1,0 +1,156 @@
+"""Options that several commands share. Their configurations inherit from these classes, so the keys stay flat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, TypeVar
+
+from torch import nn
+
+from video_ats.models.registry import Variant
+from video_ats.runs.budget import Budget
+from video_ats.runs.execution import Precision
+from video_ats.runs.settings import Setting
+from video_ats.video.lists.label_names import BUILT_IN_LISTS
+from video_ats.video.source import DataConfig
+
+Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
+DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of every command that runs one model.
+
+    Attributes:
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
+        output: folder to write to. The same command continues an interrupted evaluation, and with ``--resume auto`` an
+            interrupted training. A benchmark needs a folder without results. A demo makes a folder for each video.
+        checkpoint: weights: a file, a folder, a hub name, ``shipped/NAME`` for those of the package, or ``random``.
+            With random weights, GFLOPs and times at a number of tokens are real; predictions, and how many tokens a K
+            keeps, are not. Training also starts from a timm image ViT. null: the weights of the ``hf:`` model; in a
+            demo, those of the package for the model.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        seed: of random weights, and of what else the command draws.
+    """
+
+    model: str
+    output: str
+    checkpoint: str | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    seed_bits: ClassVar[int] = 63
+
+    def __post_init__(self) -> None:
+        if not self.output:
+            raise ValueError("output '': must name a folder")
+        if not 0 <= self.seed < 2**self.seed_bits:
+            raise ValueError(f"seed {self.seed}: must be from 0 to 2**{self.seed_bits} - 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions:
+    """The classes that a model tells apart.
+
+    Attributes:
+        num_classes: outputs of the head, as many as the checkpoint has; training replaces a head of another number.
+            null: as many as the model is registered with, or 400.
+    """
+
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_classes is not None:
+            check_at_least_one(self, "num_classes")
+
+    def class_count(self, variant: Variant) -> int:
+        """Outputs of the head of a registered model."""
+        own: int = variant.arguments.get("num_classes", 400)
+        return own if self.num_classes is None else self.num_classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRunOptions(ClassOptions, RunOptions):
+    """Options of a run over labelled videos: an evaluation or a training.
+
+    Attributes:
+        dataset: ``kinetics400``, ``kinetics600``, ``ssv2`` or ``mini_kinetics``: gives ``num_classes`` and the labels
+            of the videos where these are null. Something-Something v2 (``ssv2``) gives the number only.
+        precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
+        target_gflops: mean GFLOPs that a view shall cost. Before the run begins, the K that costs as much is found on
+            a few of its videos: for each scope and scheme of ``sweep`` in an evaluation, for ``sampler`` in a training.
+        target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
+        target_videos: number of videos to find K on.
+        target_max_samples: largest K to try; null: as many as a whole frame has patches.
+    """
+
+    dataset: Dataset | None = None
+    precision: Precision = "float32"
+    target_gflops: float | None = None
+    target_ratio: float | None = None
+    target_videos: int = 8
+    target_max_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        RunOptions.__post_init__(self)
+        ClassOptions.__post_init__(self)
+        self.budget()
+
+    def class_count(self, variant: Variant) -> int:
+        """Outputs of the head of a registered model."""
+        if self.num_classes is None and self.dataset is not None:
+            return DATASET_CLASSES[self.dataset]
+        return super().class_count(variant)
+
+    def budget(self) -> Budget | None:
+        """The cost that a view shall have; None: no target is set.
+
+        Raises:
+            ValueError: for values of ``target_*`` that are out of range or do not fit together.
+        """
+        check_at_least_one(self, "target_videos")
+        if self.target_gflops is None and self.target_ratio is None:
+            if self.target_max_samples is not None:
+                raise ValueError(
+                    f"target_max_samples {self.target_max_samples}: goes with target_gflops or target_ratio; give one"
+                )
+            return None
+        return Budget(self.target_gflops, self.target_ratio, self.target_videos, self.target_max_samples)
+
+
+_Labelled = TypeVar("_Labelled", bound=LabelledRunOptions)
+
+
+def fill_in_dataset(config: _Labelled, variant: Variant) -> _Labelled:
+    """The same run with ``num_classes`` set, and with the labels of ``dataset`` where the configuration names none."""
+    filled: dict[str, Any] = {"num_classes": config.class_count(variant)}
+    if config.dataset in BUILT_IN_LISTS:
+        for name, value in vars(config).items():
+            if isinstance(value, DataConfig) and value.labels is None:
+                filled[name] = replace(value, labels=config.dataset)
+    return replace(config, **filled)
+
+
+def check_at_least_one(config: object, *names: str) -> None:
+    """Check numbers of a configuration by name.
+
+    Raises:
+        ValueError: if one of them is less than 1.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value < 1:
+            raise ValueError(f"{name} {value}: must be at least 1")
+
+
+def check_samplers(settings: Sequence[Setting], model: nn.Module) -> None:
+    """Check that the samplers of all settings fit the blocks of a model.
+
+    Raises:
+        ValueError: for a block that the model does not have, or values for another number of blocks.
+    """
+    for setting in settings:
+        if setting.sampler is not None:
+            setting.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]
