@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from video_ats.video.dataset import VideoDataset, VideoSample
+from video_ats.video.decoders import VideoStatus
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Workers, map_in_workers
 
@@ -86,3 +92,34 @@ def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan 
     with data.fetch.own_folder() as fetch:
         dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames, fetch=fetch)
         yield from map_in_workers(dataset.__getitem__, range(len(dataset)), dataset.lost, data.workers)
+
+
+def read_some_views(
+    entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
+) -> tuple[Tensor, tuple[str, ...]]:
+    """All views of the first ``count`` videos that can be read, in an order that has nothing to do with the list's:
+    neighbours are often of one class.
+
+    Returns:
+        views (float32 Tensor[N, 3, T, S, S]) on the device, and the keys of their videos.
+
+    Raises:
+        ValueError: if none can be read.
+    """
+    order = random.Random(0).sample(list(entries), len(entries))
+    views, keys, failures = [], [], []
+    for sample in read_videos(order, data, plan):
+        if sample.status is VideoStatus.OK:
+            assert sample.frames is not None
+            assert sample.clip_frames is not None
+            views.append(make_views(sample.frames, sample.clip_frames, plan, device=device))
+            keys.append(sample.entry.key)
+        else:
+            failures.append(f"{sample.entry.key}: {sample.reason} ({sample.status.value})")
+        if len(keys) == count:
+            break
+    if not keys:
+        raise ValueError(
+            f"none of the {len(entries)} listed videos can be read, so there is none to measure on; {failures[0]}"
+        )
+    return torch.cat(views), tuple(keys)
