@@ -5,8 +5,8 @@ import torch
 from helpers.broken_decoders import ENDS, break_decoders
 from helpers.drawn_videos import frame_number, numbered_frames
 
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoDataset
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos

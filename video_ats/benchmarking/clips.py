@@ -11,7 +11,7 @@ from torch import Tensor
 
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.video.lists.folder_lists import read_unlabelled
+from video_ats.video.lists.folders import read_unlabelled
 from video_ats.video.source import DataConfig, open_videos, read_some_views
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan

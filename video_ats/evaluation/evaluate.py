@@ -16,8 +16,8 @@ from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import Ensemble, combine_views, forward_traced, in_order
 from video_ats.runs.settings import Setting
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoSample
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.transforms import make_views

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from video_ats.training.augment import ClipAugment, seed_of
-from video_ats.video.decoders import VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.decoders import check_decoder, read_frames
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan

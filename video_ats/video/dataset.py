@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from video_ats.video.decoders import DecodedFrames, VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video import DecodedFrames, VideoError, VideoStatus
+from video_ats.video.decoders import check_decoder, read_frames
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry
 from video_ats.video.views import ViewPlan

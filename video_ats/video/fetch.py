@@ -18,7 +18,7 @@ from typing import IO
 import fsspec
 from fsspec.callbacks import Callback
 
-from video_ats.video.video_info import VideoError, VideoStatus
+from video_ats.video import VideoError, VideoStatus
 
 # Two letters at least, so that C:\videos is no URL. `simplecache::s3://bucket/video.mp4` is one.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]+)*://", re.IGNORECASE)

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoDataset, VideoSample
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list

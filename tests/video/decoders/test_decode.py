@@ -12,8 +12,8 @@ import pytest
 import torch
 from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip
 
-from video_ats.video import decoders
-from video_ats.video.decoders import VideoError, VideoStatus, probe, pyav_reader, read_frames
+from video_ats.video import VideoError, VideoStatus, decoders
+from video_ats.video.decoders import probe, pyav_reader, read_frames
 from video_ats.video.decoders.decord_reader import (
     decord_is_exact,
     decord_is_installed,

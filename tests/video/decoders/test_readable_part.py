@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers.drawn_videos import frame_number, numbered_frames, turn_mp4, write_size_change
 
-from video_ats.video.decoders import VideoError, VideoStatus, read_frames
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.decoders import read_frames
 from video_ats.video.decoders.readable_part import find_readable_part, read_windows
 from video_ats.video.encode import write_video
 

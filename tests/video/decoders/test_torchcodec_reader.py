@@ -15,7 +15,8 @@ import pytest
 import torch
 from helpers.drawn_videos import numbered_frames
 
-from video_ats.video.decoders import VideoError, VideoStatus, probe, read_frames, torchcodec_reader
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.decoders import probe, read_frames, torchcodec_reader
 from video_ats.video.decoders.torchcodec_reader import read_with_torchcodec, torchcodec_refusal
 from video_ats.video.encode import write_video
 from video_ats.video.views import ViewPlan

@@ -9,8 +9,8 @@ import pytest
 
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.lists.folders import is_inside
 from video_ats.video.lists.label_names import load_label_names
-from video_ats.video.lists.video_files import is_inside
 
 KINETICS = Path(__file__).resolve().parents[3].parent / "shared" / "kinetics"
 HEADER = "label,youtube_id,time_start,time_end,split\n"

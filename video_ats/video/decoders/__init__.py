@@ -5,23 +5,13 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
 from video_ats.video.decoders.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
 from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
 from video_ats.video.decoders.torchcodec_reader import read_with_torchcodec
 from video_ats.video.fetch import FetchLimits, local_file
-from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
-__all__ = [
-    "DECODERS",
-    "DecodedFrames",
-    "FramePlan",
-    "VideoError",
-    "VideoInfo",
-    "VideoStatus",
-    "check_decoder",
-    "probe",
-    "read_frames",
-]
+__all__ = ["DECODERS", "check_decoder", "probe", "read_frames"]
 
 DECODERS = ("pyav", "decord", "torchcodec", "auto")
 # A frame of 4000x1 pixels with its short side resized to 224 is one of 896,000 x 224: gigabytes for a clip.

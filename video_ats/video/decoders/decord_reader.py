@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 from video_ats.video.decoders.pyav_reader import (
     check_counted,
     check_min_frames,
@@ -22,7 +23,6 @@ from video_ats.video.decoders.pyav_reader import (
     has_deep_colours,
     wanted_indices,
 )
-from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 _MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of its one MP4/MOV demuxer
 _SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+?:\d+: ")  # time and C++ line in front of decord's messages

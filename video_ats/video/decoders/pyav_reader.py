@@ -21,7 +21,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from video_ats.video import VideoError, VideoStatus
 from video_ats.video.decoders import check_shape, read_frames
 from video_ats.video.decoders.pyav_reader import average_rate, open_video
-from video_ats.video.video_info import VideoError, VideoStatus
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 from video_ats.video.decoders.pyav_reader import (
     check_counted,
     check_min_frames,
@@ -17,7 +18,6 @@ from video_ats.video.decoders.pyav_reader import (
     has_deep_colours,
     wanted_indices,
 )
-from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 _ERRORS = (RuntimeError, ValueError, IndexError)  # what torchcodec raises for a file that it cannot read
 

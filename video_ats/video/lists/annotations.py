@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from video_ats.video.fetch import is_url, join_path, path_in_tar
 from video_ats.video.lists import VideoEntry, VideoList
-from video_ats.video.lists.folder_lists import read_class_folders
+from video_ats.video.lists.folders import VideoFolder, check_video_root, index_videos, is_inside, read_class_folders
 from video_ats.video.lists.label_names import (
     built_in_names,
     known_names,
@@ -21,7 +21,6 @@ from video_ats.video.lists.label_names import (
 )
 from video_ats.video.lists.path_lists import read_path_list
 from video_ats.video.lists.tar_shards import is_tar_list, read_tar_list
-from video_ats.video.lists.video_files import VideoFolder, check_video_root, index_videos, is_inside
 
 _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")

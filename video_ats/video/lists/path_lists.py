@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from video_ats.video.fetch import is_url, join_path
+from video_ats.video.lists.folders import VIDEO_EXTENSIONS, is_video_name
 from video_ats.video.lists.label_names import clean_label, fold_label, is_integer
-from video_ats.video.lists.video_files import VIDEO_EXTENSIONS, is_video_name
 
 # In order of preference between readings that are equally good.
 _SEPARATORS = ("\t", ",", " ")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from video_ats.atomic import write_text
 from video_ats.video.fetch import join_path, list_files, open_range
+from video_ats.video.lists.folders import is_video_name
 from video_ats.video.lists.label_names import clean_label
-from video_ats.video.lists.video_files import is_video_name
 
 COLUMNS = ("tar", "offset", "size", "name", "label")
 

@@ -19,9 +19,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from video_ats.video.video_info import VideoStatus
-from video_ats.video.workers.handover import receive_value
-from video_ats.video.workers.process import work
+from video_ats.video import VideoStatus
+from video_ats.video.workers.process import receive_value, work
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

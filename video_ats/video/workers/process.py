@@ -1,7 +1,12 @@
-"""The life of one worker of `video.workers`, within the limits that keep its troubles its own."""
+"""What one worker of `video.workers` does, and how values travel between it and its parent.
+
+Large arrays travel in memory without a name, to which no limit of /dev/shm applies: what is under way outlives its
+sender, and is gone when both processes have ended, so a killed worker leaves nothing behind.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -11,15 +16,18 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from video_ats.video.workers.handover import send_value
+from torch import Tensor
 
 if sys.platform != "win32":
     import resource
+
+_HAS_MEMORY_FILES = hasattr(os, "memfd_create")  # Linux; elsewhere arrays travel in the message itself
+_ALIGNMENT = 64  # bytes, as torch aligns its own memory
 
 
 def work(function: Callable[[Any], object], connection: Connection, memory_mb: int | None) -> None:
@@ -93,3 +101,84 @@ def _limit_memory(more: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most_allowed, most))
     else:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def send_value(connection: Connection, value: object) -> None:
+    """Send anything that can be pickled; ``connection`` is an end of a two-way pipe.
+
+    The bytes of tensors (on the CPU) and NumPy arrays are written to memory whose descriptor is sent, so that the
+    message stays small and sending it does not wait for the receiver.
+    """
+    head, buffers = _pickled(value)
+    sizes = [len(buffer) for buffer in buffers]
+    if not _HAS_MEMORY_FILES:
+        connection.send((head, [bytearray(buffer) for buffer in buffers]))
+        return
+    connection.send((head, sizes))
+    if not sum(sizes):
+        return
+    memory = os.memfd_create("video_ats")
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            for buffer, start in zip(buffers, _starts(sizes), strict=True):
+                file.seek(start)
+                file.write(buffer)
+            file.truncate(_starts(sizes)[-1] + sizes[-1])
+        send_handle(connection, memory, None)
+    finally:
+        os.close(memory)
+
+
+def receive_value(connection: Connection) -> Any:
+    """The other end of `send_value`; arrays lie in the sender's memory, not in a copy of it, and may be written to.
+
+    Raises:
+        EOFError: the sender died before it had sent all.
+    """
+    try:
+        head, sizes = connection.recv()
+    except ConnectionResetError:
+        raise EOFError from None
+    except OSError as error:  # "got end of file during message" has no number
+        if error.errno is None:
+            raise EOFError from None
+        raise
+    if not _HAS_MEMORY_FILES:
+        return pickle.loads(head, buffers=sizes)  # noqa: S301 (of our own process)
+    buffers = [memoryview(bytearray())] * len(sizes)
+    if sum(sizes):
+        memory = recv_handle(connection)
+        try:
+            # torch's mapping, unlike Python's, keeps no descriptor open for as long as a tensor lives.
+            whole = {"size": _starts(sizes)[-1] + sizes[-1], "dtype": torch.uint8}
+            mapped = torch.from_file(f"/proc/self/fd/{memory}", shared=True, **whole).numpy().data
+        finally:
+            os.close(memory)
+        buffers = [mapped[start : start + size] for start, size in zip(_starts(sizes), sizes, strict=True)]
+    return pickle.loads(head, buffers=buffers)  # noqa: S301 (of our own process)
+
+
+def _pickled(value: object) -> tuple[bytes, list[memoryview]]:
+    """The pickle without the bytes of arrays, and these."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = io.BytesIO()
+    _Pickler(head, protocol=5, buffer_callback=buffers.append).dump(value)
+    return head.getvalue(), [buffer.raw() for buffer in buffers]
+
+
+class _Pickler(pickle.Pickler):
+    """Takes tensors as the NumPy arrays that share their memory; torch's own way copies them into the pickle."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is Tensor and value.device.type == "cpu":
+            return torch.from_numpy, (value.contiguous().numpy(),)
+        return NotImplemented
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    """Where each buffer begins."""
+    starts, end = [], 0
+    for size in sizes:
+        starts.append(end)
+        end += -(-size // _ALIGNMENT) * _ALIGNMENT
+    return starts
