@@ -89,9 +89,7 @@ class SampleDicts(IterableDataset[dict[str, Any]]):
             if sample.status is not VideoStatus.OK:
                 warnings.warn(f"{sample.entry.path}: {sample.reason} ({sample.status.value}); left out", stacklevel=2)
                 continue
-            assert sample.frames is not None
-            assert sample.clip_frames is not None
-            for number, view in enumerate(make_views(sample.frames, sample.clip_frames, self.plan)):
+            for number, view in enumerate(sample.views(self.plan)):
                 yield {
                     "video": view,
                     "label": sample.entry.label,

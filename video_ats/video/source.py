@@ -12,10 +12,10 @@ from torch import Tensor
 
 from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoDataset, VideoSample
+from video_ats.video.decoders import check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
-from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Workers, map_in_workers
 
@@ -57,6 +57,7 @@ class DataConfig:
     fetch_most_mb: int = 2048
 
     def __post_init__(self) -> None:
+        check_decoder(self.decoder)
         for name, least in (("num_workers", 0), ("min_frames", 1), ("decode_memory_mb", 1), ("fetch_most_mb", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -110,9 +111,7 @@ def read_some_views(
     views, keys, failures = [], [], []
     for sample in read_videos(order, data, plan):
         if sample.status is VideoStatus.OK:
-            assert sample.frames is not None
-            assert sample.clip_frames is not None
-            views.append(make_views(sample.frames, sample.clip_frames, plan, device=device))
+            views.append(sample.views(plan, device=device))
             keys.append(sample.entry.key)
         else:
             failures.append(f"{sample.entry.key}: {sample.reason} ({sample.status.value})")
