@@ -63,8 +63,6 @@ class VideoInfo:
         container: FFmpeg's name of the format, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
         codec: Canonical codec name, e.g. ``h264``, ``av1``.
         pixel_format: FFmpeg's name, e.g. ``yuv420p``; empty when unknown.
-        width: Coded width in pixels, before any rotation.
-        height: Coded height in pixels, before any rotation.
         frame_rate: Average frames per second; 0 when the file does not say.
         header_frames: Frames the header counts; 0 when it does not say.
         packets: Video packets in the file, those behind an edit list included.
@@ -78,8 +76,6 @@ class VideoInfo:
     container: str
     codec: str
     pixel_format: str
-    width: int
-    height: int
     frame_rate: Fraction
     header_frames: int
     packets: int

@@ -135,8 +135,6 @@ def test_probe_of_real_clips():
         container="mov,mp4,m4a,3gp,3g2,mj2",
         codec="h264",
         pixel_format="yuv420p",
-        width=340,
-        height=256,
         frame_rate=Fraction(30000, 1001),
         header_frames=332,
         packets=332,

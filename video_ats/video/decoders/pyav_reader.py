@@ -63,8 +63,6 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             container=container.format.name,
             codec=context.codec.canonical_name,
             pixel_format=context.pix_fmt or "",
-            width=context.width,
-            height=context.height,
             frame_rate=average_rate(stream),
             header_frames=stream.frames,
             packets=packets,

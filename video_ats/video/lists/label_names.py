@@ -100,21 +100,6 @@ def is_mirror_safe(names: Sequence[str] | None) -> bool:
     return not names or not any(set(map(fold_label, names)) <= classes for classes in unsafe)
 
 
-def label_index(name: str, names: Sequence[str]) -> int:
-    """Index of a written class name in ``names``.
-
-    Underscores and spaces are the same; surrounding white space and quotes are ignored; case matters.
-
-    Raises:
-        ValueError: ``name`` is not in ``names`` (the message names the nearest), or two of ``names``
-            are the same name.
-    """
-    index = _table(names).get(fold_label(name))
-    if index is None:
-        raise ValueError(_unknown(name, names))
-    return index
-
-
 def known_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
     """The names of ``labels``, checked against ``num_classes``; None without ``labels``."""
     if num_classes is not None and num_classes < 1:
