@@ -6,9 +6,13 @@ import os
 from difflib import get_close_matches
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
-from video_ats.video.decoders.decord_reader import decord_is_exact, decord_is_installed, read_with_decord
 from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
-from video_ats.video.decoders.torchcodec_reader import read_with_torchcodec
+from video_ats.video.decoders.seeking_readers import (
+    decord_is_exact,
+    decord_is_installed,
+    read_with_decord,
+    read_with_torchcodec,
+)
 from video_ats.video.fetch import FetchLimits, local_file
 
 __all__ = ["DECODERS", "check_decoder", "probe", "read_frames"]

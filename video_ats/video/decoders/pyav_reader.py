@@ -220,20 +220,6 @@ def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:
         raise VideoError(VideoStatus.TOO_SHORT, reason, path)
 
 
-def check_counted(info: VideoInfo, decoder: str, num_frames: int, promised: int) -> None:
-    """Raise VideoError (truncated) where another decoder counts fewer frames than the file promises."""
-    if num_frames < promised:
-        reason = f"{decoder} counts {num_frames} of the {promised} frames the header counts"
-        raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
-
-
-def has_deep_colours(info: VideoInfo) -> bool:
-    """Whether pixels have more than 8 bits a channel: decoders make different RGB of them."""
-    if not info.pixel_format:
-        return False
-    return any(component.bits > 8 for component in av.VideoFormat(info.pixel_format).components)
-
-
 def _count_packets(path: str) -> int:
     """Number of shown video packets: what a header without a count would say."""
     with open_video(path) as (container, stream):
