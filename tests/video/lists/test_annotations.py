@@ -332,6 +332,7 @@ def test_errors_of_class_folders(tmp_path, files, options, message):
         ("", {}, "lists no video"),
         ("\n \n", {}, "lists no video"),
         (HEADER, {}, "lists no video"),
+        ("tar,offset,size,name,label\n", {}, "lists no video"),
         (f"youtube_id,time_start,time_end,split\n{ID},1,11,test\n", {}, "no label column"),
         (f"label,youtube_id,time_start\nyoga,{ID},1\n", {}, "no column 'time_end'"),
         (f"yoga,{ID},417,427,val\n", {}, "Kinetics CSV without its header"),

@@ -10,12 +10,14 @@ import csv
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from video_ats.atomic import write_text
-from video_ats.video.fetch import join_path, list_files, open_range
+from video_ats.video.fetch import join_path, list_files, open_range, path_in_tar
+from video_ats.video.lists import ListedVideo, ListFile, Listing
 from video_ats.video.lists.folders import is_video_name
 from video_ats.video.lists.label_names import clean_label
 
@@ -122,28 +124,21 @@ def write_tar_list(config: IndexConfig) -> tuple[int, int]:
     return len(members), len(tars)
 
 
-def is_tar_list(text: str) -> bool:
-    """Whether a list begins as `as_tar_list` does."""
-    return text.split("\n", 1)[0].strip() == ",".join(COLUMNS)
-
-
-def read_tar_list(text: str, source: str) -> Iterator[tuple[int, TarMember]]:
-    """Line numbers and members of a list that `as_tar_list` wrote.
+def read_tar_list(file: ListFile) -> Listing | None:
+    """Read a list that `as_tar_list` wrote; None for a text of another form.
 
     Raises:
-        ValueError: for a line that is not one.
+        ValueError: a line that is not one of such a list.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        next(reader)
-        for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(COLUMNS) or not (fields[1].isdecimal() and fields[2].isdecimal() and all(fields)):
-                raise ValueError(f"{source!r} line {reader.line_num}: is not {','.join(COLUMNS)}; index the tars anew")
-            yield reader.line_num, TarMember(fields[0], int(fields[1]), int(fields[2]), fields[3], fields[4])
-    except csv.Error as error:
-        raise ValueError(f"{source!r} line {reader.line_num} is not CSV: {error}") from error
+    if file.text.split("\n", 1)[0].strip() != ",".join(COLUMNS):
+        return None
+    videos = []
+    for line, fields in islice(file.csv_rows(), 1, None):
+        if len(fields) != len(COLUMNS) or not (fields[1].isdecimal() and fields[2].isdecimal() and all(fields)):
+            raise ValueError(f"{file.place(line)}: is not {','.join(COLUMNS)}; index the tar files again")
+        tar, offset, size, name, label = fields
+        videos.append(ListedVideo(line, f"{tar}/{name}", label, tar, path_in_tar("", int(offset), int(size), name)))
+    return Listing("tar_members", videos)
 
 
 def _key(name: str) -> str:
