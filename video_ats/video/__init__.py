@@ -1,4 +1,4 @@
-"""What a video file is, the frames read from it, and how reading it can end."""
+"""From a video file to normalised views. Here: what a file is, the frames read from it, and how reading can end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ FramePlan = Callable[[int, Fraction], Sequence[int]]
 
 
 class VideoStatus(str, Enum):
-    """How reading one listed video ended; each video ends in exactly one of these.
-
-    ``crashed`` and ``timed_out`` are what its worker process did; see `video.workers`.
-    """
+    """How reading a listed video ended. ``crashed`` and ``timed_out`` happen to the worker process, see `workers`."""
 
     OK = "ok"
     MISSING = "missing"
@@ -31,7 +28,7 @@ class VideoStatus(str, Enum):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the machine may have a part in it, so that another time may end otherwise."""
+        """Whether the machine may be the cause, so that another attempt may end otherwise."""
         return self in (VideoStatus.CRASHED, VideoStatus.TIMED_OUT, VideoStatus.OUT_OF_MEMORY)
 
 
@@ -39,9 +36,9 @@ class VideoError(ValueError):
     """A video that cannot be used.
 
     Attributes:
-        status: Which kind of failure.
-        reason: One line, with FFmpeg's words where it has any.
-        path: The file.
+        status: which kind of failure.
+        reason: one line, with FFmpeg's words where it has any.
+        path: the file.
     """
 
     def __init__(self, status: VideoStatus, reason: str, path: str) -> None:
@@ -56,20 +53,20 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says of its best video stream, and what its packets say, without decoding it all.
+    """What the header and the packets of a file say about its best video stream.
 
     Attributes:
-        path: The file.
+        path: the file.
         container: FFmpeg's name of the format, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
-        codec: Canonical codec name, e.g. ``h264``, ``av1``.
+        codec: canonical codec name, e.g. ``h264``, ``av1``.
         pixel_format: FFmpeg's name, e.g. ``yuv420p``; empty when unknown.
-        frame_rate: Average frames per second; 0 when the file does not say.
-        header_frames: Frames the header counts; 0 when it does not say.
-        packets: Video packets in the file, those behind an edit list included.
-        hidden_packets: Packets that an edit list takes away (decoded for reference, never shown).
-        even_timestamps: The shown packets start at time 0 and are equally far apart.
-        rotation: Degrees from the display matrix, as PyAV gives them; never applied to frames.
-        video_streams: Number of video streams, attached pictures not counted.
+        frame_rate: average frames per second; 0 when the file gives none.
+        header_frames: number of frames in the header; 0 when it gives none.
+        packets: video packets in the file, those behind an edit list included.
+        hidden_packets: packets that an edit list hides (decoded for reference, never shown).
+        even_timestamps: whether the shown packets start at time 0 and are equally far apart.
+        rotation: degrees of the display matrix, as PyAV gives them; never applied to frames.
+        video_streams: number of video streams, attached pictures not counted.
     """
 
     path: str
@@ -91,11 +88,11 @@ class DecodedFrames:
 
     Attributes:
         frames (uint8 Tensor[F, H, W, 3]): RGB, coded orientation, one per entry of ``indices``.
-        indices: The distinct wanted frame indices, increasing.
-        num_frames: Frames in the whole video (N), as decoded or, by decord, as counted.
-        frame_rate: Average frames per second; 0 when unknown.
+        indices: the distinct wanted frame indices, increasing.
+        num_frames: frames in the whole video (N), as decoded or, by decord and torchcodec, as counted.
+        frame_rate: average frames per second; 0 when unknown.
         decoder: ``pyav``, ``decord`` or ``torchcodec``: the one that read these frames.
-        damaged_frames: Frames in which FFmpeg concealed damage, counted by ``pyav`` only.
+        damaged_frames: frames in which FFmpeg concealed damage, counted by ``pyav`` only.
     """
 
     frames: Tensor

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -70,9 +71,7 @@ def read_video(
     Args:
         entry: the video.
         clips: which frames to keep; None decodes and counts only.
-        decoder: as in `video.decoders.read_frames`.
-        min_frames: likewise.
-        fetch: likewise.
+        decoder, min_frames, fetch: as in `video.decoders.read_frames`.
 
     Raises:
         ValueError: unknown decoder, or clips that reach outside the video.
@@ -114,9 +113,7 @@ class VideoDataset(Dataset[VideoSample]):
     Args:
         entries: the listed videos.
         plan: which frames to keep; None decodes and counts only.
-        decoder: ``pyav``, ``decord``, ``torchcodec`` or ``auto``, see `video.decoders.read_frames`.
-        min_frames: a video with fewer decodable frames is ``too_short``.
-        fetch: limits for videos that have to be fetched.
+        decoder, min_frames, fetch: as in `video.decoders.read_frames`.
 
     Raises:
         ValueError: unknown decoder.
@@ -134,22 +131,11 @@ class VideoDataset(Dataset[VideoSample]):
         check_decoder(decoder)
         self.entries = tuple(entries)
         self.plan = plan
-        self.decoder = decoder
-        self.min_frames = min_frames
-        self.fetch = fetch
+        clips = None if plan is None else plan.frame_indices
+        self._read = partial(read_video, clips=clips, decoder=decoder, min_frames=min_frames, fetch=fetch)
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> VideoSample:
-        return read_video(
-            self.entries[index],
-            None if self.plan is None else self.plan.frame_indices,
-            decoder=self.decoder,
-            min_frames=self.min_frames,
-            fetch=self.fetch,
-        )
-
-    def lost(self, index: int, loss: Loss) -> VideoSample:
-        """Item ``index`` where its worker process ended without an answer."""
-        return lost_video(self.entries[index], loss)
+        return self._read(self.entries[index])

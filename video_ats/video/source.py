@@ -1,17 +1,18 @@
-"""The user's videos: which, and how they are read."""
+"""The user's videos: which they are, and how they are read."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoDataset, VideoSample
+from video_ats.video.dataset import VideoSample, lost_video, read_video
 from video_ats.video.decoders import check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
@@ -22,7 +23,7 @@ from video_ats.video.workers import Workers, map_in_workers
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which videos.
+    """Configuration of the videos and of how they are read.
 
     Attributes:
         videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see docs/videos.md);
@@ -35,13 +36,16 @@ class DataConfig:
         decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord where it is proven exact).
         min_frames: a video with fewer frames is recorded as too short.
         num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
-            costs one video there; with 0 videos are read in the process itself, and it costs the run.
+            costs one video there. With 0 videos are read in the process itself, and such a decoder ends the run.
         decode_timeout_seconds: longest time to wait for one video.
-        decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: all
-            there is. Kept on Linux only.
-        fetch_timeout_seconds: longest wait for a video that lies elsewhere; then it is recorded as missing. It counts
-            into decode_timeout_seconds.
+        decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: no limit.
+            Linux only.
+        fetch_timeout_seconds: longest time to fetch a video that is not a local file; then it is recorded as missing.
+            It counts into decode_timeout_seconds.
         fetch_most_mb: largest video, in MiB, that is fetched to a temporary file, one for each worker at a time.
+
+    Raises:
+        ValueError: an unknown decoder, or a value outside its range.
     """
 
     videos: str | None = None
@@ -68,12 +72,12 @@ class DataConfig:
 
     @property
     def fetch(self) -> FetchLimits:
-        """What fetching a video may cost."""
+        """Limits for fetching one video."""
         return FetchLimits(self.fetch_timeout_seconds, self.fetch_most_mb)
 
     @property
     def workers(self) -> Workers:
-        """The processes that read, and their limits."""
+        """The reading processes and their limits."""
         return Workers(self.num_workers, self.decode_timeout_seconds, self.decode_memory_mb)
 
 
@@ -89,23 +93,24 @@ def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
 
 
 def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:
-    """Read listed videos in order, in worker processes; see `VideoDataset` and `map_in_workers`."""
+    """Read listed videos in order, in worker processes; see `read_video` and `map_in_workers`."""
+    clips = None if plan is None else plan.frame_indices
     with data.fetch.own_folder() as fetch:
-        dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames, fetch=fetch)
-        yield from map_in_workers(dataset.__getitem__, range(len(dataset)), dataset.lost, data.workers)
+        read = partial(read_video, clips=clips, decoder=data.decoder, min_frames=data.min_frames, fetch=fetch)
+        yield from map_in_workers(read, entries, lost_video, data.workers)
 
 
 def read_some_views(
     entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """All views of the first ``count`` videos that can be read, in an order that has nothing to do with the list's:
-    neighbours are often of one class.
+    """All views of ``count`` videos that can be read, drawn in a fixed random order: neighbours in a list are often of
+    one class.
 
     Returns:
         views (float32 Tensor[N, 3, T, S, S]) on the device, and the keys of their videos.
 
     Raises:
-        ValueError: if none can be read.
+        ValueError: none can be read.
     """
     order = random.Random(0).sample(list(entries), len(entries))
     views, keys, failures = [], [], []
@@ -118,7 +123,5 @@ def read_some_views(
         if len(keys) == count:
             break
     if not keys:
-        raise ValueError(
-            f"none of the {len(entries)} listed videos can be read, so there is none to measure on; {failures[0]}"
-        )
+        raise ValueError(f"none of the {len(entries)} listed videos can be read; {failures[0]}")
     return torch.cat(views), tuple(keys)
