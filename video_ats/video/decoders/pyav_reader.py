@@ -82,7 +82,7 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
     loaders.
 
     Raises:
-        VideoError: any status that is not ok and not the worker's.
+        VideoError: missing, unreadable, no_video, truncated, too_short or out_of_memory.
         ValueError: the plan wants a frame outside the video.
     """
     with open_video(path) as (container, stream):

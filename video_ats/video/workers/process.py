@@ -1,7 +1,7 @@
-"""What one worker of `video.workers` does, and how values travel between it and its parent.
+"""What a worker process of `video.workers` does, and how values travel between it and its parent.
 
-Large arrays travel in memory without a name, to which no limit of /dev/shm applies: what is under way outlives its
-sender, and is gone when both processes have ended, so a killed worker leaves nothing behind.
+Large arrays travel in memory without a name, to which no limit of /dev/shm applies. It outlives its sender while the
+receiver needs it, and is freed when both processes have ended, so a killed worker leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _ALIGNMENT = 64  # bytes, as torch aligns its own memory
 
 
 def work(function: Callable[[Any], object], connection: Connection, memory_mb: int | None) -> None:
-    """Answer each item with what ``function`` makes of it, until the parent closes the pipe or ends.
+    """Apply ``function`` to each item that arrives and send the answer, until the parent closes the pipe or ends.
 
-    Answers are pairs: ``ready`` first, then of each item ``done`` and the result, ``raised``, the exception and its
-    traceback, or ``out of memory`` and the words for it.
+    The first message is ``("ready", None)``. The answer for an item is ``("done", result)``,
+    ``("raised", (exception, traceback))`` or ``("out of memory", reason)``.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which a forked process has from its parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked process inherits the parent's handler
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if sys.platform != "win32":
-        _leave_no_core()
+    if sys.platform != "win32":  # no core file, which may be a gigabyte, for each video that crashes the decoder
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if memory_mb is not None:
         _limit_memory(memory_mb * 2**20)
     send_value(connection, ("ready", None))
@@ -57,15 +57,10 @@ def _answer(function: Callable[[Any], object], item: object) -> tuple[str, objec
     try:
         return "done", function(item)
     except Exception as error:  # noqa: BLE001 (the parent raises it)
-        _limit_memory(None)  # or there may be none left to answer with
-        if _is_out_of_memory(error):
+        _limit_memory(None)  # otherwise there may be none left for the answer
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch raises a RuntimeError
             return "out of memory", " ".join(str(error).split()) or "asked for more memory than there is"
         return "raised", (_that_can_be_sent(error), traceback.format_exc())
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also torch's, which is a RuntimeError."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _that_can_be_sent(error: Exception) -> Exception:
@@ -77,37 +72,30 @@ def _that_can_be_sent(error: Exception) -> Exception:
 
 
 def _end_with_parent() -> None:
-    """Even while the decoder hangs: a killed run leaves no process behind."""
+    """End this process when its parent ends, even while the decoder hangs."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
 
 
-def _leave_no_core() -> None:
-    """A crashed decoder is expected here; a gigabyte of it on the disk for each bad video is not."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
 def _limit_memory(more: int | None) -> None:
-    """Let this process take ``more`` bytes than it has; None: as many as it can. What it shares does not count."""
+    """Limit this process to ``more`` bytes than it has now (None: no limit); shared memory does not count."""
     if sys.platform != "linux":
         return
-    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = most = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if more is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[5])
         limit = pages * resource.getpagesize() + more
-        most_allowed = limit if most == resource.RLIM_INFINITY else min(limit, most)
-        resource.setrlimit(resource.RLIMIT_DATA, (most_allowed, most))
-    else:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def send_value(connection: Connection, value: object) -> None:
-    """Send anything that can be pickled; ``connection`` is an end of a two-way pipe.
+    """Send anything that can be pickled through one end of a two-way pipe.
 
-    The bytes of tensors (on the CPU) and NumPy arrays are written to memory whose descriptor is sent, so that the
-    message stays small and sending it does not wait for the receiver.
+    The bytes of tensors (on the CPU) and NumPy arrays are written to memory whose file descriptor is sent, so the
+    message stays small and sending does not wait for the receiver.
     """
     head, buffers = _pickled(value)
     sizes = [len(buffer) for buffer in buffers]
@@ -130,10 +118,10 @@ def send_value(connection: Connection, value: object) -> None:
 
 
 def receive_value(connection: Connection) -> Any:
-    """The other end of `send_value`; arrays lie in the sender's memory, not in a copy of it, and may be written to.
+    """Receive what `send_value` sent; arrays lie in the sender's memory, are not copied, and may be written to.
 
     Raises:
-        EOFError: the sender died before it had sent all.
+        EOFError: the sender ended before it had sent everything.
     """
     try:
         head, sizes = connection.recv()
@@ -159,7 +147,7 @@ def receive_value(connection: Connection) -> Any:
 
 
 def _pickled(value: object) -> tuple[bytes, list[memoryview]]:
-    """The pickle without the bytes of arrays, and these."""
+    """The pickle without the bytes of arrays, and the bytes of each array."""
     buffers: list[pickle.PickleBuffer] = []
     head = io.BytesIO()
     _Pickler(head, protocol=5, buffer_callback=buffers.append).dump(value)
@@ -167,7 +155,7 @@ def _pickled(value: object) -> tuple[bytes, list[memoryview]]:
 
 
 class _Pickler(pickle.Pickler):
-    """Takes tensors as the NumPy arrays that share their memory; torch's own way copies them into the pickle."""
+    """Pickles tensors as NumPy arrays of the same memory, where torch would copy them into the pickle."""
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is Tensor and value.device.type == "cpu":
@@ -176,7 +164,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _starts(sizes: list[int]) -> list[int]:
-    """Where each buffer begins."""
+    """Offset of each buffer in the shared memory, in bytes."""
     starts, end = [], 0
     for size in sizes:
         starts.append(end)
