@@ -14,10 +14,7 @@ from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.label_names import built_in_names, fold_label, number_names
 
 #: File name endings, lower case, that count as a video when a folder is searched.
-VIDEO_EXTENSIONS = (
-    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"),
-    *(".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"),
-)
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
 
 
 @dataclass(frozen=True)
@@ -25,9 +22,9 @@ class VideoFolder:
     """The videos under one folder.
 
     Attributes:
-        root: The folder as given.
-        paths: Relative paths with ``/``, sorted.
-        by_stem: Relative paths by file name without extension, each list sorted.
+        root: the folder or URL as given.
+        paths: relative paths with ``/``, sorted.
+        by_stem: relative paths by file name without extension, each list sorted.
     """
 
     root: str
@@ -37,8 +34,8 @@ class VideoFolder:
     def find(self, stem: str, class_name: str) -> tuple[str, str] | None:
         """Path of the file with this stem and a problem (empty: none), or None where there is no file.
 
-        Of several files the only one directly in the folder of its class is taken; otherwise they must be
-        one file under several names (links), or the problem says which files compete.
+        Files directly in the folder of the class come before other files. Several files that are left are a problem
+        unless they are one file under several names (links).
         """
         candidates = self.by_stem.get(stem, ())
         if not candidates:
@@ -53,7 +50,7 @@ class VideoFolder:
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a file name ends like a video's; hidden files (macOS writes ``._x.mp4``) are none."""
+    """Whether a file name has the ending of a video and is not hidden (macOS writes ``._x.mp4``)."""
     return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
 
 
@@ -61,38 +58,39 @@ def check_video_root(videos: str) -> None:
     """Raise unless ``videos`` is a folder, or a URL of a kind that can be read."""
     if is_url(videos):
         check_protocol(videos)
-        return
-    if not os.path.exists(videos):
+    elif not os.path.exists(videos):
         raise FileNotFoundError(f"video folder {videos!r} does not exist")
-    if not os.path.isdir(videos):
+    elif not os.path.isdir(videos):
         raise ValueError(f"video folder {videos!r} is a file; pass the folder in which the videos lie")
 
 
 def is_inside(path: str, root: str | None) -> bool:
-    """Whether a listed path stays under ``root``, as it is written.
+    """Whether a listed path, as written, stays under ``root`` (folder or URL; None: the working directory).
 
-    Relative to it, or absolute and beginning with it; a URL only under a root that is one. ``..`` is taken to lead out,
-    also where it seems not to: behind a link to a folder it does. Links themselves may lead anywhere: they were made by
-    whoever has the folder, not by whoever wrote the list.
-
-    Args:
-        path: As listed.
-        root: Folder or URL; None is the working directory.
+    It does if it is relative to the root or begins with it; a URL only under a root that is a URL. A path with ``..``
+    never does, since behind a link to a folder it may lead anywhere. Links may lead out of the root: the owner of the
+    folder made them, not the author of the list.
     """
     if ".." in re.split(r"[/\\]", path):
         return False
-    is_url = [text is not None and ("://" in text or "::" in text) for text in (path, root)]
-    if any(is_url):
-        return path.startswith(f"{root}".rstrip("/") + "/") if all(is_url) else not is_url[0] and path[:1] != "/"
+    # Wider than `is_url`: whatever fsspec might take for a URL.
+    path_is_url, root_is_url = ("://" in text or "::" in text for text in (path, root or ""))
+    if root_is_url:
+        return path.startswith(f"{root}".rstrip("/") + "/") if path_is_url else not path.startswith("/")
+    if path_is_url:
+        return False
     folder = os.path.abspath(root or "")
     return os.path.commonpath([folder, os.path.abspath(os.path.join(folder, path))]) == folder
 
 
 def index_videos(root: str) -> VideoFolder:
-    """Find all videos under ``root``, a folder or a URL that can be listed, in one walk.
+    """Find all videos under ``root``, a folder or a URL that can be listed.
 
-    Links to files and folders are followed, a link to a folder that contains it is not entered again.
-    Hidden files and folders are left out. A folder that cannot be listed raises its ``OSError``.
+    Links to files and folders are followed, except a link to a folder that contains it. Hidden files and folders are
+    left out.
+
+    Raises:
+        OSError: a folder that cannot be listed.
     """
     if is_url(root):
         paths = [path for path in list_files(root) if is_video_name(os.path.basename(path))]
@@ -105,7 +103,7 @@ def index_videos(root: str) -> VideoFolder:
 
 
 def _relative_paths(root: str) -> Iterator[str]:
-    # folder -> the folders that were entered on the way to it, as (device, inode)
+    # folder -> the folders that contain it, as (device, inode)
     entered: dict[str, frozenset[tuple[int, int]]] = {root: frozenset()}
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
         status = os.stat(folder)
@@ -123,11 +121,16 @@ def _relative_paths(root: str) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> NoReturn:
-    raise error  # os.walk would leave the folder out without a word
+    raise error  # os.walk would leave the folder out silently
 
 
 def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: int | None) -> VideoList:
-    """The videos of a tree of one folder a class; see `annotations.read_video_list`."""
+    """List the videos of a tree of one folder a class; arguments as in `label_names.number_labels`.
+
+    Raises:
+        ValueError: no video, a video outside class folders, or names that cannot be numbered.
+        OSError: a folder that cannot be listed.
+    """
     paths = index_videos(root).paths
     if not paths:
         raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>")
@@ -143,11 +146,12 @@ def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: in
 
 
 def read_unlabelled(root: str) -> VideoList:
-    """Every video under a folder or URL, in class folders or not, for what asks for no labels: all are 0.
+    """List every video under a folder or URL, in class folders or not, where labels do not matter: all are 0.
 
     Raises:
-        ValueError: if it holds no video, or cannot be a folder of videos.
-        OSError: if it cannot be listed.
+        FileNotFoundError: it does not exist.
+        ValueError: it holds no video, or is not a folder.
+        OSError: it cannot be listed.
     """
     check_video_root(root)
     paths = index_videos(root).paths
@@ -168,7 +172,7 @@ def _list_of_folder(
 
 
 def _check_own_numbering(root: str, names: Sequence[str]) -> None:
-    """Folder names alone number the classes: refuse what would number them otherwise than meant."""
+    """Where only folder names number the classes, refuse those that likely give other numbers than meant."""
     folders = set(names)  # a store has no empty folders
     if not is_url(root):
         with os.scandir(root) as items:
