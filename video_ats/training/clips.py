@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from video_ats.training.augment import ClipAugment, seed_of
-from video_ats.video.dataset import VideoSample, lost_video, read_video
+from video_ats.video.dataset import VideoSample, lost_video
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
@@ -62,13 +62,8 @@ TrainingClip = tuple[Tensor, int, Failure | None]  # the clip or zeros, its labe
 class TrainingClips:
     """One randomly placed, augmented clip of a listed video for each `Draw`; equal draws give equal clips.
 
-    Attributes:
-        entries: the listed videos.
-        plan: number, stride and size of the frames.
-        augment: see `ClipAugment`.
-        seed: the run's seed.
-        data: decoder, smallest number of frames, number of workers.
-        fetch: limits for videos that have to be fetched; None: those of ``data``.
+    ``plan`` gives number, stride and size of the frames; ``data`` the decoder, the smallest number of frames and the
+    workers; ``fetch`` stands in for the fetch limits of ``data``.
     """
 
     entries: Sequence[VideoEntry]
@@ -81,12 +76,8 @@ class TrainingClips:
     def __getitem__(self, draw: Draw) -> TrainingClip:
         seed = seed_of(self.seed, draw.epoch, draw.video)
         share = float(np.random.default_rng(seed).uniform())
-        sample = read_video(
-            self.entries[draw.video],
-            lambda num_frames, frame_rate: self.plan.clip_at(share, num_frames, frame_rate)[None],
-            decoder=self.data.decoder,
-            min_frames=self.data.min_frames,
-            fetch=self.fetch or self.data.fetch,
+        sample = self.data.read(
+            self.entries[draw.video], lambda count, rate: self.plan.clip_at(share, count, rate)[None], fetch=self.fetch
         )
         if sample.frames is None or sample.clip_frames is None:
             return self._failed(draw, sample)
@@ -117,8 +108,7 @@ class ClipOrder:
         batch_size: clips in a step, over all processes; a multiple of ``processes * micro_batch_size``.
         micro_batch_size: clips in a forward pass of one process.
         seed: the run's seed.
-        process: index of this process, from 0.
-        processes: number of processes.
+        process, processes: index of this process, from 0, and number of processes.
 
     Raises:
         ValueError: a batch size that does not divide so, or that is larger than the number of videos.

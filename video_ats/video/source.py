@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoSample, lost_video, read_video
+from video_ats.video.dataset import ClipPlan, VideoSample, lost_video, read_video
 from video_ats.video.decoders import check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
@@ -80,6 +80,10 @@ class DataConfig:
         """The reading processes and their limits."""
         return Workers(self.num_workers, self.decode_timeout_seconds, self.decode_memory_mb)
 
+    def read(self, entry: VideoEntry, clips: ClipPlan | None, *, fetch: FetchLimits | None = None) -> VideoSample:
+        """Read one video, see `read_video`; ``fetch`` stands in for the limits of the configuration."""
+        return read_video(entry, clips, decoder=self.decoder, min_frames=self.min_frames, fetch=fetch or self.fetch)
+
 
 def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
     """List the videos that a configuration names; none is opened. Errors: see `read_video_list`."""
@@ -96,8 +100,7 @@ def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan 
     """Read listed videos in order, in worker processes; see `read_video` and `map_in_workers`."""
     clips = None if plan is None else plan.frame_indices
     with data.fetch.own_folder() as fetch:
-        read = partial(read_video, clips=clips, decoder=data.decoder, min_frames=data.min_frames, fetch=fetch)
-        yield from map_in_workers(read, entries, lost_video, data.workers)
+        yield from map_in_workers(partial(data.read, clips=clips, fetch=fetch), entries, lost_video, data.workers)
 
 
 def read_some_views(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from difflib import get_close_matches
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
@@ -70,9 +71,13 @@ def _read(path: str, plan: FramePlan, decoder: str, min_frames: int) -> DecodedF
     if decoder == "torchcodec":
         return read_with_torchcodec(probe(path), plan, min_frames=min_frames)
     if decoder == "auto" and decord_is_installed():
-        frames = _read_if_proven(path, plan, min_frames)
-        if frames is not None:
-            return frames
+        with suppress(VideoError):  # PyAV names the failure
+            info = probe(path)
+            if decord_is_exact(info):
+                read = read_with_decord(info, plan, min_frames=min_frames)
+                # A plan that wants no frames verifies the file, for which all of it has to be decoded.
+                if read.indices and read.num_frames == info.header_frames:
+                    return read
     return read_with_pyav(path, plan, min_frames=min_frames)
 
 
@@ -82,16 +87,3 @@ def check_decoder(decoder: str) -> None:
         near = get_close_matches(decoder, DECODERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"decoder {decoder!r} is unknown, the decoders are {', '.join(DECODERS)}{hint}")
-
-
-def _read_if_proven(path: str, plan: FramePlan, min_frames: int) -> DecodedFrames | None:
-    """The frames as decord reads them, or None where PyAV has to read the file."""
-    try:
-        info = probe(path)
-        if not decord_is_exact(info):
-            return None
-        frames = read_with_decord(info, plan, min_frames=min_frames)
-    except VideoError:
-        return None
-    # A plan that wants no frames verifies the file, for which all of it has to be decoded.
-    return frames if frames.indices and frames.num_frames == info.header_frames else None

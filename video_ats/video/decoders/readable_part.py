@@ -44,11 +44,6 @@ class ReadablePart:
     rotation: int
     problem: str
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the part is the whole video."""
-        return not self.problem
-
     def seconds(self, frame: int) -> float:
         """Time at which a frame is shown, at the average rate; 30 frames per second for a file without a rate."""
         return float(frame / (self.frame_rate or 30))

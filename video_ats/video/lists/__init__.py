@@ -70,13 +70,8 @@ def hash_understood(listed: Iterable[tuple[str, int]]) -> str:
 
 @dataclass(frozen=True)
 class ListFile:
-    """An annotation file, as the reader of one form gets it.
-
-    Attributes:
-        text: its text.
-        source: its path or URL, for errors.
-        root: folder or URL that relative paths are joined with; None: the working directory.
-        names: class names, if they are known before the file is read.
+    """What the reader of one form gets: the text of an annotation file, its path or URL (for errors), the root of
+    relative paths (None: the working directory) and the class names, if they are known before the file is read.
     """
 
     text: str
@@ -89,11 +84,7 @@ class ListFile:
         return f"{self.source!r} line {line}"
 
     def csv_rows(self, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
-        """Line numbers and fields of the text as CSV, empty lines left out.
-
-        Raises:
-            ValueError: it is not CSV.
-        """
+        """Line numbers and fields of the text as CSV, without empty lines; raises ValueError where it is not CSV."""
         reader = csv.reader(io.StringIO(self.text, newline=""), skipinitialspace=skipinitialspace, strict=True)
         try:
             yield from ((reader.line_num, fields) for fields in reader if fields)

@@ -72,9 +72,11 @@ def read_video_list(
     if listing.find is None and not allow_outside_root:
         _check_inside(listing.videos, places, videos)
     indices, names = number_labels([video.label for video in listing.videos], places, names, num_classes)
-    _check_unique(listing.videos, places, videos)
-    entries = []
-    for video, label in zip(listing.videos, indices, strict=True):
+    entries, listed_at = [], dict[str, str]()
+    for video, place, label in zip(listing.videos, places, indices, strict=True):
+        other = listed_at.setdefault(os.path.normpath(join_path(videos, video.key)), place)
+        if other != place:
+            raise ValueError(f"{place}: {video.key!r} is already listed at {other}; every video counts once")
         path, problem = join_path(videos, video.path) + video.member, ""
         if listing.find is not None:
             path, problem = listing.find(video, names[label] if names else video.label)
@@ -89,14 +91,6 @@ def _check_inside(videos: Sequence[ListedVideo], places: Sequence[str], root: st
                 f"{place}: {video.path!r} leads out of {'the working directory' if root is None else repr(root)}; pass "
                 "the folder that holds all listed videos as videos, or, if you trust the list, allow_outside_root true"
             )
-
-
-def _check_unique(videos: Sequence[ListedVideo], places: Sequence[str], root: str | None) -> None:
-    first: dict[str, str] = {}
-    for video, place in zip(videos, places, strict=True):
-        other = first.setdefault(os.path.normpath(join_path(root, video.key)), place)
-        if other != place:
-            raise ValueError(f"{place}: {video.key!r} is already listed at {other}; every video counts once")
 
 
 def _read_kinetics_csv(file: ListFile) -> Listing | None:

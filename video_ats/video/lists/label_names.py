@@ -178,16 +178,14 @@ def number_names(
 def _names_from_labels(written: Sequence[str], places: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
     distinct = tuple(sorted(set(written)))
     built_in = built_in_names(num_classes)
-    place, strange = places[0], ""
-    if built_in is not None:
-        table = _table(built_in)
-        outside = next((i for i, name in enumerate(written) if fold_label(name) not in table), None)
-        if outside is None:
-            return built_in
-        place, strange = places[outside], f"{_unknown(written[outside], built_in)}; "
+    known = _table(built_in or ())
+    outside = next((i for i, name in enumerate(written) if fold_label(name) not in known), None)
+    if outside is None:
+        return built_in or distinct
     if num_classes is not None and len(distinct) != num_classes:
+        unknown = f"{_unknown(written[outside], built_in)}; " if built_in else ""
         raise ValueError(
-            f"{place}: {strange}{len(distinct)} distinct class names occur but num_classes is {num_classes}, "
+            f"{places[outside]}: {unknown}{len(distinct)} distinct class names occur but num_classes is {num_classes}, "
             "and numbering a subset would shift the indices: pass labels, the full list of names"
         )
     return distinct

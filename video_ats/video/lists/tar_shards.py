@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from video_ats.atomic import write_text
 from video_ats.video.fetch import join_path, list_files, open_range, path_in_tar
 from video_ats.video.lists import ListedVideo, ListFile, Listing
 from video_ats.video.lists.folders import is_video_name
 from video_ats.video.lists.label_names import clean_label
-
-COLUMNS = ("tar", "offset", "size", "name", "label")
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class IndexConfig:
     output: str
 
 
-@dataclass(frozen=True)
-class TarMember:
+class TarMember(NamedTuple):
     """One video: its tar file under the root, offset and size of its bytes, its name in the tar file, and its label."""
 
     tar: str
@@ -46,6 +44,9 @@ class TarMember:
     size: int
     name: str
     label: str
+
+
+_COLUMNS = ",".join(TarMember._fields)
 
 
 def find_tars(root: str) -> list[str]:
@@ -98,8 +99,8 @@ def as_tar_list(members: Sequence[TarMember]) -> str:
     """The text of the list that `read_tar_list` reads."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((m.tar, m.offset, m.size, m.name, m.label) for m in members)
+    writer.writerow(TarMember._fields)
+    writer.writerows(members)
     return text.getvalue()
 
 
@@ -125,12 +126,12 @@ def read_tar_list(file: ListFile) -> Listing | None:
     Raises:
         ValueError: a line that is not one of such a list.
     """
-    if file.text.split("\n", 1)[0].strip() != ",".join(COLUMNS):
+    if file.text.split("\n", 1)[0].strip() != _COLUMNS:
         return None
     videos = []
     for line, fields in islice(file.csv_rows(), 1, None):
-        if len(fields) != len(COLUMNS) or not (fields[1].isdecimal() and fields[2].isdecimal() and all(fields)):
-            raise ValueError(f"{file.place(line)}: is not {','.join(COLUMNS)}; index the tar files again")
+        if len(fields) != len(TarMember._fields) or not all(fields) or not (fields[1] + fields[2]).isdecimal():
+            raise ValueError(f"{file.place(line)}: is not {_COLUMNS}; index the tar files again")
         tar, offset, size, name, label = fields
         videos.append(ListedVideo(line, f"{tar}/{name}", label, tar, path_in_tar("", int(offset), int(size), name)))
     return Listing("tar_members", videos)

@@ -97,12 +97,15 @@ def send_value(connection: Connection, value: object) -> None:
     The bytes of tensors (on the CPU) and NumPy arrays are written to memory whose file descriptor is sent, so the
     message stays small and sending does not wait for the receiver.
     """
-    head, buffers = _pickled(value)
-    sizes = [len(buffer) for buffer in buffers]
+    taken: list[pickle.PickleBuffer] = []
+    head = io.BytesIO()
+    _Pickler(head, protocol=5, buffer_callback=taken.append).dump(value)
+    buffers = [buffer.raw() for buffer in taken]
     if not _HAS_MEMORY_FILES:
-        connection.send((head, [bytearray(buffer) for buffer in buffers]))
+        connection.send((head.getvalue(), [bytearray(buffer) for buffer in buffers]))
         return
-    connection.send((head, sizes))
+    sizes = [len(buffer) for buffer in buffers]
+    connection.send((head.getvalue(), sizes))
     if not sum(sizes):
         return
     memory = os.memfd_create("video_ats")
@@ -144,14 +147,6 @@ def receive_value(connection: Connection) -> Any:
             os.close(memory)
         buffers = [mapped[start : start + size] for start, size in zip(_starts(sizes), sizes, strict=True)]
     return pickle.loads(head, buffers=buffers)  # noqa: S301 (of our own process)
-
-
-def _pickled(value: object) -> tuple[bytes, list[memoryview]]:
-    """The pickle without the bytes of arrays, and the bytes of each array."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = io.BytesIO()
-    _Pickler(head, protocol=5, buffer_callback=buffers.append).dump(value)
-    return head.getvalue(), [buffer.raw() for buffer in buffers]
 
 
 class _Pickler(pickle.Pickler):
