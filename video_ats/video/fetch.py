@@ -64,7 +64,7 @@ def join_path(root: str | None, path: str) -> str:
 
 
 def path_in_tar(tar: str, offset: int, size: int, name: str) -> str:
-    """The path of a member of an uncompressed tar file, local or not; it may be used wherever a video's path may."""
+    """The path of a video in an uncompressed tar file, local or not; it can be used as any other path of a video."""
     return f"{tar}#{offset}+{size}/{name}"
 
 
@@ -210,7 +210,7 @@ def _copy(source: _Source, copy: str, meter: _Meter) -> None:
 
 
 def open_range(path: str) -> IO[bytes]:
-    """Open a file of which some bytes are wanted, without reading ahead into a tar file's next member."""
+    """Open a file to read some of its bytes, without reading ahead into a tar file's next member."""
     if not is_url(path):
         return open(path, "rb")
     check_protocol(path)

@@ -49,8 +49,8 @@ class VideoList:
     sha256: str
 
     def identity(self) -> dict[str, str | int]:
-        """What tells one list from another, wherever its files lie: the form, a hash of the source, a hash of the keys
-        and labels read from it, and the number of videos.
+        """What identifies a list, independent of where its files lie: the form, a hash of the source, a hash of the
+        keys and labels read from it, and the number of videos.
         """
         return {
             "form": self.form,

@@ -65,6 +65,7 @@ def read_video_list(
         raise ValueError(f"annotation file {annotations!r} is a folder; pass a class-folder tree as videos alone")
     text, sha256 = read_text_file(annotations, "annotation file")
     file = ListFile(text, annotations, videos, names or built_in_names(num_classes))
+    # The first form that fits; each function returns None for a text of another form.
     listing = _read_kinetics_csv(file) or read_tar_list(file) or read_path_list(file)
     if not listing.videos:
         raise ValueError(f"annotation file {annotations!r} lists no video")
