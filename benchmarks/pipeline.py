@@ -22,10 +22,10 @@ from turns import time_in_turns, write_result
 
 from video_ats.models.registry import get_variant
 from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, open_videos, read_videos
-from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 MODEL = "timesformer_base_8x32_224"
@@ -78,9 +78,8 @@ def main() -> None:
 def views_of(entry: VideoEntry, plan: ViewPlan, decoder: str) -> torch.Tensor:
     """The views of one video, as an evaluation makes them."""
     sample = VideoDataset([entry], plan, decoder=decoder)[0]
-    assert sample.frames is not None, sample.reason
-    assert sample.clip_frames is not None
-    return make_views(sample.frames, sample.clip_frames, plan)
+    assert sample.status is VideoStatus.OK, sample.reason
+    return sample.views(plan)
 
 
 def bare_pyav(path: str, plan: ViewPlan) -> list[object]:

@@ -13,7 +13,7 @@ from update_docs import updated_documents
 
 from video_ats.cli import parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.video.decoders import VideoStatus
+from video_ats.video import VideoStatus
 from video_ats_command import COMMANDS
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""The table on the first screen of README.md: accuracy, cost and speed of the settings that the configurations choose."""
+"""The table on the first screen of README.md: accuracy, cost and speed of the chosen settings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,11 @@ def headline_table(root: Path) -> str:
         *_trained(root),
         *_random(root),
     ]
-    return "\n".join(
-        [
-            *rows,
-            "",
-            "Measured here on two CPU cores in float32. Mini models: 400 drawn clips at 1x3 views; base models: real clips. "
-            "Sources and intervals: [docs/results.md](docs/results.md), [docs/speed.md](docs/speed.md).",
-        ]
+    measured = (
+        "Measured here on two CPU cores in float32. Mini: 400 drawn clips at 1x3 views; base: real clips. "
+        "Details: [docs/results.md](docs/results.md), [docs/speed.md](docs/speed.md)."
     )
+    return "\n".join([*rows, "", measured])
 
 
 def _trained(root: Path) -> Iterator[str]:

@@ -16,7 +16,6 @@ from video_ats.models.registry import VARIANTS, build_model, get_variant, list_m
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig, open_videos, read_videos
-from video_ats.video.transforms import make_views
 
 MINI = "timesformer_mini"
 
@@ -97,7 +96,7 @@ def test_the_figures_are_those_of_a_run(videos: Path) -> None:
     macs = []
     for sample in read_videos(open_videos(data, num_classes=None).entries, data, plan):
         with torch.no_grad():
-            macs += model(make_views(sample.frames, sample.clip_frames, plan), return_trace=True)[1].macs().tolist()
+            macs += model(sample.views(plan), return_trace=True)[1].macs().tolist()
     assert (cost.low, cost.high) == (min(macs) / 1e9, max(macs) / 1e9)
     assert cost.gflops_view == pytest.approx(sum(macs) / 3e9)
 

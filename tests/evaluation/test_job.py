@@ -371,7 +371,7 @@ def test_views_are_the_published_ones_unless_told_otherwise(videos: Path, tmp_pa
     published = prepare(config(videos, tmp_path, views=ViewsConfig())).plan
     assert (published.preset, published.num_frames, published.frame_stride) == ("timesformer", 8, 8)
     assert (published.clips, published.crops, published.crop_size, published.short_side) == (1, 3, 96, None)
-    changes = {"preset": "centre", "clips": 2, "crops": 1, "frame_stride": 3, "short_side": 128}
+    changes = {"preset": "xvit", "clips": 2, "crops": 1, "frame_stride": 3, "short_side": 128}
     assert prepare(config(videos, tmp_path, views=ViewsConfig(**changes))).plan == replace(published, **changes)
 
 

@@ -16,7 +16,6 @@ from video_ats.evaluation.shown_videos import ShownEnds, show_ends
 from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
-from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.patches import dim_dropped
 
@@ -71,7 +70,7 @@ def test_the_picture_shows_what_the_last_block_keeps(entries: list[VideoEntry]) 
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(video.picture.partition(",")[2]))), dtype=float)
 
     sample = VideoDataset(entries, PLAN)[3]
-    views = make_views(sample.frames, sample.clip_frames, PLAN)
+    views = sample.views(PLAN)
     torch.manual_seed(0)
     model = insert_samplers_(create_model("timesformer_mini", num_classes=2), ATS.sampler)
     kept = model(views, return_trace=True)[1].kept[-1][0, 7].numpy()

@@ -56,7 +56,6 @@ def breaking(read_frames: Any) -> Any:
     return read
 
 
-def break_decoders(monkeypatch: Any, *modules: Any) -> None:
-    """Put `breaking` decoders into modules that name ``read_frames``; workers started from now on have them."""
-    for module in modules or (dataset,):
-        monkeypatch.setattr(module, "read_frames", breaking(module.read_frames))
+def break_decoders(monkeypatch: Any, module: Any = dataset) -> None:
+    """Put a `breaking` decoder into a module that names ``read_frames``; workers started from now on have it."""
+    monkeypatch.setattr(module, "read_frames", breaking(module.read_frames))

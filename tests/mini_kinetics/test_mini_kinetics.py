@@ -16,7 +16,8 @@ from video_ats import mini_kinetics
 from video_ats.mini_kinetics import SPLITS, _rows, _Task, _write, write_mini_kinetics
 from video_ats.mini_kinetics.drawing import FRAME_RATES, Difficulty
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.video.decoders import DecodedFrames, read_frames
+from video_ats.video import DecodedFrames
+from video_ats.video.decoders import read_frames
 from video_ats.video.lists.annotations import read_video_list
 
 Tool = Callable[..., Ended]

@@ -18,9 +18,6 @@ from helpers.hostile_videos import HostileVideo, write_hostile_videos
 from helpers.tools_in_process import run_tool_file
 from helpers.training_cases import forget_accelerator
 
-from video_ats.training import clips
-from video_ats.video import dataset
-
 MOST_BYTES = 700 * 2**20  # of the process itself, on top of what it has: a clip of 4096x2304 is in flight
 LIMITS = ("decode_timeout_seconds", "60"), ("decode_memory_mb", "512"), ("num_workers", "2")
 MODEL = ["--model", "timesformer_mini", "--checkpoint", "random", "--num_classes", "2", "--device", "cpu"]
@@ -118,7 +115,7 @@ def test_runs_survive_decoders_that_take_their_process_down(
     ends = {kind: status for kind, (status, _) in ENDS.items() if kind in ("segfault", "hangs", "grows")}
     for kind in ends:
         write_clean(tmp_path / "videos" / "class_0" / f"{kind}.mp4", DAMAGED_FORMATS["mp4"])
-    break_decoders(monkeypatch, dataset, clips)
+    break_decoders(monkeypatch)
     limits = ["decode_timeout_seconds", "3"], ["decode_memory_mb", "100"]
 
     def limited(data: str) -> list[str]:

@@ -13,7 +13,6 @@ from helpers.drawn_videos import frame_number, numbered_frames
 from helpers.training_cases import write_small_videos
 from torch import Tensor
 
-from video_ats.training import clips as training_clips
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, Draw, Failure, TrainingClips, read_training_batches
 from video_ats.training.recipe import AugmentConfig
@@ -191,7 +190,7 @@ def test_a_video_that_fails_weighs_nothing_and_says_why(entries: Sequence[VideoE
 def test_a_decoder_that_dies_is_a_failure(
     entries: Sequence[VideoEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_decoders(monkeypatch, training_clips)
+    break_decoders(monkeypatch)
     bad = [VideoEntry(f"{kind}.mp4", str(tmp_path / f"{kind}.mp4"), 1) for kind in ("segfault", "hangs")]
     clips = clips_of([*entries, *bad], num_workers=2, decode_timeout_seconds=3)
     chosen = ClipOrder(videos=10, epoch=0, batch_size=10, micro_batch_size=5, seed=0)

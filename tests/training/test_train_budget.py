@@ -16,7 +16,6 @@ from video_ats.training import job as job_module
 from video_ats.training.loop import train
 from video_ats.training.recipe import TrainConfig
 from video_ats.video.source import read_videos
-from video_ats.video.transforms import make_views
 
 # Frames of 16 pixels are 2 x 2 patches: every step in K is a large one.
 TUBE = SamplerConfig(scope="tube", blocks=[2, 3, 4, 5])
@@ -59,7 +58,7 @@ def test_the_model_trains_with_what_costs_the_target_with_the_weights_to_start_f
     entries = [entry for key in asked["videos"] for entry in job.listed.entries if entry.key == key]
     macs = []
     for sample in read_videos(entries, job.config.train, job.plan):
-        views = make_views(sample.frames, sample.clip_frames, job.plan)
+        views = sample.views(job.plan)
         with torch.no_grad():
             macs += model.eval()(views, return_trace=True)[1].macs().tolist()
     assert macs == asked["found"][0]["clip_macs"]

@@ -1,16 +1,16 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from helpers.broken_decoders import ENDS, break_decoders
 from helpers.drawn_videos import frame_number, numbered_frames
 
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoDataset
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
-from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=8, crop_size=32, clips=2)
@@ -69,7 +69,7 @@ def test_workers_after_the_parent_has_decoded(entries):
 
 def test_samples_become_views(entries):
     sample = VideoDataset(entries, PLAN)[1]
-    assert make_views(sample.frames, sample.clip_frames, PLAN).shape == (6, 3, 4, 32, 32)
+    assert sample.views(PLAN).shape == (6, 3, 4, 32, 32)
 
 
 def test_without_a_plan_videos_are_only_counted(entries):
@@ -92,7 +92,7 @@ def test_what_the_list_knows_against_a_video_is_the_reason():
 
 
 def test_a_mistake_in_the_plan_is_not_a_bad_video(entries, monkeypatch):
-    monkeypatch.setattr(VideoDataset, "_wanted", lambda self, count, rate: [count])
+    monkeypatch.setattr(ViewPlan, "frame_indices", lambda self, count, rate: np.array([[count]]))
     with pytest.raises(ValueError, match="the plan wants frame 50"):
         VideoDataset(entries, PLAN)[1]
 

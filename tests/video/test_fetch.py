@@ -16,7 +16,8 @@ import pytest
 from helpers.drawn_videos import numbered_frames
 
 from video_ats.evaluation.check import CheckConfig, check_videos
-from video_ats.video.decoders import VideoError, VideoStatus, read_frames
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.decoders import read_frames
 from video_ats.video.encode import write_video
 from video_ats.video.fetch import FetchLimits, is_url, join_path, local_file, path_in_tar
 from video_ats.video.lists.tar_shards import as_tar_list, find_tars, index_tar

@@ -19,8 +19,7 @@ from video_ats.runs.tables import csv_text, markdown_table, number
 from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, load_model
 from video_ats.tokens import SamplerConfig
-from video_ats.video.some_views import read_some_views
-from video_ats.video.source import DataConfig, open_videos
+from video_ats.video.source import DataConfig, open_videos, read_some_views
 from video_ats.video.views import ViewPlan
 
 

@@ -24,9 +24,8 @@ from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, load_model
 from video_ats.tokens import SamplerConfig
-from video_ats.video.lists.folder_lists import read_unlabelled
-from video_ats.video.some_views import read_some_views
-from video_ats.video.source import DataConfig, open_videos
+from video_ats.video.lists.folders import read_unlabelled
+from video_ats.video.source import DataConfig, open_videos, read_some_views
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 

@@ -28,11 +28,11 @@ from video_ats.runs.options import RunOptions, check_samplers
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
+from video_ats.video import VideoError
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
-from video_ats.video.video_info import VideoError
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.patches import UInt8Array

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from video_ats.evaluation.evaluate import unscored
 from video_ats.evaluation.predictions import Prediction, VideoLog
 from video_ats.runs.files import sole_user
-from video_ats.video.decoders import VideoStatus
+from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
 
 _LOG = "videos.jsonl"

@@ -16,11 +16,10 @@ from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import Ensemble, combine_views, forward_traced, in_order
 from video_ats.runs.settings import Setting
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoSample
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
-from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 
@@ -104,7 +103,7 @@ def _is_readable(sample: VideoSample) -> bool:
 def _score(
     runs: Sequence[tuple[nn.Module, Setting]], samples: Sequence[VideoSample], plan: ViewPlan, execution: Execution
 ) -> dict[str, _Scored]:
-    views = torch.cat([_views(sample, plan, execution.device) for sample in samples])  # (N, 3, T, S, S)
+    views = torch.cat([sample.views(plan, device=execution.device) for sample in samples])  # (N, 3, T, S, S)
     batches = views.split(execution.batch_size)
     scored: dict[str, _Scored] = {}
     with execution.cast_weights(*(model for model, _ in runs)):
@@ -123,12 +122,6 @@ def _score(
                 [trace.kept for _, trace in parts],
             )
     return scored
-
-
-def _views(sample: VideoSample, plan: ViewPlan, device: torch.device) -> Tensor:
-    assert sample.frames is not None
-    assert sample.clip_frames is not None
-    return make_views(sample.frames, sample.clip_frames, plan, device=device)
 
 
 def file_bytes(path: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from video_ats.atomic import write_text
 from video_ats.runs.files import append_text, claim_run
-from video_ats.video.decoders import VideoStatus
+from video_ats.video import VideoStatus
 
 PREDICTIONS = "predictions.jsonl"
 

@@ -13,11 +13,10 @@ from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import forward_traced
 from video_ats.runs.settings import Setting
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoSample
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
-from video_ats.video.transforms import make_views
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 from video_ats.visualize.encode import jpeg_data_uri
 from video_ats.visualize.patches import UInt8Array, dim_dropped
@@ -90,9 +89,7 @@ def _picture(
 ) -> UInt8Array:
     """Frames of the first view, as they are and with what was dropped dimmed."""
     assert setting.sampler is not None
-    assert sample.frames is not None
-    assert sample.clip_frames is not None
-    views = make_views(sample.frames, sample.clip_frames, plan, device=execution.device)
+    views = sample.views(plan, device=execution.device)
     with sampling(model, setting.sampler):
         _, trace = forward_traced(model, views[:1], None, execution)
     kept = trace.kept[-1][0].cpu().numpy()

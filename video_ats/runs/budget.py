@@ -19,8 +19,7 @@ from video_ats.runs.metrics import Spread
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry
-from video_ats.video.some_views import read_some_views
-from video_ats.video.source import DataConfig
+from video_ats.video.source import DataConfig, read_some_views
 from video_ats.video.views import ViewPlan
 
 CALIBRATED = "calibrated.yaml"

@@ -15,7 +15,7 @@ class ViewsConfig:
     """Which views of each video. Null values are those of the model's published test protocol.
 
     Attributes:
-        preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``slowfast`` or ``centre``.
+        preset: frame positions and normalisation: ``timesformer``, ``xvit`` or ``xvit_ssv2``.
         clips: clips in time.
         crops: crops in space, 1 or 3.
         frame_stride: frames between sampled frames at 30 fps.

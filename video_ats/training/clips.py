@@ -1,22 +1,20 @@
-"""Training clips in an order that depends on the seed and the epoch only, whoever reads them."""
+"""Training clips, in an order and with an augmentation that depend on the seed and the epoch only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from copy import copy
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 
 from video_ats.training.augment import ClipAugment, seed_of
-from video_ats.video.decoders import VideoError, VideoStatus, check_decoder, read_frames
+from video_ats.video.dataset import VideoSample, lost_video
+from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
@@ -24,7 +22,7 @@ from video_ats.video.workers import Loss, map_in_workers
 
 
 class Draw(NamedTuple):
-    """One use of one video: the epoch, and the video's place in the list."""
+    """One use of one video: the epoch, and the video's index in the list."""
 
     epoch: int
     video: int
@@ -42,7 +40,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What one process takes in one forward pass.
+    """The clips of one forward pass of one process.
 
     Attributes:
         clips (float32 Tensor[B, 3, T, S, S]): normalised; zeros for a video that failed.
@@ -60,132 +58,109 @@ class TrainingBatch:
 TrainingClip = tuple[Tensor, int, Failure | None]  # the clip or zeros, its label, why it is zeros
 
 
-class TrainingClips(Dataset[TrainingClip]):
-    """One randomly placed, augmented clip of a listed video for each `Draw`; equal draws are equal clips.
+@dataclass(frozen=True)
+class TrainingClips:
+    """One randomly placed, augmented clip of a listed video for each `Draw`; equal draws give equal clips.
 
-    Args:
-        entries: the listed videos.
-        plan: number, stride and size of the frames.
-        augment: see `ClipAugment`.
-        seed: of the run.
-        data: decoder and shortest length.
+    ``plan`` gives number, stride and size of the frames; ``data`` the decoder, the smallest number of frames and the
+    workers; ``fetch`` stands in for the fetch limits of ``data``.
     """
 
-    def __init__(
-        self, entries: Sequence[VideoEntry], plan: ViewPlan, augment: ClipAugment, seed: int, data: DataConfig
-    ) -> None:
-        check_decoder(data.decoder)
-        self.entries = tuple(entries)
-        self.plan = plan
-        self.augment = augment
-        self.seed = seed
-        self.data = data
-        self.fetch = data.fetch
-
-    def __len__(self) -> int:
-        return len(self.entries)
+    entries: Sequence[VideoEntry]
+    plan: ViewPlan
+    augment: ClipAugment
+    seed: int
+    data: DataConfig
+    fetch: FetchLimits | None = None
 
     def __getitem__(self, draw: Draw) -> TrainingClip:
-        entry = self.entries[draw.video]
         seed = seed_of(self.seed, draw.epoch, draw.video)
         share = float(np.random.default_rng(seed).uniform())
-
-        def wanted(num_frames: int, frame_rate: Fraction) -> list[int]:
-            return self.plan.clip_at(share, num_frames, frame_rate).tolist()
-
-        try:
-            if entry.problem:
-                raise VideoError(VideoStatus.MISSING, entry.problem, entry.path)
-            read = read_frames(
-                entry.path, wanted, decoder=self.data.decoder, min_frames=self.data.min_frames, fetch=self.fetch
-            )
-        except VideoError as error:
-            return self._failed(draw, error.status, error.reason)
-        positions = np.searchsorted(np.array(read.indices), wanted(read.num_frames, read.frame_rate))
-        return self.augment(read.frames[torch.from_numpy(positions)], seed), entry.label, None
+        sample = self.data.read(
+            self.entries[draw.video], lambda count, rate: self.plan.clip_at(share, count, rate)[None], fetch=self.fetch
+        )
+        if sample.frames is None or sample.clip_frames is None:
+            return self._failed(draw, sample)
+        return self.augment(sample.frames[sample.clip_frames[0]], seed), sample.entry.label, None
 
     def lost(self, draw: Draw, loss: Loss) -> TrainingClip:
-        """The answer for a worker that did not live to give one."""
-        return self._failed(draw, loss.status, loss.reason)
+        """The item of a draw whose worker process ended without an answer."""
+        return self._failed(draw, lost_video(self.entries[draw.video], loss))
 
-    def _failed(self, draw: Draw, status: VideoStatus, reason: str) -> TrainingClip:
-        entry, size = self.entries[draw.video], self.plan.crop_size
-        failure = Failure(entry.key, status.value, reason, draw.epoch)
-        return torch.zeros(3, self.plan.num_frames, size, size), entry.label, failure
+    def _failed(self, draw: Draw, sample: VideoSample) -> TrainingClip:
+        zeros = torch.zeros(3, self.plan.num_frames, self.plan.crop_size, self.plan.crop_size)
+        failure = Failure(sample.entry.key, sample.status.value, sample.reason, draw.epoch)
+        return zeros, sample.entry.label, failure
 
 
-class ClipOrder(Sampler[list[Draw]]):
-    """This process's part of one epoch, in forward passes, from any optimiser step on.
+@dataclass(frozen=True, kw_only=True)
+class ClipOrder:
+    """One process's part of one epoch, as forward passes, starting at any optimiser step.
 
-    The permutation depends on seed and epoch only, and a step's clips do not depend on the number of processes, so
-    that a run can be interrupted anywhere and continued by any number of them. What is left when the list is divided
-    by the batch size is dropped, other videos in every epoch.
+    The permutation depends on seed and epoch only, and the clips of a step do not depend on the number of processes,
+    so an interrupted run can continue from any step with any number of processes. The videos that do not fill a whole
+    step are dropped; they are other videos in every epoch.
 
-    Args:
-        videos: how many there are.
-        epoch: from 0.
-        first_step: optimiser step of the epoch to begin with.
+    Attributes:
+        videos: number of listed videos.
+        epoch: counted from 0.
+        first_step: optimiser step of the epoch to start at.
         batch_size: clips in a step, over all processes; a multiple of ``processes * micro_batch_size``.
         micro_batch_size: clips in a forward pass of one process.
-        seed: of the run.
-        process: this one, from 0.
-        processes: how many there are.
+        seed: the run's seed.
+        process, processes: index of this process, from 0, and number of processes.
+
+    Raises:
+        ValueError: a batch size that does not divide so, or that is larger than the number of videos.
     """
 
-    def __init__(
-        self,
-        *,
-        videos: int,
-        epoch: int,
-        first_step: int = 0,
-        batch_size: int,
-        micro_batch_size: int,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> None:
-        if batch_size % (processes * micro_batch_size):
+    videos: int
+    epoch: int
+    first_step: int = 0
+    batch_size: int
+    micro_batch_size: int
+    seed: int
+    process: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.processes * self.micro_batch_size):
             raise ValueError(
-                f"batch_size {batch_size}: must be a multiple of {processes} processes times micro_batch_size "
-                f"{micro_batch_size}"
+                f"batch_size {self.batch_size}: must be a multiple of {self.processes} processes times "
+                f"micro_batch_size {self.micro_batch_size}"
             )
-        if videos < batch_size:
-            raise ValueError(f"batch_size {batch_size}: larger than the training list of {videos} videos")
-        self.steps = range(first_step, videos // batch_size)
-        self._order = np.random.default_rng(seed_of(seed, epoch)).permutation(videos)
-        self._epoch = epoch
-        self._sizes = (batch_size, micro_batch_size)
-        self._process, self._processes = process, processes
+        if self.videos < self.batch_size:
+            raise ValueError(f"batch_size {self.batch_size}: larger than the training list of {self.videos} videos")
+
+    @property
+    def steps(self) -> range:
+        """The optimiser steps of the epoch that are left."""
+        return range(self.first_step, self.videos // self.batch_size)
 
     def __len__(self) -> int:
-        batch, micro = self._sizes
-        return len(self.steps) * (batch // (micro * self._processes))
+        return len(self.steps) * (self.batch_size // (self.micro_batch_size * self.processes))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        batch, micro = self._sizes
+        order = np.random.default_rng(seed_of(self.seed, self.epoch)).permutation(self.videos).tolist()
+        micro = self.micro_batch_size
         for step in self.steps:
-            for start in range(step * batch + self._process * micro, (step + 1) * batch, micro * self._processes):
-                yield [Draw(self._epoch, int(index)) for index in self._order[start : start + micro]]
+            first, end = step * self.batch_size, (step + 1) * self.batch_size
+            for start in range(first + self.process * micro, end, micro * self.processes):
+                yield [Draw(self.epoch, video) for video in order[start : start + micro]]
 
 
 def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Iterator[TrainingBatch]:
-    """Forward passes of one epoch, read by ``clips.data.num_workers`` processes, each two passes ahead."""
-    passes = list(order)
-    draws = [draw for drawn in passes for draw in drawn]
-    ahead = 2 * max(map(len, passes), default=1)
+    """The batches of one epoch, read by ``clips.data.num_workers`` processes up to two batches ahead."""
+    draws = [draw for batch in order for draw in batch]
+    size, workers = order.micro_batch_size, clips.data.workers
     with clips.data.fetch.own_folder() as fetch:
-        clips = copy(clips)
-        clips.fetch = fetch
-        with closing(map_in_workers(clips.__getitem__, draws, clips.lost, clips.data.workers, ahead=ahead)) as read:
-            for drawn in passes:
-                yield _collate(list(islice(read, len(drawn))))
-
-
-def _collate(samples: Sequence[TrainingClip]) -> TrainingBatch:
-    clips, labels, failures = zip(*samples, strict=True)
-    return TrainingBatch(
-        clips=torch.stack(clips),
-        labels=torch.tensor(labels),
-        weights=torch.tensor([float(failure is None) for failure in failures]),
-        failures=tuple(failure for failure in failures if failure is not None),
-    )
+        clips = replace(clips, fetch=fetch)
+        with closing(map_in_workers(clips.__getitem__, draws, clips.lost, workers, ahead=2 * size)) as read:
+            for _ in range(len(order)):
+                parts, labels, failures = zip(*islice(read, size), strict=True)
+                yield TrainingBatch(
+                    clips=torch.stack(parts),
+                    labels=torch.tensor(labels),
+                    weights=torch.tensor([float(failure is None) for failure in failures]),
+                    failures=tuple(failure for failure in failures if failure is not None),
+                )

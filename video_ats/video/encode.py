@@ -1,4 +1,4 @@
-"""From frames to a video file, whole or not at all."""
+"""Write frames into a video file."""
 
 from __future__ import annotations
 
@@ -17,15 +17,8 @@ from video_ats.atomic import replacing
 
 UInt8Array = npt.NDArray[np.uint8]
 
-_MUXERS = {
-    ".avi": "avi",
-    ".mkv": "matroska",
-    ".mov": "mov",
-    ".mp4": "mp4",
-    ".ts": "mpegts",
-    ".webm": "webm",
-}
-# codec -> (encoder, pixel format, options); rgb pixel formats because YUV loses bits on the way to RGB
+_MUXERS = {".avi": "avi", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".ts": "mpegts", ".webm": "webm"}
+# codec -> (encoder, pixel format, options); RGB pixel formats, because YUV loses bits when it is converted to RGB
 _LOSSLESS = {"libx264": ("libx264rgb", "rgb24", {"qp": "0"}), "ffv1": ("ffv1", "bgr0", {})}
 
 
@@ -39,22 +32,20 @@ def write_video(
     encoder_options: dict[str, str] | None = None,
     muxer_options: dict[str, str] | None = None,
 ) -> None:
-    """Encode frames into a video file, replacing the file when it is there.
-
-    It is written under another name first: an interrupted run leaves no half file behind.
+    """Encode frames into a video file; it appears when it is complete, and replaces a file of that name.
 
     Args:
-        path: Where to; the suffix chooses the container (.mp4, .mov, .mkv, .webm, .avi, .ts).
+        path: the file; its suffix chooses the container (.mp4, .mov, .mkv, .webm, .avi, .ts).
         frames (uint8 [T, H, W, 3]): RGB; height and width even unless ``lossless``.
-        frame_rate: Frames per second.
+        frame_rate: frames per second.
         codec: FFmpeg encoder, e.g. ``libx264``, ``ffv1``, ``mpeg4``, ``libvpx-vp9``.
-        lossless: Decoded pixels are the given ones; ``libx264`` and ``ffv1`` only.
-        encoder_options: Passed to the encoder, e.g. ``{"preset": "veryfast"}``.
-        muxer_options: Passed to the container writer, e.g. ``{"movflags": "faststart"}``.
+        lossless: decoded pixels are the given ones; ``libx264`` and ``ffv1`` only.
+        encoder_options: passed to the encoder, e.g. ``{"preset": "veryfast"}``.
+        muxer_options: passed to the container writer, e.g. ``{"movflags": "faststart"}``.
 
     Raises:
-        TypeError: Frames that are not uint8.
-        ValueError: Wrong shape, odd size, unknown suffix or codec, missing folder.
+        TypeError: frames that are not uint8.
+        ValueError: wrong shape, odd size, unknown suffix or codec, missing folder.
     """
     target = Path(path)
     images = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
@@ -65,9 +56,8 @@ def write_video(
         replacing(target) as partial,
         av.open("file:" + os.fspath(partial), "w", format=muxer, options=muxer_options or {}) as container,
     ):
-        stream: Any = container.add_stream(
-            encoder, rate=Fraction(frame_rate), options=options | (encoder_options or {})
-        )
+        options = options | (encoder_options or {})
+        stream: Any = container.add_stream(encoder, rate=Fraction(frame_rate), options=options)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = pixel_format
         stream.codec_context.thread_count = 1  # the same bytes whatever the number of cores
@@ -79,7 +69,7 @@ def write_video(
 
 
 def _encoding(codec: str, lossless: bool) -> tuple[str, str, dict[str, str]]:
-    """Encoder, pixel format and options; raises ValueError for what this FFmpeg or module cannot do."""
+    """Encoder, pixel format and options."""
     if lossless and codec not in _LOSSLESS:
         raise ValueError(f"codec {codec!r} has no lossless setting here, take one of {', '.join(_LOSSLESS)}")
     encoder, pixel_format, options = _LOSSLESS[codec] if lossless else (codec, "yuv420p", {})
@@ -89,7 +79,6 @@ def _encoding(codec: str, lossless: bool) -> tuple[str, str, dict[str, str]]:
 
 
 def _check_writable(target: Path, images: npt.NDArray[Any], *, even: bool) -> None:
-    """Raise unless ``images`` can be written to ``target``."""
     if images.dtype != np.uint8:
         raise TypeError(f"frames are {images.dtype}, they must be uint8 in 0..255")
     if images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:

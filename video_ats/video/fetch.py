@@ -1,7 +1,7 @@
-"""Videos and lists that lie elsewhere: on whatever fsspec reads, and inside tar files.
+"""Videos and lists that are not local files: on any storage that fsspec reads, and inside tar files.
 
-A video comes to a temporary local file and is decoded from there by the ordinary path, so that its frames are those of
-a local file. Not decoded from the stream: decoders seek, and no second way to read is to be proven exact.
+A video is copied to a temporary local file and decoded from there in the ordinary way, so its frames are those of a
+local file. It is not decoded from a stream: decoders seek, and a second way of reading would have to be proven exact.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import IO
 import fsspec
 from fsspec.callbacks import Callback
 
-from video_ats.video.video_info import VideoError, VideoStatus
+from video_ats.video import VideoError, VideoStatus
 
 # Two letters at least, so that C:\videos is no URL. `simplecache::s3://bucket/video.mp4` is one.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]+)*://", re.IGNORECASE)
 _IN_TAR = re.compile(r"(?P<tar>.*\.tar)#(?P<offset>\d+)\+(?P<size>\d+)/(?P<name>.+)", re.DOTALL | re.ASCII)
-_CHUNK = 4 * 2**20  # bytes; one request each, where a store is asked for ranges
+_CHUNK = 4 * 2**20  # bytes of one request to a store that serves byte ranges
 
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """What fetching one video may cost: ``timeout_seconds`` of waiting, and ``most_mb`` MiB of temporary disk in
-    ``folder`` (None: where temporary files go).
+    """Limits for fetching one video: seconds to wait, MiB of temporary disk space, and the folder for the copy (None:
+    the system's folder for temporary files).
     """
 
     timeout_seconds: float = 120.0
@@ -38,14 +38,14 @@ class FetchLimits:
 
     @contextmanager
     def own_folder(self) -> Iterator[FetchLimits]:
-        """The same with a folder for the time being: workers that are killed leave copies, which go with it."""
+        """The same limits with a folder that is removed at the end, with the copies that killed workers left in it."""
         with tempfile.TemporaryDirectory(prefix="video_ats_") as folder:
             yield replace(self, folder=folder)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Bytes of a file: all of them, or ``size`` from ``offset`` on. ``name`` is what they would be called locally."""
+    """Bytes of a file: all of them, or ``size`` bytes from ``offset`` on. ``name`` is the name of a local copy."""
 
     url: str
     name: str
@@ -54,17 +54,17 @@ class _Source:
 
 
 def is_url(path: str) -> bool:
-    """Whether fsspec is to be asked, not the file system."""
+    """Whether a path is a URL, which fsspec opens, and not a path of the local file system."""
     return _URL.match(path) is not None
 
 
 def join_path(root: str | None, path: str) -> str:
-    """A listed path under its root; one that is a URL, or absolute, stays as it is."""
+    """A listed path joined with its root; a URL or an absolute path stays as it is."""
     return path if is_url(path) else os.path.join(root or "", path)
 
 
 def path_in_tar(tar: str, offset: int, size: int, name: str) -> str:
-    """What stands for a member of an uncompressed tar file, local or not, wherever a video's path may stand."""
+    """The path of a video in an uncompressed tar file, local or not; it can be used as any other path of a video."""
     return f"{tar}#{offset}+{size}/{name}"
 
 
@@ -86,7 +86,7 @@ def list_files(root: str) -> list[str]:
 
 
 def read_bytes(url: str) -> bytes:
-    """The whole of a file that lies elsewhere.
+    """All bytes of the file at a URL.
 
     Raises:
         OSError: it cannot be read, in one line.
@@ -104,7 +104,7 @@ def read_bytes(url: str) -> bytes:
 
 
 def check_protocol(url: str) -> None:
-    """Raise ValueError unless what reads this kind of URL is installed."""
+    """Raise ValueError unless the library that reads this kind of URL is installed."""
     protocol = url.partition("://")[0].rpartition("::")[2] if is_url(url) else "file"
     try:
         fsspec.get_filesystem_class(protocol)
@@ -117,21 +117,20 @@ def local_file(path: str, limits: FetchLimits | None = None) -> Iterator[str]:
     """A video as a local file: itself, or a temporary copy that is removed afterwards.
 
     Raises:
-        VideoError: ``missing``, with the reason, where it cannot be had (not there, refused, too slow, cut off), which
-            another time may end otherwise; ``unreadable`` where it is too large. One that is raised within names
-            ``path``, not the copy.
+        VideoError: ``missing`` where it cannot be fetched (not there, refused, too slow, cut off), so that another
+            attempt may end otherwise; ``unreadable`` where it is too large. A VideoError of the caller's block is
+            raised again with ``path`` instead of the path of the copy.
     """
     source = _source(path)
     if source is None:
         yield path
         return
     limits = limits or FetchLimits()
-    # The decoder may look at the ending.
-    ending = os.path.splitext(source.name)[1][:16]
+    ending = os.path.splitext(source.name)[1][:16]  # the decoder may look at it
     handle, copy = tempfile.mkstemp(prefix="video_ats_", suffix=ending, dir=limits.folder)
     os.close(handle)
     try:
-        _fetch(source, copy, path, limits)
+        _fetch(source, copy, limits)
         yield copy
     except VideoError as error:
         raise VideoError(error.status, error.reason, path) from error
@@ -146,10 +145,10 @@ def _source(path: str) -> _Source | None:
     return _Source(path, re.split(r"[?#]", path, maxsplit=1)[0]) if is_url(path) else None
 
 
-def _fetch(source: _Source, copy: str, path: str, limits: FetchLimits) -> None:
-    """In a thread, since not every store's client has a timeout; one that never answers keeps its thread."""
+def _fetch(source: _Source, copy: str, limits: FetchLimits) -> None:
+    """Copy in a thread, since not every store's client has a timeout; one that never answers keeps its thread."""
     failures: list[Exception] = []
-    meter = _Meter(path, limits)
+    meter = _Meter(source.url, limits)
 
     def work() -> None:
         try:
@@ -163,28 +162,28 @@ def _fetch(source: _Source, copy: str, path: str, limits: FetchLimits) -> None:
     if thread.is_alive():
         meter.stopped = True
         reason = f"was not fetched within fetch_timeout_seconds {limits.timeout_seconds:g}"
-        raise VideoError(VideoStatus.MISSING, reason, path)
+        raise VideoError(VideoStatus.MISSING, reason, source.url)
     for error in failures:
         if isinstance(error, VideoError):
             raise error
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be fetched: {_words(error)}"
-        raise VideoError(VideoStatus.MISSING, reason, path) from error
+        raise VideoError(VideoStatus.MISSING, reason, source.url) from error
 
 
 class _Meter(Callback):
-    """Told of every piece that arrives, by the store's client too: ends a copy that is too large or not waited for."""
+    """Counts the bytes that arrive, and ends a copy that is too large or no longer waited for."""
 
-    def __init__(self, path: str, limits: FetchLimits) -> None:
+    def __init__(self, url: str, limits: FetchLimits) -> None:
         super().__init__()
-        self.path, self.most_mb, self.count, self.stopped = path, limits.most_mb, 0, False
+        self.url, self.most_mb, self.count, self.stopped = url, limits.most_mb, 0, False
 
     def set_size(self, size: int | None) -> None:
-        """The size that the store tells, before the first piece."""
+        """Take the size that the store gives before the first byte."""
         super().set_size(size)
         self._check(size or 0)
 
     def relative_update(self, inc: int = 1) -> None:
-        """So many bytes have arrived."""
+        """Count ``inc`` more bytes."""
         self.count += inc
         self._check(self.count)
         if self.stopped:
@@ -192,7 +191,7 @@ class _Meter(Callback):
 
     def _check(self, size: int) -> None:
         if size > self.most_mb * 2**20:
-            raise VideoError(VideoStatus.UNREADABLE, f"is larger than fetch_most_mb {self.most_mb}", self.path)
+            raise VideoError(VideoStatus.UNREADABLE, f"is larger than fetch_most_mb {self.most_mb}", self.url)
 
 
 def _copy(source: _Source, copy: str, meter: _Meter) -> None:
@@ -207,12 +206,11 @@ def _copy(source: _Source, copy: str, meter: _Meter) -> None:
                 meter.relative_update(file.write(chunk))
     size = os.path.getsize(copy)
     if meter.size is not None and size < meter.size:
-        reason = f"was cut off after {size} of {meter.size} bytes"
-        raise VideoError(VideoStatus.MISSING, reason, meter.path)
+        raise VideoError(VideoStatus.MISSING, f"was cut off after {size} of {meter.size} bytes", source.url)
 
 
 def open_range(path: str) -> IO[bytes]:
-    """A file of which some bytes are wanted: nothing is read ahead, into a tar's next member."""
+    """Open a file to read some of its bytes, without reading ahead into a tar file's next member."""
     if not is_url(path):
         return open(path, "rb")
     check_protocol(path)

@@ -1,4 +1,4 @@
-"""The sample dictionaries of pytorchvideo: its clips as views for our models, and our views for code written for its.
+"""pytorchvideo's sample dictionaries, in both directions: its clips as views, and our views as its samples.
 
 pytorchvideo itself is not imported. The keys are those of its ``LabeledVideoDataset``.
 """
@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoDataset
-from video_ats.video.decoders import VideoStatus
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 
 def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
-    """One clip of pytorchvideo as a view: ``transform=functools.partial(clip_to_view, plan=plan)`` of its data sets.
+    """Make a view of a clip of pytorchvideo; its data sets take ``functools.partial(clip_to_view, plan=plan)``.
 
-    Where a clip lies in time is its clip sampler's choice; of its frames T are taken evenly from the first to the last,
-    as by ``UniformTemporalSubsample``. The crop is number ``aug_index``, so a sampler with ``augs_per_clip=3`` gives
-    the three of a plan with ``crops=3``, in the same order.
+    Their clip sampler chooses the clip in time. T of its frames are taken evenly from the first to the last, as by
+    ``UniformTemporalSubsample``. The crop is number ``aug_index``, so a sampler with ``augs_per_clip=3`` gives the
+    three crops of a plan with ``crops=3``, in the same order.
 
     Args:
         sample: with ``video`` (Tensor[3, F, H, W], whole numbers in 0..255) as decoded, and ``aug_index``.
-        plan: views of one clip.
+        plan: the views, of one clip.
 
     Returns:
-        The same dictionary, in which ``video`` is a float32 Tensor[3, T, S, S].
+        The same dictionary with ``video`` as a normalised float32 Tensor[3, T, S, S].
 
     Raises:
         ValueError: a plan of several clips, an ``aug_index`` that it has no crop for, or a ``video`` of another shape
@@ -61,12 +61,12 @@ def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
 
 
 class SampleDicts(IterableDataset[dict[str, Any]]):
-    """The views of listed videos, one dictionary a view, for loops written for pytorchvideo's ``LabeledVideoDataset``.
+    """The views of listed videos, one dictionary a view, for code written for pytorchvideo's ``LabeledVideoDataset``.
 
     Keys: ``video`` (float32 Tensor[3, T, S, S], normalised), ``label``, ``video_name`` (of the file), ``video_index``
-    (in the list), ``clip_index`` and ``aug_index`` (the crop). Videos come in list order, clips before crops, each
-    video is decoded once. With DataLoader workers each takes every n-th video. A video that fails is left out with a
-    warning that says why; to count it, evaluate with ``tools/evaluate.py``.
+    (in the list), ``clip_index`` and ``aug_index`` (the crop). Videos come in list order, and of a clip all crops
+    before the next clip. Each video is decoded once. Each of n DataLoader workers takes every n-th video. A video that
+    cannot be read is left out with a warning that says why; ``video-ats evaluate`` counts it.
 
     Args:
         dataset: the videos, with a plan.
@@ -89,9 +89,7 @@ class SampleDicts(IterableDataset[dict[str, Any]]):
             if sample.status is not VideoStatus.OK:
                 warnings.warn(f"{sample.entry.path}: {sample.reason} ({sample.status.value}); left out", stacklevel=2)
                 continue
-            assert sample.frames is not None
-            assert sample.clip_frames is not None
-            for number, view in enumerate(make_views(sample.frames, sample.clip_frames, self.plan)):
+            for number, view in enumerate(sample.views(self.plan)):
                 yield {
                     "video": view,
                     "label": sample.entry.label,

@@ -1,12 +1,19 @@
-"""The user's videos: which, and how they are read."""
+"""The user's videos: which they are, and how they are read."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from video_ats.video.dataset import VideoDataset, VideoSample
+import torch
+from torch import Tensor
+
+from video_ats.video import VideoStatus
+from video_ats.video.dataset import ClipPlan, VideoSample, lost_video, read_video
+from video_ats.video.decoders import check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
@@ -16,7 +23,7 @@ from video_ats.video.workers import Workers, map_in_workers
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which videos.
+    """Configuration of the videos and of how they are read.
 
     Attributes:
         videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see docs/videos.md);
@@ -29,13 +36,16 @@ class DataConfig:
         decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord where it is proven exact).
         min_frames: a video with fewer frames is recorded as too short.
         num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
-            costs one video there; with 0 videos are read in the process itself, and it costs the run.
+            costs one video there. With 0 videos are read in the process itself, and such a decoder ends the run.
         decode_timeout_seconds: longest time to wait for one video.
-        decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: all
-            there is. Kept on Linux only.
-        fetch_timeout_seconds: longest wait for a video that lies elsewhere; then it is recorded as missing. It counts
-            into decode_timeout_seconds.
+        decode_memory_mb: memory in MiB that a reading process may take on top of what it starts with; null: no limit.
+            Linux only.
+        fetch_timeout_seconds: longest time to fetch a video that is not a local file; then it is recorded as missing.
+            It counts into decode_timeout_seconds.
         fetch_most_mb: largest video, in MiB, that is fetched to a temporary file, one for each worker at a time.
+
+    Raises:
+        ValueError: an unknown decoder, or a value outside its range.
     """
 
     videos: str | None = None
@@ -51,6 +61,7 @@ class DataConfig:
     fetch_most_mb: int = 2048
 
     def __post_init__(self) -> None:
+        check_decoder(self.decoder)
         for name, least in (("num_workers", 0), ("min_frames", 1), ("decode_memory_mb", 1), ("fetch_most_mb", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -61,13 +72,17 @@ class DataConfig:
 
     @property
     def fetch(self) -> FetchLimits:
-        """What fetching a video may cost."""
+        """Limits for fetching one video."""
         return FetchLimits(self.fetch_timeout_seconds, self.fetch_most_mb)
 
     @property
     def workers(self) -> Workers:
-        """The processes that read, and their limits."""
+        """The reading processes and their limits."""
         return Workers(self.num_workers, self.decode_timeout_seconds, self.decode_memory_mb)
+
+    def read(self, entry: VideoEntry, clips: ClipPlan | None, *, fetch: FetchLimits | None = None) -> VideoSample:
+        """Read one video, see `read_video`; ``fetch`` stands in for the limits of the configuration."""
+        return read_video(entry, clips, decoder=self.decoder, min_frames=self.min_frames, fetch=fetch or self.fetch)
 
 
 def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
@@ -82,7 +97,34 @@ def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
 
 
 def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:
-    """Read listed videos in order, in worker processes; see `VideoDataset` and `map_in_workers`."""
+    """Read listed videos in order, in worker processes; see `read_video` and `map_in_workers`."""
+    clips = None if plan is None else plan.frame_indices
     with data.fetch.own_folder() as fetch:
-        dataset = VideoDataset(entries, plan, decoder=data.decoder, min_frames=data.min_frames, fetch=fetch)
-        yield from map_in_workers(dataset.__getitem__, range(len(dataset)), dataset.lost, data.workers)
+        yield from map_in_workers(partial(data.read, clips=clips, fetch=fetch), entries, lost_video, data.workers)
+
+
+def read_some_views(
+    entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
+) -> tuple[Tensor, tuple[str, ...]]:
+    """All views of ``count`` videos that can be read, drawn in a fixed random order: neighbours in a list are often of
+    one class.
+
+    Returns:
+        views (float32 Tensor[N, 3, T, S, S]) on the device, and the keys of their videos.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    order = random.Random(0).sample(list(entries), len(entries))
+    views, keys, failures = [], [], []
+    for sample in read_videos(order, data, plan):
+        if sample.status is VideoStatus.OK:
+            views.append(sample.views(plan, device=device))
+            keys.append(sample.entry.key)
+        else:
+            failures.append(f"{sample.entry.key}: {sample.reason} ({sample.status.value})")
+        if len(keys) == count:
+            break
+    if not keys:
+        raise ValueError(f"none of the {len(entries)} listed videos can be read; {failures[0]}")
+    return torch.cat(views), tuple(keys)

@@ -1,8 +1,8 @@
 """From decoded frames to the views that a model takes: scale, normalise, resize, crop.
 
-The released test code of TimeSformer and XViT, in its order: divide by 255, normalise, resize the short
-side with ``F.interpolate`` (bilinear, no antialiasing), crop. Resizing inside a decoder or with
-antialiasing moves pixels by 1 of 255 on average and by up to 48.
+The steps of the released test code of TimeSformer and XViT, in its order: divide by 255, normalise, resize the short
+side with ``F.interpolate`` (bilinear, no antialiasing), crop. Resizing inside a decoder or with antialiasing changes
+pixels by 1 of 255 on average and by up to 48.
 """
 
 from __future__ import annotations
@@ -22,16 +22,13 @@ def crop_offsets(height: int, width: int, size: int, crops: int) -> list[tuple[i
     """Upper left corners (y, x) of square crops, as in the released ``uniform_crop``.
 
     Args:
-        height: Of the resized frame, in pixels, >= ``size``.
-        width: Likewise.
-        size: Side of the crops in pixels.
-        crops: 3: start, centre, end of the longer side (of the width where both are equal); 1: centre.
+        height, width: of the resized frame in pixels, >= ``size``.
+        size: side of the crops in pixels.
+        crops: 3: start, centre, end of the longer side (of the width where both are equal); 1: the centre.
 
     Raises:
-        ValueError: The crop does not fit, or another number of crops.
+        ValueError: the crop does not fit.
     """
-    if crops not in (1, 3):
-        raise ValueError(f"crops is {crops}, it must be 1 or 3")
     if min(height, width) < size:
         raise ValueError(f"a crop of {size} does not fit into {height}x{width}; resize the short side first")
     centre_y, centre_x = -(-(height - size) // 2), -(-(width - size) // 2)
@@ -46,7 +43,7 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
     """Size (height, width) of a frame resized to a short side, the long side rounded down.
 
     Raises:
-        ValueError: A size below 1.
+        ValueError: a size below 1.
     """
     if min(height, width, short_side) < 1:
         raise ValueError(f"cannot resize {height}x{width} to short side {short_side}: sizes are at least 1")
@@ -62,23 +59,21 @@ def make_views(
     *,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Cut the normalised views of one video.
-
-    Each distinct frame is resized once, whatever the number of clips and crops.
+    """Cut the normalised views of one video; each distinct frame is resized only once.
 
     Args:
         frames (uint8 Tensor[F, H, W, 3]): RGB, the distinct frames.
-        clip_frames (int64 [clips, T]): For each clip, positions in ``frames``.
-        plan: Number and size of the views, and the preset with mean and std.
-        device: Where the work is done and the views are; None: where ``frames`` are. The frames travel as
-            uint8, a quarter of the bytes.
+        clip_frames (int64 [clips, T]): for each clip, positions in ``frames``.
+        plan: number and size of the views, and the preset with mean and std.
+        device: where the views are made and stay; None: where ``frames`` are. The frames are copied there as uint8, a
+            quarter of the bytes.
 
     Returns:
         float32 Tensor[V, 3, T, S, S]; view v is crop ``v % crops`` of clip ``v // crops``.
 
     Raises:
-        TypeError: Frames that are not uint8, or positions that are not integers.
-        ValueError: Shapes that do not fit, or a position outside ``frames``.
+        TypeError: frames that are not uint8, or positions that are not integers.
+        ValueError: shapes that do not fit, or a position outside ``frames``.
     """
     positions = torch.as_tensor(clip_frames)
     _check(frames, positions, plan)
@@ -110,7 +105,6 @@ def _resize(frames: Tensor, plan: ViewPlan) -> Tensor:
 
 
 def _check(frames: Tensor, positions: Tensor, plan: ViewPlan) -> None:
-    """Raise TypeError or ValueError unless frames, positions and plan fit together."""
     if frames.dtype != torch.uint8:
         raise TypeError(f"frames are {frames.dtype}, they must be uint8 in 0..255: normalising happens here")
     if frames.ndim != 4 or frames.shape[-1] != 3:

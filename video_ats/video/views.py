@@ -1,8 +1,4 @@
-"""Which frames make the test views of a video: exact arithmetic on frame numbers, no pixels.
-
-Every preset covers a clip of ``span = frame_stride * T * fps / 30`` frames (not rounded), spreads T frames
-over it from end to end, and clamps to the last frame. They differ in where clip k of K starts.
-"""
+"""Which frames make the views of a video: exact arithmetic on frame numbers, no pixels."""
 
 from __future__ import annotations
 
@@ -16,68 +12,57 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-TARGET_FRAME_RATE = 30  # strides are counted at this rate (DATA_LOADER target_fps of all three code bases)
-
-Position = Literal["timesformer", "xvit", "slowfast", "centre", "segments"]
-_SEGMENT_CLIPS = 3  # as many clips as "segments" knows places within a segment
+TARGET_FRAME_RATE = 30  # strides are counted at this rate (DATA_LOADER target_fps of the released code)
+_SEGMENT_SHARES = (Fraction(1, 2), Fraction(0), Fraction(1))  # place of each clip within every segment
 
 
 @dataclass(frozen=True)
 class ViewPreset:
-    """How a published model expects its pixels and where it takes its clips.
+    """How a published model expects its pixels, and where its clips lie.
 
     Attributes:
-        name: Key in :data:`VIEW_PRESETS`.
-        position: Rule for the first frame of clip k of K; N frames, slack = max(N - span, 0).
-            ``timesformer``: ceil(slack k / K), then floors within the clip. ``xvit``: slack k / K, one
-            floor at the end. ``slowfast``: k floor(slack / (K - 1)), floor(slack / 2) for one clip.
-            ``centre``: the middle of the k-th of K equal parts of the slack. ``segments``: no clip within
-            the video but T equal segments of the whole of it, whatever its rate, and of each the middle
-            frame (clip 0), the first (clip 1) or the last (clip 2).
-        mean: Subtracted from RGB values in [0, 1], the same for the three channels.
-        std: Divides after that.
+        position: rule for the frames of clip k of K, for a video of N frames.
+            ``timesformer`` and ``xvit``: a clip covers ``span = frame_stride * T * fps / 30`` frames (not rounded),
+            and its T frames are spread over the span from end to end. With ``slack = max(N - span, 0)`` it starts at
+            slack k / K, for ``timesformer`` rounded up to a whole frame; frame numbers are rounded down.
+            ``segments``: the whole video is cut into T equal segments, whatever its frame rate; a clip takes the
+            middle (clip 0), the first (clip 1) or the last frame (clip 2) of each.
+        mean: subtracted from RGB values in [0, 1], the same for the three channels.
+        std: divides the values after that.
     """
 
-    name: str
-    position: Position
+    position: Literal["timesformer", "xvit", "segments"]
     mean: float
     std: float
 
 
 VIEW_PRESETS: dict[str, ViewPreset] = {
-    preset.name: preset
-    for preset in (
-        # facebookresearch/TimeSformer: config/defaults.py (mean, std), datasets/decoder.py (first frame
-        # with pts >= start). One clip starts at frame 0, not in the middle.
-        ViewPreset("timesformer", "timesformer", mean=0.45, std=0.225),
-        # 1adrianb/video-transformers: xvit_B16_16x16_k400.yaml, datasets/image_decoder.py
-        ViewPreset("xvit", "xvit", mean=0.5, std=0.5),
-        # 1adrianb/video-transformers: configs/SSv2/xvit_B16_16x16.yaml, datasets/ssv2.py
-        ViewPreset("xvit_ssv2", "segments", mean=0.5, std=0.5),
-        # facebookresearch/SlowFast: datasets/decoder.py with use_offset
-        ViewPreset("slowfast", "slowfast", mean=0.45, std=0.225),
-        # no released code: for comparisons with clips taken from the middle
-        ViewPreset("centre", "centre", mean=0.45, std=0.225),
-    )
+    # facebookresearch/TimeSformer: config/defaults.py (mean, std), datasets/decoder.py (first frame with
+    # pts >= start). A single clip starts at frame 0, not in the middle.
+    "timesformer": ViewPreset("timesformer", mean=0.45, std=0.225),
+    # 1adrianb/video-transformers: xvit_B16_16x16_k400.yaml, datasets/image_decoder.py
+    "xvit": ViewPreset("xvit", mean=0.5, std=0.5),
+    # 1adrianb/video-transformers: configs/SSv2/xvit_B16_16x16.yaml, datasets/ssv2.py
+    "xvit_ssv2": ViewPreset("segments", mean=0.5, std=0.5),
 }
 
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """The test views of one video: ``clips`` in time times ``crops`` in space.
+    """The views of one video: ``clips`` in time times ``crops`` in space.
 
     Attributes:
-        preset: Name in :data:`VIEW_PRESETS`.
-        num_frames: Frames per clip (T), >= 1.
-        frame_stride: Frames between two sampled ones, at 30 frames per second, >= 1.
-        crop_size: Height and width of a view in pixels.
-        clips: Clips per video (K), >= 1.
+        preset: key of `VIEW_PRESETS`.
+        num_frames: frames per clip (T), >= 1.
+        frame_stride: frames between two sampled ones, at 30 frames per second, >= 1.
+        crop_size: height and width of a view in pixels.
+        clips: clips per video (K), >= 1; at most 3 where the preset takes segments.
         crops: 3 (start, centre, end of the longer side) or 1 (centre).
-        short_side: Short side in pixels that frames are resized to; None: ``crop_size``, as with the
-            published three crops.
+        short_side: short side in pixels that frames are resized to; None: ``crop_size``, as with the published three
+            crops.
 
     Raises:
-        ValueError: A value outside its range.
+        ValueError: an unknown preset, or a value outside its range.
     """
 
     preset: str
@@ -97,8 +82,8 @@ class ViewPlan:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1")
-        if self.position == "segments" and self.clips > _SEGMENT_CLIPS:
-            raise ValueError(f"clips is {self.clips}, view preset {self.preset!r} has at most {_SEGMENT_CLIPS}")
+        if self.position == "segments" and self.clips > len(_SEGMENT_SHARES):
+            raise ValueError(f"clips is {self.clips}, view preset {self.preset!r} has at most {len(_SEGMENT_SHARES)}")
         if self.crops not in (1, 3):
             raise ValueError(f"crops is {self.crops}, it must be 1 (centre) or 3 (start, centre, end)")
         if self.short_side is not None and self.short_side < self.crop_size:
@@ -108,8 +93,8 @@ class ViewPlan:
             )
 
     @property
-    def position(self) -> Position:
-        """The preset's rule."""
+    def position(self) -> Literal["timesformer", "xvit", "segments"]:
+        """The preset's rule for the frames of a clip."""
         return VIEW_PRESETS[self.preset].position
 
     @property
@@ -126,30 +111,30 @@ class ViewPlan:
         """Frame numbers of every clip of a video.
 
         Args:
-            num_frames: Frames in the video (N), >= 1.
-            frame_rate: Its average frames per second; 0 (the file does not say) counts strides in frames
-                of the video, as if it ran at 30, which is what the released XViT does without a rate list.
+            num_frames: frames in the video (N), >= 1.
+            frame_rate: its average frames per second. 0 (the file gives none) counts as 30, as the released XViT does
+                without a list of rates.
 
         Returns:
-            int64 array (clips, T), rows not decreasing, values in [0, N - 1]; short videos repeat their
-            last frame.
+            int64 array (clips, T), rows not decreasing, values in [0, N - 1]; short videos repeat their last frame.
 
         Raises:
-            ValueError: No frames, or a negative rate.
+            ValueError: no frames, or a negative rate.
         """
         span, slack = self._span(num_frames, frame_rate)
         if self.position == "segments":
-            shares = (Fraction(1, 2), Fraction(0), Fraction(1))
-            return np.stack([self._of_segments(share, num_frames) for share in shares[: self.clips]])
-        starts = [self._start(clip, slack) for clip in range(self.clips)]
+            return np.stack([self._of_segments(share, num_frames) for share in _SEGMENT_SHARES[: self.clips]])
+        starts = [slack * clip / self.clips for clip in range(self.clips)]
+        if self.position == "timesformer":
+            starts = [Fraction(math.ceil(start)) for start in starts]
         return np.stack([self._spread(start, span, num_frames) for start in starts])
 
     def clip_at(self, share: float, num_frames: int, frame_rate: Fraction) -> npt.NDArray[np.int64]:
         """Frame numbers of one clip that starts anywhere, as training clips do.
 
         Args:
-            share: where it starts, from 0 (at the first frame) to 1 (so that it ends with the video); with
-                ``segments`` the place within every segment, where the released code draws one for each.
+            share: where it starts, from 0 (at the first frame) to 1 (it ends with the video). With ``segments``: the
+                place within every segment, where the released code draws one place for each segment.
             num_frames: as in `frame_indices`.
             frame_rate: likewise.
 
@@ -167,7 +152,7 @@ class ViewPlan:
         return self._spread(slack * Fraction(share), span, num_frames)
 
     def _span(self, num_frames: int, frame_rate: Fraction) -> tuple[Fraction, Fraction]:
-        """Frames that a clip covers, and by how many the video is longer."""
+        """Number of frames that a clip covers, and by how many the video is longer."""
         if num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}, a video to sample from has at least 1 frame")
         if frame_rate < 0:
@@ -178,27 +163,14 @@ class ViewPlan:
 
     def _spread(self, start: Fraction, span: Fraction, num_frames: int) -> npt.NDArray[np.int64]:
         """T frame numbers from end to end of a clip, clamped to the last frame."""
-        # Below one frame of span (few frames at a very low rate) the released step is negative; 0 here.
+        # The released step is negative for a span below one frame (few frames at a very low rate); here it is 0.
         step = max(span - 1, Fraction(0)) / max(self.num_frames - 1, 1)
         row = [math.floor(start + i * step) for i in range(self.num_frames)]
         return np.minimum(np.array(row, dtype=np.int64), num_frames - 1)
 
     def _of_segments(self, share: Fraction, num_frames: int) -> npt.NDArray[np.int64]:
-        """A frame of each of T segments of a video, from its first (0) to its last (1)."""
+        """A frame of each of T segments of a video, from its first (share 0) to its last (1)."""
         size = Fraction(num_frames - 1, self.num_frames)
         edges = [round(size * i) for i in range(self.num_frames + 1)]  # halves to even, as NumPy rounds
         row = [first + math.floor(share * (last - first)) for first, last in pairwise(edges)]
         return np.array(row, dtype=np.int64)
-
-    def _start(self, clip: int, slack: Fraction) -> Fraction:
-        """Start of clip k in frames; a whole number where the preset rounds before it spreads."""
-        position = self.position
-        if position == "timesformer":
-            return Fraction(math.ceil(slack * clip / self.clips))
-        if position == "xvit":
-            return slack * clip / self.clips
-        if position == "slowfast":
-            if self.clips == 1:
-                return Fraction(math.floor(slack / 2))
-            return Fraction(clip * math.floor(slack / (self.clips - 1)))
-        return slack * (2 * clip + 1) / (2 * self.clips)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip
 
-from video_ats.video import decoders
-from video_ats.video.decoders import VideoError, VideoStatus, probe, pyav_reader, read_frames
-from video_ats.video.decoders.decord_reader import (
+from video_ats.video import VideoError, VideoStatus, decoders
+from video_ats.video.decoders import probe, pyav_reader, read_frames
+from video_ats.video.decoders.seeking_readers import (
     decord_is_exact,
     decord_is_installed,
-    decord_refusal,
     read_with_decord,
+    refusal,
 )
 from video_ats.video.encode import write_video
 from video_ats.video.views import ViewPlan
@@ -135,8 +135,6 @@ def test_probe_of_real_clips():
         container="mov,mp4,m4a,3gp,3g2,mj2",
         codec="h264",
         pixel_format="yuv420p",
-        width=340,
-        height=256,
         frame_rate=Fraction(30000, 1001),
         header_frames=332,
         packets=332,
@@ -375,7 +373,7 @@ def test_unknown_decoders(clip, decoder, message):
 
 
 def test_without_decord(clip, monkeypatch):
-    monkeypatch.setattr("video_ats.video.decoders.decord_reader.find_spec", lambda name: None)
+    monkeypatch.setattr("video_ats.video.decoders.seeking_readers.find_spec", lambda name: None)
     assert read_frames(clip, every_frame, decoder="auto").decoder == "pyav"
     with pytest.raises(ValueError, match="which is not installed; use 'pyav'"):
         read_frames(clip, every_frame, decoder="decord")
@@ -424,9 +422,9 @@ def test_decord_is_exact_only_where_everything_is_proven(clip, change):
 
 
 def test_decord_is_refused_for_transport_streams_and_deep_colours(clip):
-    assert "hangs" in decord_refusal(replace(probe(clip), container="mpegts"))
-    assert "more than 8 bits" in decord_refusal(replace(probe(clip), pixel_format="yuv420p10le"))
-    assert decord_refusal(probe(clip)) == ""
+    assert "hangs" in refusal("decord", replace(probe(clip), container="mpegts"))
+    assert "more than 8 bits" in refusal("decord", replace(probe(clip), pixel_format="yuv420p10le"))
+    assert refusal("decord", probe(clip)) == ""
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "auto", "decord"])

@@ -17,7 +17,7 @@ from video_ats.video.dataset import VideoSample
 from video_ats.video.encode import UInt8Array
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list
-from video_ats.video.lists.video_files import is_video_name
+from video_ats.video.lists.folders import is_video_name
 from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.views import ViewPlan
 

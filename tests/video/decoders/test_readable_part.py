@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers.drawn_videos import frame_number, numbered_frames, turn_mp4, write_size_change
 
-from video_ats.video.decoders import VideoError, VideoStatus, read_frames
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.decoders import read_frames
 from video_ats.video.decoders.readable_part import find_readable_part, read_windows
 from video_ats.video.encode import write_video
 
@@ -21,7 +22,7 @@ def whole(tmp_path: Path) -> Path:
 
 def test_a_whole_video_is_readable_to_its_end(whole: Path) -> None:
     part = find_readable_part(whole)
-    assert part.is_whole
+    assert not part.problem
     assert (part.num_frames, part.frame_rate, part.width, part.height, part.rotation) == (20, 10, 48, 32, 0)
     assert part.seconds(5) == 0.5
 
@@ -40,7 +41,7 @@ def test_a_video_that_was_cut_short_is_readable_up_to_there(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     part = find_readable_part(path)
     assert 3 < part.num_frames < 20
-    assert not part.is_whole
+    assert part.problem
     assert next(read_windows(path, [[0, part.num_frames - 1]])).shape == (2, 32, 48, 3)
 
 

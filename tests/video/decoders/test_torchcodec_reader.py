@@ -15,8 +15,9 @@ import pytest
 import torch
 from helpers.drawn_videos import numbered_frames
 
-from video_ats.video.decoders import VideoError, VideoStatus, probe, read_frames, torchcodec_reader
-from video_ats.video.decoders.torchcodec_reader import read_with_torchcodec, torchcodec_refusal
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.decoders import probe, read_frames, seeking_readers
+from video_ats.video.decoders.seeking_readers import read_with_torchcodec, refusal
 from video_ats.video.encode import write_video
 from video_ats.video.views import ViewPlan
 
@@ -26,7 +27,7 @@ PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=32, crop_size=224, cli
 
 def _reason_not_to_run() -> str:
     try:
-        torchcodec_reader._video_decoder()
+        seeking_readers.torchcodec_decoder()
     except ValueError as error:
         return str(error)
     return ""
@@ -133,12 +134,12 @@ def test_a_cut_file_is_no_shorter_one(suffix: str, tmp_path: Path) -> None:
 def test_what_is_known_to_be_wrong(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", numbered_frames(9, 64, 80), frame_rate=30)
     info = probe(tmp_path / "a.mp4")
-    assert torchcodec_refusal(info) == ""
-    assert "MPEG-TS" in torchcodec_refusal(replace(info, container="mpegts"))
-    assert "applies the rotation" in torchcodec_refusal(replace(info, rotation=90))
-    assert "MPEG-4 in AVI" in torchcodec_refusal(replace(info, container="avi", codec="mpeg4"))
-    assert "more than 8 bits" in torchcodec_refusal(replace(info, pixel_format="yuv420p10le"))
-    assert torchcodec_refusal(replace(info, pixel_format="")) == ""
+    assert refusal("torchcodec", info) == ""
+    assert "MPEG-TS" in refusal("torchcodec", replace(info, container="mpegts"))
+    assert "applies the rotation" in refusal("torchcodec", replace(info, rotation=90))
+    assert "MPEG-4 in AVI" in refusal("torchcodec", replace(info, container="avi", codec="mpeg4"))
+    assert "more than 8 bits" in refusal("torchcodec", replace(info, pixel_format="yuv420p10le"))
+    assert refusal("torchcodec", replace(info, pixel_format="")) == ""
     with pytest.raises(VideoError, match="torchcodec counts 9 of the 10 frames"):
         read_with_torchcodec(replace(info, packets=10), every_frame)
     assert failure(tmp_path / "a.mp4", min_frames=10).status is VideoStatus.TOO_SHORT
@@ -159,10 +160,10 @@ def test_no_file_is_left_open(tmp_path: Path) -> None:
 
 def test_without_the_package_or_its_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4", numbered_frames(9, 64, 80), frame_rate=30)
-    monkeypatch.setattr(torchcodec_reader, "find_spec", lambda name: None)
+    monkeypatch.setattr(seeking_readers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"not installed; pip install 'video-ats\[torchcodec\]', or use 'pyav'$"):
         read_frames(tmp_path / "a.mp4", every_frame, decoder="torchcodec")
-    monkeypatch.setattr(torchcodec_reader, "find_spec", lambda name: name)
+    monkeypatch.setattr(seeking_readers, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(ValueError, match=r"cannot be loaded \(.*\); it needs FFmpeg's shared libraries") as error:
         read_frames(tmp_path / "a.mp4", every_frame, decoder="torchcodec")

@@ -9,8 +9,8 @@ import pytest
 
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.lists.folders import is_inside
 from video_ats.video.lists.label_names import load_label_names
-from video_ats.video.lists.video_files import is_inside
 
 KINETICS = Path(__file__).resolve().parents[3].parent / "shared" / "kinetics"
 HEADER = "label,youtube_id,time_start,time_end,split\n"
@@ -332,6 +332,7 @@ def test_errors_of_class_folders(tmp_path, files, options, message):
         ("", {}, "lists no video"),
         ("\n \n", {}, "lists no video"),
         (HEADER, {}, "lists no video"),
+        ("tar,offset,size,name,label\n", {}, "lists no video"),
         (f"youtube_id,time_start,time_end,split\n{ID},1,11,test\n", {}, "no label column"),
         (f"label,youtube_id,time_start\nyoga,{ID},1\n", {}, "no column 'time_end'"),
         (f"yoga,{ID},417,427,val\n", {}, "Kinetics CSV without its header"),

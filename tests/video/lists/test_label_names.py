@@ -4,9 +4,13 @@ import json
 
 import pytest
 
-from video_ats.video.lists.label_names import is_mirror_safe, known_names, label_index, load_label_names
+from video_ats.video.lists.label_names import is_mirror_safe, known_names, load_label_names, number_names
 
 NAMES = ("abseiling", "air drumming", "massaging person's head")
+
+
+def numbers(written, names):
+    return number_names(written, [f"line {number}" for number in range(len(written))], names, None)[0]
 
 
 @pytest.mark.parametrize(
@@ -100,26 +104,25 @@ def test_shipped_lists(labels, count, first, last):
     assert (names[0], names[-1]) == (first, last)
     assert list(names) == sorted(names)
     # the spelling with underscores must stay free of collisions and lead back to the same index
-    assert [label_index(name.replace(" ", "_"), names) for name in names] == list(range(count))
+    assert numbers([name.replace(" ", "_") for name in names], names) == list(range(count))
 
 
 @pytest.mark.parametrize("written", ["air drumming", "air_drumming", ' "air drumming" ', "'air_drumming'"])
-def test_label_index_ignores_spelling_but_not_case(written):
-    assert label_index(written, NAMES) == 1
+def test_numbers_ignore_spelling_but_not_case(written):
+    assert numbers([written], NAMES) == [1]
 
 
-def test_label_index_keeps_names_that_differ_in_case():
+def test_numbers_keep_names_that_differ_in_case():
     names = load_label_names("kinetics600")
-    inside = label_index("passing American football (in game)", names)
-    outside = label_index("passing_american_football_(not_in_game)", names)
-    assert (inside, outside) == (308, 309)
+    written = ["passing American football (in game)", "passing_american_football_(not_in_game)"]
+    assert numbers(written, names) == [308, 309]
     with pytest.raises(ValueError, match="nearest: 'passing American football"):
-        label_index("passing american football (in game)", names)
+        numbers(["passing american football (in game)"], names)
 
 
-def test_label_index_names_the_nearest():
+def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r"'Abseilin' is not one of the 3 class names \(nearest: 'abseiling'"):
-        label_index("Abseilin", NAMES)
+        numbers(["Abseilin"], NAMES)
 
 
 def test_num_classes_must_be_the_length_of_the_list():

@@ -157,7 +157,7 @@ class OddError(Exception):
 )
 def test_a_mistake_in_the_function_is_raised(error: Exception, expected: type[Exception]) -> None:
     def decode(item: int) -> int:
-        if item == 1:
+        if item == 5:  # given out after the first result was taken
             raise error
         return item
 
@@ -278,7 +278,7 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("has_memory_files", [True, False])
 def test_values_arrive_as_they_were(has_memory_files: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("video_ats.video.workers.handover._HAS_MEMORY_FILES", has_memory_files)
+    monkeypatch.setattr("video_ats.video.workers.process._HAS_MEMORY_FILES", has_memory_files)
     sent = list(arrays())
     received = run(lambda number: sent[number], list(range(len(sent))))
     assert same(sent, received)

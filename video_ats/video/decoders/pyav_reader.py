@@ -1,7 +1,7 @@
-"""What a video file is, and its frames, read with PyAV (FFmpeg): decode in order and count.
+"""The reference reader: PyAV (FFmpeg) decodes a video in order and counts its frames. Also the probe of a file.
 
-This is the reference. Seeking by timestamp is wrong on variable frame rates, packed B-frames and edit
-lists, and gains nothing on ten-second clips with two to four key frames.
+Seeking by timestamp is wrong for variable frame rates, packed B-frames and edit lists, and it saves no time on clips of
+ten seconds with two to four key frames.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
-from video_ats.video.video_info import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one decoding of the whole file found."""
+    """The result of decoding a whole file once."""
 
     frames: Tensor
     num_frames: int
@@ -36,7 +36,7 @@ class _Pass:
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read header and packets of a video, decoding one frame only (for the rotation).
+    """Read header and packets of a video, and decode one frame for its rotation.
 
     Raises:
         VideoError: missing, unreadable or no_video.
@@ -63,8 +63,6 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             container=container.format.name,
             codec=context.codec.canonical_name,
             pixel_format=context.pix_fmt or "",
-            width=context.width,
-            height=context.height,
             frame_rate=average_rate(stream),
             header_frames=stream.frames,
             packets=packets,
@@ -78,18 +76,18 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> DecodedFrames:
     """Decode a video from first to last frame and keep the frames that ``plan`` wants.
 
-    The plan is made with the header's count (without one: with the number of packets). Where another
-    number decodes, it is made again with the decoded number and the file is read a second time. Fewer
-    frames than the header counts is ``truncated``, see :func:`_check_count`. Rotation metadata is
-    ignored, as by the released Kinetics loaders.
+    The plan is called with the header's number of frames (without one: the number of packets). If another number
+    decodes, it is called again with that number and the file is read a second time. Fewer frames than the header counts
+    is ``truncated``, with one exception, see `_check_count`. Rotation metadata is ignored, as by the released Kinetics
+    loaders.
 
     Raises:
-        VideoError: every status except ok.
-        ValueError: The plan wants a frame outside the video.
+        VideoError: missing, unreadable, no_video, truncated, too_short or out_of_memory.
+        ValueError: the plan wants a frame outside the video.
     """
     with open_video(path) as (container, stream):
         rate = average_rate(stream)
-        planned = stream.frames or _count_packets(path)
+        planned = stream.frames or _count_shown_packets(path)
         wanted = wanted_indices(plan, planned, rate)
         read = _decode(path, container, stream, wanted)
         _check_count(path, container, stream, read, min_frames)
@@ -101,21 +99,14 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
         if read.num_frames != first_count:
             reason = f"decoded {first_count} frames, then {read.num_frames}; did the file change?"
             raise VideoError(VideoStatus.UNREADABLE, reason, path)
-    return DecodedFrames(
-        frames=read.frames,
-        indices=tuple(wanted),
-        num_frames=read.num_frames,
-        frame_rate=rate,
-        decoder="pyav",
-        damaged_frames=read.damaged_frames,
-    )
+    return DecodedFrames(read.frames, tuple(wanted), read.num_frames, rate, "pyav", read.damaged_frames)
 
 
 def wanted_indices(plan: FramePlan, num_frames: int, frame_rate: Fraction) -> list[int]:
     """The distinct indices that ``plan`` wants of ``num_frames`` frames, increasing.
 
     Raises:
-        ValueError: An index outside [0, num_frames - 1].
+        ValueError: an index outside [0, num_frames - 1].
     """
     if num_frames == 0:
         return []
@@ -128,9 +119,9 @@ def wanted_indices(plan: FramePlan, num_frames: int, frame_rate: Fraction) -> li
 
 @contextmanager
 def open_video(path: str) -> Iterator[tuple[Any, Any]]:
-    """Open a file and its best video stream for single-threaded decoding; always closes it.
+    """Open a file and its best video stream for single-threaded decoding, and close it at the end.
 
-    An unclosed container in a process that forks hangs or kills the child, hence a context manager only.
+    A context manager, since an unclosed container in a process that forks hangs or kills the child.
 
     Yields:
         PyAV's input container and video stream.
@@ -142,7 +133,7 @@ def open_video(path: str) -> Iterator[tuple[Any, Any]]:
         raise VideoError(VideoStatus.MISSING, "no such file", path)
     if os.path.isdir(path):
         raise VideoError(VideoStatus.UNREADABLE, "is a directory, not a video file", path)
-    if not os.path.isfile(path):  # a pipe or a device may wait for ever
+    if not os.path.isfile(path):  # opening a pipe or a device may never return
         raise VideoError(VideoStatus.UNREADABLE, "is not a regular file", path)
     try:
         container = av.open(file_url(path), metadata_errors="replace")
@@ -160,14 +151,14 @@ def open_video(path: str) -> Iterator[tuple[Any, Any]]:
 
 
 def file_url(path: str) -> str:
-    """``path`` such that FFmpeg takes a colon in a file name for a colon, not for a protocol."""
+    """The path as a URL for FFmpeg, which takes a name with a colon for a protocol otherwise."""
     return "file:" + path
 
 
 def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _Pass:
     """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
     slots = {index: slot for slot, index in enumerate(wanted)}
-    converter = VideoReformatter()  # one for all frames: to make its tables takes longer than to convert
+    converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
     frames: npt.NDArray[np.uint8] | None = None
     size: tuple[int, int] | None = None
     count = packets = hidden = damaged = 0
@@ -195,11 +186,10 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _P
 
 
 def _check_count(path: str, container: Any, stream: Any, read: _Pass, min_frames: int) -> None:
-    """Raise unless as many frames decoded as the file promises.
+    """Raise VideoError if fewer frames decoded than the header counts without those that an edit list hides.
 
-    Promised are the frames of the header's count, less those that an edit list hides. One allowance:
-    MPEG-4 part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty
-    one behind, so that one frame fewer than packets decodes although every packet is there.
+    One exception: MPEG-4 part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty
+    packet after it, so one frame fewer than the header counts decodes although every packet is there.
     """
     promised = stream.frames - read.hidden_packets
     packed_b_frames = (
@@ -222,27 +212,9 @@ def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:
         raise VideoError(VideoStatus.TOO_SHORT, reason, path)
 
 
-def check_counted(info: VideoInfo, decoder: str, num_frames: int, promised: int) -> None:
-    """Raise VideoError (truncated) where another decoder counts fewer frames than the file promises."""
-    if num_frames < promised:
-        reason = f"{decoder} counts {num_frames} of the {promised} frames the header counts"
-        raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
-
-
-def has_deep_colours(info: VideoInfo) -> bool:
-    """Whether pixels have more than 8 bits a channel: decoders make different RGB of them."""
-    if not info.pixel_format:
-        return False
-    return any(component.bits > 8 for component in av.VideoFormat(info.pixel_format).components)
-
-
-def _count_packets(path: str) -> int:
-    """Number of shown video packets: what a header without a count would say."""
-    with open_video(path) as (container, stream):
-        try:
-            return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
-        except av.FFmpegError as error:
-            raise _unreadable(error, path, "on counting packets") from error
+def _count_shown_packets(path: str) -> int:
+    info = probe(path)
+    return info.packets - info.hidden_packets
 
 
 def average_rate(stream: Any) -> Fraction:

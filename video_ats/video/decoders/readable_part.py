@@ -1,6 +1,6 @@
-"""As much of a video as can be read, for looking at it: what is damaged ends the part before it, not the whole.
+"""The part of a video that can be read, for the demo: it ends at the first damage.
 
-An evaluation takes whole videos only (`video.decoders`).
+An evaluation reads whole videos only (`video.decoders`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from video_ats.video import VideoError, VideoStatus
 from video_ats.video.decoders import check_shape, read_frames
 from video_ats.video.decoders.pyav_reader import average_rate, open_video
-from video_ats.video.video_info import VideoError, VideoStatus
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReadablePart:
         path: the file.
         num_frames: frames that decode, all of one size.
         frame_rate: frames per second; 0 when the file does not say.
-        width, height: in pixels, as coded.
+        width, height: coded size in pixels.
         rotation: degrees counter-clockwise by which a player turns the frames, 0, 90, 180 or 270.
         problem: why the rest cannot be used; empty for a whole video.
     """
@@ -44,36 +44,31 @@ class ReadablePart:
     rotation: int
     problem: str
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether that is all of the video."""
-        return not self.problem
-
     def seconds(self, frame: int) -> float:
-        """When a frame is shown, at the average rate; a file without a rate counts as 30 frames per second."""
+        """Time at which a frame is shown, at the average rate; 30 frames per second for a file without a rate."""
         return float(frame / (self.frame_rate or 30))
 
 
 def find_readable_part(path: str | os.PathLike[str]) -> ReadablePart:
-    """Decode a video once to see how far it can be read.
+    """Decode a video to find out how far it can be read.
 
     Raises:
-        VideoError: not a single frame can be used; says why.
+        VideoError: not a single frame can be used.
     """
     name, failure = os.fspath(path), None
     try:
-        read_frames(name, lambda _frames, _rate: [])  # wants none: verifies the file
+        read_frames(name, lambda _frames, _rate: [])  # wants no frames: verifies the file
     except VideoError as error:
         failure = error
         if error.status not in (VideoStatus.UNREADABLE, VideoStatus.TRUNCATED):
             raise
     count, found = 0, None
-    with suppress(VideoError):  # the first failure says it better
+    with suppress(VideoError):  # the first failure is the one to report
         for decoded in _frames(name):
             found = found or decoded
             count += 1
     if found is None:
-        raise failure or VideoError(VideoStatus.UNREADABLE, "its frames are gone; did the file change?", name)
+        raise failure or VideoError(VideoStatus.UNREADABLE, "no frame decodes any more; did the file change?", name)
     first, rate = found
     check_shape(name, first.height, first.width)
     turn, problem = round(first.rotation / 90) % 4 * 90, failure.reason if failure else ""
@@ -81,19 +76,19 @@ def find_readable_part(path: str | os.PathLike[str]) -> ReadablePart:
 
 
 def read_windows(path: str | os.PathLike[str], windows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-    """The frames of windows in time, in one pass over the file; only those of the windows under way are held.
+    """The frames of windows in time, in one pass over the file; only frames that are still needed are held.
 
     Args:
         path: the video file.
-        windows: frame numbers of each, not decreasing, below `ReadablePart.num_frames`; later windows start later.
+        windows: frame numbers of each, not decreasing, below `ReadablePart.num_frames`; windows are ordered by start.
 
     Yields:
         uint8 Tensor[T, H, W, 3] for each window, RGB as coded, not turned.
 
     Raises:
-        VideoError: the file cannot be read as far as that any more.
+        VideoError: the file cannot be opened any more.
     """
-    converter = VideoReformatter()  # one for all frames: to make its tables takes longer than to convert
+    converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
     held: dict[int, Tensor] = {}
     left = [list(window) for window in windows]
     wanted = {number for window in left for number in window}
@@ -109,7 +104,7 @@ def read_windows(path: str | os.PathLike[str], windows: Sequence[Sequence[int]])
 
 
 def _frames(path: str) -> Iterator[tuple[Any, Fraction]]:
-    """Decoded frames in order with the video's rate, until the end or until one of another size or a damage."""
+    """Decoded frames in order with the video's rate, up to the end, a damage or a frame of another size."""
     with open_video(path) as (container, stream):
         rate, size = average_rate(stream), None
         try:

@@ -1,9 +1,11 @@
-"""A list of labelled videos, whatever form it had."""
+"""Lists of labelled videos: what every form of list is read into, and what a reader of one form gets and returns."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Iterable
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -12,12 +14,12 @@ class VideoEntry:
     """One listed video.
 
     Attributes:
-        key: Name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics
-            CSV, the path as listed otherwise.
-        path: The video file, joined with the video root; or a URL, or a place in a tar file: see `video.fetch`.
-            Where no file was found for a CSV row, the path at which it was expected.
-        label: Class index, >= 0.
-        problem: Why no file can be matched (one line); empty when nothing is known against the path.
+        key: name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics CSV, the path
+            as listed otherwise.
+        path: the video file, joined with the video root; or a URL, or a member of a tar file: see `video.fetch`.
+            Where no file was found for an id, the path at which it was expected.
+        label: class index, >= 0.
+        problem: why no file can be matched (one line); empty when a file was found or not looked for.
     """
 
     key: str
@@ -31,13 +33,13 @@ class VideoList:
     """All listed videos with the names of their classes.
 
     Attributes:
-        entries: The videos in list order; a folder tree's in sorted order.
-        label_names: Class names in label order, or None when only integers are known.
-        source: The annotation file, or the folder that was listed.
+        entries: the videos in list order; those of a folder in sorted order.
+        label_names: class names in label order, or None when only integers are known.
+        source: the annotation file, or the folder that was listed.
         form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label``, ``tar_members``,
             ``class_folders`` or ``unlabelled``.
-        sha256: Hash of the annotation file's bytes; of the sorted relative paths, each ended by a
-            newline, for a folder.
+        sha256: hash of the annotation file's bytes; for a folder, of the sorted relative paths, each ended by a
+            newline.
     """
 
     entries: tuple[VideoEntry, ...]
@@ -47,8 +49,8 @@ class VideoList:
     sha256: str
 
     def identity(self) -> dict[str, str | int]:
-        """What tells one list from another, wherever its files lie: form, hashes of the source and of what was
-        understood (keys and labels), and the number of videos.
+        """What identifies a list, independent of where its files lie: the form, a hash of the source, a hash of the
+        keys and labels read from it, and the number of videos.
         """
         return {
             "form": self.form,
@@ -64,3 +66,62 @@ def hash_understood(listed: Iterable[tuple[str, int]]) -> str:
     for key, label in listed:
         digest.update(f"{key}\t{label}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """What the reader of one form gets: the text of an annotation file, its path or URL (for errors), the root of
+    relative paths (None: the working directory) and the class names, if they are known before the file is read.
+    """
+
+    text: str
+    source: str
+    root: str | None
+    names: Sequence[str] | None
+
+    def place(self, line: int) -> str:
+        """A line of the file, for errors."""
+        return f"{self.source!r} line {line}"
+
+    def csv_rows(self, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
+        """Line numbers and fields of the text as CSV, without empty lines; raises ValueError where it is not CSV."""
+        reader = csv.reader(io.StringIO(self.text, newline=""), skipinitialspace=skipinitialspace, strict=True)
+        try:
+            yield from ((reader.line_num, fields) for fields in reader if fields)
+        except csv.Error as error:
+            raise ValueError(f"{self.place(reader.line_num)} is not CSV: {error}") from error
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """One line of an annotation file.
+
+    Attributes:
+        line: its number, from 1.
+        key: see `VideoEntry`.
+        label: the label as written, a name or an integer.
+        path: the path as listed; of the tar file for a member of one.
+        member: for a member of a tar file, what follows the path of the tar file; see `video.fetch.path_in_tar`.
+    """
+
+    line: int
+    key: str
+    label: str
+    path: str
+    member: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the reader of one form returns.
+
+    Attributes:
+        form: see `VideoList`.
+        videos: the lines.
+        find: for lists of ids, a function from a line and its class name to the path of the file and a problem (empty:
+            none); None: the listed paths are the files.
+    """
+
+    form: str
+    videos: Sequence[ListedVideo]
+    find: Callable[[ListedVideo, str], tuple[str, str]] | None = None

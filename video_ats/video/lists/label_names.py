@@ -1,4 +1,4 @@
-"""Class names in label order, and the way from a written label to its index."""
+"""Class names in label order, and the index of a label as written."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _INDEX_LAST = re.compile(r"(?P<name>.*[^\s,])[\s,]+(?P<index>[0-9]{1,18})")
 
 
 def read_text_file(path: str, what: str) -> tuple[str, str]:
-    """Text and SHA-256 of a list; ``what`` names the file's role in errors.
+    """Text and SHA-256 of a file or URL; ``what`` names the file's role in errors.
 
-    UTF-8 with or without a byte-order mark. Bytes that are not UTF-8 become surrogates, as in
-    ``os.fsdecode``, so that a path with such bytes still opens its file.
+    UTF-8 with or without a byte-order mark. Bytes that are not UTF-8 become surrogates, as in ``os.fsdecode``, so that
+    a path with such bytes still opens its file.
 
     Raises:
-        FileNotFoundError: ``path``, which may be a URL, does not exist.
-        OSError: a URL that cannot be read.
-        ValueError: ``path`` is a folder or not a text file.
+        FileNotFoundError: it does not exist.
+        OSError: the URL cannot be read.
+        ValueError: it is a folder, or not a text file.
     """
     if is_url(path):
         data = read_bytes(path)
+    elif os.path.isdir(path):
+        raise ValueError(f"{what} {path!r} is a folder; a text file is needed")
+    elif not os.path.exists(path):
+        raise FileNotFoundError(f"{what} {path!r} does not exist")
     else:
-        if os.path.isdir(path):
-            raise ValueError(f"{what} {path!r} is a folder; a text file is needed")
-        if not os.path.exists(path):
-            raise FileNotFoundError(f"{what} {path!r} does not exist")
         with open(path, "rb") as file:
             data = file.read()
     if b"\0" in data:
@@ -61,27 +61,31 @@ def fold_label(text: str) -> str:
     return clean_label(text).replace("_", " ")
 
 
+def is_integer(text: str) -> bool:
+    """Whether a label as written is a class index."""
+    return _INTEGER.fullmatch(text) is not None
+
+
 def load_label_names(labels: str) -> tuple[str, ...]:
     """Class names in label order.
 
     Args:
-        labels: ``"kinetics400"``, ``"kinetics600"`` or ``"mini_kinetics"`` (the lists of the package, whatever lies
-            in the working directory) or the path of a file in one of these forms:
+        labels: ``"kinetics400"``, ``"kinetics600"`` or ``"mini_kinetics"`` (the lists of the package, even where a file
+            of that name exists) or the path of a file in one of these forms:
 
             - one name per line, the first with index 0;
-            - an index before (``0 abseiling``) or after (``abseiling,0``) every name, with white space
-              or a comma between, and ``id,name`` or ``name,id`` as an optional first line. A list in
-              which every line begins (else: ends) with a separate integer is read so;
-            - a JSON object in either direction: ``{"abseiling": 0}`` or ``{"0": "abseiling"}``
-              (Hugging Face ``label2id`` and ``id2label``), or with the index in quotes,
-              ``{"Approaching something": "0"}`` (Something-Something);
-            - an object with one of these under ``id2label``, such as
-              Hugging Face's ``config.json``.
+            - an index before (``0 abseiling``) or after (``abseiling,0``) every name, separated by white space or a
+              comma, and ``id,name`` or ``name,id`` as an optional first line. A list in which every line begins (else:
+              ends) with a separate integer is read so;
+            - a JSON object in either direction: ``{"abseiling": 0}`` or ``{"0": "abseiling"}`` (Hugging Face
+              ``label2id`` and ``id2label``), or with the index in quotes, ``{"Approaching something": "0"}``
+              (Something-Something);
+            - an object with one of these under ``id2label``, such as Hugging Face's ``config.json``.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is none of these forms, a name or index occurs twice (underscores and
-            spaces are the same), or the indices are not 0, 1, 2, ... without gaps.
+        ValueError: the file has none of these forms, a name or index occurs twice (underscores and spaces are the
+            same), or the indices are not 0, 1, 2, ... without gaps.
     """
     if labels in BUILT_IN_LISTS:
         shipped = importlib.resources.files("video_ats.video.lists") / "labels" / f"{labels}.txt"
@@ -95,24 +99,9 @@ def load_label_names(labels: str) -> tuple[str, ...]:
 
 
 def is_mirror_safe(names: Sequence[str] | None) -> bool:
-    """Whether a horizontal flip leaves the classes what they are, as far as is known of this list of names."""
+    """Whether a horizontal flip keeps every class what it is; assumed of names that the package does not know."""
     unsafe = [set(load_label_names(labels)) for labels in _MIRROR_UNSAFE_LISTS]
     return not names or not any(set(map(fold_label, names)) <= classes for classes in unsafe)
-
-
-def label_index(name: str, names: Sequence[str]) -> int:
-    """Index of a written class name in ``names``.
-
-    Underscores and spaces are the same; surrounding white space and quotes are ignored; case matters.
-
-    Raises:
-        ValueError: ``name`` is not in ``names`` (the message names the nearest), or two of ``names``
-            are the same name.
-    """
-    index = _table(names).get(fold_label(name))
-    if index is None:
-        raise ValueError(_unknown(name, names))
-    return index
 
 
 def known_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
@@ -141,11 +130,11 @@ def number_labels(
     """Indices of labels that are all integers or all names, and the class names if they are known.
 
     Args:
-        written: Labels as written. All integers: they are the indices, and ``names`` None becomes the
-            Kinetics list for 400 or 600 classes. All names: see ``number_names``.
-        places: Where each was found, for errors ("'val.csv' line 3").
-        names: Class names in label order, or None.
-        num_classes: Number of classes, or None.
+        written: labels as written. All integers: they are the indices, and without ``names`` the class names are the
+            Kinetics list for 400 or 600 classes. All names: see `number_names`.
+        places: where each was found, for errors ("'val.csv' line 3").
+        names: class names in label order, or None.
+        num_classes: number of classes, or None.
 
     Raises:
         ValueError: integers and names are mixed, an integer is out of range, a name is unknown.
@@ -174,45 +163,36 @@ def number_names(
 ) -> tuple[list[int], tuple[str, ...]]:
     """Indices of labels that are names, and the class names.
 
-    Without ``names`` they are the Kinetics list for 400 or 600 classes if every label is in it,
-    otherwise the sorted distinct labels; those must then be ``num_classes`` in number.
+    Without ``names`` they are the Kinetics list for 400 or 600 classes if every label is in it, otherwise the sorted
+    distinct labels, of which there must be ``num_classes``. Arguments and errors as in `number_labels`.
     """
     if names is None:
         names = _names_from_labels(written, places, num_classes)
     table = _table(names)
-    indices = []
     for label, place in zip(written, places, strict=True):
-        found = table.get(fold_label(label))
-        if found is None:
+        if fold_label(label) not in table:
             raise ValueError(f"{place}: {_unknown(label, names)}")
-        indices.append(found)
-    return indices, tuple(names)
-
-
-def is_integer(text: str) -> bool:
-    """Whether a written label is a class index."""
-    return _INTEGER.fullmatch(text) is not None
+    return [table[fold_label(label)] for label in written], tuple(names)
 
 
 def _names_from_labels(written: Sequence[str], places: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
     distinct = tuple(sorted(set(written)))
     built_in = built_in_names(num_classes)
-    place, strange = places[0], ""
-    if built_in is not None:
-        table = _table(built_in)
-        outside = next((i for i, name in enumerate(written) if fold_label(name) not in table), None)
-        if outside is None:
-            return built_in
-        place, strange = places[outside], f"{_unknown(written[outside], built_in)}; "
+    known = _table(built_in or ())
+    outside = next((i for i, name in enumerate(written) if fold_label(name) not in known), None)
+    if outside is None:
+        return built_in or distinct
     if num_classes is not None and len(distinct) != num_classes:
+        unknown = f"{_unknown(written[outside], built_in)}; " if built_in else ""
         raise ValueError(
-            f"{place}: {strange}{len(distinct)} distinct class names occur but num_classes is {num_classes}, "
+            f"{places[outside]}: {unknown}{len(distinct)} distinct class names occur but num_classes is {num_classes}, "
             "and numbering a subset would shift the indices: pass labels, the full list of names"
         )
     return distinct
 
 
 def _table(names: Sequence[str]) -> dict[str, int]:
+    """Index by folded name; two equal names are an error."""
     table: dict[str, int] = {}
     for index, name in enumerate(names):
         first = table.setdefault(fold_label(name), index)
@@ -231,7 +211,7 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 
 def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
-    """(name, index) pairs; read as pairs because a JSON object would swallow duplicate keys."""
+    """(name, index) pairs; read as pairs because a dictionary would drop repeated keys."""
     try:
         pairs = json.loads(text, object_pairs_hook=tuple)
     except json.JSONDecodeError as error:
@@ -240,17 +220,12 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         raise ValueError(f"label list {labels!r} is not a list of names: {str(error)[:60]}") from error
     if isinstance(pairs, tuple):
         pairs = next((value for key, value in pairs if key == "id2label" and isinstance(value, tuple)), pairs)
-        values = [value for _, value in pairs]
-        if all(type(value) is int for value in values):
-            return [(clean_label(key), value) for key, value in pairs]
-        if all(isinstance(value, str) and is_integer(value) for value in values) and not any(
-            is_integer(key) for key, _ in pairs
+        if all(is_integer(key) and isinstance(value, str) and not is_integer(value) for key, value in pairs):
+            pairs = [(name, index) for index, name in pairs]
+        if all(type(index) is int for _, index in pairs) or all(
+            isinstance(index, str) and is_integer(index) and not is_integer(name) for name, index in pairs
         ):
-            return [(clean_label(key), int(value)) for key, value in pairs]
-        if all(isinstance(value, str) and not is_integer(value) for value in values) and all(
-            is_integer(key) for key, _ in pairs
-        ):
-            return [(clean_label(value), int(key)) for key, value in pairs]
+            return [(clean_label(name), int(index)) for name, index in pairs]
     raise ValueError(f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}')
 
 
@@ -280,12 +255,11 @@ def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> tuple[str, ...]:
         if index in by_index:
             raise ValueError(f"label list {labels!r} gives index {index} to {by_index[index]!r} and {name!r}")
         by_index[index] = name
-    count = len(by_index)
-    if set(by_index) != set(range(count)) or not count:
+    if not by_index or sorted(by_index) != list(range(len(by_index))):
         raise ValueError(
-            f"label list {labels!r} has {count} names with indices {min(by_index, default=None)} to "
+            f"label list {labels!r} has {len(by_index)} names with indices {min(by_index, default=None)} to "
             f"{max(by_index, default=None)}; indices run from 0 without gaps (does it start at 1?)"
         )
-    names = tuple(by_index[index] for index in range(count))
+    names = tuple(by_index[index] for index in range(len(by_index)))
     _table(names)
     return names

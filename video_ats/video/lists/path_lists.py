@@ -1,4 +1,4 @@
-"""Lists of ``path label`` or ``path frames label`` lines, whichever separator they use."""
+"""Lists of ``path label`` or ``path frames label`` lines, whichever separator they use, and of ids with labels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import csv
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from video_ats.video.fetch import is_url, join_path
+from video_ats.video.lists import ListedVideo, ListFile, Listing
+from video_ats.video.lists.folders import VIDEO_EXTENSIONS, index_videos, is_video_name
 from video_ats.video.lists.label_names import clean_label, fold_label, is_integer
-from video_ats.video.lists.video_files import VIDEO_EXTENSIONS, is_video_name
 
 # In order of preference between readings that are equally good.
 _SEPARATORS = ("\t", ",", " ")
 _FORMS = ("path_frames_label", "path_label")
 
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 _LAST_WORD = re.compile(r"(?P<rest>.*[^ \t])[ \t]+(?P<last>[^ \t]+)")
 _INTEGERS_AFTER_VIDEO = re.compile(
     r".*(?:" + "|".join(re.escape(extension) for extension in VIDEO_EXTENSIONS) + r")(?:[ \t,]+[+-]?[0-9]+)+",
@@ -23,72 +24,56 @@ _INTEGERS_AFTER_VIDEO = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class ListedPath:
-    """One line: its number from 1, the path and the label as written."""
+def read_path_list(file: ListFile) -> Listing:
+    """Read a list of paths or ids.
 
-    line: int
-    path: str
-    label: str
+    The separator (tab, comma or white space) and the form are decided once for the whole file. Every line is cut from
+    the right, so paths may contain the separator; fields may be quoted as in CSV. A reading must fit every line: a path
+    and a label, and between them an integer for ``path_frames_label``. Of several that fit, the first difference in
+    this order decides:
 
-
-def read_path_list(
-    text: str, *, source: str, root: str | None, names: Sequence[str] | None
-) -> tuple[str, tuple[ListedPath, ...]]:
-    """Form (``path_label`` or ``path_frames_label``) and rows of a path list.
-
-    The separator (tab, comma or white space) and the form are decided once for the whole file. Every
-    line is cut from the right, so paths may contain the separator; fields may be quoted as in CSV. A
-    reading must fit every line: a path and a label, and between them an integer for
-    ``path_frames_label``. Of several that fit, the first difference in this order decides:
-
-    1. all labels are integers, or all are in ``names``;
+    1. all labels are integers, or all are in ``file.names``;
     2. the number of listed paths that exist on disk;
     3. the number of paths that end like a video's;
     4. tab before comma before space, and ``path_frames_label`` before ``path_label``.
 
-    So lines like ``my clip 3 17`` are the file ``my clip 3`` with label 17 if such files exist, and
-    otherwise 3 frames of ``my clip``. Two labels on *every* line look like a frame count and a label.
+    So lines like ``my clip 3 17`` are the file ``my clip 3`` with label 17 if such files exist, and otherwise 3 frames
+    of ``my clip``. Two labels on *every* line look like a frame count and a label. Blank lines are skipped; ``#`` is an
+    ordinary character.
 
-    Args:
-        text: The file's text. Blank lines are skipped; ``#`` is an ordinary character.
-        source: The file's name, for errors.
-        root: Folder that relative paths are joined with, or None for the working directory.
-        names: Class names if known.
+    Where every path is an id (letters, digits, ``_`` and ``-``), none is a file under the root and ``ID.*`` is there
+    for one at least, the form is ``id_label`` and the files are ``ID.*`` anywhere under the root.
 
     Raises:
-        ValueError: no line, a line that cannot be read, several labels on a line.
+        ValueError: a line that cannot be read, several labels on a line.
     """
-    lines = [(i, line.strip()) for i, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)]
+    lines = [(i, line.strip()) for i, line in enumerate(re.split(r"\r\n|\n|\r", file.text), start=1)]
     lines = [(number, line) for number, line in lines if line]
-    if not lines:
-        raise ValueError(f"annotation file {source!r} lists no video")
     readings = []
     for separator in _SEPARATORS:
         for form in _FORMS:
-            rows = [_read_line(number, line, separator, form) for number, line in lines]
-            fitting = tuple(row for row in rows if row is not None)
-            if len(fitting) == len(rows):
-                readings.append((form, fitting))
+            fitting = [video for line in lines if (video := _read_line(*line, separator, form)) is not None]
+            if len(fitting) == len(lines):
+                readings.append(Listing(form, fitting))
     if not readings:
-        raise ValueError(_first_unreadable(lines, source))
-    form, chosen = _best(readings, root, names)
-    for row in chosen:
-        if _INTEGERS_AFTER_VIDEO.fullmatch(row.path) and not _exists(row.path, root):
+        raise ValueError(_first_unreadable(lines, file))
+    listing = _best(readings, file)
+    for video in listing.videos:
+        if _INTEGERS_AFTER_VIDEO.fullmatch(video.path) and not _exists(video.path, file.root):
             raise ValueError(
-                f"{source!r} line {row.line}: more integers than one label after the video in {row.path!r}; "
+                f"{file.place(video.line)}: more integers than one label after the video in {video.path!r}; "
                 "one label per video, and a frame count on every line or on none"
             )
-    return form, chosen
+    return _as_ids(listing, file.root) or listing
 
 
-def _read_line(number: int, line: str, separator: str, form: str) -> ListedPath | None:
+def _read_line(number: int, line: str, separator: str, form: str) -> ListedVideo | None:
     fields = _last_fields(line, separator, 3 if form == "path_frames_label" else 2)
     if fields is None or not all(fields):
         return None
     if form == "path_frames_label" and not fields[1].isdecimal():
         return None
-    return ListedPath(line=number, path=fields[0], label=clean_label(fields[-1]))
+    return ListedVideo(number, key=fields[0], label=clean_label(fields[-1]), path=fields[0])
 
 
 def _last_fields(line: str, separator: str, count: int) -> list[str] | None:
@@ -100,10 +85,7 @@ def _last_fields(line: str, separator: str, count: int) -> list[str] | None:
             return None
         if len(quoted) < count:
             return None
-        return [
-            separator.join(quoted[: 1 - count]).strip(),
-            *(field.strip() for field in quoted[1 - count :]),
-        ]
+        return [separator.join(quoted[: 1 - count]).strip(), *(field.strip() for field in quoted[1 - count :])]
     fields: list[str] = []
     for _ in range(count - 1):
         if separator == " ":
@@ -115,39 +97,51 @@ def _last_fields(line: str, separator: str, count: int) -> list[str] | None:
     return [line.strip(), *fields]
 
 
-def _best(
-    readings: Sequence[tuple[str, tuple[ListedPath, ...]]], root: str | None, names: Sequence[str] | None
-) -> tuple[str, tuple[ListedPath, ...]]:
-    known = None if names is None else {fold_label(name) for name in names}
+def _best(readings: Sequence[Listing], file: ListFile) -> Listing:
+    known = {fold_label(name) for name in file.names or ()}
 
-    def labels_fit(rows: Sequence[ListedPath]) -> bool:
-        if all(is_integer(row.label) for row in rows):
-            return True
-        return known is not None and all(fold_label(row.label) in known for row in rows)
+    def labels_fit(reading: Listing) -> bool:
+        labels = [video.label for video in reading.videos]
+        return all(map(is_integer, labels)) or all(fold_label(label) in known for label in labels)
 
-    readings = [reading for reading in readings if labels_fit(reading[1])] or readings
-    if len(readings) == 1:
-        return readings[0]
+    def evidence(reading: Listing) -> tuple[int, int]:
+        paths = [video.path for video in reading.videos]
+        names = [os.path.basename(path) for path in paths]
+        return sum(_exists(path, file.root) for path in paths), sum(map(is_video_name, names))
 
-    def evidence(reading: tuple[str, tuple[ListedPath, ...]]) -> tuple[int, int]:
-        paths = [row.path for row in reading[1]]
-        return sum(_exists(path, root) for path in paths), sum(is_video_name(os.path.basename(path)) for path in paths)
-
-    return max(readings, key=evidence)
+    readings = [reading for reading in readings if labels_fit(reading)] or readings
+    return readings[0] if len(readings) == 1 else max(readings, key=evidence)
 
 
 def _exists(path: str, root: str | None) -> bool:
-    """URLs are not asked for: a list has many."""
+    """Whether a listed path is on disk; URLs are not looked up, since a list has many."""
     joined = join_path(root, path)
     return not is_url(joined) and os.path.exists(joined)
 
 
-def _first_unreadable(lines: Sequence[tuple[int, str]], source: str) -> str:
+def _as_ids(listing: Listing, root: str | None) -> Listing | None:
+    """The same list as one of ids, or None where it names files."""
+    if root is None or not all(_ID.fullmatch(video.path) for video in listing.videos):
+        return None
+    if any(_exists(video.path, root) for video in listing.videos):
+        return None
+    folder = index_videos(root)
+    if not any(video.path in folder.by_stem for video in listing.videos):
+        return None
+
+    def find(video: ListedVideo, class_name: str) -> tuple[str, str]:
+        missing = os.path.join(folder.root, video.key), f"no file {video.key}.* under {folder.root}"
+        return folder.find(video.key, "") or missing
+
+    return Listing("id_label", listing.videos, find)
+
+
+def _first_unreadable(lines: Sequence[tuple[int, str]], file: ListFile) -> str:
     unreadable = [
         [line for line in lines if _read_line(*line, separator, "path_label") is None] for separator in _SEPARATORS
     ]
     number, line = min(unreadable, key=len)[0]
     return (
-        f"{source!r} line {number}: {line[:80]!r} is not a path and a label as on the other lines "
+        f"{file.place(number)}: {line[:80]!r} is not a path and a label as on the other lines "
         "('path label', 'path,label' or tab; one separator in the whole file)"
     )

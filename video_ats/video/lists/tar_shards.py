@@ -1,7 +1,7 @@
-"""Videos in tar files (WebDataset shards): an index of where each lies, which is then a list like any other.
+"""Videos in tar files (WebDataset shards): write an index of where each lies, which is then read as a list.
 
-Read by byte range with the standard library, not with the webdataset library: that streams shards in their order and
-leaves broken samples out, while here video i is video i, a run continues at any of them, and each one ends in a status.
+Videos are read by byte range with the standard library. The webdataset library streams shards in order and leaves
+broken samples out; here entry i is always the same video, a run can continue at any entry, and each ends in a status.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import csv
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from video_ats.atomic import write_text
-from video_ats.video.fetch import join_path, list_files, open_range
+from video_ats.video.fetch import join_path, list_files, open_range, path_in_tar
+from video_ats.video.lists import ListedVideo, ListFile, Listing
+from video_ats.video.lists.folders import is_video_name
 from video_ats.video.lists.label_names import clean_label
-from video_ats.video.lists.video_files import is_video_name
-
-COLUMNS = ("tar", "offset", "size", "name", "label")
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,16 @@ class IndexConfig:
     """Configuration of ``video-ats index-tars``.
 
     Attributes:
-        videos: folder or URL under which the tar files lie, ``*.tar`` at any depth; the list's --data.videos.
-        output: the list to write; what is there is not overwritten.
+        videos: folder or URL under which the tar files lie, ``*.tar`` at any depth; pass it as --data.videos too.
+        output: the list to write; an existing file is not overwritten.
     """
 
     videos: str
     output: str
 
 
-@dataclass(frozen=True)
-class TarMember:
-    """One video: its tar file under the root, where its bytes begin and how many they are, its name there, its label as
-    written.
-    """
+class TarMember(NamedTuple):
+    """One video: its tar file under the root, offset and size of its bytes, its name in the tar file, and its label."""
 
     tar: str
     offset: int
@@ -48,11 +46,14 @@ class TarMember:
     label: str
 
 
+_COLUMNS = ",".join(TarMember._fields)
+
+
 def find_tars(root: str) -> list[str]:
     """The tar files under a folder or URL, relative to it, sorted.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there are none.
     """
     found = [path for path in list_files(root) if path.endswith(".tar")]
     if not found:
@@ -61,17 +62,14 @@ def find_tars(root: str) -> list[str]:
 
 
 def index_tar(root: str, tar: str) -> list[TarMember]:
-    """The videos of an uncompressed tar file, in its order.
+    """The videos of an uncompressed tar file under ``root``, in its order.
 
-    The label of ``a/b.mp4`` is the text of ``a/b.cls``, where there is one; otherwise the folder ``a``.
-
-    Args:
-        root: folder or URL that ``tar`` lies under.
-        tar: only the headers of its members are read, and the ``.cls`` files.
+    Only headers and ``.cls`` files are read. The label of ``a/b.mp4`` is the text of ``a/b.cls``, if that exists;
+    otherwise the folder ``a``.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such file, holds no video, or one without a label.
+        ValueError: it is not an uncompressed tar file, holds no video, or one without a label.
     """
     path = join_path(root, tar)
     try:
@@ -98,11 +96,11 @@ def index_tar(root: str, tar: str) -> list[TarMember]:
 
 
 def as_tar_list(members: Sequence[TarMember]) -> str:
-    """The text of a list."""
+    """The text of the list that `read_tar_list` reads."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((m.tar, m.offset, m.size, m.name, m.label) for m in members)
+    writer.writerow(TarMember._fields)
+    writer.writerows(members)
     return text.getvalue()
 
 
@@ -110,11 +108,11 @@ def write_tar_list(config: IndexConfig) -> tuple[int, int]:
     """Index all tar files of a configuration and write the list; returns the numbers of videos and of tar files.
 
     Raises:
-        ValueError: if the output exists, there is no tar file, or one is not an uncompressed tar file of videos.
+        ValueError: the output exists, there is no tar file, or one is not an uncompressed tar file of videos.
     """
     output = Path(config.output)
     if output.exists():
-        raise ValueError(f"output {output}: is there already; remove it, or name another")
+        raise ValueError(f"output {output}: exists already; remove it, or choose another")
     tars = find_tars(config.videos)
     members = [member for tar in tars for member in index_tar(config.videos, tar)]
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -122,31 +120,24 @@ def write_tar_list(config: IndexConfig) -> tuple[int, int]:
     return len(members), len(tars)
 
 
-def is_tar_list(text: str) -> bool:
-    """Whether a list begins as `as_tar_list` does."""
-    return text.split("\n", 1)[0].strip() == ",".join(COLUMNS)
-
-
-def read_tar_list(text: str, source: str) -> Iterator[tuple[int, TarMember]]:
-    """Line numbers and members of a list that `as_tar_list` wrote.
+def read_tar_list(file: ListFile) -> Listing | None:
+    """Read a list that `as_tar_list` wrote; None for a text of another form.
 
     Raises:
-        ValueError: for a line that is not one.
+        ValueError: a line that is not one of such a list.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        next(reader)
-        for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(COLUMNS) or not (fields[1].isdecimal() and fields[2].isdecimal() and all(fields)):
-                raise ValueError(f"{source!r} line {reader.line_num}: is not {','.join(COLUMNS)}; index the tars anew")
-            yield reader.line_num, TarMember(fields[0], int(fields[1]), int(fields[2]), fields[3], fields[4])
-    except csv.Error as error:
-        raise ValueError(f"{source!r} line {reader.line_num} is not CSV: {error}") from error
+    if file.text.split("\n", 1)[0].strip() != _COLUMNS:
+        return None
+    videos = []
+    for line, fields in islice(file.csv_rows(), 1, None):
+        if len(fields) != len(TarMember._fields) or not all(fields) or not (fields[1] + fields[2]).isdecimal():
+            raise ValueError(f"{file.place(line)}: is not {_COLUMNS}; index the tar files again")
+        tar, offset, size, name, label = fields
+        videos.append(ListedVideo(line, f"{tar}/{name}", label, tar, path_in_tar("", int(offset), int(size), name)))
+    return Listing("tar_members", videos)
 
 
 def _key(name: str) -> str:
-    """What the files of one sample share, by WebDataset's rule: the name up to the first dot of its last part."""
+    """The name that the files of one sample share, by WebDataset's rule: up to the first dot of the file name."""
     folder, base = os.path.split(name)
     return os.path.join(folder, base.split(".", 1)[0])

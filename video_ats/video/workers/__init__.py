@@ -1,7 +1,7 @@
-"""A function mapped over items in worker processes of which each may die or hang at the cost of its one item.
+"""Map a function over items in worker processes; a worker that dies or hangs costs only the item that it was on.
 
-torch's DataLoader ends when a worker does; pebble's and loky's pools share one pipe, and so the locks and the half
-messages of a worker that was killed. Here every worker has a pipe of its own.
+torch's DataLoader ends when a worker does. The workers of pebble's and loky's pools share one pipe, and so the locks
+and unfinished messages of a worker that was killed. Here every worker has its own pipe.
 """
 
 from __future__ import annotations
@@ -19,28 +19,27 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
-from video_ats.video.video_info import VideoStatus
-from video_ats.video.workers.handover import receive_value
-from video_ats.video.workers.process import work
+from video_ats.video import VideoStatus
+from video_ats.video.workers.process import receive_value, work
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# A fork starts in milliseconds with everything imported; elsewhere it is not safe or not there.
+# A fork starts in milliseconds with everything imported; on other systems it is unsafe or does not exist.
 _CONTEXT: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 _MOST_FAILED_STARTS = 3
 _MOST_WAIT_SECONDS = 1.0
-_PATIENCE_SECONDS = 5  # with a killed process: one that waits for a dead network disk does not end
+_PATIENCE_SECONDS = 5  # to wait for a killed process: one that waits for a dead network disk does not end
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How many worker processes, and what one item may cost in each.
+    """Number of worker processes, and the limits for one item.
 
     Attributes:
-        count: processes; 0 calls the function in this one, without any of the protection.
-        timeout_seconds: longest time to wait for one item; what the caller does with others meanwhile does not count.
-        memory_mb: memory that a worker may take on top of what it starts with, in MiB; None: all there is. Linux only.
+        count: processes; with 0 the function is called in this process, without any protection.
+        timeout_seconds: longest time to wait for one item; the time that the caller spends on results does not count.
+        memory_mb: memory in MiB that a worker may take on top of what it starts with; None: no limit. Linux only.
     """
 
     count: int
@@ -50,8 +49,8 @@ class Workers:
 
 @dataclass(frozen=True)
 class Loss:
-    """Why an item has no result: ``crashed``, ``timed_out`` or ``out_of_memory``, the reason in one line, and how long
-    it was waited for.
+    """Why an item has no result: ``crashed``, ``timed_out`` or ``out_of_memory``, the reason in one line, and the
+    seconds that were spent waiting for it.
     """
 
     status: VideoStatus
@@ -69,20 +68,20 @@ def map_in_workers(
 ) -> Generator[Result, None, None]:
     """The results of ``function`` in the order of ``items``, each exactly once.
 
-    An item whose worker crashes or runs out of memory is read once more by a new one, unless that worker had read
-    nothing else (an earlier item may have harmed it, or filled its memory); then it is lost. One that takes too long
-    is lost at once. The other items that the worker was given go to others.
+    An item whose worker crashes or runs out of memory is tried once more in a new worker, since an earlier item may
+    have damaged the first one or filled its memory. It is lost if it fails again, or if it was the first item of its
+    worker. An item that takes too long is lost at once. Other items that the worker was given go to other workers.
 
     Args:
-        function: what a worker does; where processes are not forked it must be possible to pickle it.
-        items: what to do it with.
+        function: called in the workers; it is pickled where processes are not forked.
+        items: its arguments.
         lost: makes the result of an item that has none; called in this process.
-        workers: how many, and their limits.
-        ahead: items that each worker may be ahead of the one that is waited for.
+        workers: number of workers, and their limits.
+        ahead: items that each worker may be ahead of the next result.
 
     Raises:
-        Exception: what ``function`` raises.
-        ChildProcessError: if workers end before they begin.
+        Exception: whatever ``function`` raises.
+        ChildProcessError: workers end before they begin.
     """
     if workers.count == 0:
         yield from map(function, items)
@@ -96,31 +95,28 @@ def map_in_workers(
 
 @dataclass(eq=False)
 class _Worker:
-    """``given``: the items it has, the one that it is on first, for which it was ``waited`` seconds."""
-
     process: BaseProcess
     connection: Connection
-    given: deque[int] = field(default_factory=deque)
-    waited: float = 0.0
+    given: deque[int] = field(default_factory=deque)  # indices of its items; it is on the first
+    waited: float = 0.0  # seconds spent waiting for that item
     is_ready: bool = False
-    finished: int = 0
+    finished: int = 0  # number of items
 
 
+@dataclass
 class _Pool(Generic[Item, Result]):
-    def __init__(
-        self,
-        function: Callable[[Item], Result],
-        items: Sequence[Item],
-        lost: Callable[[Item, Loss], Result],
-        limits: Workers,
-        ahead: int,
-    ) -> None:
-        self.function, self.items, self.lost, self.limits, self.ahead = function, items, lost, limits, ahead
-        self.todo = list(range(len(items)))  # a heap: what a lost worker had comes back to the front
-        self.suspects: set[int] = set()
-        self.results_of: dict[int, Result] = {}
-        self.failed_starts = 0
-        self.workers: list[_Worker] = []
+    function: Callable[[Item], Result]
+    items: Sequence[Item]
+    lost: Callable[[Item, Loss], Result]
+    limits: Workers
+    ahead: int
+    suspects: set[int] = field(default_factory=set)  # indices of items that are tried a second time
+    results_of: dict[int, Result] = field(default_factory=dict)
+    failed_starts: int = 0
+    workers: list[_Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.todo = list(range(len(self.items)))  # a heap, so that items of a lost worker return to the front
 
     def results(self) -> Iterator[Result]:
         for _ in range(min(self.limits.count, len(self.items))):
@@ -143,7 +139,7 @@ class _Pool(Generic[Item, Result]):
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=work, args=(self.function, theirs, self.limits.memory_mb), daemon=True)
         process.start()
-        theirs.close()  # so that the end of the worker is the end of the pipe
+        theirs.close()  # so that the pipe ends when the worker does
         worker = _Worker(process, ours)
         self.workers.append(worker)
         return worker
@@ -160,16 +156,16 @@ class _Pool(Generic[Item, Result]):
         if not worker.given:
             worker.waited = 0.0
         worker.given.append(index)
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has died, which is noticed where it is heard
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, which `_hear` will notice
             worker.connection.send(self.items[index])
 
     def _collect(self, *, wait_for_one: bool) -> None:
-        """Take what workers have finished, and see which of them are dead or late."""
+        """Take what workers have finished, and replace those that have ended or are late."""
         left = [self._time_left(worker) for worker in self.workers]
         seconds = min(_MOST_WAIT_SECONDS, *left) if wait_for_one else 0.0
         start = time.monotonic()
         heard = wait([worker.connection for worker in self.workers], seconds)
-        # No more than was asked for: a run that is stopped (Ctrl-Z) sleeps longer, and its workers do nothing then.
+        # Not more than asked for: while a run is stopped (Ctrl-Z), time passes but its workers do nothing.
         waited = min(time.monotonic() - start, seconds)
         for worker in list(self.workers):
             worker.waited += waited
@@ -206,7 +202,7 @@ class _Pool(Generic[Item, Result]):
             self._lose(worker, VideoStatus.CRASHED, f"the decoder crashed: its process {_end_of(worker.process)}")
 
     def _lose(self, worker: _Worker, status: VideoStatus, reason: str) -> None:
-        """The item that a worker was on costs the worker, or the worker the item."""
+        """Replace a worker; the item that it was on is lost or tried a second time."""
         _bury(worker)
         self.workers.remove(worker)
         suspect = None

@@ -1,7 +1,12 @@
-"""The life of one worker of `video.workers`, within the limits that keep its troubles its own."""
+"""What a worker process of `video.workers` does, and how values travel between it and its parent.
+
+Large arrays travel in memory without a name, to which no limit of /dev/shm applies. It outlives its sender while the
+receiver needs it, and is freed when both processes have ended, so a killed worker leaves nothing behind.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -11,29 +16,32 @@ import traceback
 from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from video_ats.video.workers.handover import send_value
+from torch import Tensor
 
 if sys.platform != "win32":
     import resource
 
+_HAS_MEMORY_FILES = hasattr(os, "memfd_create")  # Linux; elsewhere arrays travel in the message itself
+_ALIGNMENT = 64  # bytes, as torch aligns its own memory
+
 
 def work(function: Callable[[Any], object], connection: Connection, memory_mb: int | None) -> None:
-    """Answer each item with what ``function`` makes of it, until the parent closes the pipe or ends.
+    """Apply ``function`` to each item that arrives and send the answer, until the parent closes the pipe or ends.
 
-    Answers are pairs: ``ready`` first, then of each item ``done`` and the result, ``raised``, the exception and its
-    traceback, or ``out of memory`` and the words for it.
+    The first message is ``("ready", None)``. The answer for an item is ``("done", result)``,
+    ``("raised", (exception, traceback))`` or ``("out of memory", reason)``.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which a forked process has from its parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked process inherits the parent's handler
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if sys.platform != "win32":
-        _leave_no_core()
+    if sys.platform != "win32":  # no core file, which may be a gigabyte, for each video that crashes the decoder
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if memory_mb is not None:
         _limit_memory(memory_mb * 2**20)
     send_value(connection, ("ready", None))
@@ -49,15 +57,10 @@ def _answer(function: Callable[[Any], object], item: object) -> tuple[str, objec
     try:
         return "done", function(item)
     except Exception as error:  # noqa: BLE001 (the parent raises it)
-        _limit_memory(None)  # or there may be none left to answer with
-        if _is_out_of_memory(error):
+        _limit_memory(None)  # otherwise there may be none left for the answer
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch raises a RuntimeError
             return "out of memory", " ".join(str(error).split()) or "asked for more memory than there is"
         return "raised", (_that_can_be_sent(error), traceback.format_exc())
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also torch's, which is a RuntimeError."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _that_can_be_sent(error: Exception) -> Exception:
@@ -69,27 +72,96 @@ def _that_can_be_sent(error: Exception) -> Exception:
 
 
 def _end_with_parent() -> None:
-    """Even while the decoder hangs: a killed run leaves no process behind."""
+    """End this process when its parent ends, even while the decoder hangs."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
 
 
-def _leave_no_core() -> None:
-    """A crashed decoder is expected here; a gigabyte of it on the disk for each bad video is not."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
 def _limit_memory(more: int | None) -> None:
-    """Let this process take ``more`` bytes than it has; None: as many as it can. What it shares does not count."""
+    """Limit this process to ``more`` bytes than it has now (None: no limit); shared memory does not count."""
     if sys.platform != "linux":
         return
-    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = most = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if more is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[5])
         limit = pages * resource.getpagesize() + more
-        most_allowed = limit if most == resource.RLIM_INFINITY else min(limit, most)
-        resource.setrlimit(resource.RLIMIT_DATA, (most_allowed, most))
-    else:
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def send_value(connection: Connection, value: object) -> None:
+    """Send anything that can be pickled through one end of a two-way pipe.
+
+    The bytes of tensors (on the CPU) and NumPy arrays are written to memory whose file descriptor is sent, so the
+    message stays small and sending does not wait for the receiver.
+    """
+    taken: list[pickle.PickleBuffer] = []
+    head = io.BytesIO()
+    _Pickler(head, protocol=5, buffer_callback=taken.append).dump(value)
+    buffers = [buffer.raw() for buffer in taken]
+    if not _HAS_MEMORY_FILES:
+        connection.send((head.getvalue(), [bytearray(buffer) for buffer in buffers]))
+        return
+    sizes = [len(buffer) for buffer in buffers]
+    connection.send((head.getvalue(), sizes))
+    if not sum(sizes):
+        return
+    memory = os.memfd_create("video_ats")
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            for buffer, start in zip(buffers, _starts(sizes), strict=True):
+                file.seek(start)
+                file.write(buffer)
+            file.truncate(_starts(sizes)[-1] + sizes[-1])
+        send_handle(connection, memory, None)
+    finally:
+        os.close(memory)
+
+
+def receive_value(connection: Connection) -> Any:
+    """Receive what `send_value` sent; arrays lie in the sender's memory, are not copied, and may be written to.
+
+    Raises:
+        EOFError: the sender ended before it had sent everything.
+    """
+    try:
+        head, sizes = connection.recv()
+    except ConnectionResetError:
+        raise EOFError from None
+    except OSError as error:  # "got end of file during message" has no number
+        if error.errno is None:
+            raise EOFError from None
+        raise
+    if not _HAS_MEMORY_FILES:
+        return pickle.loads(head, buffers=sizes)  # noqa: S301 (of our own process)
+    buffers = [memoryview(bytearray())] * len(sizes)
+    if sum(sizes):
+        memory = recv_handle(connection)
+        try:
+            # torch's mapping, unlike Python's, keeps no descriptor open for as long as a tensor lives.
+            whole = {"size": _starts(sizes)[-1] + sizes[-1], "dtype": torch.uint8}
+            mapped = torch.from_file(f"/proc/self/fd/{memory}", shared=True, **whole).numpy().data
+        finally:
+            os.close(memory)
+        buffers = [mapped[start : start + size] for start, size in zip(_starts(sizes), sizes, strict=True)]
+    return pickle.loads(head, buffers=buffers)  # noqa: S301 (of our own process)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors as NumPy arrays of the same memory, where torch would copy them into the pickle."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is Tensor and value.device.type == "cpu":
+            return torch.from_numpy, (value.contiguous().numpy(),)
+        return NotImplemented
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    """Offset of each buffer in the shared memory, in bytes."""
+    starts, end = [], 0
+    for size in sizes:
+        starts.append(end)
+        end += -(-size // _ALIGNMENT) * _ALIGNMENT
+    return starts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from video_ats.video.lists.video_files import index_videos, is_video_name
+from video_ats.video.lists.folders import index_videos, is_video_name
 
 
 def make(path):
