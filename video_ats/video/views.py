@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
@@ -121,13 +122,11 @@ class ViewPlan:
         Raises:
             ValueError: no frames, or a negative rate.
         """
-        span, slack = self._span(num_frames, frame_rate)
+        shares: Sequence[Fraction] = [Fraction(clip, self.clips) for clip in range(self.clips)]
         if self.position == "segments":
-            return np.stack([self._of_segments(share, num_frames) for share in _SEGMENT_SHARES[: self.clips]])
-        starts = [slack * clip / self.clips for clip in range(self.clips)]
-        if self.position == "timesformer":
-            starts = [Fraction(math.ceil(start)) for start in starts]
-        return np.stack([self._spread(start, span, num_frames) for start in starts])
+            shares = _SEGMENT_SHARES[: self.clips]
+        whole = self.position == "timesformer"
+        return np.stack([self._clip(share, num_frames, frame_rate, whole_start=whole) for share in shares])
 
     def clip_at(self, share: float, num_frames: int, frame_rate: Fraction) -> npt.NDArray[np.int64]:
         """Frame numbers of one clip that starts anywhere, as training clips do.
@@ -146,31 +145,26 @@ class ViewPlan:
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}, it must be from 0 (first frame) to 1 (last start)")
-        span, slack = self._span(num_frames, frame_rate)
-        if self.position == "segments":
-            return self._of_segments(Fraction(share), num_frames)
-        return self._spread(slack * Fraction(share), span, num_frames)
+        return self._clip(Fraction(share), num_frames, frame_rate, whole_start=False)
 
-    def _span(self, num_frames: int, frame_rate: Fraction) -> tuple[Fraction, Fraction]:
-        """Number of frames that a clip covers, and by how many the video is longer."""
+    def _clip(
+        self, share: Fraction, num_frames: int, frame_rate: Fraction, *, whole_start: bool
+    ) -> npt.NDArray[np.int64]:
         if num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}, a video to sample from has at least 1 frame")
         if frame_rate < 0:
             raise ValueError(f"frame_rate is {frame_rate}, it must not be negative")
+        if self.position == "segments":
+            size = Fraction(num_frames - 1, self.num_frames)
+            edges = [round(size * i) for i in range(self.num_frames + 1)]  # halves to even, as NumPy rounds
+            row = [first + math.floor(share * (last - first)) for first, last in pairwise(edges)]
+            return np.array(row, dtype=np.int64)
         rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
         span = self.frame_stride * self.num_frames * rate / TARGET_FRAME_RATE
-        return span, max(num_frames - span, Fraction(0))
-
-    def _spread(self, start: Fraction, span: Fraction, num_frames: int) -> npt.NDArray[np.int64]:
-        """T frame numbers from end to end of a clip, clamped to the last frame."""
+        start = max(num_frames - span, Fraction(0)) * share
+        if whole_start:
+            start = Fraction(math.ceil(start))
         # The released step is negative for a span below one frame (few frames at a very low rate); here it is 0.
         step = max(span - 1, Fraction(0)) / max(self.num_frames - 1, 1)
-        row = [math.floor(start + i * step) for i in range(self.num_frames)]
-        return np.minimum(np.array(row, dtype=np.int64), num_frames - 1)
-
-    def _of_segments(self, share: Fraction, num_frames: int) -> npt.NDArray[np.int64]:
-        """A frame of each of T segments of a video, from its first (share 0) to its last (1)."""
-        size = Fraction(num_frames - 1, self.num_frames)
-        edges = [round(size * i) for i in range(self.num_frames + 1)]  # halves to even, as NumPy rounds
-        row = [first + math.floor(share * (last - first)) for first, last in pairwise(edges)]
+        row = [min(math.floor(start + i * step), num_frames - 1) for i in range(self.num_frames)]
         return np.array(row, dtype=np.int64)
