@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from video_ats.models.attention import attend_written_out
+from video_ats.models.kernels import attend_written_out
 from video_ats.runs.execution import describe_environment
 
 RESULTS = Path(__file__).resolve().parent / "results" / Path(__file__).stem

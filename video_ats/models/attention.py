@@ -8,14 +8,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_ats.models.projections import Projections, in_few_sizes, project_heads
+from video_ats.models.kernels import attend, attend_within, in_few_sizes
 from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
-from video_ats.tokens.scoring import HALF, all_attention, at_least_float32, class_attention, mean_row, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
 
-# On a CPU the fused kernel is slow in half precision, and quick in float32: benchmarks/attention_of_small_groups.py.
-_SMALL_GROUP = 576
+
+class Projections(NamedTuple):
+    """What stands before and after an attention.
+
+    Attributes:
+        qkv: `nn.Linear` from the width to queries, keys and values in this order, heads concatenated, or `SeparateQkv`.
+        proj: from the concatenated heads back to the width, per token.
+    """
+
+    qkv: nn.Module
+    proj: nn.Module
+
+
+class SeparateQkv(nn.Module):
+    """Three modules in the place of one linear layer.
+
+    Args:
+        query, key, value: from ``(..., D)`` to ``(..., heads * d)``.
+    """
+
+    def __init__(self, query: nn.Module, key: nn.Module, value: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([query, key, value])
+
+
+def linear_projections(dim: int, *, qkv_bias: bool = True) -> Projections:
+    """New ones of width ``dim``; ``qkv_bias``: whether queries, keys and values have a bias."""
+    return Projections(nn.Linear(dim, 3 * dim, bias=qkv_bias), nn.Linear(dim, dim))
 
 
 class PatchAttention(nn.Module):
@@ -212,61 +238,19 @@ def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (leading, 0), value=True)
 
 
-def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
-    """Attention of the tokens of each group among themselves.
+def project_heads(qkv: nn.Module, x: Tensor, start: int, stop: int, num_heads: int) -> Tensor:
+    """Parts ``start`` to ``stop`` of (query, key, value): ``(..., D)`` to ``(..., stop - start, heads, d)``.
 
-    After sampling most positions are left in a few frames only, and few in all: a table of all groups would be mostly
-    padding. On a CPU groups of one length go together instead, without padding or mask, which is the quickest of what
-    torch has there (benchmarks/ragged_attention.py); elsewhere they are padded, to have one kernel and not many small
-    ones (not measured). In half precision they are computed in float32: how many groups have which length is new in
-    every batch, and the library behind half precision compiles a kernel for each new shape.
-
-    Args:
-        qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.
-        groups: of the same tokens.
-
-    Returns:
-        Tensor[P, heads, d].
+    For some of the parts of a single linear layer the rows of its weight are taken, and it is not called.
     """
-    if groups.mask is None or qkv.device.type != "cpu":
-        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
-        return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
-    order, runs = groups.by_length
-    by_length = at_least_float32(qkv.index_select(0, order))
-    found = []
-    for part, (length, count) in zip(by_length.split([n * g for n, g in runs]), runs, strict=True):
-        if length == 1:
-            found.append(part[:, 2])  # alone, a token reads its own value
-            continue
-        q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
-        with torch.autocast("cpu", enabled=False):
-            found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
-    out = torch.cat(found).to(qkv.dtype) if found else qkv[:, 0]
-    return torch.empty_like(out).index_copy_(0, order, out)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention within groups: by `F.scaled_dot_product_attention`, or written out where that is faster.
-
-    Args:
-        q (Tensor[G, heads, N', d]): queries.
-        k, v (Tensor[G, heads, N, d]): keys and values.
-        mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query.
-
-    Returns:
-        Tensor[G, heads, N', d].
-    """
-    heads_mask = None if mask is None else mask[:, None, None]
-    if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
-        return attend_written_out(q, k, v, heads_mask)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
-
-
-def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """`F.scaled_dot_product_attention`, step by step; ``mask``: bool, broadcastable to ``(G, heads, N', N)``."""
-    query, key = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)  # (G * heads, N', d), (G * heads, d, N)
-    logits = torch.baddbmm(query.new_empty(()), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
-    logits = logits.unflatten(0, q.shape[:2])
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
-    return logits.softmax(dim=-1).to(v.dtype) @ v
+    if isinstance(qkv, SeparateQkv):
+        out = torch.stack([part(x) for part in qkv.parts[start:stop]], dim=-2)  # (..., n, heads * d)
+        return out.unflatten(-1, (num_heads, -1))
+    if (start, stop) == (0, 3):
+        out = qkv(x)
+    else:
+        assert isinstance(qkv, nn.Linear)
+        part = qkv.out_features // 3
+        rows = slice(start * part, stop * part)
+        out = F.linear(x, qkv.weight[rows], None if qkv.bias is None else qkv.bias[rows])
+    return out.unflatten(-1, (stop - start, num_heads, -1))

@@ -7,7 +7,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention, Groups, PatchAttention
-from video_ats.models.projections import in_few_sizes
+from video_ats.models.kernels import in_few_sizes
 from video_ats.tokens import TokenSampler, TokenSet
 
 

@@ -6,8 +6,7 @@ import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from video_ats.models.attention import PatchAttention
-from video_ats.models.projections import linear_projections
+from video_ats.models.attention import PatchAttention, linear_projections
 from video_ats.tokens import Grid, Origin
 
 

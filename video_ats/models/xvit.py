@@ -8,13 +8,12 @@ from typing import Any, Literal
 from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from video_ats.models.attention import ClassAttention
+from video_ats.models.attention import ClassAttention, linear_projections
 from video_ats.models.blocks import Block
 from video_ats.models.host import VideoTransformer, check_sizes, default_norm
 from video_ats.models.initialise import Initialisation, initialise_
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import XvitShape
-from video_ats.models.projections import linear_projections
 from video_ats.models.temporal_head import TemporalHead
 from video_ats.models.temporal_shift import MissingNeighbour, TemporalShift
 from video_ats.tokens import SamplerConfig

@@ -110,16 +110,6 @@ class Grouping:
         places = torch.arange(self.longest, device=self.lengths.device)
         return self.unpad(places.expand(self.num_groups, -1))
 
-    @cached_property
-    def by_length(self) -> tuple[Tensor, list[tuple[int, int]]]:
-        """A ragged grouping without padding: the order ``(int64 Tensor[P])`` that puts groups of the same length beside
-        each other, each in one piece, and ``(length, groups)`` of each length in that order; empty groups left out.
-        """
-        assert self.slots is not None
-        order = torch.argsort(self.lengths[self.group] * (self.num_groups * self.longest) + self.slots)
-        counts = torch.bincount(self.lengths).tolist()
-        return order, [(length, count) for length, count in enumerate(counts) if length and count]
-
     def pad(self, x: Tensor) -> Tensor:
         """Packed ``Tensor[P, ...]`` to the table ``Tensor[G, N, ...]``; zeros where there is no token."""
         if self.slots is None:

@@ -17,10 +17,9 @@ from video_ats.models.adapters.graft import Host
 from video_ats.models.adapters.sequence import Order
 from video_ats.models.adapters.supported import refuse
 from video_ats.models.adapters.vision_layer import check_layers, hidden_states
-from video_ats.models.attention import ClassAttention, PatchAttention
+from video_ats.models.attention import ClassAttention, PatchAttention, Projections
 from video_ats.models.blocks import Block
 from video_ats.models.macs import AttentionKind, TimesformerShape, linear_weights
-from video_ats.models.projections import Projections
 
 _ATTENTION: dict[str, AttentionKind] = {
     "divided_space_time": "divided",

@@ -17,10 +17,9 @@ from torch import nn
 from video_ats.models.adapters.graft import Host
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.adapters.supported import refuse
-from video_ats.models.attention import ClassAttention
+from video_ats.models.attention import ClassAttention, Projections
 from video_ats.models.blocks import Block
 from video_ats.models.macs import VitShape, linear_weights
-from video_ats.models.projections import Projections
 
 
 def timm_vit(model: VisionTransformer) -> Host:

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from video_ats.models.adapters.sequence import HiddenStates, Order
 from video_ats.models.adapters.supported import refuse
-from video_ats.models.attention import ClassAttention, Groups
+from video_ats.models.attention import ClassAttention, Groups, Projections, SeparateQkv
 from video_ats.models.blocks import Block
-from video_ats.models.projections import Projections, SeparateQkv
 
 
 class WithBiasApart(nn.Module):

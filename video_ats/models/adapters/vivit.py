@@ -12,10 +12,9 @@ from torch import nn
 
 from video_ats.models.adapters.graft import Host
 from video_ats.models.adapters.vision_layer import check_layers, hidden_states, separate_layer_block
-from video_ats.models.attention import ClassAttention
+from video_ats.models.attention import ClassAttention, Projections, SeparateQkv
 from video_ats.models.blocks import Block
 from video_ats.models.macs import VitShape, linear_weights
-from video_ats.models.projections import Projections, SeparateQkv
 
 
 def vivit(model: Any) -> Host:
