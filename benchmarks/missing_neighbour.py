@@ -20,7 +20,7 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.paired import paired_difference
 from video_ats.evaluation.run import run
-from video_ats.models.temporal_shift import TemporalShift
+from video_ats.models.xvit import TemporalShift
 from video_ats.runs.execution import describe_environment
 
 ROOT = Path(__file__).resolve().parents[1]

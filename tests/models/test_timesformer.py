@@ -20,7 +20,7 @@ from helpers.cases import (
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from video_ats.models.embeddings import resize_positions, resize_time
+from video_ats.models.host import resize_positions, resize_time
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.macs import Trace
 from video_ats.models.timesformer import TimeSformer, create_timesformer

@@ -27,8 +27,7 @@ from video_ats import (
     remove_samplers_,
     save_checkpoint,
 )
-from video_ats.models.temporal_shift import TemporalShift
-from video_ats.models.xvit import XViT
+from video_ats.models.xvit import TemporalShift, XViT
 from video_ats.tokens import Grid, Origin, SamplerConfig
 
 GOLDEN = ("xvit_frames8_segments4", "xvit_frames8_segments8", "xvit_frames16_segments8")

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import PatchEmbed
+from timm.layers import PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from video_ats.models.blocks import Block
-from video_ats.models.embeddings import resize_positions
 from video_ats.models.macs import HostShape, Trace
 from video_ats.models.record_scores import record_scores
 from video_ats.tokens import Grid, Origin, TokenSet
 
+Initialisation = Literal["released", "scratch"]
+
+# Below are the values at which a mini model learnt directions soonest; see docs/findings.md.
+_EMBEDDING_SCALE = 0.5  # of the sine-cosine embeddings: patches, once embedded, are of about 1
+_SHARPNESS = 6.0  # of the attention of a head that looks somewhere
+_SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
+_IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where the heads look: rows and columns in places
+_IN_TIME = ((-1,), (1,))  # and frames
 # LayerNorm epsilon of the released models.
 default_norm = partial(nn.LayerNorm, eps=1e-6)
 
@@ -170,3 +179,131 @@ def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: i
         raise ValueError(f"crop_size {crop_size}: must be a multiple of patch_size {patch_size}")
     if embed_dim % num_heads:
         raise ValueError(f"embed_dim {embed_dim}: must be a multiple of num_heads {num_heads}")
+
+
+def resize_positions(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
+    """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, nearest in 2-D; the class token's stays.
+
+    The released code does so when it runs. (When it loads a checkpoint it resizes the flattened axis in 1-D, which
+    tears rows apart; that is not done here.)
+    """
+    rows = round((pos_embed.shape[1] - 1) ** 0.5)
+    table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
+    table = F.interpolate(table, size=size, mode="nearest").flatten(2).transpose(1, 2)
+    return torch.cat([pos_embed[:, :1], table], dim=1)
+
+
+def resize_time(time_embed: Tensor, num_frames: int) -> Tensor:
+    """Time embeddings ``(1, t, D)`` to ``(1, T, D)``, nearest, as in the released code."""
+    if time_embed.shape[1] == num_frames:
+        return time_embed
+    return F.interpolate(time_embed.transpose(1, 2), size=(num_frames,), mode="nearest").transpose(1, 2)
+
+
+def initialise_(model: VideoTransformer, how: Initialisation) -> None:
+    """Set the weights, in place; see the builders.
+
+    Raises:
+        ValueError: if ``how`` is neither.
+    """
+    if how not in ("released", "scratch"):
+        raise ValueError(f"initialisation {how!r}: must be released or scratch")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            scratch = how == "scratch" and name != "head"
+            trunc_normal_(module.weight, std=module.in_features**-0.5 if scratch else 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for embedding in (model.cls_token, model.pos_embed):
+        trunc_normal_(embedding, std=0.02)
+    if how == "released":
+        for block in model.blocks:
+            if isinstance(block.temporal_fc, nn.Linear):
+                nn.init.zeros_(block.temporal_fc.weight)
+        return
+    _tell_places_apart_(model)
+
+
+class _Axis(NamedTuple):
+    """One axis of the places in the embeddings: the sines, then the cosines, from channel ``start`` on.
+
+    Attributes:
+        start: first channel.
+        rates: in radians a place, one for each pair of channels.
+    """
+
+    start: int
+    rates: list[float]
+
+    @property
+    def stop(self) -> int:
+        return self.start + 2 * len(self.rates)
+
+    def embedding(self, places: Tensor) -> Tensor:
+        """``(N)`` places to ``(N, stop - start)``."""
+        angles = places[:, None] * torch.tensor(self.rates)
+        return _EMBEDDING_SCALE * torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _tell_places_apart_(model: VideoTransformer) -> None:
+    """Sine-cosine embeddings, and all heads but each block's last look at a place beside their own.
+
+    A convolution-like start (cf. Trockman & Kolter, 2023, arXiv 2305.09828, and Zheng et al., 2024, arXiv 2404.01139,
+    for images), which is ours for space and time: sines and cosines turned by a fixed angle are those of the
+    neighbouring place, so queries that are so turned find the keys of that neighbour. Without it a small model takes
+    left for right.
+    """
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    dim, rows = model.pos_embed.shape[-1], model.patch_rows
+    heads = blocks[0].attn.num_heads
+    head_dim = dim // heads
+    pairs = min(head_dim // 4, dim // 12)  # both axes in one head; and with time at most half of the channels
+    rates = [1.5 * (pair + 1) / pairs for pair in range(pairs)]
+    row, column = _Axis(0, rates), _Axis(2 * pairs, rates)
+    time_pairs = min(head_dim // 2, dim // 12)
+    time = _Axis(column.stop, [math.pi * (pair + 0.5) / time_pairs for pair in range(time_pairs)])
+    with torch.no_grad():
+        places = torch.arange(rows) * _SIDE / rows
+        positions = model.pos_embed[0, 1:].unflatten(0, (rows, rows))  # (rows, columns, D)
+        model.pos_embed[0, 0] = 0
+        positions.zero_()
+        positions[..., row.start : row.stop] = row.embedding(places)[:, None]
+        positions[..., column.start : column.stop] = column.embedding(places)
+        if model.time_embed is not None:
+            model.time_embed.zero_()
+            moments = torch.arange(model.time_embed.shape[1])
+            model.time_embed[0, :, time.start : time.stop] = time.embedding(moments)
+        for number, block in enumerate(blocks):
+            # Where keys and values are mixed over frames, only the first head's are: let it look everywhere in turn.
+            first = number if block.temporal_attn is None else number * (heads - 1)
+            for head in range(heads - 1):
+                look = _IN_SPACE[(first + head) % len(_IN_SPACE)]
+                _look_(_linear(block.attn.qkv), head, head_dim, (row, column), look)
+                if block.temporal_attn is not None:
+                    _look_(_linear(block.temporal_attn.qkv), head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    assert isinstance(module, nn.Linear)  # in our own models it is
+    return module
+
+
+def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
+    """Add to a head's queries and keys what makes it attend to the place that is ``shifts`` away, along each axis."""
+    dim, pairs = qkv.in_features, sum(len(axis.rates) for axis in axes)
+    if not pairs:
+        return
+    gain = (_SHARPNESS * head_dim**0.5 / pairs) ** 0.5
+    query = qkv.weight[head * head_dim : (head + 1) * head_dim]  # (head_dim, D), a view
+    key = qkv.weight[dim + head * head_dim : dim + (head + 1) * head_dim]
+    row = 0
+    for axis, shift in zip(axes, shifts, strict=True):
+        for number, rate in enumerate(axis.rates):
+            sine, cosine = axis.start + number, axis.start + number + len(axis.rates)
+            turn = query.new_tensor([math.cos(rate * shift), math.sin(rate * shift)])
+            key[row, sine] += gain
+            key[row + 1, cosine] += gain
+            # sin(w (p + s)) = cos(ws) sin(wp) + sin(ws) cos(wp); cos(w (p + s)) = cos(ws) cos(wp) - sin(ws) sin(wp)
+            query[row, [sine, cosine]] += gain * turn
+            query[row + 1, [cosine, sine]] += gain * turn * turn.new_tensor([1, -1])
+            row += 2

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention, PatchAttention, linear_projections
 from video_ats.models.blocks import Block
-from video_ats.models.embeddings import resize_time
-from video_ats.models.host import VideoTransformer, check_sizes, default_norm
-from video_ats.models.initialise import Initialisation, initialise_
+from video_ats.models.host import Initialisation, VideoTransformer, check_sizes, default_norm, initialise_, resize_time
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import AttentionKind, TimesformerShape
 from video_ats.tokens import SamplerConfig
