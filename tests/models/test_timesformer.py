@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from video_ats.models.host import resize_positions, resize_time
 from video_ats.models.insert import insert_samplers_, remove_samplers_
-from video_ats.models.macs import Trace
 from video_ats.models.timesformer import TimeSformer, create_timesformer
+from video_ats.models.trace import Trace
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSet
 
 POSITIONS = 16
@@ -161,7 +161,7 @@ def alone_and_in_company(model: TimeSformer, clip: Tensor) -> tuple[tuple[Tensor
     for mate in batch_mates().values():
         batch = torch.cat([mate.to(clip.dtype), clip, random_clips(1, seed=4).to(clip.dtype)])
         logits, trace = model(batch, return_trace=True)
-        own = Trace(trace.embedded[1:2], tuple(kept[1:2] for kept in trace.kept), trace.shape)
+        own = Trace(tuple(kept[1:2] for kept in trace.kept), trace.shape)
         results.append((logits[1:2], own))
     return model(clip, return_trace=True), results
 

@@ -182,7 +182,7 @@ def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int
     """Patches of a frame and multiply-adds without samplers; asks one clip with the fewest points, which is cheap."""
     insert_samplers_(model, replace(sampler, samples=least_samples(sampler.kind)))
     _, trace = trace_of(model, clips[:1].to(_device(model)))
-    return trace.embedded[0, 0].numel(), float(trace.dense_macs()[0])
+    return trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from video_ats.models.blocks import Block
-from video_ats.models.macs import HostShape, Trace
-from video_ats.models.record_scores import record_scores
+from video_ats.models.macs import HostShape
+from video_ats.models.trace import Trace, record_scores
 from video_ats.tokens import Grid, Origin, TokenSet
 
 Initialisation = Literal["released", "scratch"]
@@ -96,7 +96,6 @@ class VideoTransformer(nn.Module, ABC):
                 sides that the patch size does not divide.
         """
         tokens = self._embed(clip)
-        embedded = tokens.origin.presence() if return_trace else None
         kept = []
         with record_scores(self.blocks if return_trace else ()) as scores:
             for block in self.blocks:
@@ -105,7 +104,7 @@ class VideoTransformer(nn.Module, ABC):
                 if return_trace:
                     kept.append(tokens.origin.presence())
         logits = self.head(self._classify(tokens.class_tokens))
-        return logits if embedded is None else (logits, Trace(embedded, tuple(kept), self.shape, tuple(scores)))
+        return (logits, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else logits
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute activations again in the backward pass instead of storing them (timm's name for it)."""

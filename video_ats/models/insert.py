@@ -46,7 +46,7 @@ def remove_samplers_(model: Model) -> Model:
     Raises:
         TypeError: see `insert_samplers_`.
     """
-    own = _own_slots(model)
+    own = own_blocks(model)
     if own is not None:
         for block in own:
             block.register_module("sampler", None)
@@ -92,14 +92,21 @@ def sampler_slots(model: nn.Module) -> nn.ModuleList:
     Raises:
         TypeError: if there are none.
     """
-    own, graft = _own_slots(model), graft_of(model)
+    own, graft = own_blocks(model), graft_of(model)
     if own is not None:
         return own
     return graft.host.blocks if graft is not None else recognise(model).blocks
 
 
+def own_blocks(model: nn.Module) -> nn.ModuleList | None:
+    """The blocks of a model of ours, each with a sampler slot; None for any other model."""
+    blocks = getattr(model, "blocks", None)
+    has_slots = isinstance(blocks, nn.ModuleList) and all(hasattr(block, "sampler") for block in blocks)
+    return blocks if has_slots else None
+
+
 def _fill_(model: nn.Module, samplers: Mapping[int, TokenSampler]) -> None:
-    blocks = _own_slots(model)
+    blocks = own_blocks(model)
     if blocks is None:
         host = recognise(model)  # anew, from the modules that the layers have now
         ungraft_(model)
@@ -107,9 +114,3 @@ def _fill_(model: nn.Module, samplers: Mapping[int, TokenSampler]) -> None:
         blocks = host.blocks
     for index, block in enumerate(blocks):
         block.register_module("sampler", samplers.get(index))
-
-
-def _own_slots(model: nn.Module) -> nn.ModuleList | None:
-    blocks = getattr(model, "blocks", None)
-    has_slots = isinstance(blocks, nn.ModuleList) and all(hasattr(block, "sampler") for block in blocks)
-    return blocks if has_slots else None

@@ -25,37 +25,6 @@ class HostShape(Protocol):
 
 
 @dataclass(frozen=True)
-class Trace:
-    """Which tokens each block kept, and by what scores.
-
-    Attributes:
-        embedded (bool Tensor[B, T, H/P, W/P]): all True, the tokens that enter block 0.
-        kept: for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P].
-        shape: the host's sizes.
-        scores: for each block what its sampler chose by, the raw scores (`tokens.scoring.significance`) of the tokens
-            that came in: float Tensor[B, T, H/P, W/P], NaN where a token was dropped before; None without a sampler,
-            where the class token's row is never computed by itself.
-    """
-
-    embedded: Tensor
-    kept: tuple[Tensor, ...]
-    shape: HostShape
-    scores: tuple[Tensor | None, ...] = ()
-
-    def macs(self) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B]."""
-        return self.shape.macs((self.embedded, *self.kept))
-
-    def dense_macs(self) -> Tensor:
-        """The same if every block had kept every token."""
-        return self.shape.macs((self.embedded,) * (len(self.kept) + 1))
-
-    def kept_counts(self) -> Tensor:
-        """Patch tokens that leave each block, per clip: int64 Tensor[B, depth]."""
-        return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)
-
-
-@dataclass(frozen=True)
 class TimesformerShape:
     """Sizes of a TimeSformer.
 
