@@ -8,12 +8,9 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from video_ats.models.adapters.graft import Host
-from video_ats.models.adapters.supported import refuse
-from video_ats.models.adapters.timesformer import timesformer
+from video_ats.models.adapters.graft import Host, refuse
 from video_ats.models.adapters.timm_vit import timm_vit
-from video_ats.models.adapters.videomae import videomae
-from video_ats.models.adapters.vivit import vivit
+from video_ats.models.adapters.transformers_video import timesformer, videomae, vivit
 
 # By name: transformers is not imported for models that are not of it.
 _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from torch import Tensor, nn
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.macs import HostShape
 
+SUPPORTED = (
+    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
+    "deit_*, distilled and with registers); transformers' TimesformerForVideoClassification, "
+    "VivitForVideoClassification and VideoMAEForVideoClassification"
+)
 # What a layer may be asked for besides its output, that needs or changes the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")
 
@@ -185,3 +190,8 @@ def graft_of(model: nn.Module) -> Graft | None:
         if isinstance(forward, LayerForward):
             return forward.graft
     return None
+
+
+def refuse(model: nn.Module, reason: str) -> NoReturn:
+    """Raise the TypeError that names the model, why samplers do not fit, and what they fit."""
+    raise TypeError(f"{type(model).__name__}: has no blocks with a sampler slot: {reason}; supported are {SUPPORTED}")

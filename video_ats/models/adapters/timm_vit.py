@@ -14,9 +14,8 @@ from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from video_ats.models.adapters.graft import Host
+from video_ats.models.adapters.graft import Host, refuse
 from video_ats.models.adapters.sequence import HiddenStates
-from video_ats.models.adapters.supported import refuse
 from video_ats.models.attention import ClassAttention, Projections
 from video_ats.models.blocks import Block
 from video_ats.models.macs import VitShape, linear_weights
