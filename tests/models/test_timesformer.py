@@ -244,7 +244,7 @@ def test_drop_path_draws_one_value_a_clip() -> None:
     grid = Grid(clips=16, frames=2, rows=2, columns=2)
     origin = Origin.whole(grid, torch.device("cpu"))
     patches = torch.randn(grid.size, 24)
-    tokens = TokenSet(patches, torch.randn(16, 2, 24), origin).select(origin.index % 3 > 0)
+    tokens = TokenSet.of(patches, torch.randn(16, 2, 24), origin).select(origin.index % 3 > 0)
     with torch.no_grad():
         update = block.eval()(tokens)
         torch.manual_seed(0)
@@ -282,7 +282,7 @@ def test_temporal_attention_starts_as_the_identity() -> None:
     model = create_timesformer(attention="divided", **SMALL)
     block = model.blocks[2]
     grid = Grid(clips=1, frames=3, rows=4, columns=4)
-    tokens = TokenSet(torch.randn(48, 24), torch.randn(1, 1, 24), Origin.whole(grid, torch.device("cpu")))
+    tokens = TokenSet.of(torch.randn(48, 24), torch.randn(1, 1, 24), Origin.whole(grid, torch.device("cpu")))
     with_time = block(tokens)
     block.temporal_attn = None
     torch.testing.assert_close(block(tokens).patches, with_time.patches)
@@ -372,7 +372,7 @@ def test_an_unknown_grouping_is_refused() -> None:
     block.groups = "fram"
     origin = Origin.whole(Grid(1, 2, 2, 2), torch.device("cpu"))
     with pytest.raises(ValueError, match="groups 'fram': must be frame or clip"):
-        block(TokenSet(torch.zeros(8, 24), torch.zeros(1, 1, 24), origin))
+        block(TokenSet.of(torch.zeros(8, 24), torch.zeros(1, 1, 24), origin))
 
 
 def test_the_dense_model_calls_its_query_key_value_layer() -> None:

@@ -187,11 +187,10 @@ class ClassAttention(nn.Module):
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
         joined = in_few_sizes(
             lambda x: project_heads(self.qkv, x, start, stop, self.num_heads),
-            tokens.joined(),
+            tokens.joined,
             ragged=not tokens.origin.is_whole,
         )
-        patches, classes = joined.split([len(tokens.patches), len(joined) - len(tokens.patches)])
-        return patches, classes.unflatten(0, tokens.class_tokens.shape[:2])
+        return tokens.split(joined)
 
     def _queries(self, x: Tensor) -> Tensor:
         """``(..., D)`` to ``(..., heads, d)``."""

@@ -56,9 +56,9 @@ class Block(nn.Module):
         update, keep = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
         if keep is not None:
             tokens = tokens.select(keep, update.origin)
-        tokens = tokens.with_joined(tokens.joined() + self._dropped(update.joined(), tokens))
-        updated = in_few_sizes(self.mlp, self.norm2(tokens.joined()), ragged=not tokens.origin.is_whole)
-        return tokens.with_joined(tokens.joined() + self._dropped(updated, tokens))
+        tokens = tokens.with_joined(tokens.joined + self._dropped(update.joined, tokens))
+        updated = in_few_sizes(self.mlp, self.norm2(tokens.joined), ragged=not tokens.origin.is_whole)
+        return tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
 
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
@@ -66,7 +66,7 @@ class Block(nn.Module):
         update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position)
         update = in_few_sizes(self.temporal_fc, update, ragged=not tokens.origin.is_whole)
         update = self._dropped(update, tokens)
-        return tokens.with_joined(torch.cat([tokens.patches + update, tokens.class_tokens.flatten(0, 1)]))
+        return TokenSet.of(tokens.patches + update, tokens.class_tokens, tokens.origin, tokens.leading)
 
     def _dropped(self, update: Tensor, tokens: TokenSet) -> Tensor:
         """Stochastic depth, drawn once for each clip; ``update``: of the patch tokens, or of the class tokens too."""

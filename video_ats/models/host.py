@@ -155,7 +155,7 @@ class VideoTransformer(nn.Module, ABC):
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
         patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + self._positions(grid)
         patches, class_tokens = self._with_time(patches)
-        return TokenSet(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
+        return TokenSet.of(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
 
     def _positions(self, grid: Grid) -> Tensor:
         """``(1, H * W, D)`` position embeddings of the patches."""

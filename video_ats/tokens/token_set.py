@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -247,36 +247,63 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class TokenSet:
-    """The tokens of a batch of clips.
+    """The tokens of a batch of clips. `TokenSet.of` makes one from patch and class tokens.
+
+    Both stand in one tensor, so that one call of a layer serves both: a second call for the few class tokens would
+    read all the layer's weights again.
 
     Attributes:
-        patches (Tensor[P, D]): the patch tokens that are left, packed, in raster order.
-        class_tokens (Tensor[B, C, D]): one class token a clip (C = 1) or one a frame (C = T); or so many sets of
-            ``leading`` tokens (C = leading or leading * T).
+        joined (Tensor[P + B * C, D]): the patch tokens that are left, packed, in raster order; after them the class
+            tokens, clip by clip: one a clip (C = 1) or one a frame (C = T), each as many as ``leading`` says.
         origin: where the patch tokens come from.
         leading: tokens in front of each group that always stay: the class token, and after it what else a host has of
             the kind (a distillation token, registers). 0: it has none, not even a class token, and C = 0.
+
+    Raises:
+        ValueError: for a tensor of another shape.
     """
 
-    patches: Tensor
-    class_tokens: Tensor
+    joined: Tensor
     origin: Origin
     leading: int = 1
-    # Where both are parts of one tensor, that one; `dataclasses.replace` forgets it.
-    _joined: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        grid = self.origin.grid
-        if self.patches.dim() != 2 or self.patches.shape[0] != self.origin.index.numel():
+        patches, clips = len(self.origin.index), self.origin.grid.clips
+        rows = [patches + clips * self.leading * sets for sets in (1, self.origin.grid.frames)]
+        if self.joined.dim() != 2 or len(self.joined) not in rows:
             raise ValueError(
-                f"patches {tuple(self.patches.shape)} must be (P, D) with P = {self.origin.index.numel()} origins"
+                f"joined {tuple(self.joined.shape)} must be (P + B * C, D) with {rows[0]} or {rows[1]} rows for "
+                f"P = {patches} origins and B = {clips} clips"
             )
-        counts = [self.leading * sets for sets in (1, grid.frames)]
-        if tuple(self.class_tokens.shape) not in [(grid.clips, count, self.patches.shape[1]) for count in counts]:
+
+    @staticmethod
+    def of(patches: Tensor, class_tokens: Tensor, origin: Origin, leading: int = 1) -> TokenSet:
+        """From patch tokens ``(Tensor[P, D])`` and class tokens ``(Tensor[B, C, D])``, which are copied."""
+        if patches.dim() != 2 or len(patches) != len(origin.index):
+            raise ValueError(f"patches {tuple(patches.shape)} must be (P, D) with P = {len(origin.index)} origins")
+        clips, width, counts = origin.grid.clips, patches.shape[1], [leading, leading * origin.grid.frames]
+        if tuple(class_tokens.shape) not in [(clips, count, width) for count in counts]:
             raise ValueError(
-                f"class_tokens {tuple(self.class_tokens.shape)} must be (B, 1 or T, D) = "
-                f"({grid.clips}, {counts[0]} or {counts[1]}, {self.patches.shape[1]})"
+                f"class_tokens {tuple(class_tokens.shape)} must be (B, 1 or T, D) = "
+                f"({clips}, {counts[0]} or {counts[1]}, {width})"
             )
+        return TokenSet(torch.cat([patches, class_tokens.flatten(0, 1)]), origin, leading)
+
+    @property
+    def patches(self) -> Tensor:
+        """``Tensor[P, D]``, a view."""
+        return self.joined[: len(self.origin.index)]
+
+    @property
+    def class_tokens(self) -> Tensor:
+        """``Tensor[B, C, D]``, a view."""
+        return self.split(self.joined)[1]
+
+    def split(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed ``(P, ...)`` and class tokens' ``(B, C, ...)`` of a tensor whose rows are as those of `joined`."""
+        patches, clips = len(self.origin.index), self.origin.grid.clips
+        classes = joined[patches:]
+        return joined[:patches], classes.unflatten(0, (clips, len(classes) // clips))
 
     def __repr__(self) -> str:
         return (
@@ -284,31 +311,18 @@ class TokenSet:
             f"grid={tuple(self.origin.grid)}, whole={self.origin.is_whole})"
         )
 
-    def joined(self) -> Tensor:
-        """``Tensor[P + B * C, D]``: the patch tokens, and after them the class tokens, clip by clip.
-
-        One call of a layer for both: alone, the few class tokens cost reading all its weights a second time.
-        """
-        if self._joined is not None:
-            return self._joined
-        return torch.cat([self.patches, self.class_tokens.flatten(0, 1)])
-
     def with_joined(self, joined: Tensor, origin: Origin | None = None) -> TokenSet:
-        """Tokens of any width in the place of these, laid out as `joined` is; ``origin``: of other patch tokens."""
-        origin = self.origin if origin is None else origin
-        patches, class_tokens = joined.split([len(origin.index), len(joined) - len(origin.index)])
-        tokens = TokenSet(patches, class_tokens.unflatten(0, self.class_tokens.shape[:2]), origin, self.leading)
-        object.__setattr__(tokens, "_joined", joined)
-        return tokens
+        """Other tokens ``(Tensor[P + B * C, any width])`` in the place of these; ``origin``: of other patch tokens."""
+        return TokenSet(joined, self.origin if origin is None else origin, self.leading)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TokenSet:
         """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
-        return self.with_joined(function(self.joined()))
+        return self.with_joined(function(self.joined))
 
     def select(self, keep: Tensor, origin: Origin | None = None) -> TokenSet:
         """Only the patch tokens that ``keep (bool Tensor[P])`` marks; class tokens always stay. ``origin``: theirs,
         where it has been made already.
         """
-        always = keep.new_ones(self.class_tokens.shape[0] * self.class_tokens.shape[1])
+        always = keep.new_ones(len(self.joined) - len(keep))
         stay = torch.cat([keep, always]).nonzero().flatten()  # rows by number are copied faster than by a mask
-        return self.with_joined(self.joined().index_select(0, stay), origin or self.origin.select(keep))
+        return self.with_joined(self.joined.index_select(0, stay), origin or self.origin.select(keep))

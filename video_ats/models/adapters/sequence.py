@@ -47,7 +47,7 @@ class HiddenStates:
         if not isinstance(origin, Origin):
             origin = self._origin(hidden)
         leading = hidden[:, : self.leading].reshape(origin.grid.clips, -1, hidden.shape[-1])  # (B, R or T * R, D)
-        return TokenSet(hidden.flatten(0, 1)[self._places(origin)], leading, origin, self.leading)
+        return TokenSet.of(hidden.flatten(0, 1)[self._places(origin)], leading, origin, self.leading)
 
     def put(self, tokens: TokenSet, *, last: bool = False, pooled: bool = False) -> Tensor:
         """The hidden states of ``tokens``, ``Tensor[S, R + N, D]``.
