@@ -18,39 +18,35 @@ from video_ats.models.macs import XvitShape
 from video_ats.tokens import Grid, Origin, SamplerConfig
 
 TemporalHeadKind = Literal["transformer", "mean"]
-MissingNeighbour = Literal["zero", "self"]
 
 
 class TemporalShift(nn.Module):
-    """The first of ``divisor`` parts of the channels comes from the next frame, the second from the previous one.
+    """XViT's space-time mixing of keys and values, before each spatial attention.
 
-    From the token at the same position; channels are those of all heads, one head after the other. Zeros past the edge
-    of a segment, as in the released code. The class tokens of the frames are mixed likewise. No parameters.
+    Of ``divisor`` parts of the channels, all heads concatenated, the first comes from the token at the same position
+    in the next frame, the second from the previous frame. Zeros past the edge of a segment, as in the released code.
+    The class tokens of the frames are mixed alike. No parameters.
+
+    Departure: a neighbour that a sampler dropped counts as past the edge; the released code drops no tokens.
 
     Args:
         segment_frames: frames that are mixed with each other; a clip must have a multiple of it.
-        divisor: in how many parts the channels are divided, at least 2.
-        missing_neighbour: what stands for a neighbour within the segment that a sampler dropped: ``zero``, as past the
-            edge, or ``self``, the token's own channels. Ours: the released code drops no tokens.
+        divisor: number of parts, at least 2.
 
     Raises:
         ValueError: for values outside these.
     """
 
-    def __init__(self, *, segment_frames: int, divisor: int = 8, missing_neighbour: MissingNeighbour = "zero") -> None:
+    def __init__(self, *, segment_frames: int, divisor: int = 8) -> None:
         super().__init__()
         if segment_frames < 1 or divisor < 2:
             raise ValueError(f"segment_frames {segment_frames}, shift_divisor {divisor}: must be at least 1 and 2")
-        if missing_neighbour not in ("zero", "self"):
-            raise ValueError(f"missing_neighbour {missing_neighbour!r}: must be zero or self")
         self.segment_frames = segment_frames
         self.divisor = divisor
-        self.missing_neighbour = missing_neighbour
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
-        missing = f"missing_neighbour={self.missing_neighbour!r}"
-        return f"segment_frames={self.segment_frames}, divisor={self.divisor}, {missing}"
+        return f"segment_frames={self.segment_frames}, divisor={self.divisor}"
 
     def forward(self, patches: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
         """Mix.
@@ -90,19 +86,17 @@ class TemporalShift(nn.Module):
         return torch.cat([later, earlier, segments[..., 2 * part :]], dim=-1).flatten(1, 2)
 
     def _gather(self, x: Tensor, origin: Origin) -> Tensor:
-        """Packed ``(P, n, D)``; neighbours are looked up by position."""
+        """Packed ``(P, n, D)`` of which tokens were dropped: neighbours are looked up by position."""
         part = x.shape[-1] // self.divisor
         place = origin.frame % self.segment_frames
-        later = self._neighbour(x[..., :part], origin.in_next_frame, place == self.segment_frames - 1)
-        earlier = self._neighbour(x[..., part : 2 * part], origin.in_previous_frame, place == 0)
+        later = _neighbour(x[..., :part], origin.in_next_frame, place == self.segment_frames - 1)
+        earlier = _neighbour(x[..., part : 2 * part], origin.in_previous_frame, place == 0)
         return torch.cat([later, earlier, x[..., 2 * part :]], dim=-1)
 
-    def _neighbour(self, x: Tensor, index: Tensor, edge: Tensor) -> Tensor:
-        """``x (P, n, d)`` of each token's neighbour; ``index (int64 Tensor[P])``: where it is packed, -1 where gone."""
-        gone = index < 0
-        own = torch.zeros_like(x) if self.missing_neighbour == "zero" else x
-        found = torch.where(gone[:, None, None], own, x[index.clamp(min=0)])
-        return found.masked_fill(edge[:, None, None], 0)
+
+def _neighbour(x: Tensor, index: Tensor, edge: Tensor) -> Tensor:
+    """``x (P, n, d)`` of each token's neighbour; ``index (int64 Tensor[P])``: where it is packed, -1 where dropped."""
+    return x[index.clamp(min=0)].masked_fill((edge | (index < 0))[:, None, None], 0)
 
 
 class TemporalHead(nn.Module):
@@ -220,7 +214,6 @@ def create_xvit(
     mlp_ratio: float = 4.0,
     qkv_bias: bool = True,
     drop_path_rate: float = 0.0,
-    missing_neighbour: MissingNeighbour = "zero",
     norm: Callable[[int], nn.Module] = default_norm,
     activation: type[nn.Module] = nn.GELU,
     initialisation: Initialisation = "released",
@@ -248,7 +241,6 @@ def create_xvit(
         mlp_ratio: hidden width of the MLPs over their width.
         qkv_bias: whether queries, keys and values of the blocks have a bias.
         drop_path_rate: stochastic depth of the last block, rising from 0.
-        missing_neighbour: ``zero`` or ``self``; see `TemporalShift`.
         norm: makes a norm from a width.
         activation: class of the MLP's activation.
         initialisation: ``released`` or ``scratch``; see `create_timesformer`.
@@ -282,7 +274,7 @@ def create_xvit(
     head_mlp_dim = int(width * mlp_ratio)
 
     def block(index: int) -> Block:
-        shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor, missing_neighbour=missing_neighbour)
+        shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor)
         return Block(
             norm1=norm(embed_dim),
             attn=ClassAttention(linear_projections(embed_dim, qkv_bias=qkv_bias), num_heads, mixing=shift),
