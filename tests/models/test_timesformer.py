@@ -47,7 +47,7 @@ def golden_model(sizes: dict[str, Any], attention: str, num_frames: int, state: 
 
 def sampled_model(attention: str, scope: str, kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """`small_timesformer` that samples in blocks 1 to 3."""
-    settings = {"samples": 9 if kind == "ats" else "matched:9", **changes}
+    settings = {"samples": 9, "matched": kind != "ats", **changes}
     config = SamplerConfig(kind=kind, scope=scope, blocks=range(1, SMALL["depth"]), **settings)
     return insert_samplers_(small_timesformer(attention, dtype), config)
 
@@ -127,8 +127,7 @@ def test_all_tokens_kept_is_dense(attention: str, scope: str, dtype: torch.dtype
 @kinds
 @torch.no_grad()
 def test_counts_are_at_most_the_points_and_never_grow(attention: str, scope: str, kind: str) -> None:
-    samples: int | str = 6 if kind in ("ats", "topk") else "matched:6"
-    model = sampled_model(attention, scope, kind, samples=samples)
+    model = sampled_model(attention, scope, kind, samples=6, matched=kind not in ("ats", "topk"))
     _, trace = model(random_clips(3), return_trace=True)
     counts = trace.kept_counts()
     assert counts[:, 0].tolist() == [48, 48, 48]

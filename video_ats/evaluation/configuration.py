@@ -34,9 +34,9 @@ class EvaluateConfig:
         target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
         target_videos: videos to find it on.
         target_max_samples: largest K to try; null: as many as a whole frame has patches.
-        samplers: samplers to score, one by one. A control with ``matched:K`` takes the token counts of the ``ats``
-            setting of the same K, scope, scheme and blocks if that is scored too; else what ``ats`` would keep of
-            the tokens that the control itself left.
+        samplers: samplers to score, one by one. A matched control takes the token counts of the ``ats`` setting of
+            the same K, scope, scheme and blocks if that is scored too; else what ``ats`` would keep of the tokens that
+            the control itself left.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.

@@ -14,7 +14,6 @@ from video_ats.models.host import VideoTransformer
 from video_ats.models.insert import insert_samplers_, keeping_samplers, sampler_slots
 from video_ats.models.trace import trace_of
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import least_samples
 
 # A K that costs this much more or less than asked for is taken as it is.
 TOLERANCE = 0.02
@@ -95,7 +94,7 @@ def calibrate_samples(
                 measured[samples] = clip_macs(model, clips, replace(sampler, samples=samples), batch_size)
             return fmean(measured[samples])
 
-        low = least_samples(sampler.kind)
+        low = sampler.least_samples
         high = max(low, positions if max_samples is None else max_samples)
         _check_reachable(sampler, low, high, cost, target=target, dense=dense, positions=positions)
         samples = _find(cost, low, high, len(sampler.for_depth(len(sampler_slots(model)))), target)
@@ -180,7 +179,7 @@ def _check_reachable(
 @torch.no_grad()
 def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int, float]:
     """Patches of a frame and multiply-adds without samplers; asks one clip with the fewest points, which is cheap."""
-    insert_samplers_(model, replace(sampler, samples=least_samples(sampler.kind)))
+    insert_samplers_(model, replace(sampler, samples=sampler.least_samples))
     _, trace = trace_of(model, clips[:1].to(_device(model)))
     return trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
 

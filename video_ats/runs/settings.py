@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import Scheme, Scope
+from video_ats.tokens.samplers import Control, Scheme, Scope
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SweepConfig:
     dense: bool = True
     samples: list[int | None] = field(default_factory=list)
     scopes: list[Scope] = field(default_factory=lambda: list[Scope](["frame"]))
-    controls: list[Literal["topk", "random", "uniform"]] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
     blocks: list[int] | None = None
     schemes: list[Scheme] = field(default_factory=lambda: list[Scheme](["reference"]))
     seed: int = 0
@@ -89,9 +89,7 @@ class SweepConfig:
 
     def with_controls(self, ats: SamplerConfig) -> list[SamplerConfig]:
         """An ``ats`` setting, then the controls that are matched to it."""
-        counts = [ats.samples] if isinstance(ats.samples, int) else (ats.samples or ())
-        matched = ":".join(["matched", *([",".join(map(str, counts))] if counts else [])])
-        return [ats, *(replace(ats, kind=control, samples=matched) for control in self.controls)]
+        return [ats, *(replace(ats, kind=control, matched=True) for control in self.controls)]
 
 
 def make_settings(
@@ -154,14 +152,12 @@ def setting_name(config: SamplerConfig | None) -> str:
     """A short unique name, such as ``ats-frame-k128`` or ``random-frame-matched:128``."""
     if config is None:
         return "dense"
-    samples = config.samples
-    if isinstance(samples, str):
-        amount = samples
-    elif samples is None:
-        amount = "kfull"
+    samples = (config.samples,) if isinstance(config.samples, int) else config.samples or ()
+    counts = ",".join(map(str, samples))
+    if config.matched:
+        amount = f"matched:{counts}" if counts else "matched"
     else:
-        counts = [samples] if isinstance(samples, int) else samples
-        amount = ("k" if config.kind == "ats" else "n") + ",".join(map(str, counts))
+        amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     parts = [config.kind, config.scope, amount]
     if config.blocks is not None:
         parts.append("b" + block_ranges(config.blocks))
