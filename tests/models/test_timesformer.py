@@ -47,7 +47,7 @@ def golden_model(sizes: dict[str, Any], attention: str, num_frames: int, state: 
 
 def sampled_model(attention: str, scope: str, kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """`small_timesformer` that samples in blocks 1 to 3."""
-    settings = {"samples": 9, "matched": kind != "ats", **changes}
+    settings = {"samples": 9, "matched": kind != "ats" and "samples" not in changes, **changes}
     config = SamplerConfig(kind=kind, scope=scope, blocks=range(1, SMALL["depth"]), **settings)
     return insert_samplers_(small_timesformer(attention, dtype), config)
 

@@ -89,8 +89,8 @@ class TemporalShift(nn.Module):
         """Packed ``(P, n, D)`` of which tokens were dropped: neighbours are looked up by position."""
         part = x.shape[-1] // self.divisor
         place = origin.frame % self.segment_frames
-        later = _neighbour(x[..., :part], origin.in_next_frame, place == self.segment_frames - 1)
-        earlier = _neighbour(x[..., part : 2 * part], origin.in_previous_frame, place == 0)
+        later = _neighbour(x[..., :part], origin.in_frame(1), place == self.segment_frames - 1)
+        earlier = _neighbour(x[..., part : 2 * part], origin.in_frame(-1), place == 0)
         return torch.cat([later, earlier, x[..., 2 * part :]], dim=-1)
 
 

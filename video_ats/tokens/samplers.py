@@ -174,11 +174,10 @@ class TokenSampler(nn.Module):
 
     def _counts_of(self, presence: Tensor) -> Tensor:
         """``int64 Tensor[G]``: the tokens, in ``tube`` the positions, that are present in each group of `forward`."""
-        if self.config.scope == "frame":
-            return presence.flatten(0, 1).flatten(1).sum(dim=1)
-        if self.config.scope == "clip":
-            return presence.flatten(1).sum(dim=1)
-        return presence.any(dim=1).flatten(1).sum(dim=1)
+        places = presence.flatten(2)  # (B, T, H * W)
+        if self.config.scope == "tube":
+            return places.any(dim=1).sum(dim=1)
+        return places.sum(dim=2).flatten() if self.config.scope == "frame" else places.sum(dim=(1, 2))
 
     @torch.no_grad()
     def forward(self, scores: Tensor, origin: Origin) -> Tensor:

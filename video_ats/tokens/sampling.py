@@ -1,11 +1,11 @@
 """Which tokens of a group stay: inverse transform sampling of the scores (ATS paper, section 3.2), and controls.
 
-All functions take one row a group, ``lengths`` real tokens first and anything after them, and look at nothing
-outside the row: the released code takes its minimum over rows that padding fills with zeros, so that a clip's
-tokens there depend on its batch-mates. Here they do not. Cumulative sums are taken in float64 (the released code:
-float32), since how a parallel sum rounds depends on the shape of the batch, and near ties depend on the rounding.
+All functions take one row per group: first ``lengths`` tokens, then padding of any value. NaN counts as zero, infinity
+as the largest float32.
 
-A score that is not finite is NaN for zero and infinity for the largest float32, in all functions alike.
+Departures from the released code: it takes its minimum over rows padded with zeros, so that a clip's tokens depend on
+its batch-mates; here nothing depends on padding. And cumulative sums are in float64, not float32: a parallel sum rounds
+differently for each batch shape, and near ties depend on the rounding.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
     """The released code's sampling: equally spaced points on the normalised cumulative sum of ascending scores.
 
     ``c~ = (c - c_1) / (c_n - c_1)``, points ``y_0 + (1 - y_0) k / (K - 1)`` with ``y_0`` the smallest non-zero
-    ``c~``; each point takes the token with the nearest ``c~`` (the lower one of two equally near), a token taken
-    twice is kept once. The scale of the scores does not matter. If all are zero they count as equal.
+    ``c~``. Each point takes the token with the nearest ``c~`` (the lower of two equally near); a token taken twice
+    is kept once. The scale of the scores does not matter. If all are zero they count as equal.
 
     Args:
         scores (Tensor[G, N]): >= 0.
@@ -47,8 +47,8 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
 
 
 def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
-    """The paper's text: points ``(2k - 1) / 2K`` on the cumulative sum in raster order, each takes the first
-    token whose sum reaches it; a token taken twice is kept once. Arguments and result as `sample_reference`.
+    """The paper's text: points ``(2k - 1) / 2K`` on the cumulative sum in raster order. Each takes the first token
+    whose sum reaches it; a token taken twice is kept once. Arguments and result as in `sample_reference`.
     """
     _check_points(num_samples)
     valid = _valid(scores, lengths)
@@ -63,8 +63,9 @@ def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
 
 
 def keep_top(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
-    """Control: exactly ``min(count, length)`` tokens of each row, those with the highest scores; of equal ones
-    the first. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
+    """Control: the ``min(count, length)`` tokens of each row with the highest scores; of equal ones the first.
+
+    ``counts``: int or int64 Tensor[G]. Returns bool Tensor[G, N].
     """
     valid = _valid(scores, lengths)
     order = _finite(scores).masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
@@ -73,13 +74,14 @@ def keep_top(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
 
 
 def keep_uniform(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
-    """Control: exactly ``min(count, length)`` tokens of each row, evenly spaced in raster order, whatever the
-    scores. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
+    """Control: ``min(count, length)`` tokens of each row, evenly spaced in raster order; scores are not looked at.
+
+    ``counts``: int or int64 Tensor[G]. Returns bool Tensor[G, N].
     """
     valid = _valid(scores, lengths)
     count = torch.minimum(torch.as_tensor(_column(counts), device=lengths.device), lengths[:, None])
-    # A place is kept where the line count / length steps up: count steps in length places, as even as integers
-    # can; the half length centres them.
+    # A place is kept where floor(place * count / length) steps up: count steps in length places, as evenly as
+    # integers can. Half a length centres them.
     length = lengths[:, None].clamp(min=1)
     before = _places(scores) * count + length // 2
     return ((before + count) // length > before // length) & valid
