@@ -1,4 +1,4 @@
-"""What the hosts share: patches in, blocks with sampler slots, logits and a trace out."""
+"""What the hosts share: from a clip to tokens, blocks with sampler slots, logits, trace; and the initial weights."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from video_ats.tokens import Grid, Origin, TokenSet
 
 Initialisation = Literal["released", "scratch"]
 
-# Below are the values at which a mini model learnt directions soonest; see docs/findings.md.
-_EMBEDDING_SCALE = 0.5  # of the sine-cosine embeddings: patches, once embedded, are of about 1
-_SHARPNESS = 6.0  # of the attention of a head that looks somewhere
+# For ``scratch``: the values with which a mini model learnt directions fastest; see docs/findings.md.
+_EMBEDDING_SCALE = 0.5  # of the sine-cosine embeddings; embedded patches are of about 1
+_SHARPNESS = 6.0  # of the attention of a head that looks beside its place
 _SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
-_IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where the heads look: rows and columns in places
-_IN_TIME = ((-1,), (1,))  # and frames
+_IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where heads look: (rows, columns) in places
+_IN_TIME = ((-1,), (1,))  # in frames
 # LayerNorm epsilon of the released models.
 default_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class VideoTransformer(nn.Module, ABC):
-    """A vision transformer over the patches of a clip. What differs from host to host are `_with_time` and `_classify`.
+    """A vision transformer over the patches of a clip. Hosts differ in `_with_time` and `_classify`.
 
     Args:
         patch_embed: maps ``(B * T, 3, H, W)`` to ``(B * T, H/P * W/P, D)``.
@@ -43,8 +43,8 @@ class VideoTransformer(nn.Module, ABC):
         shape: sizes, for the multiply-adds.
         embed_dim: width D.
         num_frames: frames of a clip.
-        time_embed_frames: entries of the time embedding; None: it has none.
-        patch_rows: rows (= columns) of patches that the position embedding has an entry for.
+        time_embed_frames: entries of the time embedding; None for no time embedding.
+        patch_rows: rows (= columns) of the position embedding.
     """
 
     def __init__(
@@ -85,29 +85,29 @@ class VideoTransformer(nn.Module, ABC):
         Args:
             clip (float Tensor[B, 3, T, H, W]): normalised frames. T, H and W may differ from what the model was
                 built for: position embeddings are then resized with nearest interpolation, as in the released
-                TimeSformer; how time embeddings fit other T is said where the host is built.
-            return_trace: also return which tokens each block kept, and the scores that its sampler chose by.
+                TimeSformer; for other T see the host's class.
+            return_trace: also return which tokens each block kept, and the scores of its sampler.
 
         Returns:
             logits (Tensor[B, num_classes]), or (logits, Trace).
 
         Raises:
-            ValueError: if the clip is of integers, has another number of dimensions or channels, is empty, or has
-                sides that the patch size does not divide.
+            ValueError: for a clip of integers, of another shape, or with sides that the patch size does not divide.
         """
         tokens = self._embed(clip)
         kept = []
+        recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
         with record_scores(self.blocks if return_trace else ()) as scores:
             for block in self.blocks:
-                # Samplers choose the same tokens again when a block is computed a second time: they have no state.
-                tokens = checkpoint(block, tokens, use_reentrant=False) if self._grad_checkpointing() else block(tokens)
+                # Samplers have no state, so a block that is computed a second time keeps the same tokens.
+                tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
                 if return_trace:
                     kept.append(tokens.origin.presence())
         logits = self.head(self._classify(tokens.class_tokens))
         return (logits, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else logits
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute activations again in the backward pass instead of storing them (timm's name for it)."""
+        """Recompute activations in the backward pass instead of storing them; the name is timm's."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -135,10 +135,7 @@ class VideoTransformer(nn.Module, ABC):
 
     @abstractmethod
     def _classify(self, class_tokens: Tensor) -> Tensor:
-        """``(B, 1 or T, D)`` of the last block to what the head reads, ``(B, D)``."""
-
-    def _grad_checkpointing(self) -> bool:
-        return self.grad_checkpointing and self.training and torch.is_grad_enabled()
+        """Class tokens ``(B, 1 or T, D)`` of the last block to the head's input ``(B, D)``."""
 
     def _embed(self, clip: Tensor) -> TokenSet:
         patch = self.patch_embed.patch_size[0]
@@ -165,11 +162,7 @@ class VideoTransformer(nn.Module, ABC):
 
 
 def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: int, **sizes: int) -> None:
-    """Refuse what does not fit together.
-
-    Raises:
-        ValueError: for a size below 1, a crop that the patch size, or a width that the number of heads does not divide.
-    """
+    """Raise ValueError for a size below 1, or if a crop is no multiple of the patch or the width none of the heads."""
     sizes = {"crop_size": crop_size, "patch_size": patch_size, "embed_dim": embed_dim, "num_heads": num_heads, **sizes}
     for name, size in sizes.items():
         if size < 1:
@@ -183,8 +176,8 @@ def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: i
 def resize_positions(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
     """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, nearest in 2-D; the class token's stays.
 
-    The released code does so when it runs. (When it loads a checkpoint it resizes the flattened axis in 1-D, which
-    tears rows apart; that is not done here.)
+    As in the released code's forward pass. Departure: when it loads a checkpoint, it resizes the flattened axis in 1-D,
+    which mixes up rows.
     """
     rows = round((pos_embed.shape[1] - 1) ** 0.5)
     table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
@@ -200,11 +193,7 @@ def resize_time(time_embed: Tensor, num_frames: int) -> Tensor:
 
 
 def initialise_(model: VideoTransformer, how: Initialisation) -> None:
-    """Set the weights, in place; see the builders.
-
-    Raises:
-        ValueError: if ``how`` is neither.
-    """
+    """Set the weights, in place; see `create_timesformer`. Raises ValueError for another ``how``."""
     if how not in ("released", "scratch"):
         raise ValueError(f"initialisation {how!r}: must be released or scratch")
     for name, module in model.named_modules():
@@ -224,15 +213,10 @@ def initialise_(model: VideoTransformer, how: Initialisation) -> None:
 
 
 class _Axis(NamedTuple):
-    """One axis of the places in the embeddings: the sines, then the cosines, from channel ``start`` on.
-
-    Attributes:
-        start: first channel.
-        rates: in radians a place, one for each pair of channels.
-    """
+    """One axis of the sine-cosine embeddings: the sines from channel ``start`` on, then the cosines."""
 
     start: int
-    rates: list[float]
+    rates: list[float]  # radians per place, one for each pair of channels
 
     @property
     def stop(self) -> int:
@@ -245,12 +229,12 @@ class _Axis(NamedTuple):
 
 
 def _tell_places_apart_(model: VideoTransformer) -> None:
-    """Sine-cosine embeddings, and all heads but each block's last look at a place beside their own.
+    """Sine-cosine embeddings; all heads but each block's last look at a place beside their own.
 
-    A convolution-like start (cf. Trockman & Kolter, 2023, arXiv 2305.09828, and Zheng et al., 2024, arXiv 2404.01139,
-    for images), which is ours for space and time: sines and cosines turned by a fixed angle are those of the
-    neighbouring place, so queries that are so turned find the keys of that neighbour. Without it a small model takes
-    left for right.
+    A convolution-like start, as Trockman & Kolter, 2023 (arXiv 2305.09828) and Zheng et al., 2024 (arXiv 2404.01139)
+    have for images; for space and time it is ours. Sines and cosines rotated by a fixed angle are those of a
+    neighbouring place, so queries rotated like that find the neighbour's keys. Without it, a small model confuses left
+    and right.
     """
     blocks = [block for block in model.blocks if isinstance(block, Block)]
     dim, rows = model.pos_embed.shape[-1], model.patch_rows
@@ -273,7 +257,7 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
             moments = torch.arange(model.time_embed.shape[1])
             model.time_embed[0, :, time.start : time.stop] = time.embedding(moments)
         for number, block in enumerate(blocks):
-            # Where keys and values are mixed over frames, only the first head's are: let it look everywhere in turn.
+            # XViT mixes over frames mostly the first head's keys and values, so that head looks everywhere in turn.
             first = number if block.temporal_attn is None else number * (heads - 1)
             for head in range(heads - 1):
                 look = _IN_SPACE[(first + head) % len(_IN_SPACE)]
@@ -288,7 +272,7 @@ def _linear(module: nn.Module) -> nn.Linear:
 
 
 def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
-    """Add to a head's queries and keys what makes it attend to the place that is ``shifts`` away, along each axis."""
+    """Add to a head's queries and keys what makes it attend to the place ``shifts`` away along the axes."""
     dim, pairs = qkv.in_features, sum(len(axis.rates) for axis in axes)
     if not pairs:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -49,18 +50,15 @@ class TemporalShift(nn.Module):
         return f"segment_frames={self.segment_frames}, divisor={self.divisor}"
 
     def forward(self, patches: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
-        """Mix.
+        """Mix keys and values, or any ``n`` such tables; the result has the same shapes.
 
         Args:
-            patches (Tensor[P, n, heads, d]): packed keys and values, or any ``n`` of such tables.
-            classes (Tensor[B, T, n, heads, d]): likewise of the class tokens.
+            patches (Tensor[P, n, heads, d]): of the patch tokens, packed.
+            classes (Tensor[B, T, n, heads, d]): of the class tokens.
             origin: where the patches come from.
 
-        Returns:
-            The same shapes.
-
         Raises:
-            ValueError: if the clip is no whole number of segments, or has not a class token a frame.
+            ValueError: if the clip is no whole number of segments, or has not one class token per frame.
         """
         if origin.grid.frames % self.segment_frames or classes.shape[1] != origin.grid.frames:
             raise ValueError(
@@ -78,7 +76,7 @@ class TemporalShift(nn.Module):
         return mixed.unflatten(2, heads), mixed_classes
 
     def _shift(self, x: Tensor) -> Tensor:
-        """``(B, T, N, D)`` in which every token has its neighbours."""
+        """Mix ``(B, T, N, D)``: no token was dropped."""
         part = x.shape[-1] // self.divisor
         segments = x.unflatten(1, (-1, self.segment_frames))  # (B, S, F, N, D)
         later = F.pad(segments[:, :, 1:, :, :part], (0, 0, 0, 0, 0, 1))
@@ -86,7 +84,7 @@ class TemporalShift(nn.Module):
         return torch.cat([later, earlier, segments[..., 2 * part :]], dim=-1).flatten(1, 2)
 
     def _gather(self, x: Tensor, origin: Origin) -> Tensor:
-        """Packed ``(P, n, D)`` of which tokens were dropped: neighbours are looked up by position."""
+        """Mix packed ``(P, n, D)``, some tokens of which were dropped: look neighbours up by position."""
         part = x.shape[-1] // self.divisor
         place = origin.frame % self.segment_frames
         later = _neighbour(x[..., :part], origin.in_frame(1), place == self.segment_frames - 1)
@@ -95,18 +93,20 @@ class TemporalShift(nn.Module):
 
 
 def _neighbour(x: Tensor, index: Tensor, edge: Tensor) -> Tensor:
-    """``x (P, n, d)`` of each token's neighbour; ``index (int64 Tensor[P])``: where it is packed, -1 where dropped."""
+    """``x (P, n, d)`` at ``index (int64 Tensor[P])``; zero at the ``edge`` and where the index is -1."""
     return x[index.clamp(min=0)].masked_fill((edge | (index < 0))[:, None, None], 0)
 
 
 class TemporalHead(nn.Module):
-    """A class token of its own and the frames' through one layer without time embedding, then norm, linear and GELU.
+    """One transformer layer over a class token of its own and the frames' class tokens; then norm, linear, GELU.
+
+    No time embedding, and no bias for queries, keys and values.
 
     Args:
         dim: width of the frames' tokens.
         num_heads: attention heads; must divide ``dim``.
         mlp_dim: hidden width of the layer's MLP.
-        fc_dim: outputs, which the classifier reads.
+        fc_dim: outputs.
         norm_eps: LayerNorm epsilon; 1e-5 in the released models, unlike in their blocks.
     """
 
@@ -133,29 +133,29 @@ class TemporalHead(nn.Module):
 
     @torch.no_grad()
     def start_as_mean_(self) -> None:
-        """Set the layer to the mean of the frames: values pass unchanged, the MLP adds nothing yet."""
+        """Initialise the layer as the mean over frames: equal attention, values unchanged, nothing from the MLP."""
         qkv, proj = self.attn.qkv, self.attn.proj
         assert isinstance(qkv, nn.Linear)
         assert isinstance(proj, nn.Linear)
         dim = qkv.in_features
         nn.init.zeros_(self.cls_token)
-        nn.init.zeros_(qkv.weight[:dim])  # queries: every frame is read alike
+        nn.init.zeros_(qkv.weight[:dim])  # queries: equal attention to every frame
         nn.init.eye_(qkv.weight[2 * dim :])
         nn.init.eye_(proj.weight)
         nn.init.zeros_(self.mlp.fc2.weight)
 
 
 class XViT(VideoTransformer):
-    """A ViT for each frame, mixed over frames by its blocks' `TemporalShift`; `create_xvit` makes the parts.
+    """A ViT per frame, mixed over frames by its blocks' `TemporalShift`; `create_xvit` makes the parts.
 
-    Each frame has its own class token. Frame t takes entry ``t mod F`` of the time embedding's F, its class token
-    included, as in the released code, where F is 8 for clips of 16 frames; so a clip may have any number of frames
-    that is a multiple of the blocks' ``segment_frames``.
+    Each frame has its own class token. Patches and class token of frame t take entry ``t mod F`` of the time embedding,
+    as in the released code, where F is 8 for clips of 16 frames. So a clip may have any number of frames that is a
+    multiple of the blocks' ``segment_frames``.
 
     Args:
-        pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``; None: there is none.
-        temporal_head: from ``(B, T, E)`` to what ``head`` reads; None: the mean over frames.
-        blocks: as of `VideoTransformer`, of which the other arguments are.
+        pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``, or None.
+        temporal_head: from ``(B, T, E)`` to the input of ``head``; None for the mean over frames.
+        blocks, parts: see `VideoTransformer`.
     """
 
     def __init__(
@@ -171,9 +171,9 @@ class XViT(VideoTransformer):
         self.temporal_head = temporal_head
 
     def set_time_embed_frames_(self, frames: int) -> None:
-        """Give the time embedding another length, zeros at first; segments that were as long follow it.
+        """Make a zero time embedding of another length, for weights of that length.
 
-        For weights of another length: the released code ties both to the number it was trained with.
+        Segments that were as long as the embedding take the new length too: the released code ties the two.
         """
         assert self.time_embed is not None
         for module in self.modules():
@@ -219,8 +219,9 @@ def create_xvit(
     initialisation: Initialisation = "released",
     sampler: SamplerConfig | None = None,
 ) -> XViT:
-    """Build an XViT with random weights. The released dropout before the last linear layer is left out: its rate is
-    not in the released configurations.
+    """Build an XViT with random weights.
+
+    Departure: no dropout before the last linear layer; its rate is not in the released configurations.
 
     Args:
         num_frames: frames T of a clip; a multiple of ``segment_frames``.
@@ -232,10 +233,10 @@ def create_xvit(
         num_heads: attention heads; must divide ``embed_dim`` and the width that the temporal head reads.
         segment_frames: frames among which keys and values are mixed. The released Kinetics models have 8 in clips of
             16: two halves that only the temporal head joins.
-        time_embed_frames: entries of the time embedding, which a longer clip repeats; None: ``segment_frames``.
-        shift_divisor: one part in so many of the channels comes from the next frame, one from the previous.
-        representation_size: outputs of a linear layer and tanh after the last norm; None: no such layer. The released
-            code has it where its image model was one of ImageNet-21k.
+        time_embed_frames: entries of the time embedding, which longer clips repeat; None for ``segment_frames``.
+        shift_divisor: this fraction of the channels comes from the next frame, and as much from the previous one.
+        representation_size: outputs of a linear layer and tanh after the last norm; None for no such layer. The
+            released code has it if its image model was trained on ImageNet-21k.
         temporal_head: ``transformer``, or ``mean`` over the frames' class tokens.
         temporal_head_mlp_dim: hidden width of the classifier after the transformer layer.
         mlp_ratio: hidden width of the MLPs over their width.
@@ -283,12 +284,15 @@ def create_xvit(
             drop_path=DropPath(drop_path_rate * index / max(depth - 1, 1)),
         )
 
+    pre_logits = None
+    if representation_size is not None:
+        pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh()))
     transformer = temporal_head == "transformer"
     model = XViT(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        pre_logits=None if representation_size is None else _pre_logits(embed_dim, width),
+        pre_logits=pre_logits,
         temporal_head=TemporalHead(width, num_heads, mlp_dim=head_mlp_dim, fc_dim=temporal_head_mlp_dim)
         if transformer
         else None,
@@ -310,10 +314,3 @@ def create_xvit(
     if initialisation == "scratch" and isinstance(model.temporal_head, TemporalHead):
         model.temporal_head.start_as_mean_()
     return insert_samplers_(model, sampler) if sampler is not None else model
-
-
-def _pre_logits(dim: int, out: int) -> nn.Module:
-    layers = nn.Sequential()
-    layers.add_module("fc", nn.Linear(dim, out))
-    layers.add_module("act", nn.Tanh())
-    return layers
