@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from video_ats.models.blocks import Block
 from video_ats.models.macs import HostShape
-from video_ats.models.trace import Trace, record_scores
+from video_ats.models.trace import Trace, recording
 from video_ats.tokens import Grid, Origin, TokenSet
 
 Initialisation = Literal["released", "scratch"]
@@ -95,14 +95,11 @@ class VideoTransformer(nn.Module, ABC):
             ValueError: for a clip of integers, of another shape, or with sides that the patch size does not divide.
         """
         tokens = self._embed(clip)
-        kept = []
         recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
-        with record_scores(self.blocks if return_trace else ()) as scores:
+        with recording(self.blocks if return_trace else ()) as (kept, scores):
             for block in self.blocks:
                 # Samplers have no state, so a block that is computed a second time keeps the same tokens.
                 tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
-                if return_trace:
-                    kept.append(tokens.origin.presence())
         logits = self.head(self._classify(tokens.class_tokens))
         return (logits, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else logits
 

@@ -1,8 +1,8 @@
-"""Multiply-adds of one clip in closed form, from which tokens each block kept.
+"""Multiply-adds of each clip in closed form, from the tokens that each block kept.
 
 A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection and the two matrix
 products of attention count; norms, softmax, activations, sums and the sampling itself do not, as in the papers'
-counters. Each clip is charged for its own tokens, never for what a batch-mate made it be padded with.
+counters. A clip is charged for its own tokens only, not for padding.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ AttentionKind = Literal["divided", "joint", "space"]
 
 
 class HostShape(Protocol):
-    """What a host's multiply-adds depend on besides the kept tokens."""
+    """The sizes of a host that its multiply-adds depend on."""
 
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B], from the presence after the embedding and each block."""
+        """Multiply-adds of each clip, int64 Tensor[B].
+
+        ``kept`` (bool Tensor[B, T, H/P, W/P] each): the tokens after the embedding and after each block.
+        """
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class XvitShape:
         embed_dim: width D.
         mlp_dim: hidden width of the MLP.
         patch_inputs: numbers in a patch, 3 * P * P.
-        pre_logits_dim: outputs of the layer after the last norm; None: there is none.
-        temporal_head: hidden widths of its MLP and of the classifier after it; None: the mean over frames instead.
+        pre_logits_dim: outputs of the layer after the last norm, or None.
+        temporal_head: hidden widths of its MLP and of the classifier after it; None for the mean over frames.
         num_classes: outputs of the head.
     """
 
@@ -111,10 +114,10 @@ class VitShape:
 
     Attributes:
         embed_dim: width D.
-        mlp_weights: weights of the linear layers of an MLP, its multiply-adds a token.
+        mlp_weights: weights of the linear layers of an MLP, which are its multiply-adds per token.
         patch_inputs: numbers in a patch.
-        leading: tokens in front of the patches that always stay; 0: none, and in a block with a sampler all tokens
-            query, since all of them score.
+        leading: tokens in front of the patches that always stay. If 0, a block with a sampler computes the queries of
+            all tokens, as all of them score.
         head_macs: multiply-adds of the head.
     """
 
@@ -131,13 +134,13 @@ class VitShape:
         total = (counts[0] - self.leading) * self.patch_inputs * dim + self.head_macs
         for came, left in pairwise(counts):
             total = total + _attend(came, left, came * left, dim, self.mlp_weights)
-            if not self.leading:  # of those that go, the query and the row of Q K^T
+            if not self.leading:  # of dropped tokens, the query and the row of Q K^T
                 total = total + (came - left) * dim**2 + came * (came - left) * dim
         return total
 
 
 def linear_weights(*modules: nn.Module) -> int:
-    """Weights of all linear layers within, which are the multiply-adds of one token."""
+    """Weights of all linear layers in ``modules``, which are the multiply-adds of one token."""
     return sum(
         layer.in_features * layer.out_features
         for module in modules
@@ -147,12 +150,10 @@ def linear_weights(*modules: nn.Module) -> int:
 
 
 def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:
-    """Rows times columns of the attention matrices of all frames, with their class tokens."""
+    """Entries of the attention matrices of all frames, with their class tokens."""
     return ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
 
 
 def _attend(came: Tensor, left: Tensor, pairs: Tensor, dim: int, mlp_weights: int) -> Tensor:
-    """Attention and MLP: keys and values of all that came, queries and projection of those left; Q K^T and A V; MLP of
-    those left.
-    """
+    """Attention and MLP: keys and values of all ``came``, queries, projection and MLP of ``left``; Q K^T and A V."""
     return 2 * came * dim**2 + 2 * left * dim**2 + 2 * pairs * dim + left * mlp_weights

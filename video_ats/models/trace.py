@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,33 +73,31 @@ def trace_of(model: nn.Module, *inputs: Any, **named_inputs: Any) -> tuple[Any, 
 
 
 def _trace(graft: Graft, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Trace]:
-    with graft.recording() as kept, record_scores(graft.host.blocks) as scores:
+    with recording(graft.host.blocks) as (kept, scores):
         output = model(*inputs, **named)
     return output, Trace(tuple(kept), graft.host.shape, tuple(scores))
 
 
 @contextmanager
-def record_scores(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor | None]]:
-    """Record the scores that the samplers of ``blocks`` are called with, by hooks on the samplers.
+def recording(blocks: Iterable[nn.Module]) -> Iterator[tuple[list[Tensor], list[Tensor | None]]]:
+    """Record by hooks what a forward pass keeps in each block, and the scores that its sampler is called with.
 
     Yields:
-        A list that a forward pass fills, one entry per block; see `Trace.scores`.
+        Two lists, filled by the pass; see `Trace.kept` and `Trace.scores`.
     """
-    samplers: list[Any] = [block.sampler for block in blocks]
-    found: list[Tensor | None] = [None] * len(samplers)
+    kept: list[Tensor] = []
+    scores: list[Tensor | None] = []
 
-    def note(place: int, scores: Tensor, origin: Origin) -> None:
-        table = torch.full((origin.grid.size,), torch.nan, device=scores.device, dtype=scores.dtype)
-        table[origin.index] = scores.detach()
-        found[place] = table.view(origin.grid)
+    def note_scores(block: nn.Module, given: tuple[Tensor, Origin]) -> None:
+        raw, origin = given
+        table = torch.full((origin.grid.size,), torch.nan, device=raw.device, dtype=raw.dtype)
+        table[origin.index] = raw.detach()
+        scores[-1] = table.view(origin.grid)
 
-    handles = [
-        sampler.register_forward_pre_hook(lambda _, given, place=place: note(place, *given))
-        for place, sampler in enumerate(samplers)
-        if sampler is not None
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks:
+        for block in blocks:
+            hooks.enter_context(block.register_forward_pre_hook(lambda *_: scores.append(None)))
+            hooks.enter_context(block.register_forward_hook(lambda *call: kept.append(call[2].origin.presence())))
+            if isinstance(block.sampler, nn.Module):
+                hooks.enter_context(block.sampler.register_forward_pre_hook(note_scores))
+        yield kept, scores

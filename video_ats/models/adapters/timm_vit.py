@@ -1,8 +1,6 @@
 """timm's image ViTs: ``vit_*`` and ``deit_*``, also distilled and with registers.
 
-One sequence an image: class token, distillation token and registers, then the patches. `Block`: norm1, attn (qkv in one
-linear layer), layer scale, norm2, mlp, layer scale. The head reads the class token, and the distillation token where
-there is one; both and the registers always stay.
+One sequence per image: class token, distillation token and registers, which always stay, then the patches.
 """
 
 from __future__ import annotations
