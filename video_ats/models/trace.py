@@ -80,7 +80,7 @@ def _trace(graft: Graft, model: nn.Module, inputs: tuple[Any, ...], named: dict[
 
 @contextmanager
 def recording(blocks: Iterable[nn.Module]) -> Iterator[tuple[list[Tensor], list[Tensor | None]]]:
-    """Record by hooks what a forward pass keeps in each block, and the scores that its sampler is called with.
+    """Record by hooks which tokens each block keeps, and which scores its sampler gets.
 
     Yields:
         Two lists, filled by the pass; see `Trace.kept` and `Trace.scores`.

@@ -63,7 +63,7 @@ class TemporalShift(nn.Module):
         if origin.grid.frames % self.segment_frames or classes.shape[1] != origin.grid.frames:
             raise ValueError(
                 f"clip of {origin.grid.frames} frames with {classes.shape[1]} class tokens: must be a multiple of "
-                f"segment_frames {self.segment_frames}, with a class token a frame"
+                f"segment_frames {self.segment_frames}, with one class token per frame"
             )
         heads = patches.shape[-2:]
         mixed_classes = self._shift(classes.flatten(3)).unflatten(3, heads)
@@ -225,11 +225,6 @@ def create_xvit(
 
     Args:
         num_frames: frames T of a clip; a multiple of ``segment_frames``.
-        crop_size: height and width of a frame in pixels.
-        patch_size: height and width of a patch in pixels.
-        num_classes: outputs of the head.
-        embed_dim: width D.
-        depth: number of blocks.
         num_heads: attention heads; must divide ``embed_dim`` and the width that the temporal head reads.
         segment_frames: frames among which keys and values are mixed. The released Kinetics models have 8 in clips of
             16: two halves that only the temporal head joins.
@@ -239,13 +234,9 @@ def create_xvit(
             released code has it if its image model was trained on ImageNet-21k.
         temporal_head: ``transformer``, or ``mean`` over the frames' class tokens.
         temporal_head_mlp_dim: hidden width of the classifier after the transformer layer.
-        mlp_ratio: hidden width of the MLPs over their width.
-        qkv_bias: whether queries, keys and values of the blocks have a bias.
-        drop_path_rate: stochastic depth of the last block, rising from 0.
-        norm: makes a norm from a width.
-        activation: class of the MLP's activation.
-        initialisation: ``released`` or ``scratch``; see `create_timesformer`.
-        sampler: samplers to insert; None is the published model.
+        mlp_ratio: hidden width over width of the MLPs, the temporal head's included.
+        crop_size, patch_size, num_classes, embed_dim, depth, qkv_bias, drop_path_rate, norm, activation,
+            initialisation, sampler: see `create_timesformer`.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -284,15 +275,14 @@ def create_xvit(
             drop_path=DropPath(drop_path_rate * index / max(depth - 1, 1)),
         )
 
-    pre_logits = None
-    if representation_size is not None:
-        pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh()))
     transformer = temporal_head == "transformer"
     model = XViT(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        pre_logits=pre_logits,
+        pre_logits=nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh()))
+        if representation_size is not None
+        else None,
         temporal_head=TemporalHead(width, num_heads, mlp_dim=head_mlp_dim, fc_dim=temporal_head_mlp_dim)
         if transformer
         else None,

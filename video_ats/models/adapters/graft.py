@@ -114,7 +114,7 @@ class LayerForward:
         if device != hidden_states.device:
             raise RuntimeError(
                 f"{name}: input on {hidden_states.device}, layer on {device}: a model with samplers cannot be "
-                "replicated by nn.DataParallel; use DistributedDataParallel, one process a device"
+                "replicated by nn.DataParallel; use DistributedDataParallel, one process per device"
             )
         if self.modules != tuple(self.layer.modules()):
             raise RuntimeError(f"{name}: its modules were exchanged after samplers were inserted; insert them again")
@@ -162,7 +162,7 @@ def ungraft_(model: nn.Module) -> None:
 
 
 def graft_of(model: nn.Module) -> Graft | None:
-    """The graft of a model's layers; None where there is none."""
+    """The graft of a model's layers, or None."""
     for module in model.modules():
         forward = module.__dict__.get("forward")
         if isinstance(forward, LayerForward):
@@ -171,5 +171,5 @@ def graft_of(model: nn.Module) -> Graft | None:
 
 
 def refuse(model: nn.Module, reason: str) -> NoReturn:
-    """Raise the TypeError that names the model, why samplers do not fit, and what they fit."""
+    """Raise the TypeError for a model that samplers do not fit: why, and which models they fit."""
     raise TypeError(f"{type(model).__name__}: has no blocks with a sampler slot: {reason}; supported are {SUPPORTED}")

@@ -61,9 +61,7 @@ def _misfit(model: VisionTransformer) -> str | None:
     if not model.has_class_token:
         return "it has no class token to score by"
     if model.global_pool != "token":
-        return (
-            f"its head pools by {model.global_pool!r} and does not read the class token, which scores by what it reads"
-        )
+        return f"its head pools by {model.global_pool!r}, not the class token, whose attention gives the scores"
     if type(model.patch_embed) is not PatchEmbed:
         return f"its patches come from {type(model.patch_embed).__name__}, not PatchEmbed"
     return None if len(model.blocks) else "it has no blocks"

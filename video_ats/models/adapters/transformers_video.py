@@ -1,9 +1,9 @@
 """transformers' video classifiers: TimeSformer, ViViT and VideoMAE, in transformers 4.57 and 5.
 
 TimeSformer: divided, joint or space-only attention, queries, keys and values in one linear layer. Sequences go position
-after position. In its divided attention our blocks compute the class token once, not once a frame, as our own
-TimeSformer does. The space-only model has one sequence a frame, and gives one row of logits a *frame* (B * T): it never
-averages over frames, with samplers or without.
+after position. In its divided attention our blocks compute the class token once, not once per frame, as our own
+TimeSformer does. The space-only model has one sequence per frame, and gives one row of logits per *frame* (B * T): it
+never averages over frames, with samplers or without.
 
 ViViT: joint attention over tubelets, with a class token; three linear layers for queries, keys and values.
 
