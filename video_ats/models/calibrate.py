@@ -96,7 +96,7 @@ def calibrate_samples(
         low = sampler.least_samples
         high = max(low, positions if max_samples is None else max_samples)
         ends = (cost(low), cost(high))
-        if not ends[0] <= target * (1 + TOLERANCE) or not ends[1] >= target * (1 - TOLERANCE):
+        if ends[0] > target * (1 + TOLERANCE) or ends[1] < target * (1 - TOLERANCE):
             raise _unreachable(sampler, (low, high), ends, target=target, dense=dense, positions=positions)
         samples = _find(cost, low, high, len(sampler.for_depth(len(sampler_slots(model)))), target)
     return Calibration(replace(sampler, samples=samples), target, dense, measured[samples])
@@ -178,7 +178,7 @@ def _unreachable(
 def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int, float]:
     """Patches of a frame and multiply-adds without samplers, from one cheap pass with the fewest points."""
     insert_samplers_(model, replace(sampler, samples=sampler.least_samples))
-    _, trace = trace_of(model, clips[:1].to(_device(model)))
+    _, trace = trace_of(model, clips[:1].to(next(model.parameters()).device))
     return trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
 
 
@@ -186,7 +186,7 @@ def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int
 def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_size: int) -> tuple[int, ...]:
     """Multiply-adds of each clip with a sampler, which stays in the model. Arguments: see `calibrate_samples`."""
     insert_samplers_(model, sampler)
-    device = _device(model)
+    device = next(model.parameters()).device
     traces = (trace_of(model, batch.to(device))[1] for batch in clips.split(batch_size))
     return tuple(macs for trace in traces for macs in trace.macs().tolist())
 
@@ -200,7 +200,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

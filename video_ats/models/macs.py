@@ -49,24 +49,18 @@ class TimesformerShape:
 
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
-        patches = kept[0].flatten(1).sum(dim=1)
-        rows = kept[0].shape[1] if self.logits_per_frame else 1
-        total = patches * self.patch_inputs * self.embed_dim + rows * self.embed_dim * self.num_classes
+        dim, frames = self.embed_dim, kept[0].shape[1]
+        rows, classes = frames if self.logits_per_frame else 1, frames if self.attention == "space" else 1
+        total = _count(kept[0]) * self.patch_inputs * dim + rows * dim * self.num_classes
         for before, after in pairwise(kept):
-            total = total + self._block(before, after)
+            came, left = _count(before), _count(after)
+            if self.attention == "divided":
+                along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
+                # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
+                total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
+            pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
+            total = total + _attend(came + classes, left + classes, pairs, dim, 2 * dim * self.mlp_dim)
         return total
-
-    def _block(self, before: Tensor, after: Tensor) -> Tensor:
-        dim, frames = self.embed_dim, before.shape[1]
-        came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
-        classes = frames if self.attention == "space" else 1
-        total = torch.zeros_like(came)
-        if self.attention == "divided":
-            along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
-            # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
-            total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
-        pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
-        return total + _attend(came + classes, left + classes, pairs, dim, 2 * dim * self.mlp_dim)
 
 
 @dataclass(frozen=True)
@@ -92,17 +86,15 @@ class XvitShape:
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
         frames, dim = kept[0].shape[1], self.embed_dim
-        patches = kept[0].flatten(1).sum(dim=1)
-        total = patches * self.patch_inputs * dim
+        total = _count(kept[0]) * self.patch_inputs * dim
         for before, after in pairwise(kept):
-            came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
-            pairs = _pairs_in_frames(before, after)
-            total = total + _attend(came + frames, left + frames, pairs, dim, 2 * dim * self.mlp_dim)
+            came, left, pairs = _count(before) + frames, _count(after) + frames, _pairs_in_frames(before, after)
+            total = total + _attend(came, left, pairs, dim, 2 * dim * self.mlp_dim)
         if self.pre_logits_dim is not None:
             total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
         if self.temporal_head is not None:
             mlp_dim, fc_dim = self.temporal_head
-            tokens = torch.full_like(patches, frames + 1)
+            tokens = torch.full_like(total, frames + 1)
             total = total + _attend(tokens, tokens, tokens**2, dim, 2 * dim * mlp_dim) + dim * fc_dim
             dim = fc_dim
         return total + dim * self.num_classes
@@ -130,7 +122,7 @@ class VitShape:
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
         dim = self.embed_dim
-        counts = [tokens.flatten(1).sum(dim=1) + self.leading for tokens in kept]
+        counts = [_count(tokens) + self.leading for tokens in kept]
         total = (counts[0] - self.leading) * self.patch_inputs * dim + self.head_macs
         for came, left in pairwise(counts):
             total = total + _attend(came, left, came * left, dim, self.mlp_weights)
@@ -147,6 +139,10 @@ def linear_weights(*modules: nn.Module) -> int:
         for layer in module.modules()
         if isinstance(layer, nn.Linear)
     )
+
+
+def _count(tokens: Tensor) -> Tensor:
+    return tokens.flatten(1).sum(dim=1)
 
 
 def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ class HiddenStates:
         if hidden.shape[1] != self.leading + self._length or hidden.shape[0] != count * self._sequences:
             raise ValueError(
                 f"hidden states {tuple(hidden.shape)}: with samplers must be {self.leading} + {self._length} tokens "
-                f"in {self._sequences} sequences per clip ({self.frames} x {self.rows} x {self.columns} patches); is the "
-                "input of the size that the model was made for, and does nothing else drop tokens?"
+                f"in {self._sequences} sequences per clip ({self.frames} x {self.rows} x {self.columns} patches); is "
+                "the input of the size that the model was made for, and does nothing else drop tokens?"
             )
         grid = Grid(count, self.frames, self.rows, self.columns)
         dropped = hidden[:, self.leading :, 0].detach().isnan().reshape(count, -1)  # (B, T * H * W)
