@@ -82,8 +82,8 @@ def _rows(
     builder: Callable[..., nn.Module],
     view_preset: str,
     name: str,
-    frame_stride: int,
     *,
+    frame_stride: int,
     published: tuple[Published, ...] = (),
     published_with_ats: tuple[Published, ...] = (),
     clips: int = 1,
@@ -114,14 +114,14 @@ _MINI_SIZES: dict[str, Any] = {
 _ROWS = (
     *_timesformer(
         "timesformer_base_8x32_224",
-        32,
+        frame_stride=32,
         num_frames=8,
         crop_size=224,
         published=_published(_TIMESFORMER, 3 * 196, kinetics400=(77.9, 93.2), kinetics600=(79.1, 94.4)),
     ),
     *_timesformer(
         "timesformer_hr_16x16_448",
-        16,
+        frame_stride=16,
         num_frames=16,
         crop_size=448,
         published=_published(_TIMESFORMER, 3 * 1703, kinetics400=(79.6, 94.0), kinetics600=(81.8, 95.8)),
@@ -129,7 +129,7 @@ _ROWS = (
     ),
     *_timesformer(
         "timesformer_large_96x4_224",
-        4,
+        frame_stride=4,
         num_frames=96,
         crop_size=224,
         published=_published(_TIMESFORMER, 3 * 2380, kinetics400=(80.6, 94.7), kinetics600=(82.2, 95.6)),
@@ -137,7 +137,7 @@ _ROWS = (
     ),
     *_timesformer(
         "timesformer_base_8x32_224_joint",
-        32,
+        frame_stride=32,
         num_frames=8,
         crop_size=224,
         attention="joint",
@@ -145,7 +145,7 @@ _ROWS = (
     ),
     *_timesformer(
         "timesformer_base_8x32_224_space",
-        32,
+        frame_stride=32,
         num_frames=8,
         crop_size=224,
         attention="space",
@@ -153,7 +153,7 @@ _ROWS = (
     ),
     *_xvit(
         "xvit_base_8x16_224",
-        16,
+        frame_stride=16,
         num_frames=8,
         crop_size=224,
         segment_frames=8,
@@ -162,7 +162,7 @@ _ROWS = (
     ),
     *_xvit(
         "xvit_base_16x16_224",
-        16,
+        frame_stride=16,
         num_frames=16,
         crop_size=224,
         segment_frames=8,  # as released: two halves of 8 frames that the temporal head joins
@@ -177,7 +177,7 @@ _ROWS = (
         create_xvit,
         "xvit_ssv2",
         "xvit_base_16_224_ssv2",
-        16,
+        frame_stride=16,
         num_frames=16,
         crop_size=224,
         num_classes=174,
@@ -188,8 +188,8 @@ _ROWS = (
         clips=2,
         published=(Published("ssv2", 67.19, 91.0, None, "2x3", _XVIT),),
     ),
-    *_timesformer("timesformer_mini", 8, **_MINI_SIZES),
-    *_xvit("xvit_mini", 8, **_MINI_SIZES, segment_frames=8, temporal_head_mlp_dim=144),
+    *_timesformer("timesformer_mini", frame_stride=8, **_MINI_SIZES),
+    *_xvit("xvit_mini", frame_stride=8, **_MINI_SIZES, segment_frames=8, temporal_head_mlp_dim=144),
 )
 VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
 
@@ -222,14 +222,11 @@ def _of_huggingface(name: str) -> Variant:
     found = describe_huggingface(name)
     arguments = {"attention": "divided", **found.arguments}
     row = Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
+    on_kinetics = arguments["num_classes"] in _KINETICS_CLASSES
     for known in VARIANTS.values():
         sizes = {"attention": "divided", **_BASE_SIZES, **known.arguments}
-        is_dense_timesformer = known.builder is create_timesformer and known.sampler is None
-        if (
-            is_dense_timesformer
-            and sizes.items() <= arguments.items()
-            and arguments["num_classes"] in _KINETICS_CLASSES
-        ):
+        same = known.builder is create_timesformer and sizes.items() <= arguments.items()
+        if same and on_kinetics and known.sampler is None:
             row = known
     return replace(row, name=name, arguments=MappingProxyType(arguments), checkpoint=found.source, labels=found.labels)
 
