@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.models.host import VideoTransformer
-from video_ats.models.insert import insert_samplers_, keeping_samplers, sampler_slots
+from video_ats.models.insert import insert_samplers_, restoring, sampler_slots
 from video_ats.models.trace import trace_of
 from video_ats.tokens import SamplerConfig
 
@@ -83,7 +82,7 @@ def calibrate_samples(
     check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
     if not len(clips) or (isinstance(model, VideoTransformer) and clips.dim() != 5):
         raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
-    with keeping_samplers(model), _evaluating(model):
+    with restoring(model):
         positions, dense = _dense(model, clips, sampler)
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
         measured: dict[Samples, tuple[int, ...]] = {}
@@ -189,14 +188,3 @@ def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_siz
     device = next(model.parameters()).device
     traces = (trace_of(model, batch.to(device))[1] for batch in clips.split(batch_size))
     return tuple(macs for trace in traces for macs in trace.macs().tolist())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Within, the model is in evaluation mode."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -68,14 +68,16 @@ def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
 
 
 @contextmanager
-def keeping_samplers(model: nn.Module) -> Iterator[None]:
-    """Restore the model's samplers afterwards."""
-    before = {index: block.sampler for index, block in enumerate(sampler_slots(model))}
+def restoring(model: nn.Module) -> Iterator[None]:
+    """Within, the model is in evaluation mode; afterwards it has its samplers and its mode of before."""
+    slots, training = enumerate(sampler_slots(model)), model.training
+    samplers = {index: block.sampler for index, block in slots if isinstance(block.sampler, TokenSampler)}
+    model.eval()
     try:
         yield
     finally:
+        model.train(training)
         remove_samplers_(model)
-        samplers = {index: sampler for index, sampler in before.items() if isinstance(sampler, TokenSampler)}
         if samplers:
             _fill_(model, samplers)
 
