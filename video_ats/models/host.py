@@ -147,15 +147,10 @@ class VideoTransformer(nn.Module, ABC):
             )
         grid = Grid(clip.shape[0], clip.shape[2], clip.shape[3] // patch, clip.shape[4] // patch)
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
-        patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + self._positions(grid)
+        positions = resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]  # (1, H * W, D)
+        patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + positions
         patches, class_tokens = self._with_time(patches)
         return TokenSet.of(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
-
-    def _positions(self, grid: Grid) -> Tensor:
-        """``(1, H * W, D)`` position embeddings of the patches."""
-        if (grid.rows, grid.columns) == (self.patch_rows, self.patch_rows):
-            return self.pos_embed[:, 1:]
-        return resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]
 
 
 def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: int, **sizes: int) -> None:
@@ -177,6 +172,8 @@ def resize_positions(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
     which mixes up rows.
     """
     rows = round((pos_embed.shape[1] - 1) ** 0.5)
+    if size == (rows, rows):
+        return pos_embed
     table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
     table = F.interpolate(table, size=size, mode="nearest").flatten(2).transpose(1, 2)
     return torch.cat([pos_embed[:, :1], table], dim=1)

@@ -26,9 +26,8 @@ def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: boo
         ragged: whether tokens were dropped, so that P differs from batch to batch; else the layer is just called.
     """
     missing = -len(rows) % _ROWS
-    if not ragged or not missing or rows.device.type != "cpu":
-        return layer(rows)
-    if (torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype) not in HALF:
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+    if not ragged or not missing or rows.device.type != "cpu" or dtype not in HALF:
         return layer(rows)
     return layer(F.pad(rows, (0, 0, 0, missing)))[: len(rows)]
 

@@ -31,9 +31,7 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
     Returns:
         bool Tensor[G, N]: kept tokens; from 1 to min(K, length) in every row that is not empty.
     """
-    _check_points(num_samples)
-    valid = _valid(scores, lengths)
-    scores = _positive(scores, valid)
+    valid, scores = _prepared(scores, lengths, num_samples)
     ascending, order = scores.masked_fill(~valid, torch.inf).sort(dim=1, stable=True)
     cumulative = ascending.masked_fill(~valid, 0).cumsum(dim=1, dtype=torch.float64)
     first = cumulative[:, :1]
@@ -50,9 +48,7 @@ def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
     """The paper's text: points ``(2k - 1) / 2K`` on the cumulative sum in raster order. Each takes the first token
     whose sum reaches it; a token taken twice is kept once. Arguments and result as in `sample_reference`.
     """
-    _check_points(num_samples)
-    valid = _valid(scores, lengths)
-    scores = _positive(scores, valid)
+    valid, scores = _prepared(scores, lengths, num_samples)
     cumulative = scores.masked_fill(~valid, 0).cumsum(dim=1, dtype=torch.float64)
     total = cumulative[:, -1:]
     cumulative = cumulative / total.masked_fill(total == 0, 1)
@@ -97,11 +93,13 @@ def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
     return torch.searchsorted(ascending, value).clamp(max=last)
 
 
-def _positive(scores: Tensor, valid: Tensor) -> Tensor:
-    """Finite scores; a row of zeros becomes a row of ones, its limit for equal scores."""
-    scores = _finite(scores)
+def _prepared(scores: Tensor, lengths: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Which places are tokens, and finite scores; a row of zeros becomes a row of ones, its limit for equal scores."""
+    if num_samples < 2:
+        raise ValueError(f"num_samples {num_samples}: at least 2 sampling points are needed")
+    valid, scores = _valid(scores, lengths), _finite(scores)
     empty = ~((scores > 0) & valid).any(dim=1, keepdim=True)
-    return torch.where(empty, torch.ones_like(scores), scores)
+    return valid, torch.where(empty, torch.ones_like(scores), scores)
 
 
 def _finite(scores: Tensor) -> Tensor:
@@ -119,8 +117,3 @@ def _valid(scores: Tensor, lengths: Tensor) -> Tensor:
 
 def _column(counts: Tensor | int) -> Tensor | int:
     return counts[:, None] if isinstance(counts, Tensor) else counts
-
-
-def _check_points(num_samples: int) -> None:
-    if num_samples < 2:
-        raise ValueError(f"num_samples {num_samples}: at least 2 sampling points are needed")
