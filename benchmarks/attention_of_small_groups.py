@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from turns import write_result
 
-from video_ats.models.attention import attend_written_out
+from video_ats.models.kernels import attend_written_out
 
 TOKENS, HEADS, WIDTH = 4608, 3, 48
 REPETITIONS = 15

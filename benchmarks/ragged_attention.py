@@ -21,7 +21,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 from turns import time_in_turns, write_result
 
-from video_ats.models.attention import attend, attend_within
+from video_ats.models.kernels import attend, attend_within
 from video_ats.runs.execution import open_device
 from video_ats.tokens.token_set import Grid, Grouping, Origin
 

@@ -149,7 +149,7 @@ _WORDS = st.sampled_from(
     [
         "ats",
         "frame",
-        "matched:8",
+        "matched",
         "",
         "~",
         "1e3",

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from kills_table import kills_table
-from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
 from scale_tables import scale_blocks
 from speed_tables import speed_blocks, speed_up_table
@@ -73,7 +72,6 @@ def updated_documents(root: Path) -> dict[Path, str]:
             {
                 "choosing": "\n\n".join(choosing_table(report, source) for source, report in choosing.items()),
                 "validation": "\n\n".join(control_table(report, source) for source, report in validation.items()),
-                "missing neighbour": missing_neighbour_table(root),
             },
         ),
         mini_kinetics: _replace_block(

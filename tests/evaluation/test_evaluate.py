@@ -232,7 +232,7 @@ def test_controls_choose_other_tokens_than_ats(results: list[list[Prediction]]) 
     for lines in results:
         scores = {line.setting: line.scores for line in lines}
         for setting in SETTINGS:
-            if setting.follows and setting.sampler.samples == "matched:6" and setting.name in scores:
+            if setting.follows and setting.sampler.samples == 6 and setting.name in scores:
                 assert scores[setting.name] != scores[setting.follows]
 
 

@@ -26,7 +26,7 @@ from video_ats.visualize.encode import png_data_uri
 
 NASTY = "</script><img src=x onerror=\"document.title='taken'\">&'|.mp4"
 LABELS = ("abseiling", "<b>air</b> & 'drumming'", "zumba")
-RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples="matched:8"), follows=ATS.name)
+RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples=8, matched=True), follows=ATS.name)
 TUBE = Setting("ats-tube-k9", SamplerConfig("ats", "tube", samples=9, scheme="inverse"))
 SETTINGS = (DENSE, ATS, RANDOM, TUBE)
 BILLION = 1_000_000_000

@@ -20,7 +20,7 @@ from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens import SamplerConfig
 
 NAMES = ("abseiling", "air drumming", "zumba")
-RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples="matched:8"), follows=ATS.name)
+RANDOM = Setting("random-frame-matched:8", SamplerConfig("random", samples=8, matched=True), follows=ATS.name)
 LINES = [
     *(scored("a", 0, name, [0, 1, 2]) for name in ("dense", ATS.name, RANDOM.name)),
     failed("b|c\nd \udcff", 1, "truncated", "172 of 303 frames"),
@@ -225,7 +225,7 @@ def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
             *(
                 replace(ats, scope="tube"),
                 SamplerConfig("random", samples=8),
-                SamplerConfig("random", samples="matched"),
+                SamplerConfig("random", matched=True),
             ),
         )
     ]

@@ -214,7 +214,10 @@ def test_the_written_configuration_keeps_the_sweep() -> None:
     given = EvaluateConfig(model="m", output="o", sweep=SweepConfig(samples=[9], controls=["topk"]), target_ratio=0.5)
     settled = given.settled([SamplerConfig(samples=(9, 8, 8))])
     assert settled.sweep == given.sweep
-    assert settled.samplers == [SamplerConfig(samples=(9, 8, 8)), SamplerConfig("topk", samples="matched:9,8,8")]
+    assert settled.samplers == [
+        SamplerConfig(samples=(9, 8, 8)),
+        SamplerConfig("topk", samples=(9, 8, 8), matched=True),
+    ]
     assert settled.budget() is None
     assert given.settled([SamplerConfig(samples=9)]).samplers == []  # which the sweep has
     without = replace(given, sweep=SweepConfig(controls=["topk"], blocks=[1], scopes=["tube"], dense=False))

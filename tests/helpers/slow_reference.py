@@ -119,7 +119,6 @@ class SlowShift:
 
     segment_frames: int
     divisor: int
-    missing_neighbour: str
 
 
 def slow_xvit(
@@ -174,7 +173,7 @@ def _shifted(x: Tensor, classes: Tensor, places: list[Place], shift: SlowShift) 
                 mixed[token, channels] = 0
             elif (frame + step, row, column) in where:
                 mixed[token, channels] = x[where[frame + step, row, column], channels]
-            elif shift.missing_neighbour == "zero":
+            else:
                 mixed[token, channels] = 0
         for frame in range(len(classes)):
             inside = frame // shift.segment_frames == (frame + step) // shift.segment_frames

@@ -38,7 +38,6 @@ def use_narrow_models(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(registry, "VARIANTS", MappingProxyType(rows))
     # what a model of Hugging Face is compared with
-    monkeypatch.setattr(registry, "_BASE", rows["timesformer_base_8x32_224"])
     monkeypatch.setattr(registry, "_BASE_SIZES", {})
 
 

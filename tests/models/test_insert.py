@@ -29,7 +29,7 @@ def test_inserting_again_replaces_all_earlier_samplers() -> None:
     insert_samplers_(model, SamplerConfig(blocks=(0, 1, 2), samples=9))
     insert_samplers_(model, SamplerConfig(kind="topk", blocks=(2, 3), samples=(4, 3)))
     assert filled(model) == [2, 3]
-    assert [model.blocks[index].sampler.points_or_count for index in (2, 3)] == [4, 3]
+    assert [model.blocks[index].sampler.config.samples for index in (2, 3)] == [4, 3]
     assert {model.blocks[index].sampler.config.kind for index in (2, 3)} == {"topk"}
 
 

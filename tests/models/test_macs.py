@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from video_ats.models.host import VideoTransformer
 from video_ats.models.insert import insert_samplers_
-from video_ats.models.macs import TimesformerShape, Trace
+from video_ats.models.macs import TimesformerShape
 from video_ats.models.registry import VARIANTS
 from video_ats.models.timesformer import TimeSformer, create_timesformer
+from video_ats.models.trace import Trace
 from video_ats.tokens import SamplerConfig
 
 attentions = pytest.mark.parametrize("attention", ATTENTIONS)
@@ -209,6 +210,6 @@ def test_kept_counts_are_what_leaves_each_block() -> None:
     model = insert_samplers_(small_timesformer("divided"), SamplerConfig(kind="topk", blocks=(1, 3), samples=(5, 2)))
     _, trace = model(random_clips(2), return_trace=True)
     assert trace.kept_counts().tolist() == [[48, 15, 15, 6]] * 2
-    assert trace.embedded.shape == (2, 3, 4, 4)
-    assert trace.embedded.all()
+    assert trace.kept[0].shape == (2, 3, 4, 4)
+    assert trace.kept[0].all()
     assert len(trace.kept) == SMALL["depth"]

@@ -20,10 +20,10 @@ from helpers.cases import (
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from video_ats.models.embeddings import resize_positions, resize_time
+from video_ats.models.host import resize_positions, resize_time
 from video_ats.models.insert import insert_samplers_, remove_samplers_
-from video_ats.models.macs import Trace
 from video_ats.models.timesformer import TimeSformer, create_timesformer
+from video_ats.models.trace import Trace
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSet
 
 POSITIONS = 16
@@ -47,7 +47,7 @@ def golden_model(sizes: dict[str, Any], attention: str, num_frames: int, state: 
 
 def sampled_model(attention: str, scope: str, kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """`small_timesformer` that samples in blocks 1 to 3."""
-    settings = {"samples": 9 if kind == "ats" else "matched:9", **changes}
+    settings = {"samples": 9, "matched": kind != "ats" and "samples" not in changes, **changes}
     config = SamplerConfig(kind=kind, scope=scope, blocks=range(1, SMALL["depth"]), **settings)
     return insert_samplers_(small_timesformer(attention, dtype), config)
 
@@ -127,8 +127,7 @@ def test_all_tokens_kept_is_dense(attention: str, scope: str, dtype: torch.dtype
 @kinds
 @torch.no_grad()
 def test_counts_are_at_most_the_points_and_never_grow(attention: str, scope: str, kind: str) -> None:
-    samples: int | str = 6 if kind in ("ats", "topk") else "matched:6"
-    model = sampled_model(attention, scope, kind, samples=samples)
+    model = sampled_model(attention, scope, kind, samples=6, matched=kind not in ("ats", "topk"))
     _, trace = model(random_clips(3), return_trace=True)
     counts = trace.kept_counts()
     assert counts[:, 0].tolist() == [48, 48, 48]
@@ -161,7 +160,7 @@ def alone_and_in_company(model: TimeSformer, clip: Tensor) -> tuple[tuple[Tensor
     for mate in batch_mates().values():
         batch = torch.cat([mate.to(clip.dtype), clip, random_clips(1, seed=4).to(clip.dtype)])
         logits, trace = model(batch, return_trace=True)
-        own = Trace(trace.embedded[1:2], tuple(kept[1:2] for kept in trace.kept), trace.shape)
+        own = Trace(tuple(kept[1:2] for kept in trace.kept), trace.shape)
         results.append((logits[1:2], own))
     return model(clip, return_trace=True), results
 
@@ -244,7 +243,7 @@ def test_drop_path_draws_one_value_a_clip() -> None:
     grid = Grid(clips=16, frames=2, rows=2, columns=2)
     origin = Origin.whole(grid, torch.device("cpu"))
     patches = torch.randn(grid.size, 24)
-    tokens = TokenSet(patches, torch.randn(16, 2, 24), origin).select(origin.index % 3 > 0)
+    tokens = TokenSet.of(patches, torch.randn(16, 2, 24), origin).select(origin.index % 3 > 0)
     with torch.no_grad():
         update = block.eval()(tokens)
         torch.manual_seed(0)
@@ -282,7 +281,7 @@ def test_temporal_attention_starts_as_the_identity() -> None:
     model = create_timesformer(attention="divided", **SMALL)
     block = model.blocks[2]
     grid = Grid(clips=1, frames=3, rows=4, columns=4)
-    tokens = TokenSet(torch.randn(48, 24), torch.randn(1, 1, 24), Origin.whole(grid, torch.device("cpu")))
+    tokens = TokenSet.of(torch.randn(48, 24), torch.randn(1, 1, 24), Origin.whole(grid, torch.device("cpu")))
     with_time = block(tokens)
     block.temporal_attn = None
     torch.testing.assert_close(block(tokens).patches, with_time.patches)
@@ -372,7 +371,7 @@ def test_an_unknown_grouping_is_refused() -> None:
     block.groups = "fram"
     origin = Origin.whole(Grid(1, 2, 2, 2), torch.device("cpu"))
     with pytest.raises(ValueError, match="groups 'fram': must be frame or clip"):
-        block(TokenSet(torch.zeros(8, 24), torch.zeros(1, 1, 24), origin))
+        block(TokenSet.of(torch.zeros(8, 24), torch.zeros(1, 1, 24), origin))
 
 
 def test_the_dense_model_calls_its_query_key_value_layer() -> None:

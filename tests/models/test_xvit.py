@@ -27,8 +27,7 @@ from video_ats import (
     remove_samplers_,
     save_checkpoint,
 )
-from video_ats.models.temporal_shift import TemporalShift
-from video_ats.models.xvit import XViT
+from video_ats.models.xvit import TemporalShift, XViT
 from video_ats.tokens import Grid, Origin, SamplerConfig
 
 GOLDEN = ("xvit_frames8_segments4", "xvit_frames8_segments8", "xvit_frames16_segments8")
@@ -63,7 +62,6 @@ def test_published_logits(name: str) -> None:
 
 # --- against the loop-by-loop implementation
 
-SHIFTS = ("zero", "self")
 BLOCKS = (1, 2, 3)
 CHOICES = {
     "reference": ({"kind": "ats", "scheme": "reference"}, slow_sample_reference),
@@ -77,7 +75,7 @@ def slow(model: XViT, clip: Tensor, sampler: SlowSampler | None) -> SlowResult:
     return slow_xvit(
         model.state_dict(),
         clip,
-        shift=SlowShift(shift.segment_frames, shift.divisor, shift.missing_neighbour),
+        shift=SlowShift(shift.segment_frames, shift.divisor),
         num_heads=3,
         patch_size=4,
         samplers={} if sampler is None else dict.fromkeys(BLOCKS, sampler),
@@ -115,14 +113,11 @@ def test_dense_is_the_slow_reference(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("choice", CHOICES)
-@pytest.mark.parametrize("missing", SHIFTS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 @torch.no_grad()
-def test_sampled_is_the_slow_reference(
-    scope: str, choice: str, missing: str, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_sampled_is_the_slow_reference(scope: str, choice: str, dtype: torch.dtype, tolerance: float) -> None:
     settings, choose = CHOICES[choice]
-    model = small_xvit(dtype, missing_neighbour=missing, segment_frames=4)
+    model = small_xvit(dtype, segment_frames=4)
     insert_samplers_(model, SamplerConfig(scope=scope, samples=9, blocks=BLOCKS, **settings))
     # Frames of different contrast, so that clip scope treats them differently.
     clips = random_clips(2, frames=4).to(dtype) * torch.tensor([0.3, 1.0, 2.0, 0.6], dtype=dtype)[:, None, None]
@@ -198,10 +193,9 @@ def frame_features(model: XViT, clip: Tensor) -> Tensor:
 def test_looked_up_neighbours_are_those_of_the_view() -> None:
     origin = Origin.whole(Grid(2, 4, 3, 3), torch.device("cpu"))
     patches, classes = torch.randn(72, 2, 3, 8), torch.randn(2, 4, 2, 3, 8)
-    for missing in SHIFTS:
-        shift = TemporalShift(segment_frames=2, divisor=4, missing_neighbour=missing)
-        mixed, _ = shift(patches, classes, origin)
-        torch.testing.assert_close(shift._gather(patches.flatten(2), origin), mixed.flatten(2))
+    shift = TemporalShift(segment_frames=2, divisor=4)
+    mixed, _ = shift(patches, classes, origin)
+    torch.testing.assert_close(shift._gather(patches.flatten(2), origin), mixed.flatten(2))
 
 
 # --- properties
@@ -220,10 +214,9 @@ def test_all_kept_is_dense(scope: str) -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("missing", SHIFTS)
 @torch.no_grad()
-def test_a_clip_does_not_depend_on_its_batch_mates(scope: str, missing: str) -> None:
-    model = small_xvit(torch.float64, missing_neighbour=missing)
+def test_a_clip_does_not_depend_on_its_batch_mates(scope: str) -> None:
+    model = small_xvit(torch.float64)
     insert_samplers_(model, SamplerConfig(scope=scope, samples=6, blocks=BLOCKS))
     clips = random_clips(3, frames=4).double()
     together, trace = model(clips, return_trace=True)
@@ -276,7 +269,6 @@ def test_published_cost(name: str, gflops: float) -> None:
     [
         ({"num_frames": 6, "segment_frames": 4}, "num_frames 6: must be a multiple of segment_frames 4"),
         ({"shift_divisor": 1}, "segment_frames 2, shift_divisor 1: must be at least 1 and 2"),
-        ({"missing_neighbour": "mean"}, "missing_neighbour 'mean': must be zero or self"),
         ({"temporal_head": "lstm"}, "temporal_head 'lstm': must be transformer or mean"),
         ({"representation_size": 20}, "representation_size 20: must be a multiple of num_heads 3"),
         ({"time_embed_frames": 0}, "time_embed_frames 0: must be at least 1"),

@@ -23,9 +23,9 @@ from video_ats.tokens import SamplerConfig
         (SamplerConfig(samples=(9, 7, 5, 3), blocks=(3, 4, 5, 8)), "ats-frame-k9,7,5,3-b3..5,8"),
         (SamplerConfig(samples=64, blocks=(5, 3, 4)), "ats-frame-k64-b5,3..4"),
         (SamplerConfig("topk", samples=30), "topk-frame-n30"),
-        (SamplerConfig("uniform", samples="matched"), "uniform-frame-matched"),
-        (SamplerConfig("random", "tube", samples="matched:128"), "random-tube-matched:128"),
-        (SamplerConfig("random", samples="matched:128", seed=2), "random-frame-matched:128-s2"),
+        (SamplerConfig("uniform", matched=True), "uniform-frame-matched"),
+        (SamplerConfig("random", "tube", samples=128, matched=True), "random-tube-matched:128"),
+        (SamplerConfig("random", samples=128, matched=True, seed=2), "random-frame-matched:128-s2"),
     ],
 )
 def test_names(config: SamplerConfig | None, name: str) -> None:
@@ -43,7 +43,7 @@ def test_names(config: SamplerConfig | None, name: str) -> None:
         {"blocks": (4,)},
         {"blocks": (3, 4)},
         {"samples": 8},
-        {"samples": "matched:9"},
+        {"matched": True},
         {"scheme": "inverse"},
         {"seed": 1},
     ],
@@ -55,7 +55,15 @@ def test_settings_that_sample_otherwise_have_another_name(changes: dict[str, obj
 
 
 def test_every_field_of_a_sampler_is_tried_above() -> None:
-    assert {field.name for field in fields(SamplerConfig)} == {"kind", "scope", "blocks", "samples", "scheme", "seed"}
+    assert {field.name for field in fields(SamplerConfig)} == {
+        "kind",
+        "scope",
+        "blocks",
+        "samples",
+        "scheme",
+        "seed",
+        "matched",
+    }
 
 
 def test_a_sweep_is_a_product_and_each_ats_setting_is_followed_by_its_controls() -> None:
@@ -74,7 +82,7 @@ def test_a_sweep_hands_blocks_scheme_and_seed_to_all_its_samplers() -> None:
     common = {"scope": "frame", "blocks": (1, 2), "scheme": "inverse", "seed": 5}
     assert sweep.samplers() == [
         SamplerConfig("ats", samples=8, **common),
-        SamplerConfig("random", samples="matched:8", **common),
+        SamplerConfig("random", samples=8, matched=True, **common),
     ]
 
 
@@ -161,13 +169,13 @@ def test_controls_follow_the_ats_setting_that_they_stand_behind() -> None:
 @pytest.mark.parametrize(
     ("control", "followed"),
     [
-        (SamplerConfig("topk", samples="matched:8"), "ats-frame-k8"),
-        (SamplerConfig("random", samples="matched:8", seed=4), "ats-frame-k8"),
-        (SamplerConfig("topk", samples="matched"), None),  # as ATS with a whole frame, which is not scored
-        (SamplerConfig("topk", samples="matched:9"), None),
-        (SamplerConfig("topk", "clip", samples="matched:8"), None),
-        (SamplerConfig("topk", samples="matched:8", scheme="inverse"), None),
-        (SamplerConfig("topk", samples="matched:8", blocks=[3]), None),
+        (SamplerConfig("topk", samples=8, matched=True), "ats-frame-k8"),
+        (SamplerConfig("random", samples=8, matched=True, seed=4), "ats-frame-k8"),
+        (SamplerConfig("topk", matched=True), None),  # as ATS with a whole frame, which is not scored
+        (SamplerConfig("topk", samples=9, matched=True), None),
+        (SamplerConfig("topk", "clip", samples=8, matched=True), None),
+        (SamplerConfig("topk", samples=8, matched=True, scheme="inverse"), None),
+        (SamplerConfig("topk", samples=8, matched=True, blocks=[3]), None),
         (SamplerConfig("topk", samples=8), None),
     ],
     ids=lambda value: setting_name(value) if isinstance(value, SamplerConfig) else str(value),

@@ -30,25 +30,25 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"samples": 0}, "0", "integer >= 2"),
     ({"samples": -5}, "-5", "integer >= 2"),
     ({"samples": True}, "True", "integer >= 2"),
-    ({"samples": "196"}, "'196'", "integer >= 2"),
-    ({"samples": "matched"}, "'matched'", "kind 'ats' takes an integer >= 2"),
+    ({"samples": "196"}, "'196'", "not text"),
+    ({"samples": "matched:8", "kind": "topk"}, "'matched:8'", "write matched: true, samples: 8"),
+    ({"matched": True}, "True", "true only for topk, random, uniform"),
     ({"samples": (8, 1), "blocks": (3, 4)}, "1", "integer >= 2"),
     ({"samples": (8, 4.5), "blocks": (3, 4)}, "4.5", "integer >= 2"),
-    ({"samples": (8, 4), "blocks": (3, 4, 5)}, "2 values for 3 blocks", "one a block"),
+    ({"samples": (8, 4), "blocks": (3, 4, 5)}, "2 values for 3 blocks", "one per block"),
     ({"kind": "topk"}, "None", "kind 'topk' takes a count >= 1 per frame"),
     ({"kind": "random", "samples": 0}, "0", "a count >= 1"),
     ({"kind": "random", "samples": (4, 0), "blocks": (3, 4)}, "(4, 0)", "a count >= 1"),
-    ({"kind": "uniform", "samples": "mached"}, "'mached'", "'matched:K' with K >= 2"),
-    ({"kind": "uniform", "samples": "matched:1"}, "'matched:1'", "with K >= 2"),
-    ({"kind": "uniform", "samples": "matched:all"}, "'matched:all'", "with K >= 2"),
+    ({"kind": "uniform", "samples": 1, "matched": True}, "1", "integer >= 2, one per block, or null"),
+    ({"kind": "uniform", "samples": (9, 1), "blocks": (3, 4), "matched": True}, "(9, 1)", "integer >= 2"),
 ]
 # Wrong types, which a YAML file or a hurried caller may well give.
 REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
     ({"samples": 98.5}, "98.5"),
     ({"blocks": 3}, "3"),
     ({"blocks": (True, 3)}, "True"),
-    ({"samples": "matched:²", "kind": "topk"}, "'matched:²'"),
-    ({"samples": "matched:", "kind": "topk"}, "'matched:'"),
+    ({"matched": "yes", "kind": "topk", "samples": 4}, "'yes'"),
+    ({"matched": 1, "kind": "topk", "samples": 4}, "1"),
     ({"samples": ()}, "()"),
     ({"seed": "x", "kind": "random", "samples": 4}, "'x'"),
     ({"seed": 2**32, "kind": "random", "samples": 4}, "4294967296"),
@@ -125,9 +125,9 @@ def test_blocks_default_to_the_third_to_the_last(depth: int, blocks: list[int]) 
 
 def test_samples_one_per_block() -> None:
     samplers = SamplerConfig(blocks=range(3, 6), samples=(8, 4, 2)).for_depth(12)
-    assert {block: each.points_or_count for block, each in samplers.items()} == {3: 8, 4: 4, 5: 2}
+    assert {block: each.config.samples for block, each in samplers.items()} == {3: 8, 4: 4, 5: 2}
     samplers = SamplerConfig(kind="topk", samples=(8, 4)).for_depth(5)
-    assert {block: each.points_or_count for block, each in samplers.items()} == {3: 8, 4: 4}
+    assert {block: each.config.samples for block, each in samplers.items()} == {3: 8, 4: 4}
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,11 @@ def test_a_single_sampler_takes_one_value() -> None:
 
 
 def test_a_sampler_has_nothing_to_save_and_says_what_it_is() -> None:
-    each = sampler(kind="random", samples="matched:7", scope="tube", seed=4)
+    each = sampler(kind="random", samples=7, matched=True, scope="tube", seed=4)
     assert not list(each.parameters())
     assert not list(each.buffers())
     assert not each.state_dict()
-    for part in ("kind='random'", "scope='tube'", "matched:7", "seed=4", "block=3"):
+    for part in ("kind='random'", "scope='tube'", "samples=7", "matched=True", "seed=4", "block=3"):
         assert part in repr(each)
 
 
@@ -231,33 +231,32 @@ def test_matched_controls_keep_as_many_as_ats_in_every_group(
 ) -> None:
     scores = scores_of(origin)
     ats = sampler(scope=scope, samples=points, scheme=scheme)(scores, origin)
-    samples = "matched" if points is None else f"matched:{points}"
-    keep = sampler(kind=kind, scope=scope, samples=samples, scheme=scheme)(scores, origin)
+    keep = sampler(kind=kind, scope=scope, samples=points, scheme=scheme, matched=True)(scores, origin)
     assert decided(origin, keep, scope) == decided(origin, ats, scope)
     assert not torch.equal(keep, ats)  # as many, but chosen otherwise
 
 
 def test_a_control_may_be_matched_to_points_of_each_block() -> None:
-    config = SamplerConfig("random", blocks=(1, 3), samples="matched:9,4")
-    assert {block: each.points_or_count for block, each in config.for_depth(4).items()} == {1: 9, 3: 4}
+    config = SamplerConfig("random", blocks=(1, 3), samples=(9, 4), matched=True)
+    assert {block: each.config.samples for block, each in config.for_depth(4).items()} == {1: 9, 3: 4}
     assert config.followed() == SamplerConfig("ats", blocks=(1, 3), samples=(9, 4))
-    for bad in ("matched:9,1", "matched:9,", "matched:9,4,3"):
+    for bad in ((9, 1), (9, 4, 3)):
         with pytest.raises(ValueError, match=r"^sampler samples"):
-            SamplerConfig("random", blocks=(1, 3), samples=bad)
+            SamplerConfig("random", blocks=(1, 3), samples=bad, matched=True)
     with pytest.raises(ValueError, match="2 values for 3 blocks"):
-        SamplerConfig("random", samples="matched:9,4").for_depth(6)
+        SamplerConfig("random", samples=(9, 4), matched=True).for_depth(6)
 
 
 @origins
 @scopes
 @pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
-@pytest.mark.parametrize("samples", [2, "matched:4"])
+@pytest.mark.parametrize(("samples", "matched"), [(2, False), (4, True)])
 def test_a_control_that_follows_keeps_what_is_present_there_and_forgets_it(
-    origin: Origin, scope: str, kind: str, samples: int | str
+    origin: Origin, scope: str, kind: str, samples: int, matched: bool
 ) -> None:
     scores = scores_of(origin)
     ats = sampler(scope=scope, samples=7)(scores_of(origin, seed=1), origin)
-    each = sampler(kind=kind, scope=scope, samples=samples)
+    each = sampler(kind=kind, scope=scope, samples=samples, matched=matched)
     before = each(scores, origin)
     with each.following(origin.select(ats).presence()):
         keep = each(scores, origin)
@@ -280,9 +279,9 @@ def test_ats_follows_nobody() -> None:
         pass
 
 
-@pytest.mark.parametrize(("samples", "points"), [("matched", None), ("matched:9", 9)])
-def test_the_setting_that_a_control_follows(samples: str, points: int | None) -> None:
-    control = SamplerConfig("random", "tube", (1, 2), samples, "inverse", 5)
+@pytest.mark.parametrize("points", [None, 9])
+def test_the_setting_that_a_control_follows(points: int | None) -> None:
+    control = SamplerConfig("random", "tube", (1, 2), points, "inverse", 5, matched=True)
     assert control.followed() == SamplerConfig("ats", "tube", (1, 2), points, "inverse", 5)
     assert SamplerConfig("random", samples=9).followed() is None
     assert SamplerConfig().followed() is None
@@ -337,7 +336,7 @@ def test_random_draws_every_frame_differently() -> None:
 @pytest.mark.parametrize("kind", ["ats", "topk", "random", "uniform"])
 def test_a_clip_alone_keeps_what_it_keeps_in_a_batch(origin: Origin, scope: str, kind: str) -> None:
     scores = scores_of(origin)
-    each = sampler(kind=kind, scope=scope, samples=4 if kind == "ats" else "matched:4")
+    each = sampler(kind=kind, scope=scope, samples=4, matched=kind != "ats")
     keep = each(scores, origin)
     for clip in range(GRID.clips):
         own = origin.clip == clip
@@ -350,7 +349,7 @@ def test_a_clip_alone_keeps_what_it_keeps_in_a_batch(origin: Origin, scope: str,
 @pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
 def test_a_clip_alone_follows_as_it_does_in_a_batch(origin: Origin, scope: str, kind: str) -> None:
     scores = scores_of(origin)
-    each = sampler(kind=kind, scope=scope, samples="matched:4")
+    each = sampler(kind=kind, scope=scope, samples=4, matched=True)
     presence = origin.select(sampler(scope=scope, samples=4)(scores_of(origin, seed=1), origin)).presence()
     with each.following(presence):
         keep = each(scores, origin)

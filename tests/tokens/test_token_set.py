@@ -146,7 +146,7 @@ def test_tubes_are_the_positions_left_in_any_frame(name: str) -> None:
 
 
 def test_a_chain_of_selections_keeps_origin_and_tokens_together() -> None:
-    tokens = TokenSet(
+    tokens = TokenSet.of(
         torch.arange(GRID.size)[:, None].expand(-1, 6).float(),
         torch.zeros(2, 1, 6),
         Origin.whole(GRID, torch.device("cpu")),
@@ -163,7 +163,7 @@ def test_a_chain_of_selections_keeps_origin_and_tokens_together() -> None:
 
 def test_map_reaches_patches_and_class_tokens() -> None:
     origin, places = origin_of("ragged")
-    tokens = TokenSet(torch.ones(len(places), 6), torch.ones(2, 3, 6), origin).map(lambda x: 2 * x)
+    tokens = TokenSet.of(torch.ones(len(places), 6), torch.ones(2, 3, 6), origin).map(lambda x: 2 * x)
     assert tokens.patches.eq(2).all()
     assert tokens.class_tokens.eq(2).all()
 
@@ -182,12 +182,12 @@ def test_map_reaches_patches_and_class_tokens() -> None:
 def test_shapes_that_do_not_fit(patches: tuple[int, ...], class_tokens: tuple[int, ...], named: str) -> None:
     origin = Origin.whole(GRID, torch.device("cpu"))
     with pytest.raises(ValueError, match=named):
-        TokenSet(torch.zeros(patches), torch.zeros(class_tokens), origin)
+        TokenSet.of(torch.zeros(patches), torch.zeros(class_tokens), origin)
 
 
 def test_repr_prints_shapes_not_values() -> None:
     origin, places = origin_of("ragged")
-    text = repr(TokenSet(torch.full((len(places), 6), 0.123), torch.full((2, 1, 6), 0.123), origin))
+    text = repr(TokenSet.of(torch.full((len(places), 6), 0.123), torch.full((2, 1, 6), 0.123), origin))
     assert f"({len(places)}, 6)" in text
     assert "(2, 1, 6)" in text
     assert "(2, 3, 2, 4)" in text
@@ -198,10 +198,10 @@ def test_repr_prints_shapes_not_values() -> None:
 @pytest.mark.parametrize(("leading", "count"), [(0, 0), (1, 1), (1, 3), (2, 2), (2, 6)])
 def test_leading_tokens_come_in_sets_of_a_clip_or_a_frame(leading: int, count: int) -> None:
     origin = Origin.whole(GRID, torch.device("cpu"))
-    tokens = TokenSet(torch.zeros(48, 6), torch.zeros(2, count, 6), origin, leading)
+    tokens = TokenSet.of(torch.zeros(48, 6), torch.zeros(2, count, 6), origin, leading)
     assert tokens.select(torch.arange(48) < 3).leading == tokens.map(lambda x: x + 1).leading == leading
     with pytest.raises(ValueError, match=r"class_tokens \(2, 4, 6\)"):
-        TokenSet(torch.zeros(48, 6), torch.zeros(2, 4, 6), origin, leading)
+        TokenSet.of(torch.zeros(48, 6), torch.zeros(2, 4, 6), origin, leading)
 
 
 @pytest.mark.parametrize("kind", ["whole", "ragged"])
@@ -212,3 +212,17 @@ def test_place_counts_the_tokens_of_a_group(kind: str, grouping: str) -> None:
     for group, place in zip(groups.group.tolist(), groups.place.tolist(), strict=True):
         assert place == counts.get(group, 0)
         counts[group] = place + 1
+
+
+@pytest.mark.parametrize("shape", [(49, 6), (51, 6), (2, 25, 6), (50,)])
+def test_joined_rows_that_do_not_fit(shape: tuple[int, ...]) -> None:
+    origin = Origin.whole(GRID, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"joined \(.*\) must be \(P \+ B \* C, D\) with 50 or 54 rows for P = 48"):
+        TokenSet(torch.zeros(shape), origin)
+
+
+def test_patches_and_class_tokens_are_views() -> None:
+    tokens = TokenSet(torch.randn(54, 6), Origin.whole(GRID, torch.device("cpu")))
+    assert tokens.patches.data_ptr() == tokens.joined.data_ptr()
+    assert tokens.class_tokens.shape == (2, 3, 6)
+    assert torch.equal(tokens.class_tokens.flatten(0, 1), tokens.joined[48:])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from kills_table import kills_table
-from missing_neighbour_table import missing_neighbour_table
 from reliability_tables import reliability_blocks
 from update_docs import (
     _replace_block,
@@ -142,32 +141,6 @@ def test_controls_and_fine_tuning_stand_beside_each_ats_setting() -> None:
         "| ats-a | 0.50 | 80.0 | 70.0 | 81.0 | 88.0 |",
         "| ats-b | 0.50 | 85.0 | - | - | - |",
     ]
-
-
-def test_either_answer_to_a_missing_neighbour_stands_in_a_row(tmp_path: Path) -> None:
-    def row(setting: str, differing: int) -> dict[str, object]:
-        difference = {"points": -11.75, "low": -16.25, "high": -7.5, "differing": differing, "verdict": -1}
-        top1 = {"zero": 39.25, "self": 27.5}
-        return {
-            "setting": setting,
-            "relative_to_dense": 0.405,
-            "videos": 400,
-            "top1_percent": top1,
-            "self_minus_zero": difference,
-        }
-
-    path = tmp_path / "benchmarks" / "results" / "missing_neighbour" / "result.json"
-    path.parent.mkdir(parents=True)
-    environment = {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x"}
-    rows = [row("dense", 0), row("ats-a", 85), row("ats-b", 0), row("finetuned/dense", 0)]
-    path.write_text(json.dumps({"environment": environment, "rows": rows}))
-    lines = missing_neighbour_table(tmp_path).splitlines()
-    assert lines[2:5] == [
-        "| ats-a | 0.41 | 39.2 | 27.5 | -11.75 [-16.25, -7.50] |",
-        "| ats-b | 0.41 | 39.2 | 27.5 | none |",
-        "",
-    ]
-    assert "on 400 videos" in lines[5]
 
 
 def test_settings_to_choose_from_stand_with_and_without_training() -> None:

@@ -109,7 +109,7 @@ def test_a_run_without_a_target_is_the_one_that_it_was_before(videos: Path, tmp_
     assert not [name for name in job.identity()["config"] if name.startswith("target")]
 
 
-@pytest.mark.parametrize("sampler", [SamplerConfig(samples=9), SamplerConfig("random", samples="matched")])
+@pytest.mark.parametrize("sampler", [SamplerConfig(samples=9), SamplerConfig("random", matched=True)])
 def test_samples_and_a_target_are_two_wishes(videos: Path, tmp_path: Path, sampler: SamplerConfig) -> None:
     with pytest.raises(ValueError, match=r"^sampler samples .*: with a target, kind 'ats' finds its own"):
         config(videos, tmp_path, sampler=sampler)

@@ -25,9 +25,9 @@ class EvaluateConfig(LabelledRunOptions):
         data: which videos.
         views: which views of each.
         sweep: samplers to score, as a product of lists.
-        samplers: samplers to score, one by one. A control with ``matched:K`` keeps as many tokens as the ``ats``
-            setting of the same K, scope, scheme and blocks, if that is scored too; else as many as ``ats`` would keep
-            of the tokens that reach the control.
+        samplers: samplers to score, one by one. A matched control keeps as many tokens as the ``ats`` setting of the
+            same K, scope, scheme and blocks, if that is scored too; else as many as ``ats`` would keep of the tokens
+            that reach the control.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
         batch_size: clips in one forward pass.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, for

@@ -73,7 +73,7 @@ def line_name(setting: Setting) -> str:
     if sampler.kind == "random" and sampler.seed:
         name += f", seed {sampler.seed}"
     if sampler.kind != "ats":
-        name += " (control, matched)" if isinstance(sampler.samples, str) else " (control, fixed count)"
+        name += " (control, matched)" if sampler.matched else " (control, fixed count)"
     return name
 
 

@@ -1,4 +1,4 @@
-"""Attention over groups of a token set: dense while every token is there, ragged after sampling, one code for both."""
+"""Attention within groups of a token set, and Adaptive Token Sampling in it. One code for whole and ragged groups."""
 
 from __future__ import annotations
 
@@ -8,21 +8,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_ats.models.projections import Projections, in_few_sizes, project_heads
+from video_ats.models.kernels import attend, attend_within, in_few_sizes
 from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
-from video_ats.tokens.scoring import HALF, all_attention, at_least_float32, class_attention, mean_row, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
 
-# On a CPU the fused kernel is slow in half precision, and quick in float32: benchmarks/attention_of_small_groups.py.
-_SMALL_GROUP = 576
+
+class Projections(NamedTuple):
+    """The linear layers of an attention.
+
+    Attributes:
+        qkv: `nn.Linear` from the width to queries, keys and values in this order, heads concatenated, or `SeparateQkv`.
+        proj: from the concatenated heads back to the width, per token; linear, but for dropout.
+    """
+
+    qkv: nn.Module
+    proj: nn.Module
+
+
+class SeparateQkv(nn.Module):
+    """Three modules in the place of one linear layer.
+
+    Args:
+        query, key, value: from ``(..., D)`` to ``(..., heads * d)``.
+    """
+
+    def __init__(self, query: nn.Module, key: nn.Module, value: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([query, key, value])
+
+
+def linear_projections(dim: int, *, qkv_bias: bool = True) -> Projections:
+    """New layers of width ``dim``; ``qkv_bias``: whether queries, keys and values have a bias."""
+    return Projections(nn.Linear(dim, 3 * dim, bias=qkv_bias), nn.Linear(dim, dim))
 
 
 class PatchAttention(nn.Module):
-    """Multi-head self-attention among the patch tokens of each group; the class token takes no part.
+    """Multi-head self-attention among the patch tokens of each group, without class token.
 
     Args:
-        projections: into queries, keys and values, and out.
+        projections: the linear layers.
         num_heads: heads; must divide the width.
     """
 
@@ -34,8 +60,7 @@ class PatchAttention(nn.Module):
     def forward(self, patches: Tensor, groups: Grouping) -> Tensor:
         """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
         ragged = groups.slots is not None
-        # (P, 3, heads, d)
-        qkv = in_few_sizes(lambda x: project_heads(self.qkv, x, 0, 3, self.num_heads), patches, ragged=ragged)
+        qkv = _project(self, patches, 0, 3, ragged=ragged)  # (P, 3, heads, d)
         return in_few_sizes(self.proj, attend_within(qkv, groups).flatten(1), ragged=ragged)
 
 
@@ -50,9 +75,8 @@ class Attended(NamedTuple):
     """What `ClassAttention` returns.
 
     Attributes:
-        update: what attention adds to the tokens that stay; its origin, with the groupings already computed, is
-            theirs from here on.
-        keep (bool Tensor[P] or None): which tokens stay; None where no sampler stood and all do.
+        update: what attention adds to the tokens that stay. Their tokens take its origin, which knows its groupings.
+        keep (bool Tensor[P] or None): which tokens stay; None without a sampler, where all do.
     """
 
     update: TokenSet
@@ -60,26 +84,26 @@ class Attended(NamedTuple):
 
 
 class ClassAttention(nn.Module):
-    """Multi-head self-attention of each group with its leading tokens in front, and the place where ATS happens.
+    """Multi-head self-attention in each group, its leading tokens in front; with a sampler, ATS.
 
-    What leads a group is its class token, in some hosts followed by others that always stay (`TokenSet.leading`). A
-    clip's only class token is copied to each of its groups and the outputs averaged (TimeSformer); class tokens
-    of frames belong to their frames (XViT, space-only TimeSformer). The copies are equal before attention and the
-    projection is linear, so queries, keys and values are computed once and the average is taken before the
-    projection: the same numbers as the published code, fewer operations. A frame that lost all its patches still
-    has its copy, which then reads only itself.
+    The leading tokens are the class token and, in some hosts, others that always stay (`TokenSet.leading`). Either each
+    frame has its own (XViT, space-only TimeSformer), or the clip has one set: then each group attends with a copy, and
+    the outputs are averaged (TimeSformer). The copies are equal before attention and the projection is linear, so
+    queries, keys and values are computed once and the average is taken before the projection: the same numbers as in
+    the published code, with fewer operations. A frame that lost all its patches keeps its copy, which then attends to
+    itself only.
 
-    With a sampler the output is ``A^s V``: rows of the leading and of the kept tokens only, over all columns.
-    Queries are computed for those rows only, from rows of ``qkv``'s weight (a single linear layer is not called then,
-    so hooks on it see the dense model only), and the class token's row, needed for the scores, is its output too.
+    With a sampler the output is ``A^s V``: the rows of the leading and of the kept tokens, over all columns. Only their
+    queries are computed, from rows of ``qkv``'s weight: a single linear layer is not called then, so hooks on it see
+    the dense model only. The class token's row gives the scores and the class token's output.
 
-    Departure, for hosts without a class token (VideoMAE), of which the paper says nothing: what all tokens of the
-    group read from a token, on average, stands for what the class token reads. Then all queries are needed.
+    Departure, for hosts without a class token (VideoMAE), which the paper does not treat: the mean row over all tokens
+    of the group takes the place of the class token's. Then all queries are needed.
 
     Args:
-        projections: into queries, keys and values, and out. ``proj`` is linear, but for dropout.
+        projections: the linear layers.
         num_heads: heads; must divide the width.
-        mixing: of keys and values before attention (XViT); None: they stay as they are.
+        mixing: of keys and values before attention (XViT), or None.
     """
 
     def __init__(self, projections: Projections, num_heads: int, *, mixing: KeyValueMixing | None = None) -> None:
@@ -103,7 +127,7 @@ class ClassAttention(nn.Module):
         else:
             out, leading, keep, origin = self._sampled_by_all(tokens, groups, sampler)
         clips, count = tokens.class_tokens.shape[:2]
-        if count == tokens.leading:  # one set a clip is the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
+        if count == tokens.leading:  # one set per clip, the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
         update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
@@ -123,8 +147,8 @@ class ClassAttention(nn.Module):
 
     def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
-        patches, classes = self._heads(tokens, 1, 3)  # (P, 2, heads, d) and (B, C, 2, heads, d): keys and values of all
-        queries = _per_group(self._queries(tokens.class_tokens), grouping, first)  # (G, R, heads, d)
+        patches, classes = self._heads(tokens, 1, 3)  # keys and values: (P, 2, heads, d) and (B, C, 2, heads, d)
+        queries = _per_group(_project(self, tokens.class_tokens, 0, 1).squeeze(-3), grouping, first)  # (G, R, heads, d)
         if self.mixing is not None:
             patches, classes = self.mixing(patches, classes, tokens.origin)
         k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
@@ -136,7 +160,7 @@ class ClassAttention(nn.Module):
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
         staying = tokens.patches.index_select(0, keep.nonzero().flatten())
-        own = in_few_sizes(self._queries, staying, ragged=True)  # (P', heads, d)
+        own = _project(self, staying, 0, 1, ragged=True).squeeze(-3)  # (P', heads, d)
         q = _led(queries[:, 1:], kept.pad(own))  # (G, R - 1 + N', heads, d)
         out = attend(q.transpose(1, 2), k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
@@ -153,27 +177,17 @@ class ClassAttention(nn.Module):
         origin = tokens.origin.select(keep)
         kept = _grouping(origin, groups)
         rows = kept.pad(grouping.place[keep])[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
-        out = attention.gather(2, rows).to(v.dtype) @ v  # A^s V: (G, heads, N', d)
+        out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, N', d)
         leading = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, 0, heads, d)
         return _Attention(out, leading, keep, origin)
 
     def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
-        joined = in_few_sizes(
-            lambda x: project_heads(self.qkv, x, start, stop, self.num_heads),
-            tokens.joined(),
-            ragged=not tokens.origin.is_whole,
-        )
-        patches, classes = joined.split([len(tokens.patches), len(joined) - len(tokens.patches)])
-        return patches, classes.unflatten(0, tokens.class_tokens.shape[:2])
-
-    def _queries(self, x: Tensor) -> Tensor:
-        """``(..., D)`` to ``(..., heads, d)``."""
-        return project_heads(self.qkv, x, 0, 1, self.num_heads).squeeze(-3)
+        return tokens.split(_project(self, tokens.joined, start, stop, ragged=not tokens.origin.is_whole))
 
 
 class _Attention(NamedTuple):
-    """Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d), and who stayed."""
+    """Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and which tokens stay."""
 
     patches: Tensor
     leading: Tensor
@@ -196,8 +210,9 @@ def _per_group(classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
 
 
 def _table(patches: Tensor, classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
-    """Packed ``(P, n, heads, d)`` and ``(B, C, n, heads, d)`` to ``(n, G, heads, R + N, d)``, contiguous: matrix
-    products would else copy each of the n again.
+    """Packed ``(P, n, heads, d)`` and ``(B, C, n, heads, d)`` to ``(n, G, heads, R + N, d)``.
+
+    Contiguous, since matrix products would copy each of the n otherwise.
     """
     parts = [_per_group(classes, grouping, leading), grouping.pad(patches)]  # (G, R, n, heads, d), (G, N, n, heads, d)
     return torch.cat([part.permute(2, 0, 3, 1, 4) for part in parts], dim=3)
@@ -212,61 +227,24 @@ def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (leading, 0), value=True)
 
 
-def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
-    """Attention of the tokens of each group among themselves.
+def _project(
+    attention: PatchAttention | ClassAttention, x: Tensor, start: int, stop: int, *, ragged: bool = False
+) -> Tensor:
+    """Parts ``start`` to ``stop`` of (query, key, value): ``(..., D)`` to ``(..., stop - start, heads, d)``.
 
-    After sampling most positions are left in a few frames only, and few in all: a table of all groups would be mostly
-    padding. On a CPU groups of one length go together instead, without padding or mask, which is the quickest of what
-    torch has there (benchmarks/ragged_attention.py); elsewhere they are padded, to have one kernel and not many small
-    ones (not measured). In half precision they are computed in float32: how many groups have which length is new in
-    every batch, and the library behind half precision compiles a kernel for each new shape.
-
-    Args:
-        qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.
-        groups: of the same tokens.
-
-    Returns:
-        Tensor[P, heads, d].
+    For some parts of a single linear layer the rows of its weight are taken, and the layer is not called.
     """
-    if groups.mask is None or qkv.device.type != "cpu":
-        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
-        return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
-    order, runs = groups.by_length
-    by_length = at_least_float32(qkv.index_select(0, order))
-    found = []
-    for part, (length, count) in zip(by_length.split([n * g for n, g in runs]), runs, strict=True):
-        if length == 1:
-            found.append(part[:, 2])  # alone, a token reads its own value
-            continue
-        q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
-        with torch.autocast("cpu", enabled=False):
-            found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
-    out = torch.cat(found).to(qkv.dtype) if found else qkv[:, 0]
-    return torch.empty_like(out).index_copy_(0, order, out)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention within groups: by `F.scaled_dot_product_attention`, or written out where that is faster.
-
-    Args:
-        q (Tensor[G, heads, N', d]): queries.
-        k, v (Tensor[G, heads, N, d]): keys and values.
-        mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query.
-
-    Returns:
-        Tensor[G, heads, N', d].
-    """
-    heads_mask = None if mask is None else mask[:, None, None]
-    if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
-        return attend_written_out(q, k, v, heads_mask)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
-
-
-def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """`F.scaled_dot_product_attention`, step by step; ``mask``: bool, broadcastable to ``(G, heads, N', N)``."""
-    query, key = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)  # (G * heads, N', d), (G * heads, d, N)
-    logits = torch.baddbmm(query.new_empty(()), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
-    logits = logits.unflatten(0, q.shape[:2])
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
-    return logits.softmax(dim=-1).to(v.dtype) @ v
+    qkv, heads = attention.qkv, (attention.num_heads, -1)
+    if isinstance(qkv, SeparateQkv):
+        parts = qkv.parts[start:stop]
+        out = in_few_sizes(lambda x: torch.stack([part(x) for part in parts], dim=-2), x, ragged=ragged)
+        return out.unflatten(-1, heads)
+    if (start, stop) == (0, 3):
+        out = in_few_sizes(qkv, x, ragged=ragged)
+    else:
+        assert isinstance(qkv, nn.Linear)
+        part = qkv.out_features // 3
+        rows = slice(start * part, stop * part)
+        weight, bias = qkv.weight[rows], None if qkv.bias is None else qkv.bias[rows]
+        out = in_few_sizes(lambda x: F.linear(x, weight, bias), x, ragged=ragged)
+    return out.unflatten(-1, (stop - start, *heads))

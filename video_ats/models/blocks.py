@@ -7,7 +7,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention, Groups, PatchAttention
-from video_ats.models.projections import in_few_sizes
+from video_ats.models.kernels import in_few_sizes
 from video_ats.tokens import TokenSampler, TokenSet
 
 
@@ -16,10 +16,10 @@ class Block(nn.Module):
 
     Args:
         norm1, attn, norm2, mlp: parts of the attention with the class token and of the MLP.
-        temporal_norm1, temporal_attn, temporal_fc: parts of the temporal attention; None without.
-        groups: over what ``attn`` runs, ``"frame"`` or ``"clip"``.
-        drop_path: stochastic depth, timm's DropPath or a host's like it, with ``drop_prob``; here one draw a clip,
-            since packed tokens have no batch dimension. None: there is none.
+        temporal_norm1, temporal_attn, temporal_fc: parts of the temporal attention, or None.
+        groups: within what ``attn`` attends, ``"frame"`` or ``"clip"``.
+        drop_path: stochastic depth: timm's DropPath, or a module like it with ``drop_prob``. One draw per clip, as
+            packed tokens have no batch dimension.
         sampler: the sampler slot; None is the published model.
     """
 
@@ -51,14 +51,14 @@ class Block(nn.Module):
         self.register_module("sampler", sampler)  # a module slot even while it is empty
 
     def forward(self, tokens: TokenSet) -> TokenSet:
-        """All tokens that came in, to those that the sampler left."""
+        """All tokens that come in, to those that the sampler keeps."""
         tokens = self._attend_over_time(tokens)
         update, keep = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
         if keep is not None:
             tokens = tokens.select(keep, update.origin)
-        tokens = tokens.with_joined(tokens.joined() + self._dropped(update.joined(), tokens))
-        updated = in_few_sizes(self.mlp, self.norm2(tokens.joined()), ragged=not tokens.origin.is_whole)
-        return tokens.with_joined(tokens.joined() + self._dropped(updated, tokens))
+        tokens = tokens.with_joined(tokens.joined + self._dropped(update.joined, tokens))
+        updated = in_few_sizes(self.mlp, self.norm2(tokens.joined), ragged=not tokens.origin.is_whole)
+        return tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
 
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
@@ -66,10 +66,10 @@ class Block(nn.Module):
         update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position)
         update = in_few_sizes(self.temporal_fc, update, ragged=not tokens.origin.is_whole)
         update = self._dropped(update, tokens)
-        return tokens.with_joined(torch.cat([tokens.patches + update, tokens.class_tokens.flatten(0, 1)]))
+        return TokenSet.of(tokens.patches + update, tokens.class_tokens, tokens.origin, tokens.leading)
 
     def _dropped(self, update: Tensor, tokens: TokenSet) -> Tensor:
-        """Stochastic depth, drawn once for each clip; ``update``: of the patch tokens, or of the class tokens too."""
+        """Apply stochastic depth to ``update``: of the patch tokens only, or of patch and class tokens."""
         if not (self.drop_path.training and getattr(self.drop_path, "drop_prob", None)):
             return update
         clips, count = tokens.class_tokens.shape[:2]

@@ -1,9 +1,8 @@
-"""A budget of compute instead of a number of sampling points: find the K that costs what you say, on your own clips."""
+"""Find the number of sampling points K at which clips cost a given number of GFLOPs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.models.host import VideoTransformer
-from video_ats.models.insert import insert_samplers_, keeping_samplers, sampler_slots
+from video_ats.models.insert import insert_samplers_, restoring, sampler_slots
 from video_ats.models.trace import trace_of
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import least_samples
 
-# A K that costs this much more or less than asked for is taken as it is.
+# A K whose cost is this near to the target, as a share of it, is near enough.
 TOLERANCE = 0.02
 
 Samples = int | tuple[int, ...]
@@ -24,13 +22,13 @@ Samples = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was found for a budget.
+    """Result of `calibrate_samples`.
 
     Attributes:
-        sampler: with ``samples`` as found: one K, or one per block where the step from one K to the next is too large.
-        target_macs: multiply-adds of a clip that were asked for.
-        dense_macs: of a clip without samplers.
-        clip_macs: of each calibration clip with ``sampler``.
+        sampler: with the ``samples`` found: one K, or one per block if the step from one K to the next is too large.
+        target_macs: target multiply-adds of a clip.
+        dense_macs: multiply-adds of a clip without samplers.
+        clip_macs: multiply-adds of each calibration clip with ``sampler``.
     """
 
     sampler: SamplerConfig
@@ -40,12 +38,12 @@ class Calibration:
 
     @property
     def mean_macs(self) -> float:
-        """Of a calibration clip."""
+        """Mean multiply-adds of a calibration clip."""
         return fmean(self.clip_macs)
 
     @property
     def deviation(self) -> float:
-        """Of the mean from the target, as a share of the target: 0.01 is 1% too dear."""
+        """Of the mean from the target, as a share of the target: 0.01 is 1% too expensive."""
         return self.mean_macs / self.target_macs - 1
 
 
@@ -59,33 +57,32 @@ def calibrate_samples(
     max_samples: int | None = None,
     batch_size: int = 8,
 ) -> Calibration:
-    """Find the number of sampling points at which clips cost what is asked for, on average.
+    """Find the number of sampling points at which clips have a given cost on average. Needs no labels.
 
-    Bisection on the closed form of each clip's own kept tokens. The cost rises with K only on the whole: at one K more
-    another token may win. A bracket of one K that costs too little and one that costs too much still shrinks to two
-    neighbours, and the nearer of them is taken. If it is more than 2% off, as on small grids, the first blocks get one
-    point more than the others, as many of them as come nearest. No label is looked at.
+    Bisection on the closed form of each clip's own kept tokens. Cost need not rise with every K, but the bracket of one
+    K below and one above the target shrinks to two neighbours all the same, and the nearer one is taken. If it is more
+    than 2% off, as on small grids, the first blocks get one point more than the others; their number is bisected too.
 
     Args:
-        model: with sampler slots; afterwards it has the samplers and the mode that it had before. Call this under the
-            autocast that the model will run with.
-        clips (float Tensor[N, 3, T, H, W]): normalised, on any device; for a model of another library, what it takes:
+        model: with sampler slots. Its samplers and mode are restored afterwards. Call this under the autocast that the
+            model will run with.
+        clips (float Tensor[N, 3, T, H, W]): normalised, on any device; for a model of another library its own input:
             ``(N, T, 3, H, W)`` for transformers, images ``(N, 3, H, W)`` for timm.
         sampler: kind, scope, blocks and scheme; its ``samples`` are replaced.
         target_gflops: mean multiply-adds of a clip (a view) in units of 1e9.
         target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
-        max_samples: largest K to try; None: as many as a whole frame has patches. Where the scores are peaked, more
-            points than that still keep more tokens.
+        max_samples: largest K to try; None for the patches of a whole frame. If scores are peaked, more points than
+            that keep still more tokens.
         batch_size: clips in one forward pass.
 
     Raises:
-        ValueError: for a target that is no positive number, both or none, no clips, or a cost that cannot be reached
-            from the fewest points to ``max_samples``; the message says what can.
+        ValueError: for an invalid target, no clips, or a target that no K up to ``max_samples`` reaches; the message
+            gives the costs that can be reached.
     """
     check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
     if not len(clips) or (isinstance(model, VideoTransformer) and clips.dim() != 5):
         raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
-    with _restoring(model):
+    with restoring(model):
         positions, dense = _dense(model, clips, sampler)
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
         measured: dict[Samples, tuple[int, ...]] = {}
@@ -95,15 +92,17 @@ def calibrate_samples(
                 measured[samples] = clip_macs(model, clips, replace(sampler, samples=samples), batch_size)
             return fmean(measured[samples])
 
-        low = least_samples(sampler.kind)
+        low = sampler.least_samples
         high = max(low, positions if max_samples is None else max_samples)
-        _check_reachable(sampler, low, high, cost, target=target, dense=dense, positions=positions)
+        ends = (cost(low), cost(high))
+        if ends[0] > target * (1 + TOLERANCE) or ends[1] < target * (1 - TOLERANCE):
+            raise _unreachable(sampler, (low, high), ends, target=target, dense=dense, positions=positions)
         samples = _find(cost, low, high, len(sampler.for_depth(len(sampler_slots(model)))), target)
     return Calibration(replace(sampler, samples=samples), target, dense, measured[samples])
 
 
 def check_target(*, target_gflops: float | None, target_ratio: float | None, max_samples: int | None = None) -> None:
-    """Refuse a budget that cannot be meant.
+    """Check a budget.
 
     Raises:
         ValueError: for both or none of the two, a cost that is not positive, a ratio outside (0, 1), a K below 2.
@@ -122,7 +121,7 @@ def check_target(*, target_gflops: float | None, target_ratio: float | None, max
 
 
 def _find(cost: Callable[[Samples], float], low: int, high: int, blocks: int, target: float) -> Samples:
-    """The samples in ``low`` to ``high``, whose costs lie around ``target`` or near to it, that come nearest."""
+    """The samples from ``low`` to ``high`` whose cost is nearest to ``target``, one K or one per block."""
     if cost(low) >= target or low == high:
         return low
     if cost(high) <= target:
@@ -133,43 +132,40 @@ def _find(cost: Callable[[Samples], float], low: int, high: int, blocks: int, ta
         return nearest
 
     def schedule(raised: int) -> Samples:
-        """Tokens fall from block to block: so do the points."""
+        """One point more in the first ``raised`` blocks: points fall over the blocks, as tokens do."""
         return (high,) * raised + (low,) * (blocks - raised)
 
     fewer, more = _bracket(lambda raised: cost(schedule(raised)), 0, blocks, target)
-    # With none or all blocks raised it is one K for all.
+    # With none or all raised, it is one K for all blocks, which `nearest` covers.
     candidates = [nearest, *(schedule(raised) for raised in (fewer, more) if 0 < raised < blocks)]
     return min(candidates, key=lambda samples: abs(cost(samples) - target))
 
 
 def _bracket(cost: Callable[[int], float], low: int, high: int, target: float) -> tuple[int, int]:
-    """Two neighbours, the lower costs at most the target and the upper more, from ends that do."""
+    """Two neighbours: the lower one costs at most the target, the upper one more. So must the two ends."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) <= target else (low, middle)
     return low, high
 
 
-def _check_reachable(
+def _unreachable(
     sampler: SamplerConfig,
-    low: int,
-    high: int,
-    cost: Callable[[Samples], float],
+    samples: tuple[int, int],
+    costs: tuple[float, float],
     *,
     target: float,
     dense: float,
     positions: int,
-) -> None:
-    cheapest, dearest = cost(low), cost(high)
-    if cheapest <= target * (1 + TOLERANCE) and dearest >= target * (1 - TOLERANCE):
-        return
-    too_dear = dearest < target
+) -> ValueError:
+    """``costs``: of the least and the most ``samples``."""
+    (low, high), (cheapest, dearest) = samples, costs
     what = f"K = {high}, a whole frame" if high == positions else f"K = {high}"
-    advice = "sample later or fewer blocks" if too_dear else "sample earlier blocks too"
-    if too_dear and sampler.kind == "ats":
-        advice = f"raise max_samples, or {advice}"
+    advice = "sample earlier blocks too"
+    if dearest < target:
+        advice = ("raise max_samples, or " if sampler.kind == "ats" else "") + "sample later or fewer blocks"
     where = "block 3 to the last" if sampler.blocks is None else f"blocks {', '.join(map(str, sampler.blocks))}"
-    raise ValueError(
+    return ValueError(
         f"target of {target / 1e9:.4g} GFLOPs per view ({target / dense:.3g} of dense): cannot be reached with "
         f"{sampler.kind}, scope {sampler.scope}, {where}, which on these clips goes from {cheapest / 1e9:.4g} "
         f"(K = {low}) to {dearest / 1e9:.4g} ({what}), {cheapest / dense:.3g} to {dearest / dense:.3g} of dense; "
@@ -179,34 +175,16 @@ def _check_reachable(
 
 @torch.no_grad()
 def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int, float]:
-    """Patches of a frame and multiply-adds without samplers; asks one clip with the fewest points, which is cheap."""
-    insert_samplers_(model, replace(sampler, samples=least_samples(sampler.kind)))
-    _, trace = trace_of(model, clips[:1].to(_device(model)))
-    return trace.embedded[0, 0].numel(), float(trace.dense_macs()[0])
+    """Patches of a frame and multiply-adds without samplers, from one cheap pass with the fewest points."""
+    insert_samplers_(model, replace(sampler, samples=sampler.least_samples))
+    _, trace = trace_of(model, clips[:1].to(next(model.parameters()).device))
+    return trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
 
 
 @torch.no_grad()
 def clip_macs(model: nn.Module, clips: Tensor, sampler: SamplerConfig, batch_size: int) -> tuple[int, ...]:
     """Multiply-adds of each clip with a sampler, which stays in the model. Arguments: see `calibrate_samples`."""
     insert_samplers_(model, sampler)
-    device, macs = _device(model), []
-    for batch in clips.split(batch_size):
-        _, trace = trace_of(model, batch.to(device))
-        macs += trace.macs().tolist()
-    return tuple(macs)
-
-
-@contextmanager
-def _restoring(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within; afterwards the samplers and the mode that were there."""
-    training = model.training
-    with keeping_samplers(model):
-        model.eval()
-        try:
-            yield
-        finally:
-            model.train(training)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    device = next(model.parameters()).device
+    traces = (trace_of(model, batch.to(device))[1] for batch in clips.split(batch_size))
+    return tuple(macs for trace in traces for macs in trace.macs().tolist())

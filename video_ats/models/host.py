@@ -1,30 +1,39 @@
-"""What the hosts share: patches in, blocks with sampler slots, logits and a trace out."""
+"""What the hosts share: from a clip to tokens, blocks with sampler slots, logits, trace; and the initial weights."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import PatchEmbed
+from timm.layers import PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from video_ats.models.blocks import Block
-from video_ats.models.embeddings import resize_positions
-from video_ats.models.macs import HostShape, Trace
-from video_ats.models.record_scores import record_scores
+from video_ats.models.macs import HostShape
+from video_ats.models.trace import Trace, recording
 from video_ats.tokens import Grid, Origin, TokenSet
 
+Initialisation = Literal["released", "scratch"]
+
+# For ``scratch``: the values with which a mini model learnt directions fastest; see docs/findings.md.
+_EMBEDDING_SCALE = 0.5  # of the sine-cosine embeddings; embedded patches are of about 1
+_SHARPNESS = 6.0  # of the attention of a head that looks beside its place
+_SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
+_IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where heads look: (rows, columns) in places
+_IN_TIME = ((-1,), (1,))  # in frames
 # LayerNorm epsilon of the released models.
 default_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class VideoTransformer(nn.Module, ABC):
-    """A vision transformer over the patches of a clip. What differs from host to host are `_with_time` and `_classify`.
+    """A vision transformer over the patches of a clip. Hosts differ in `_with_time` and `_classify`.
 
     Args:
         patch_embed: maps ``(B * T, 3, H, W)`` to ``(B * T, H/P * W/P, D)``.
@@ -34,8 +43,8 @@ class VideoTransformer(nn.Module, ABC):
         shape: sizes, for the multiply-adds.
         embed_dim: width D.
         num_frames: frames of a clip.
-        time_embed_frames: entries of the time embedding; None: it has none.
-        patch_rows: rows (= columns) of patches that the position embedding has an entry for.
+        time_embed_frames: entries of the time embedding; None for no time embedding.
+        patch_rows: rows (= columns) of the position embedding.
     """
 
     def __init__(
@@ -76,30 +85,26 @@ class VideoTransformer(nn.Module, ABC):
         Args:
             clip (float Tensor[B, 3, T, H, W]): normalised frames. T, H and W may differ from what the model was
                 built for: position embeddings are then resized with nearest interpolation, as in the released
-                TimeSformer; how time embeddings fit other T is said where the host is built.
-            return_trace: also return which tokens each block kept, and the scores that its sampler chose by.
+                TimeSformer; for other T see the host's class.
+            return_trace: also return which tokens each block kept, and the scores of its sampler.
 
         Returns:
             logits (Tensor[B, num_classes]), or (logits, Trace).
 
         Raises:
-            ValueError: if the clip is of integers, has another number of dimensions or channels, is empty, or has
-                sides that the patch size does not divide.
+            ValueError: for a clip of integers, of another shape, or with sides that the patch size does not divide.
         """
         tokens = self._embed(clip)
-        embedded = tokens.origin.presence() if return_trace else None
-        kept = []
-        with record_scores(self.blocks if return_trace else ()) as scores:
+        recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
+        with recording(self.blocks if return_trace else ()) as (kept, scores):
             for block in self.blocks:
-                # Samplers choose the same tokens again when a block is computed a second time: they have no state.
-                tokens = checkpoint(block, tokens, use_reentrant=False) if self._grad_checkpointing() else block(tokens)
-                if return_trace:
-                    kept.append(tokens.origin.presence())
+                # Samplers have no state, so a block that is computed a second time keeps the same tokens.
+                tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
         logits = self.head(self._classify(tokens.class_tokens))
-        return logits if embedded is None else (logits, Trace(embedded, tuple(kept), self.shape, tuple(scores)))
+        return (logits, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else logits
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute activations again in the backward pass instead of storing them (timm's name for it)."""
+        """Recompute activations in the backward pass instead of storing them; the name is timm's."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -127,10 +132,7 @@ class VideoTransformer(nn.Module, ABC):
 
     @abstractmethod
     def _classify(self, class_tokens: Tensor) -> Tensor:
-        """``(B, 1 or T, D)`` of the last block to what the head reads, ``(B, D)``."""
-
-    def _grad_checkpointing(self) -> bool:
-        return self.grad_checkpointing and self.training and torch.is_grad_enabled()
+        """Class tokens ``(B, 1 or T, D)`` of the last block to the head's input ``(B, D)``."""
 
     def _embed(self, clip: Tensor) -> TokenSet:
         patch = self.patch_embed.patch_size[0]
@@ -145,23 +147,14 @@ class VideoTransformer(nn.Module, ABC):
             )
         grid = Grid(clip.shape[0], clip.shape[2], clip.shape[3] // patch, clip.shape[4] // patch)
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
-        patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + self._positions(grid)
+        positions = resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]  # (1, H * W, D)
+        patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + positions
         patches, class_tokens = self._with_time(patches)
-        return TokenSet(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
-
-    def _positions(self, grid: Grid) -> Tensor:
-        """``(1, H * W, D)`` position embeddings of the patches."""
-        if (grid.rows, grid.columns) == (self.patch_rows, self.patch_rows):
-            return self.pos_embed[:, 1:]
-        return resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]
+        return TokenSet.of(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
 
 
 def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: int, **sizes: int) -> None:
-    """Refuse what does not fit together.
-
-    Raises:
-        ValueError: for a size below 1, a crop that the patch size, or a width that the number of heads does not divide.
-    """
+    """Raise ValueError for a size below 1, or if a crop is no multiple of the patch or the width none of the heads."""
     sizes = {"crop_size": crop_size, "patch_size": patch_size, "embed_dim": embed_dim, "num_heads": num_heads, **sizes}
     for name, size in sizes.items():
         if size < 1:
@@ -170,3 +163,124 @@ def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: i
         raise ValueError(f"crop_size {crop_size}: must be a multiple of patch_size {patch_size}")
     if embed_dim % num_heads:
         raise ValueError(f"embed_dim {embed_dim}: must be a multiple of num_heads {num_heads}")
+
+
+def resize_positions(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
+    """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, nearest in 2-D; the class token's stays.
+
+    As in the released code's forward pass. Departure: when it loads a checkpoint, it resizes the flattened axis in 1-D,
+    which mixes up rows.
+    """
+    rows = round((pos_embed.shape[1] - 1) ** 0.5)
+    if size == (rows, rows):
+        return pos_embed
+    table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
+    table = F.interpolate(table, size=size, mode="nearest").flatten(2).transpose(1, 2)
+    return torch.cat([pos_embed[:, :1], table], dim=1)
+
+
+def resize_time(time_embed: Tensor, num_frames: int) -> Tensor:
+    """Time embeddings ``(1, t, D)`` to ``(1, T, D)``, nearest, as in the released code."""
+    if time_embed.shape[1] == num_frames:
+        return time_embed
+    return F.interpolate(time_embed.transpose(1, 2), size=(num_frames,), mode="nearest").transpose(1, 2)
+
+
+def initialise_(model: VideoTransformer, how: Initialisation) -> None:
+    """Set the weights, in place; see `create_timesformer`. Raises ValueError for another ``how``."""
+    if how not in ("released", "scratch"):
+        raise ValueError(f"initialisation {how!r}: must be released or scratch")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            scratch = how == "scratch" and name != "head"
+            trunc_normal_(module.weight, std=module.in_features**-0.5 if scratch else 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for embedding in (model.cls_token, model.pos_embed):
+        trunc_normal_(embedding, std=0.02)
+    if how == "released":
+        for block in model.blocks:
+            if isinstance(block.temporal_fc, nn.Linear):
+                nn.init.zeros_(block.temporal_fc.weight)
+        return
+    _tell_places_apart_(model)
+
+
+class _Axis(NamedTuple):
+    """One axis of the sine-cosine embeddings: the sines from channel ``start`` on, then the cosines."""
+
+    start: int
+    rates: list[float]  # radians per place, one for each pair of channels
+
+    @property
+    def stop(self) -> int:
+        return self.start + 2 * len(self.rates)
+
+    def embedding(self, places: Tensor) -> Tensor:
+        """``(N)`` places to ``(N, stop - start)``."""
+        angles = places[:, None] * torch.tensor(self.rates)
+        return _EMBEDDING_SCALE * torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _tell_places_apart_(model: VideoTransformer) -> None:
+    """Sine-cosine embeddings; all heads but each block's last look at a place beside their own.
+
+    A convolution-like start, as Trockman & Kolter, 2023 (arXiv 2305.09828) and Zheng et al., 2024 (arXiv 2404.01139)
+    have for images; for space and time it is ours. Sines and cosines rotated by a fixed angle are those of a
+    neighbouring place, so queries rotated like that find the neighbour's keys. Without it, a small model confuses left
+    and right.
+    """
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    dim, rows = model.pos_embed.shape[-1], model.patch_rows
+    heads = blocks[0].attn.num_heads
+    head_dim = dim // heads
+    pairs = min(head_dim // 4, dim // 12)  # both axes in one head; and with time at most half of the channels
+    rates = [1.5 * (pair + 1) / pairs for pair in range(pairs)]
+    row, column = _Axis(0, rates), _Axis(2 * pairs, rates)
+    time_pairs = min(head_dim // 2, dim // 12)
+    time = _Axis(column.stop, [math.pi * (pair + 0.5) / time_pairs for pair in range(time_pairs)])
+    with torch.no_grad():
+        places = torch.arange(rows) * _SIDE / rows
+        positions = model.pos_embed[0, 1:].unflatten(0, (rows, rows))  # (rows, columns, D)
+        model.pos_embed[0, 0] = 0
+        positions.zero_()
+        positions[..., row.start : row.stop] = row.embedding(places)[:, None]
+        positions[..., column.start : column.stop] = column.embedding(places)
+        if model.time_embed is not None:
+            model.time_embed.zero_()
+            moments = torch.arange(model.time_embed.shape[1])
+            model.time_embed[0, :, time.start : time.stop] = time.embedding(moments)
+        for number, block in enumerate(blocks):
+            # XViT mixes over frames mostly the first head's keys and values, so that head looks everywhere in turn.
+            first = number if block.temporal_attn is None else number * (heads - 1)
+            for head in range(heads - 1):
+                look = _IN_SPACE[(first + head) % len(_IN_SPACE)]
+                _look_(_linear(block.attn.qkv), head, head_dim, (row, column), look)
+                if block.temporal_attn is not None:
+                    _look_(_linear(block.temporal_attn.qkv), head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    assert isinstance(module, nn.Linear)  # in our own models it is
+    return module
+
+
+def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
+    """Add to a head's queries and keys what makes it attend to the place ``shifts`` away along the axes."""
+    dim, pairs = qkv.in_features, sum(len(axis.rates) for axis in axes)
+    if not pairs:
+        return
+    gain = (_SHARPNESS * head_dim**0.5 / pairs) ** 0.5
+    query = qkv.weight[head * head_dim : (head + 1) * head_dim]  # (head_dim, D), a view
+    key = qkv.weight[dim + head * head_dim : dim + (head + 1) * head_dim]
+    row = 0
+    for axis, shift in zip(axes, shifts, strict=True):
+        for number, rate in enumerate(axis.rates):
+            sine, cosine = axis.start + number, axis.start + number + len(axis.rates)
+            turn = query.new_tensor([math.cos(rate * shift), math.sin(rate * shift)])
+            key[row, sine] += gain
+            key[row + 1, cosine] += gain
+            # sin(w (p + s)) = cos(ws) sin(wp) + sin(ws) cos(wp); cos(w (p + s)) = cos(ws) cos(wp) - sin(ws) sin(wp)
+            query[row, [sine, cosine]] += gain * turn
+            query[row + 1, [cosine, sine]] += gain * turn * turn.new_tensor([1, -1])
+            row += 2

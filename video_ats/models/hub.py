@@ -1,7 +1,7 @@
-"""The named variants in pytorchvideo's manner, registered beside pytorchvideo's own builders.
+"""The named variants as hub functions, registered beside pytorchvideo's.
 
-pytorchvideo keeps no registry: its builders are attributes of ``pytorchvideo.models``, its variants attributes of
-``pytorchvideo.models.hub``. Importing ``video_ats`` adds ours to both, and never overwrites a name that is there.
+pytorchvideo has no registry: its builders are attributes of ``pytorchvideo.models``, its variants of
+``pytorchvideo.models.hub``. Importing ``video_ats`` adds ours to both, and never overwrites a name.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def _hub_function(variant: Variant) -> HubFunction:
 
     Args:
         pretrained: must be False; the published weights cannot be downloaded by name.
-        progress: as in pytorchvideo.
+        progress: ignored, as there is no download.
         checkpoint: weights in any format that `load_checkpoint` knows.
-        **kwargs: replace the variant's builder arguments; those that are None are filled in.
+        **kwargs: replace the variant's builder arguments; None stands for the variant's.
     """
     return build
 
 
 HUB_FUNCTIONS: dict[str, HubFunction] = {name: _hub_function(variant) for name, variant in VARIANTS.items()}
-# As attributes of this module too, so that each can be named by its path (a Hydra ``_target_``).
+# Also attributes of this module, so that each has a path, for example as a Hydra ``_target_``.
 globals().update(HUB_FUNCTIONS)
 
 

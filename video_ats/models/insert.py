@@ -16,24 +16,22 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
-    """Put samplers into a model's blocks, in place.
+    """Put samplers into a model's blocks, in place. They replace all samplers that the model has.
 
-    Afterwards the model has exactly the samplers that ``config`` names: earlier ones are replaced. No parameters
-    or buffers are added, so the state dict keeps its keys.
-
-    A model of another library keeps class, modules and signature; its layers then run our blocks, made of their own
-    modules. Exchange modules (LoRA, quantisation) before, not after.
+    No parameters or buffers are added, so the state dict keeps its keys. A model of another library keeps its class,
+    modules and signature; its layers then run our blocks, made of their own modules. Exchange modules (LoRA,
+    quantisation) before, not after.
 
     Args:
-        model: ours, with ``blocks``, each with a sampler slot; timm's VisionTransformer with a class token;
-            transformers' TimeSformer, ViViT and VideoMAE for video classification. Of a wrapper its ``.module``.
+        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT and VideoMAE for
+            video classification. Of a wrapper pass ``.module``.
         config: which blocks sample, and how.
 
     Returns:
         The same model.
 
     Raises:
-        TypeError: if the model is of no supported family; why, and which are.
+        TypeError: for a model of no supported family; the message says why.
         ValueError: if the model does not have the blocks that ``config`` names.
     """
     _fill_(model, config.for_depth(len(sampler_slots(model))))
@@ -46,24 +44,20 @@ def remove_samplers_(model: Model) -> Model:
     Raises:
         TypeError: see `insert_samplers_`.
     """
-    own = _own_slots(model)
+    own = own_blocks(model)
     if own is not None:
         for block in own:
             block.register_module("sampler", None)
     elif graft_of(model) is not None:
         ungraft_(model)
     else:
-        recognise(model)  # nothing to do, but for what never can have samplers
+        recognise(model)  # raises for a model that cannot have samplers
     return model
 
 
 @contextmanager
 def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
-    """Within, the model has the samplers that ``config`` names (None: it has none); afterwards its slots are empty.
-
-    Raises:
-        TypeError, ValueError: see `insert_samplers_`.
-    """
+    """Within, the model has the samplers of ``config``, or none for None; afterwards its slots are empty."""
     remove_samplers_(model)
     if config is not None:
         insert_samplers_(model, config)
@@ -74,42 +68,45 @@ def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
 
 
 @contextmanager
-def keeping_samplers(model: nn.Module) -> Iterator[None]:
-    """Afterwards the model has the samplers that it had before."""
-    before = {index: block.sampler for index, block in enumerate(sampler_slots(model))}
+def restoring(model: nn.Module) -> Iterator[None]:
+    """Within, the model is in evaluation mode; afterwards it has its samplers and its mode of before."""
+    slots, training = enumerate(sampler_slots(model)), model.training
+    samplers = {index: block.sampler for index, block in slots if isinstance(block.sampler, TokenSampler)}
+    model.eval()
     try:
         yield
     finally:
+        model.train(training)
         remove_samplers_(model)
-        samplers = {index: sampler for index, sampler in before.items() if isinstance(sampler, TokenSampler)}
         if samplers:
             _fill_(model, samplers)
 
 
 def sampler_slots(model: nn.Module) -> nn.ModuleList:
-    """The blocks of a model, each with a sampler slot; those of a model of another library stand beside it.
+    """The blocks with sampler slots: a model's own, or those made for a model of another library.
 
     Raises:
-        TypeError: if there are none.
+        TypeError: for a model of no supported family.
     """
-    own, graft = _own_slots(model), graft_of(model)
+    own, graft = own_blocks(model), graft_of(model)
     if own is not None:
         return own
     return graft.host.blocks if graft is not None else recognise(model).blocks
 
 
+def own_blocks(model: nn.Module) -> nn.ModuleList | None:
+    """The blocks of a model of ours, each with a sampler slot; None for any other model."""
+    blocks = getattr(model, "blocks", None)
+    has_slots = isinstance(blocks, nn.ModuleList) and all(hasattr(block, "sampler") for block in blocks)
+    return blocks if has_slots else None
+
+
 def _fill_(model: nn.Module, samplers: Mapping[int, TokenSampler]) -> None:
-    blocks = _own_slots(model)
+    blocks = own_blocks(model)
     if blocks is None:
-        host = recognise(model)  # anew, from the modules that the layers have now
+        host = recognise(model)  # again: modules may have been exchanged
         ungraft_(model)
         graft_(host)
         blocks = host.blocks
     for index, block in enumerate(blocks):
         block.register_module("sampler", samplers.get(index))
-
-
-def _own_slots(model: nn.Module) -> nn.ModuleList | None:
-    blocks = getattr(model, "blocks", None)
-    has_slots = isinstance(blocks, nn.ModuleList) and all(hasattr(block, "sampler") for block in blocks)
-    return blocks if has_slots else None

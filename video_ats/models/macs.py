@@ -1,8 +1,8 @@
-"""Multiply-adds of one clip in closed form, from which tokens each block kept.
+"""Multiply-adds of each clip in closed form, from the tokens that each block kept.
 
 A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection and the two matrix
 products of attention count; norms, softmax, activations, sums and the sampling itself do not, as in the papers'
-counters. Each clip is charged for its own tokens, never for what a batch-mate made it be padded with.
+counters. A clip is charged for its own tokens only, not for padding.
 """
 
 from __future__ import annotations
@@ -18,41 +18,13 @@ AttentionKind = Literal["divided", "joint", "space"]
 
 
 class HostShape(Protocol):
-    """What a host's multiply-adds depend on besides the kept tokens."""
+    """The sizes of a host that its multiply-adds depend on."""
 
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B], from the presence after the embedding and each block."""
+        """Multiply-adds of each clip, int64 Tensor[B].
 
-
-@dataclass(frozen=True)
-class Trace:
-    """Which tokens each block kept, and by what scores.
-
-    Attributes:
-        embedded (bool Tensor[B, T, H/P, W/P]): all True, the tokens that enter block 0.
-        kept: for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P].
-        shape: the host's sizes.
-        scores: for each block what its sampler chose by, the raw scores (`tokens.scoring.significance`) of the tokens
-            that came in: float Tensor[B, T, H/P, W/P], NaN where a token was dropped before; None without a sampler,
-            where the class token's row is never computed by itself.
-    """
-
-    embedded: Tensor
-    kept: tuple[Tensor, ...]
-    shape: HostShape
-    scores: tuple[Tensor | None, ...] = ()
-
-    def macs(self) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B]."""
-        return self.shape.macs((self.embedded, *self.kept))
-
-    def dense_macs(self) -> Tensor:
-        """The same if every block had kept every token."""
-        return self.shape.macs((self.embedded,) * (len(self.kept) + 1))
-
-    def kept_counts(self) -> Tensor:
-        """Patch tokens that leave each block, per clip: int64 Tensor[B, depth]."""
-        return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)
+        ``kept`` (bool Tensor[B, T, H/P, W/P] each): the tokens after the embedding and after each block.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,24 +49,18 @@ class TimesformerShape:
 
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
-        patches = kept[0].flatten(1).sum(dim=1)
-        rows = kept[0].shape[1] if self.logits_per_frame else 1
-        total = patches * self.patch_inputs * self.embed_dim + rows * self.embed_dim * self.num_classes
+        dim, frames = self.embed_dim, kept[0].shape[1]
+        rows, classes = frames if self.logits_per_frame else 1, frames if self.attention == "space" else 1
+        total = _count(kept[0]) * self.patch_inputs * dim + rows * dim * self.num_classes
         for before, after in pairwise(kept):
-            total = total + self._block(before, after)
+            came, left = _count(before), _count(after)
+            if self.attention == "divided":
+                along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
+                # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
+                total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
+            pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
+            total = total + _attend(came + classes, left + classes, pairs, dim, 2 * dim * self.mlp_dim)
         return total
-
-    def _block(self, before: Tensor, after: Tensor) -> Tensor:
-        dim, frames = self.embed_dim, before.shape[1]
-        came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
-        classes = frames if self.attention == "space" else 1
-        total = torch.zeros_like(came)
-        if self.attention == "divided":
-            along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
-            # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
-            total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
-        pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
-        return total + _attend(came + classes, left + classes, pairs, dim, 2 * dim * self.mlp_dim)
 
 
 @dataclass(frozen=True)
@@ -105,8 +71,8 @@ class XvitShape:
         embed_dim: width D.
         mlp_dim: hidden width of the MLP.
         patch_inputs: numbers in a patch, 3 * P * P.
-        pre_logits_dim: outputs of the layer after the last norm; None: there is none.
-        temporal_head: hidden widths of its MLP and of the classifier after it; None: the mean over frames instead.
+        pre_logits_dim: outputs of the layer after the last norm, or None.
+        temporal_head: hidden widths of its MLP and of the classifier after it; None for the mean over frames.
         num_classes: outputs of the head.
     """
 
@@ -120,17 +86,15 @@ class XvitShape:
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
         frames, dim = kept[0].shape[1], self.embed_dim
-        patches = kept[0].flatten(1).sum(dim=1)
-        total = patches * self.patch_inputs * dim
+        total = _count(kept[0]) * self.patch_inputs * dim
         for before, after in pairwise(kept):
-            came, left = before.flatten(1).sum(dim=1), after.flatten(1).sum(dim=1)
-            pairs = _pairs_in_frames(before, after)
-            total = total + _attend(came + frames, left + frames, pairs, dim, 2 * dim * self.mlp_dim)
+            came, left, pairs = _count(before) + frames, _count(after) + frames, _pairs_in_frames(before, after)
+            total = total + _attend(came, left, pairs, dim, 2 * dim * self.mlp_dim)
         if self.pre_logits_dim is not None:
             total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
         if self.temporal_head is not None:
             mlp_dim, fc_dim = self.temporal_head
-            tokens = torch.full_like(patches, frames + 1)
+            tokens = torch.full_like(total, frames + 1)
             total = total + _attend(tokens, tokens, tokens**2, dim, 2 * dim * mlp_dim) + dim * fc_dim
             dim = fc_dim
         return total + dim * self.num_classes
@@ -142,10 +106,10 @@ class VitShape:
 
     Attributes:
         embed_dim: width D.
-        mlp_weights: weights of the linear layers of an MLP, its multiply-adds a token.
+        mlp_weights: weights of the linear layers of an MLP, which are its multiply-adds per token.
         patch_inputs: numbers in a patch.
-        leading: tokens in front of the patches that always stay; 0: none, and in a block with a sampler all tokens
-            query, since all of them score.
+        leading: tokens in front of the patches that always stay. If 0, a block with a sampler computes the queries of
+            all tokens, as all of them score.
         head_macs: multiply-adds of the head.
     """
 
@@ -158,17 +122,17 @@ class VitShape:
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
         """See `HostShape.macs`."""
         dim = self.embed_dim
-        counts = [tokens.flatten(1).sum(dim=1) + self.leading for tokens in kept]
+        counts = [_count(tokens) + self.leading for tokens in kept]
         total = (counts[0] - self.leading) * self.patch_inputs * dim + self.head_macs
         for came, left in pairwise(counts):
             total = total + _attend(came, left, came * left, dim, self.mlp_weights)
-            if not self.leading:  # of those that go, the query and the row of Q K^T
+            if not self.leading:  # of dropped tokens, the query and the row of Q K^T
                 total = total + (came - left) * dim**2 + came * (came - left) * dim
         return total
 
 
 def linear_weights(*modules: nn.Module) -> int:
-    """Weights of all linear layers within, which are the multiply-adds of one token."""
+    """Weights of all linear layers in ``modules``, which are the multiply-adds of one token."""
     return sum(
         layer.in_features * layer.out_features
         for module in modules
@@ -177,13 +141,15 @@ def linear_weights(*modules: nn.Module) -> int:
     )
 
 
+def _count(tokens: Tensor) -> Tensor:
+    return tokens.flatten(1).sum(dim=1)
+
+
 def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:
-    """Rows times columns of the attention matrices of all frames, with their class tokens."""
+    """Entries of the attention matrices of all frames, with their class tokens."""
     return ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
 
 
 def _attend(came: Tensor, left: Tensor, pairs: Tensor, dim: int, mlp_weights: int) -> Tensor:
-    """Attention and MLP: keys and values of all that came, queries and projection of those left; Q K^T and A V; MLP of
-    those left.
-    """
+    """Attention and MLP: keys and values of all ``came``, queries, projection and MLP of ``left``; Q K^T and A V."""
     return 2 * came * dim**2 + 2 * left * dim**2 + 2 * pairs * dim + left * mlp_weights

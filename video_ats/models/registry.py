@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +18,6 @@ from video_ats.models.checkpoints.from_huggingface import HUGGINGFACE_PREFIX, de
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import Scope
 
 _KINETICS_CLASSES = (400, 600)
 _BASE_SIZES = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
@@ -30,14 +30,14 @@ _MMACTION2 = "mmaction2 model zoo (its own preprocessing)"
 
 @dataclass(frozen=True)
 class Published:
-    """A published result, never measured here.
+    """A result of a paper or model zoo, not measured here.
 
     Attributes:
         dataset: ``kinetics400``, ``kinetics600`` or ``ssv2``.
-        top1, top5: video accuracy in percent; None where not published.
-        gflops: multiply-adds per video in units of 1e9, over all ``views``; None where not published.
+        top1, top5: video accuracy in percent; None if not published.
+        gflops: multiply-adds per video in units of 1e9, over all ``views``; None if not published.
         views: temporal clips x spatial crops, as ``"1x3"``.
-        source: who says so.
+        source: the paper or model zoo.
     """
 
     dataset: str
@@ -55,14 +55,14 @@ class Variant:
     Attributes:
         name: what `create_model` takes.
         builder: the keyword-only builder.
-        arguments: what the builder is called with.
+        arguments: of the builder.
         view_preset: name of the preset in `video.views` with the published frame positions and normalisation.
-        frame_stride: frames between sampled frames at 30 fps; None: not known.
+        frame_stride: frames between sampled frames at 30 fps; None if unknown.
         clips, crops: the published test views.
         published: results of papers and model zoos.
-        sampler: samplers inserted by `create_model`; None is the published dense model.
-        checkpoint: weights that belong to it; None: random ones, until some are given.
-        labels: file with the class names of these; None: it has none.
+        sampler: samplers that `create_model` inserts; None is the published dense model.
+        checkpoint: its weights; None for random ones.
+        labels: file with the class names of ``checkpoint``, if there is one.
     """
 
     name: str
@@ -73,103 +73,35 @@ class Variant:
     clips: int = 1
     crops: int = 3
     published: tuple[Published, ...] = ()
-    sampler: SamplerConfig | None = field(default=None)
+    sampler: SamplerConfig | None = None
     checkpoint: str | None = None
     labels: str | None = None
 
 
-def _timesformer(name: str, *, frame_stride: int, published: tuple[Published, ...], **arguments: Any) -> Variant:
-    frozen = MappingProxyType(arguments)
-    return Variant(name, create_timesformer, frozen, "timesformer", frame_stride, published=published)
-
-
-def _xvit(name: str, *, frame_stride: int, published: tuple[Published, ...], **arguments: Any) -> Variant:
-    return Variant(name, create_xvit, MappingProxyType(arguments), "xvit", frame_stride, published=published)
-
-
-def _with_ats(dense: Variant, *published: Published) -> Variant:
-    """The row of the same model with the published setting of ATS."""
-    scope: Scope = "clip" if dense.arguments.get("attention") == "joint" else "frame"
-    return replace(dense, name=f"{dense.name}_ats", sampler=SamplerConfig(kind="ats", scope=scope), published=published)
+def _rows(
+    builder: Callable[..., nn.Module],
+    view_preset: str,
+    name: str,
+    *,
+    frame_stride: int,
+    published: tuple[Published, ...] = (),
+    published_with_ats: tuple[Published, ...] = (),
+    clips: int = 1,
+    **arguments: Any,
+) -> tuple[Variant, Variant]:
+    """A dense row, and that of the same model with the published setting of ATS."""
+    dense = Variant(name, builder, MappingProxyType(arguments), view_preset, frame_stride, clips, published=published)
+    sampler = SamplerConfig(kind="ats", scope="clip" if arguments.get("attention") == "joint" else "frame")
+    return dense, replace(dense, name=f"{name}_ats", sampler=sampler, published=published_with_ats)
 
 
 def _published(source: str, gflops: float | None, **accuracy: tuple[float, float | None]) -> tuple[Published, ...]:
     return tuple(Published(data, top1, top5, gflops, "1x3", source) for data, (top1, top5) in accuracy.items())
 
 
-_BASE = _timesformer(
-    "timesformer_base_8x32_224",
-    num_frames=8,
-    crop_size=224,
-    frame_stride=32,
-    published=_published(_TIMESFORMER, 3 * 196, kinetics400=(77.9, 93.2), kinetics600=(79.1, 94.4)),
-)
-_HR = _timesformer(
-    "timesformer_hr_16x16_448",
-    num_frames=16,
-    crop_size=448,
-    frame_stride=16,
-    published=_published(_TIMESFORMER, 3 * 1703, kinetics400=(79.6, 94.0), kinetics600=(81.8, 95.8)),
-)
-_LARGE = _timesformer(
-    "timesformer_large_96x4_224",
-    num_frames=96,
-    crop_size=224,
-    frame_stride=4,
-    published=_published(_TIMESFORMER, 3 * 2380, kinetics400=(80.6, 94.7), kinetics600=(82.2, 95.6)),
-)
-_JOINT = _timesformer(
-    "timesformer_base_8x32_224_joint",
-    num_frames=8,
-    crop_size=224,
-    frame_stride=32,
-    attention="joint",
-    published=_published(_MMACTION2, None, kinetics400=(77.01, 93.08)),
-)
-_SPACE = _timesformer(
-    "timesformer_base_8x32_224_space",
-    num_frames=8,
-    crop_size=224,
-    frame_stride=32,
-    attention="space",
-    published=_published(_MMACTION2, None, kinetics400=(76.93, 92.90)),
-)
-_XVIT_8 = _xvit(
-    "xvit_base_8x16_224",
-    num_frames=8,
-    crop_size=224,
-    segment_frames=8,
-    representation_size=768,
-    frame_stride=16,
-    published=_published(_XVIT, 425, kinetics400=(78.5, 93.7)),
-)
-# The released configuration: two halves of 8 frames that the temporal head joins.
-_XVIT_16 = _xvit(
-    "xvit_base_16x16_224",
-    num_frames=16,
-    crop_size=224,
-    segment_frames=8,
-    representation_size=768,
-    frame_stride=16,
-    published=_published(_XVIT, 850, kinetics400=(80.2, 94.7), kinetics600=(84.51, 96.26)),
-)
-_XVIT_SSV2 = replace(
-    _xvit(
-        "xvit_base_16_224_ssv2",
-        num_frames=16,
-        crop_size=224,
-        num_classes=174,
-        segment_frames=16,
-        time_embed_frames=8,
-        shift_divisor=4,
-        representation_size=768,
-        frame_stride=16,
-        published=(Published("ssv2", 67.19, 91.0, None, "2x3", _XVIT),),
-    ),
-    view_preset="xvit_ssv2",
-    clips=2,
-)
-# Small enough for any laptop, made for the mini Kinetics; no published counterpart.
+_timesformer = partial(_rows, create_timesformer, "timesformer")
+_xvit = partial(_rows, create_xvit, "xvit")
+# For the mini Kinetics: small enough for any laptop; no published counterpart.
 _MINI_SIZES: dict[str, Any] = {
     "num_frames": 8,
     "crop_size": 96,
@@ -179,42 +111,87 @@ _MINI_SIZES: dict[str, Any] = {
     "num_heads": 3,
     "initialisation": "scratch",
 }
-_MINI = _timesformer("timesformer_mini", **_MINI_SIZES, frame_stride=8, published=())
-_XVIT_MINI = _xvit(
-    "xvit_mini", **_MINI_SIZES, segment_frames=8, temporal_head_mlp_dim=144, frame_stride=8, published=()
+_ROWS = (
+    *_timesformer(
+        "timesformer_base_8x32_224",
+        frame_stride=32,
+        num_frames=8,
+        crop_size=224,
+        published=_published(_TIMESFORMER, 3 * 196, kinetics400=(77.9, 93.2), kinetics600=(79.1, 94.4)),
+    ),
+    *_timesformer(
+        "timesformer_hr_16x16_448",
+        frame_stride=16,
+        num_frames=16,
+        crop_size=448,
+        published=_published(_TIMESFORMER, 3 * 1703, kinetics400=(79.6, 94.0), kinetics600=(81.8, 95.8)),
+        published_with_ats=_published(_ATS, 3103, kinetics600=(82.2, None)),
+    ),
+    *_timesformer(
+        "timesformer_large_96x4_224",
+        frame_stride=4,
+        num_frames=96,
+        crop_size=224,
+        published=_published(_TIMESFORMER, 3 * 2380, kinetics400=(80.6, 94.7), kinetics600=(82.2, 95.6)),
+        published_with_ats=_published(_ATS, 3510, kinetics400=(80.5, None)),
+    ),
+    *_timesformer(
+        "timesformer_base_8x32_224_joint",
+        frame_stride=32,
+        num_frames=8,
+        crop_size=224,
+        attention="joint",
+        published=_published(_MMACTION2, None, kinetics400=(77.01, 93.08)),
+    ),
+    *_timesformer(
+        "timesformer_base_8x32_224_space",
+        frame_stride=32,
+        num_frames=8,
+        crop_size=224,
+        attention="space",
+        published=_published(_MMACTION2, None, kinetics400=(76.93, 92.90)),
+    ),
+    *_xvit(
+        "xvit_base_8x16_224",
+        frame_stride=16,
+        num_frames=8,
+        crop_size=224,
+        segment_frames=8,
+        representation_size=768,
+        published=_published(_XVIT, 425, kinetics400=(78.5, 93.7)),
+    ),
+    *_xvit(
+        "xvit_base_16x16_224",
+        frame_stride=16,
+        num_frames=16,
+        crop_size=224,
+        segment_frames=8,  # as released: two halves of 8 frames that the temporal head joins
+        representation_size=768,
+        published=_published(_XVIT, 850, kinetics400=(80.2, 94.7), kinetics600=(84.51, 96.26)),
+        published_with_ats=(
+            *_published(_ATS_XVIT_K400, 259, kinetics400=(80.0, None)),
+            *_published(_ATS, 521, kinetics600=(84.4, None)),
+        ),
+    ),
+    *_rows(
+        create_xvit,
+        "xvit_ssv2",
+        "xvit_base_16_224_ssv2",
+        frame_stride=16,
+        num_frames=16,
+        crop_size=224,
+        num_classes=174,
+        segment_frames=16,
+        time_embed_frames=8,
+        shift_divisor=4,
+        representation_size=768,
+        clips=2,
+        published=(Published("ssv2", 67.19, 91.0, None, "2x3", _XVIT),),
+    ),
+    *_timesformer("timesformer_mini", frame_stride=8, **_MINI_SIZES),
+    *_xvit("xvit_mini", frame_stride=8, **_MINI_SIZES, segment_frames=8, temporal_head_mlp_dim=144),
 )
-
-VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {
-        variant.name: variant
-        for variant in (
-            _BASE,
-            _with_ats(_BASE),
-            _HR,
-            _with_ats(_HR, Published("kinetics600", 82.2, None, 3103, "1x3", _ATS)),
-            _LARGE,
-            _with_ats(_LARGE, Published("kinetics400", 80.5, None, 3510, "1x3", _ATS)),
-            _JOINT,
-            _with_ats(_JOINT),
-            _SPACE,
-            _with_ats(_SPACE),
-            _XVIT_8,
-            _with_ats(_XVIT_8),
-            _XVIT_16,
-            _with_ats(
-                _XVIT_16,
-                Published("kinetics400", 80.0, None, 259, "1x3", _ATS_XVIT_K400),
-                Published("kinetics600", 84.4, None, 521, "1x3", _ATS),
-            ),
-            _XVIT_SSV2,
-            _with_ats(_XVIT_SSV2),
-            _MINI,
-            _with_ats(_MINI),
-            _XVIT_MINI,
-            _with_ats(_XVIT_MINI),
-        )
-    }
-)
+VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -226,7 +203,8 @@ def get_variant(name: str) -> Variant:
     """The row of a registered variant, or one made for ``hf:ORG/NAME`` or ``hf:FOLDER``.
 
     Raises:
-        ValueError: for an unknown name; lists near matches. Of Hugging Face, see `describe_huggingface`.
+        ValueError: for an unknown name; lists near matches.
+        ValueError, ConnectionError: for a model of Hugging Face, see `describe_huggingface`.
     """
     if name.startswith(HUGGINGFACE_PREFIX):
         return _of_huggingface(name)
@@ -238,21 +216,18 @@ def get_variant(name: str) -> Variant:
 
 
 def _of_huggingface(name: str) -> Variant:
-    """The test views are those of the published model of the same architecture, where it is one of Kinetics; its
-    config.json does not say them.
+    """A row with the test views of the registered model of the same architecture, if trained on Kinetics: a
+    config.json has no test views.
     """
     found = describe_huggingface(name)
     arguments = {"attention": "divided", **found.arguments}
-    same = next(
-        (
-            row
-            for row in (_BASE, _HR, _LARGE, _JOINT, _SPACE)
-            if arguments["num_classes"] in _KINETICS_CLASSES
-            and {"attention": "divided", **_BASE_SIZES, **row.arguments}.items() <= arguments.items()
-        ),
-        None,
-    )
-    row = same or Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
+    row = Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
+    on_kinetics = arguments["num_classes"] in _KINETICS_CLASSES
+    for known in VARIANTS.values():
+        sizes = {"attention": "divided", **_BASE_SIZES, **known.arguments}
+        same = known.builder is create_timesformer and sizes.items() <= arguments.items()
+        if same and on_kinetics and known.sampler is None:
+            row = known
     return replace(row, name=name, arguments=MappingProxyType(arguments), checkpoint=found.source, labels=found.labels)
 
 
@@ -271,15 +246,14 @@ def create_model(
     checkpoint: str | PathLike[str] | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """Build a registered variant, by default with random weights, or a TimeSformer of Hugging Face with its own.
+    """Build a registered variant with random weights, or a TimeSformer of Hugging Face with its own.
 
     Args:
-        name: see `list_models`; or ``hf:ORG/NAME``, which is taken from the hub's cache where it is there and else
-            downloaded, or ``hf:FOLDER``, as ``save_pretrained`` writes it.
-        num_classes: outputs of the head; None: the row's, or else the builder's default, 400. Weights of another number
-            leave the head at its initial values.
-        checkpoint: weights to load, in any format that `load_checkpoint` knows; None: the row's, which only those of
-            Hugging Face have.
+        name: see `list_models`; or ``hf:ORG/NAME``, from the hub's cache or downloaded, or ``hf:FOLDER``, as
+            ``save_pretrained`` writes it.
+        num_classes: outputs of the head; None for the variant's, 400 by default. Weights with another number leave the
+            head at its initial values.
+        checkpoint: weights to load, in any format that `load_checkpoint` knows.
         **arguments: replace the variant's builder arguments.
 
     Returns:

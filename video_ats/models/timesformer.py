@@ -7,21 +7,19 @@ from collections.abc import Callable
 from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from video_ats.models.attention import ClassAttention, PatchAttention
+from video_ats.models.attention import ClassAttention, PatchAttention, linear_projections
 from video_ats.models.blocks import Block
-from video_ats.models.embeddings import resize_time
-from video_ats.models.host import VideoTransformer, check_sizes, default_norm
-from video_ats.models.initialise import Initialisation, initialise_
+from video_ats.models.host import Initialisation, VideoTransformer, check_sizes, default_norm, initialise_, resize_time
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import AttentionKind, TimesformerShape
-from video_ats.models.projections import linear_projections
 from video_ats.tokens import SamplerConfig
 
 
 class TimeSformer(VideoTransformer):
-    """A TimeSformer from its parts; `create_timesformer` makes them. For clips of other T than it was built for the
-    time embedding is resized with nearest interpolation, as in the released code. Space-only attention has none, and a
-    class token a frame; elsewhere there is one a clip.
+    """A TimeSformer; `create_timesformer` makes the parts.
+
+    For clips of another T the time embedding is resized with nearest interpolation, as in the released code. Space-only
+    attention has no time embedding, and one class token per frame; the others have one per clip.
     """
 
     def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,10 +69,10 @@ def create_timesformer(
         attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip at once) or ``space``.
         norm: makes a norm from a width.
         activation: class of the MLP's activation.
-        initialisation: ``released``, as in the released code, which expects the weights of an image model to follow:
-            standard deviation 0.02, temporal projections and time embedding zero, so that temporal attention starts
-            as the identity. ``scratch``, for training from random weights, ours: sine-cosine embeddings, a deviation
-            that keeps the scale of activations at any width, and heads that look at a place beside their own.
+        initialisation: ``released``, as in the released code, to load image weights into: standard deviation 0.02,
+            temporal projections and time embedding zero, so that temporal attention starts as the identity.
+            ``scratch`` (ours), to train from: sine-cosine embeddings, a deviation that keeps the scale of activations
+            at any width, and heads that look at a place beside their own.
         sampler: samplers to insert; None is the published model.
 
     Raises:

@@ -1,36 +1,67 @@
-"""What each block of a model kept, for our own models and for adapted ones alike."""
+"""Which tokens each block of a model kept, and by what scores; of our own models and of adapted ones alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import Graft, graft_, graft_of, ungraft_
-from video_ats.models.host import VideoTransformer
-from video_ats.models.macs import Trace
-from video_ats.models.record_scores import record_scores
+from video_ats.models.insert import own_blocks
+from video_ats.models.macs import HostShape
+from video_ats.tokens import Origin
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one forward pass kept.
+
+    Attributes:
+        kept (bool Tensor[B, T, H/P, W/P], one per block): the tokens that leave the block. All enter block 0.
+        shape: sizes of the model, for the multiply-adds.
+        scores (float Tensor[B, T, H/P, W/P] or None, one per block): the raw scores that the block's sampler was
+            given, see `tokens.scoring.significance`; NaN where a token was dropped before. None without a sampler.
+    """
+
+    kept: tuple[Tensor, ...]
+    shape: HostShape
+    scores: tuple[Tensor | None, ...] = ()
+
+    def macs(self) -> Tensor:
+        """Multiply-adds of each clip, int64 Tensor[B]."""
+        return self.shape.macs((torch.ones_like(self.kept[0]), *self.kept))
+
+    def dense_macs(self) -> Tensor:
+        """The same if every block had kept every token."""
+        return self.shape.macs((torch.ones_like(self.kept[0]),) * (len(self.kept) + 1))
+
+    def kept_counts(self) -> Tensor:
+        """Patch tokens that leave each block, per clip: int64 Tensor[B, depth]."""
+        return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)
 
 
 def trace_of(model: nn.Module, *inputs: Any, **named_inputs: Any) -> tuple[Any, Trace]:
-    """Run a model, and tell which tokens each block kept.
+    """Run a model and record which tokens each block keeps.
 
-    An adapted model's ``forward`` keeps its signature, so it cannot be asked for a trace; this is how. Without
-    samplers the trace is of the layers run as our blocks, which give the same output up to rounding.
+    For models of other libraries, whose ``forward`` has no ``return_trace``; it also takes ours. Without samplers,
+    the layers run as our blocks here, which give the same output up to rounding.
 
     Args:
         model: ours, or of a family that `insert_samplers_` takes.
-        inputs, named_inputs: of the model; what stands for ``clip (B, 3, T, H, W)`` there.
+        inputs, named_inputs: of the model's ``forward``.
 
     Returns:
-        what the model returns, and the `Trace`.
+        (output of the model, `Trace`).
 
     Raises:
         TypeError: for a model of no supported family.
     """
-    if isinstance(model, VideoTransformer):
+    if own_blocks(model) is not None:
         return model(*inputs, return_trace=True, **named_inputs)
     graft = graft_of(model)
     if graft is not None:
@@ -42,6 +73,31 @@ def trace_of(model: nn.Module, *inputs: Any, **named_inputs: Any) -> tuple[Any, 
 
 
 def _trace(graft: Graft, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Trace]:
-    with graft.recording() as kept, record_scores(graft.host.blocks) as scores:
+    with recording(graft.host.blocks) as (kept, scores):
         output = model(*inputs, **named)
-    return output, Trace(torch.ones_like(kept[0]), tuple(kept), graft.host.shape, tuple(scores))
+    return output, Trace(tuple(kept), graft.host.shape, tuple(scores))
+
+
+@contextmanager
+def recording(blocks: Iterable[nn.Module]) -> Iterator[tuple[list[Tensor], list[Tensor | None]]]:
+    """Record by hooks which tokens each block keeps, and which scores its sampler gets.
+
+    Yields:
+        Two lists, filled by the pass; see `Trace.kept` and `Trace.scores`.
+    """
+    kept: list[Tensor] = []
+    scores: list[Tensor | None] = []
+
+    def note_scores(block: nn.Module, given: tuple[Tensor, Origin]) -> None:
+        raw, origin = given
+        table = torch.full((origin.grid.size,), torch.nan, device=raw.device, dtype=raw.dtype)
+        table[origin.index] = raw.detach()
+        scores[-1] = table.view(origin.grid)
+
+    with ExitStack() as hooks:
+        for block in blocks:
+            hooks.enter_context(block.register_forward_pre_hook(lambda *_: scores.append(None)))
+            hooks.enter_context(block.register_forward_hook(lambda *call: kept.append(call[2].origin.presence())))
+            if isinstance(block.sampler, nn.Module):
+                hooks.enter_context(block.sampler.register_forward_pre_hook(note_scores))
+        yield kept, scores

@@ -2,37 +2,160 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
 from timm.layers import DropPath, Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from video_ats.models.attention import ClassAttention
+from video_ats.models.attention import ClassAttention, PatchAttention, linear_projections
 from video_ats.models.blocks import Block
-from video_ats.models.host import VideoTransformer, check_sizes, default_norm
-from video_ats.models.initialise import Initialisation, initialise_
+from video_ats.models.host import Initialisation, VideoTransformer, check_sizes, default_norm, initialise_
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import XvitShape
-from video_ats.models.projections import linear_projections
-from video_ats.models.temporal_head import TemporalHead
-from video_ats.models.temporal_shift import MissingNeighbour, TemporalShift
-from video_ats.tokens import SamplerConfig
+from video_ats.tokens import Grid, Origin, SamplerConfig
 
 TemporalHeadKind = Literal["transformer", "mean"]
 
 
-class XViT(VideoTransformer):
-    """A ViT for each frame, mixed over frames by its blocks' `TemporalShift`; `create_xvit` makes the parts.
+class TemporalShift(nn.Module):
+    """XViT's space-time mixing of keys and values, before each spatial attention.
 
-    Each frame has its own class token. Frame t takes entry ``t mod F`` of the time embedding's F, its class token
-    included, as in the released code, where F is 8 for clips of 16 frames; so a clip may have any number of frames
-    that is a multiple of the blocks' ``segment_frames``.
+    Of ``divisor`` parts of the channels, all heads concatenated, the first comes from the token at the same position
+    in the next frame, the second from the previous frame. Zeros past the edge of a segment, as in the released code.
+    The class tokens of the frames are mixed alike. No parameters.
+
+    Departure: a neighbour that a sampler dropped counts as past the edge; the released code drops no tokens.
 
     Args:
-        pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``; None: there is none.
-        temporal_head: from ``(B, T, E)`` to what ``head`` reads; None: the mean over frames.
-        blocks: as of `VideoTransformer`, of which the other arguments are.
+        segment_frames: frames that are mixed with each other; a clip must have a multiple of it.
+        divisor: number of parts, at least 2.
+
+    Raises:
+        ValueError: for values outside these.
+    """
+
+    def __init__(self, *, segment_frames: int, divisor: int = 8) -> None:
+        super().__init__()
+        if segment_frames < 1 or divisor < 2:
+            raise ValueError(f"segment_frames {segment_frames}, shift_divisor {divisor}: must be at least 1 and 2")
+        self.segment_frames = segment_frames
+        self.divisor = divisor
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"segment_frames={self.segment_frames}, divisor={self.divisor}"
+
+    def forward(self, patches: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
+        """Mix keys and values, or any ``n`` such tables; the result has the same shapes.
+
+        Args:
+            patches (Tensor[P, n, heads, d]): of the patch tokens, packed.
+            classes (Tensor[B, T, n, heads, d]): of the class tokens.
+            origin: where the patches come from.
+
+        Raises:
+            ValueError: if the clip is no whole number of segments, or has not one class token per frame.
+        """
+        if origin.grid.frames % self.segment_frames or classes.shape[1] != origin.grid.frames:
+            raise ValueError(
+                f"clip of {origin.grid.frames} frames with {classes.shape[1]} class tokens: must be a multiple of "
+                f"segment_frames {self.segment_frames}, with one class token per frame"
+            )
+        heads = patches.shape[-2:]
+        mixed_classes = self._shift(classes.flatten(3)).unflatten(3, heads)
+        flat = patches.flatten(2)  # (P, n, D), head-major
+        if origin.is_whole:
+            b, t, h, w = origin.grid
+            mixed = self._shift(flat.reshape(b, t, h * w * flat.shape[1], -1)).reshape(flat.shape)
+        else:
+            mixed = self._gather(flat, origin)
+        return mixed.unflatten(2, heads), mixed_classes
+
+    def _shift(self, x: Tensor) -> Tensor:
+        """Mix ``(B, T, N, D)``: no token was dropped."""
+        part = x.shape[-1] // self.divisor
+        segments = x.unflatten(1, (-1, self.segment_frames))  # (B, S, F, N, D)
+        later = F.pad(segments[:, :, 1:, :, :part], (0, 0, 0, 0, 0, 1))
+        earlier = F.pad(segments[:, :, :-1, :, part : 2 * part], (0, 0, 0, 0, 1, 0))
+        return torch.cat([later, earlier, segments[..., 2 * part :]], dim=-1).flatten(1, 2)
+
+    def _gather(self, x: Tensor, origin: Origin) -> Tensor:
+        """Mix packed ``(P, n, D)``, some tokens of which were dropped: look neighbours up by position."""
+        part = x.shape[-1] // self.divisor
+        place = origin.frame % self.segment_frames
+        later = _neighbour(x[..., :part], origin.in_frame(1), place == self.segment_frames - 1)
+        earlier = _neighbour(x[..., part : 2 * part], origin.in_frame(-1), place == 0)
+        return torch.cat([later, earlier, x[..., 2 * part :]], dim=-1)
+
+
+def _neighbour(x: Tensor, index: Tensor, edge: Tensor) -> Tensor:
+    """``x (P, n, d)`` at ``index (int64 Tensor[P])``; zero at the ``edge`` and where the index is -1."""
+    return x[index.clamp(min=0)].masked_fill((edge | (index < 0))[:, None, None], 0)
+
+
+class TemporalHead(nn.Module):
+    """One transformer layer over a class token of its own and the frames' class tokens; then norm, linear, GELU.
+
+    No time embedding, and no bias for queries, keys and values.
+
+    Args:
+        dim: width of the frames' tokens.
+        num_heads: attention heads; must divide ``dim``.
+        mlp_dim: hidden width of the layer's MLP.
+        fc_dim: outputs.
+        norm_eps: LayerNorm epsilon; 1e-5 in the released models, unlike in their blocks.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, mlp_dim: int, fc_dim: int, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = PatchAttention(linear_projections(dim, qkv_bias=False), num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, mlp_dim)
+        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.fc = nn.Linear(dim, fc_dim)
+        self.act = nn.GELU()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """``Tensor[B, T, dim]`` to ``Tensor[B, fc_dim]``."""
+        clips, count, _ = frames.shape
+        x = torch.cat([self.cls_token.expand(clips, -1, -1), frames], dim=1).flatten(0, 1)  # (B * (1 + T), dim)
+        by_clip = Origin.whole(Grid(clips, 1 + count, 1, 1), x.device).by_clip
+        x = x + self.attn(self.norm1(x), by_clip)
+        x = x + self.mlp(self.norm2(x))
+        out: Tensor = self.act(self.fc(self.norm(x.unflatten(0, (clips, 1 + count))[:, 0])))
+        return out
+
+    @torch.no_grad()
+    def start_as_mean_(self) -> None:
+        """Initialise the layer as the mean over frames: equal attention, values unchanged, nothing from the MLP."""
+        qkv, proj = self.attn.qkv, self.attn.proj
+        assert isinstance(qkv, nn.Linear)
+        assert isinstance(proj, nn.Linear)
+        dim = qkv.in_features
+        nn.init.zeros_(self.cls_token)
+        nn.init.zeros_(qkv.weight[:dim])  # queries: equal attention to every frame
+        nn.init.eye_(qkv.weight[2 * dim :])
+        nn.init.eye_(proj.weight)
+        nn.init.zeros_(self.mlp.fc2.weight)
+
+
+class XViT(VideoTransformer):
+    """A ViT per frame, mixed over frames by its blocks' `TemporalShift`; `create_xvit` makes the parts.
+
+    Each frame has its own class token. Patches and class token of frame t take entry ``t mod F`` of the time embedding,
+    as in the released code, where F is 8 for clips of 16 frames. So a clip may have any number of frames that is a
+    multiple of the blocks' ``segment_frames``.
+
+    Args:
+        pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``, or None.
+        temporal_head: from ``(B, T, E)`` to the input of ``head``; None for the mean over frames.
+        blocks, parts: see `VideoTransformer`.
     """
 
     def __init__(
@@ -48,9 +171,9 @@ class XViT(VideoTransformer):
         self.temporal_head = temporal_head
 
     def set_time_embed_frames_(self, frames: int) -> None:
-        """Give the time embedding another length, zeros at first; segments that were as long follow it.
+        """Make a zero time embedding of another length, for weights of that length.
 
-        For weights of another length: the released code ties both to the number it was trained with.
+        Segments that were as long as the embedding take the new length too: the released code ties the two.
         """
         assert self.time_embed is not None
         for module in self.modules():
@@ -91,39 +214,29 @@ def create_xvit(
     mlp_ratio: float = 4.0,
     qkv_bias: bool = True,
     drop_path_rate: float = 0.0,
-    missing_neighbour: MissingNeighbour = "zero",
     norm: Callable[[int], nn.Module] = default_norm,
     activation: type[nn.Module] = nn.GELU,
     initialisation: Initialisation = "released",
     sampler: SamplerConfig | None = None,
 ) -> XViT:
-    """Build an XViT with random weights. The released dropout before the last linear layer is left out: its rate is
-    not in the released configurations.
+    """Build an XViT with random weights.
+
+    Departure: no dropout before the last linear layer; its rate is not in the released configurations.
 
     Args:
         num_frames: frames T of a clip; a multiple of ``segment_frames``.
-        crop_size: height and width of a frame in pixels.
-        patch_size: height and width of a patch in pixels.
-        num_classes: outputs of the head.
-        embed_dim: width D.
-        depth: number of blocks.
         num_heads: attention heads; must divide ``embed_dim`` and the width that the temporal head reads.
         segment_frames: frames among which keys and values are mixed. The released Kinetics models have 8 in clips of
             16: two halves that only the temporal head joins.
-        time_embed_frames: entries of the time embedding, which a longer clip repeats; None: ``segment_frames``.
-        shift_divisor: one part in so many of the channels comes from the next frame, one from the previous.
-        representation_size: outputs of a linear layer and tanh after the last norm; None: no such layer. The released
-            code has it where its image model was one of ImageNet-21k.
+        time_embed_frames: entries of the time embedding, which longer clips repeat; None for ``segment_frames``.
+        shift_divisor: this fraction of the channels comes from the next frame, and as much from the previous one.
+        representation_size: outputs of a linear layer and tanh after the last norm; None for no such layer. The
+            released code has it if its image model was trained on ImageNet-21k.
         temporal_head: ``transformer``, or ``mean`` over the frames' class tokens.
         temporal_head_mlp_dim: hidden width of the classifier after the transformer layer.
-        mlp_ratio: hidden width of the MLPs over their width.
-        qkv_bias: whether queries, keys and values of the blocks have a bias.
-        drop_path_rate: stochastic depth of the last block, rising from 0.
-        missing_neighbour: ``zero`` or ``self``; see `TemporalShift`.
-        norm: makes a norm from a width.
-        activation: class of the MLP's activation.
-        initialisation: ``released`` or ``scratch``; see `create_timesformer`.
-        sampler: samplers to insert; None is the published model.
+        mlp_ratio: hidden width over width of the MLPs, the temporal head's included.
+        crop_size, patch_size, num_classes, embed_dim, depth, qkv_bias, drop_path_rate, norm, activation,
+            initialisation, sampler: see `create_timesformer`.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -153,7 +266,7 @@ def create_xvit(
     head_mlp_dim = int(width * mlp_ratio)
 
     def block(index: int) -> Block:
-        shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor, missing_neighbour=missing_neighbour)
+        shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor)
         return Block(
             norm1=norm(embed_dim),
             attn=ClassAttention(linear_projections(embed_dim, qkv_bias=qkv_bias), num_heads, mixing=shift),
@@ -167,7 +280,9 @@ def create_xvit(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        pre_logits=None if representation_size is None else _pre_logits(embed_dim, width),
+        pre_logits=nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh()))
+        if representation_size is not None
+        else None,
         temporal_head=TemporalHead(width, num_heads, mlp_dim=head_mlp_dim, fc_dim=temporal_head_mlp_dim)
         if transformer
         else None,
@@ -186,11 +301,6 @@ def create_xvit(
         patch_rows=crop_size // patch_size,
     )
     initialise_(model, initialisation)
+    if initialisation == "scratch" and isinstance(model.temporal_head, TemporalHead):
+        model.temporal_head.start_as_mean_()
     return insert_samplers_(model, sampler) if sampler is not None else model
-
-
-def _pre_logits(dim: int, out: int) -> nn.Module:
-    layers = nn.Sequential()
-    layers.add_module("fc", nn.Linear(dim, out))
-    layers.add_module("act", nn.Tanh())
-    return layers

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from video_ats.models.macs import Trace
+from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting
 

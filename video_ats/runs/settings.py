@@ -1,14 +1,14 @@
-"""The settings that one decoding pass scores: the dense model and any number of samplers."""
+"""The settings of a run: the dense model and any number of samplers, all scored on the same decoded views."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import Scheme, Scope
+from video_ats.tokens.samplers import Control, Scheme, Scope
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Setting:
     Attributes:
         name: unique in a run.
         sampler: None is the dense model.
-        follows: name of the ``ats`` setting whose number of tokens in every block and group this control takes;
-            None: the sampler finds its own.
-        finetuned: runs with the weights that were fine-tuned with samplers, not with the given ones.
+        follows: name of the ``ats`` setting whose number of tokens in every block and group this control takes, or
+            None.
+        finetuned: runs with the weights that were fine-tuned with samplers.
     """
 
     name: str
@@ -30,16 +30,16 @@ class Setting:
 
     @property
     def is_dense(self) -> bool:
-        """Whether this is the model as it was given, to which all else is compared."""
+        """Whether this is the given model without samplers, to which all settings are compared."""
         return self.sampler is None and not self.finetuned
 
     @property
     def is_ats(self) -> bool:
-        """Whether this is the method, not a control and not without samplers."""
+        """Whether this runs ATS, not a control."""
         return self.sampler is not None and self.sampler.kind == "ats"
 
     def identity(self) -> dict[str, Any]:
-        """What its predictions depend on."""
+        """Everything that its predictions depend on."""
         sampler = None if self.sampler is None else asdict(self.sampler)
         return {"sampler": sampler, "follows": self.follows, "finetuned": self.finetuned}
 
@@ -50,10 +50,10 @@ class SweepConfig:
 
     Attributes:
         dense: also score the model without samplers.
-        samples: numbers of sampling points K per frame; null for as many as a whole frame has patches. Empty: none.
+        samples: numbers of sampling points K per frame; null for as many as a whole frame has patches.
         scopes: each K is scored with each of these.
-        controls: each of these beside each ``ats`` setting, keeping of each clip, in every block and group, exactly as
-            many tokens as ``ats`` kept there, chosen otherwise.
+        controls: for each ``ats`` setting, these controls keep exactly as many tokens of each clip in every block and
+            group, chosen otherwise.
         blocks: blocks that sample; null for block 3 to the last.
         schemes: each K is scored with each of ``reference`` (the released code), ``inverse`` (the paper's text).
         seed: of the random control.
@@ -62,7 +62,7 @@ class SweepConfig:
     dense: bool = True
     samples: list[int | None] = field(default_factory=list)
     scopes: list[Scope] = field(default_factory=lambda: list[Scope](["frame"]))
-    controls: list[Literal["topk", "random", "uniform"]] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
     blocks: list[int] | None = None
     schemes: list[Scheme] = field(default_factory=lambda: list[Scheme](["reference"]))
     seed: int = 0
@@ -81,17 +81,15 @@ class SweepConfig:
         return configs
 
     def of_any_samples(self) -> list[SamplerConfig]:
-        """The ``ats`` setting of each scheme and scope, K left open: those that a budget finds a K for."""
+        """An ``ats`` sampler for each scheme and scope, with K left open: a budget finds one."""
         return [
             SamplerConfig("ats", scope, self.blocks, None, scheme, self.seed)
             for scheme, scope in product(self.schemes, self.scopes)
         ]
 
     def with_controls(self, ats: SamplerConfig) -> list[SamplerConfig]:
-        """An ``ats`` setting, then the controls that are matched to it."""
-        counts = [ats.samples] if isinstance(ats.samples, int) else (ats.samples or ())
-        matched = ":".join(["matched", *([",".join(map(str, counts))] if counts else [])])
-        return [ats, *(replace(ats, kind=control, samples=matched) for control in self.controls)]
+        """An ``ats`` sampler, then the controls that are matched to it."""
+        return [ats, *(replace(ats, kind=control, matched=True) for control in self.controls)]
 
 
 def make_settings(
@@ -102,19 +100,18 @@ def make_settings(
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
 ) -> tuple[Setting, ...]:
-    """Name the settings of a run: the dense model, the sweep's, those of a budget, then ``samplers`` given one by one.
+    """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
 
     Args:
         sweep: a product of lists.
-        calibrated: ``ats`` settings that a budget led to, to score beside the sweep's with the same controls. What was
-            found may be among the others already.
-        samplers: one by one. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
-            where that is among the settings; without one it keeps the meaning that it has in a model alone.
-        own: of a registered model with samplers: before ``samplers``, unless the sweep has the same setting already.
+        samplers: further ones. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
+            if there is one; else see `SamplerConfig.matched`.
+        own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
+        calibrated: ``ats`` samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
-        ValueError: if there is none, or one occurs twice; or if lists of the sweep are given that it does not use.
+        ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
     """
     if not sweep.samples and not calibrated:
         for name in ("controls", "scopes", "schemes", "blocks"):
@@ -154,14 +151,12 @@ def setting_name(config: SamplerConfig | None) -> str:
     """A short unique name, such as ``ats-frame-k128`` or ``random-frame-matched:128``."""
     if config is None:
         return "dense"
-    samples = config.samples
-    if isinstance(samples, str):
-        amount = samples
-    elif samples is None:
-        amount = "kfull"
+    samples = (config.samples,) if isinstance(config.samples, int) else config.samples or ()
+    counts = ",".join(map(str, samples))
+    if config.matched:
+        amount = f"matched:{counts}" if counts else "matched"
     else:
-        counts = [samples] if isinstance(samples, int) else samples
-        amount = ("k" if config.kind == "ats" else "n") + ",".join(map(str, counts))
+        amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     parts = [config.kind, config.scope, amount]
     if config.blocks is not None:
         parts.append("b" + block_ranges(config.blocks))
@@ -173,7 +168,7 @@ def setting_name(config: SamplerConfig | None) -> str:
 
 
 def block_ranges(blocks: Sequence[int]) -> str:
-    """``3,4,5,8`` as ``3..5,8``; order is kept since samples may be given per block."""
+    """``3,4,5,8`` as ``3..5,8``; in the given order, which that of samples per block must match."""
     runs: list[list[int]] = []
     for block in blocks:
         if runs and block == runs[-1][-1] + 1:

@@ -1,11 +1,11 @@
 """Which tokens of a group stay: inverse transform sampling of the scores (ATS paper, section 3.2), and controls.
 
-All functions take one row a group, ``lengths`` real tokens first and anything after them, and look at nothing
-outside the row: the released code takes its minimum over rows that padding fills with zeros, so that a clip's
-tokens there depend on its batch-mates. Here they do not. Cumulative sums are taken in float64 (the released code:
-float32), since how a parallel sum rounds depends on the shape of the batch, and near ties depend on the rounding.
+All functions take one row per group: first ``lengths`` tokens, then padding of any value. NaN counts as zero, infinity
+as the largest float32.
 
-A score that is not finite is NaN for zero and infinity for the largest float32, in all functions alike.
+Departures from the released code: it takes its minimum over rows padded with zeros, so that a clip's tokens depend on
+its batch-mates; here nothing depends on padding. And cumulative sums are in float64, not float32: a parallel sum rounds
+differently for each batch shape, and near ties depend on the rounding.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
     """The released code's sampling: equally spaced points on the normalised cumulative sum of ascending scores.
 
     ``c~ = (c - c_1) / (c_n - c_1)``, points ``y_0 + (1 - y_0) k / (K - 1)`` with ``y_0`` the smallest non-zero
-    ``c~``; each point takes the token with the nearest ``c~`` (the lower one of two equally near), a token taken
-    twice is kept once. The scale of the scores does not matter. If all are zero they count as equal.
+    ``c~``. Each point takes the token with the nearest ``c~`` (the lower of two equally near); a token taken twice
+    is kept once. The scale of the scores does not matter. If all are zero they count as equal.
 
     Args:
         scores (Tensor[G, N]): >= 0.
@@ -31,9 +31,7 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
     Returns:
         bool Tensor[G, N]: kept tokens; from 1 to min(K, length) in every row that is not empty.
     """
-    _check_points(num_samples)
-    valid = _valid(scores, lengths)
-    scores = _positive(scores, valid)
+    valid, scores = _prepared(scores, lengths, num_samples)
     ascending, order = scores.masked_fill(~valid, torch.inf).sort(dim=1, stable=True)
     cumulative = ascending.masked_fill(~valid, 0).cumsum(dim=1, dtype=torch.float64)
     first = cumulative[:, :1]
@@ -47,12 +45,10 @@ def sample_reference(scores: Tensor, lengths: Tensor, num_samples: int) -> Tenso
 
 
 def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
-    """The paper's text: points ``(2k - 1) / 2K`` on the cumulative sum in raster order, each takes the first
-    token whose sum reaches it; a token taken twice is kept once. Arguments and result as `sample_reference`.
+    """The paper's text: points ``(2k - 1) / 2K`` on the cumulative sum in raster order. Each takes the first token
+    whose sum reaches it; a token taken twice is kept once. Arguments and result as in `sample_reference`.
     """
-    _check_points(num_samples)
-    valid = _valid(scores, lengths)
-    scores = _positive(scores, valid)
+    valid, scores = _prepared(scores, lengths, num_samples)
     cumulative = scores.masked_fill(~valid, 0).cumsum(dim=1, dtype=torch.float64)
     total = cumulative[:, -1:]
     cumulative = cumulative / total.masked_fill(total == 0, 1)
@@ -63,8 +59,9 @@ def sample_inverse(scores: Tensor, lengths: Tensor, num_samples: int) -> Tensor:
 
 
 def keep_top(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
-    """Control: exactly ``min(count, length)`` tokens of each row, those with the highest scores; of equal ones
-    the first. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
+    """Control: the ``min(count, length)`` tokens of each row with the highest scores; of equal ones the first.
+
+    ``counts``: int or int64 Tensor[G]. Returns bool Tensor[G, N].
     """
     valid = _valid(scores, lengths)
     order = _finite(scores).masked_fill(~valid, -torch.inf).argsort(dim=1, descending=True, stable=True)
@@ -73,13 +70,14 @@ def keep_top(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
 
 
 def keep_uniform(scores: Tensor, lengths: Tensor, counts: Tensor | int) -> Tensor:
-    """Control: exactly ``min(count, length)`` tokens of each row, evenly spaced in raster order, whatever the
-    scores. ``counts`` is an int or an int64 Tensor[G]. Returns a bool Tensor[G, N].
+    """Control: ``min(count, length)`` tokens of each row, evenly spaced in raster order; scores are not looked at.
+
+    ``counts``: int or int64 Tensor[G]. Returns bool Tensor[G, N].
     """
     valid = _valid(scores, lengths)
     count = torch.minimum(torch.as_tensor(_column(counts), device=lengths.device), lengths[:, None])
-    # A place is kept where the line count / length steps up: count steps in length places, as even as integers
-    # can; the half length centres them.
+    # A place is kept where floor(place * count / length) steps up: count steps in length places, as evenly as
+    # integers can. Half a length centres them.
     length = lengths[:, None].clamp(min=1)
     before = _places(scores) * count + length // 2
     return ((before + count) // length > before // length) & valid
@@ -95,11 +93,13 @@ def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
     return torch.searchsorted(ascending, value).clamp(max=last)
 
 
-def _positive(scores: Tensor, valid: Tensor) -> Tensor:
-    """Finite scores; a row of zeros becomes a row of ones, its limit for equal scores."""
-    scores = _finite(scores)
+def _prepared(scores: Tensor, lengths: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Which places are tokens, and finite scores; a row of zeros becomes a row of ones, its limit for equal scores."""
+    if num_samples < 2:
+        raise ValueError(f"num_samples {num_samples}: at least 2 sampling points are needed")
+    valid, scores = _valid(scores, lengths), _finite(scores)
     empty = ~((scores > 0) & valid).any(dim=1, keepdim=True)
-    return torch.where(empty, torch.ones_like(scores), scores)
+    return valid, torch.where(empty, torch.ones_like(scores), scores)
 
 
 def _finite(scores: Tensor) -> Tensor:
@@ -117,8 +117,3 @@ def _valid(scores: Tensor, lengths: Tensor) -> Tensor:
 
 def _column(counts: Tensor | int) -> Tensor | int:
     return counts[:, None] if isinstance(counts, Tensor) else counts
-
-
-def _check_points(num_samples: int) -> None:
-    if num_samples < 2:
-        raise ValueError(f"num_samples {num_samples}: at least 2 sampling points are needed")

@@ -1,4 +1,4 @@
-"""How significant is a token? By what the class token reads from it (ATS paper, section 3.1, eq. 3)."""
+"""Significance scores: how much the class token reads from each token (ATS paper, section 3.1, eq. 3)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     Returns:
         Tensor[G, heads, N], at least float32; rows sum to one, zero where there is no key.
     """
-    # One query a group costs little, and half precision here would change which tokens stay.
+    # One query per group costs little in float32; half precision would change which tokens stay.
     with torch.autocast(query.device.type, enabled=False):
         query, key = at_least_float32(query), at_least_float32(key)
         logits = torch.einsum("ghd,ghnd->ghn", query * query.shape[-1] ** -0.5, key)
@@ -38,21 +38,19 @@ def all_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
 
     Args:
         query, key (Tensor[G, heads, N, d]): of the group's tokens.
-        mask (bool Tensor[G, N] or None): True where a token is real; other columns are zero, other rows mean nothing.
+        mask (bool Tensor[G, N] or None): True where a token is real; other columns are zero, other rows undefined.
     """
     with torch.autocast(query.device.type, enabled=False):
         query, key = at_least_float32(query), at_least_float32(key)
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if mask is not None:
-        # A group without tokens has no column to attend to; its rows mean nothing, but must not be NaN.
+        # A group without tokens has no column to attend to; its rows are undefined, but must not be NaN.
         logits = logits.masked_fill(~mask[:, None, None], torch.finfo(logits.dtype).min)
     return logits.softmax(dim=-1)
 
 
 def mean_row(attention: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
-    """What the tokens of a group read on average, Tensor[G, heads, N]; takes the place of the class token's row.
-
-    Ours, for hosts without a class token.
+    """The mean row of the attention, Tensor[G, heads, N]: ours, in place of the class token's row where there is none.
 
     Args:
         attention (Tensor[G, heads, N, N]): see `all_attention`.
@@ -65,19 +63,18 @@ def mean_row(attention: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
 
 
 def significance(attention: Tensor, value: Tensor) -> Tensor:
-    """Raw scores: attention of the class token, summed over heads, times the norm of the value.
+    """Raw scores: ``(sum over heads of A[h, cls, j]) * ||V_j||_2``, the norm over the concatenated heads.
 
-    ``(sum over heads of A[h, cls, j]) * ||V_j||_2``, the norm over the concatenated heads, as the released
-    code computes it. Its division by the sum is left out: the sampling divides the cumulative sum, over whatever
-    one decision covers.
+    As in the released code, but not divided by the sum: sampling divides the cumulative sum, over what one decision
+    covers.
 
     Args:
         attention (Tensor[G, heads, N]): the class token's row.
         value (Tensor[G, heads, N, d]): the group's values.
 
     Returns:
-        Tensor[G, N], at least float32, >= 0. Column 0 is the class token's own where it leads the group.
+        Tensor[G, N], at least float32, >= 0. Column 0 is the class token's own if it leads the group.
     """
-    # In two steps, which are several times as fast as one over two dimensions that lie apart.
+    # Two steps are several times as fast as one norm over two dimensions that are not adjacent.
     of_head = torch.linalg.vector_norm(at_least_float32(value), dim=3)  # (G, heads, N)
     return attention.sum(dim=1) * of_head.square().sum(dim=1).sqrt()

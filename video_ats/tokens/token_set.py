@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Lengths are others in every batch, and in half precision on a CPU a kernel is compiled for each that is new.
+# In half precision on a CPU each new table length compiles a kernel: few lengths remain if they are multiples.
 _TABLE_LENGTH = 8
 
 
@@ -40,18 +40,17 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """A division of ``P`` packed tokens into ``G`` groups, and the way to a table ``(G, N, ...)`` and back.
+    """``P`` packed tokens divided into ``G`` groups: from packed to a table ``(G, N, ...)`` and back.
 
-    ``N`` is at least the length of the longest group. While every token is present the table is the packed tokens in
-    another shape (``slots`` is None): a view, or by position a transposed copy. Afterwards shorter groups end in
-    zeros and ``mask`` marks what is real.
+    While every token is present the table is the packed tokens in another shape: a view, or by position a transposed
+    copy. After sampling, groups are ragged: shorter ones end in zeros, and ``mask`` marks the tokens.
 
     Attributes:
-        layout: ``(outer, length, inner)`` of the complete table: group ``o * inner + i`` holds the packed
+        layout: ``(outer, length, inner)`` while every token is present: group ``o * inner + i`` holds the packed
             tokens ``(o * length + n) * inner + i``. None when ragged.
         lengths (int64 Tensor[G]): tokens in each group.
-        longest: ``N``.
-        slots (int64 Tensor[P] or None): each token's place in the flattened table ``(G * N)``.
+        longest: ``N``, at least the length of the longest group.
+        slots (int64 Tensor[P] or None): each token's place in the flattened table ``(G * N)``; None unless ragged.
     """
 
     layout: tuple[int, int, int] | None
@@ -69,7 +68,7 @@ class Grouping:
     def ragged(group: Tensor, num_groups: int, *, multiple_of: int = 1) -> Grouping:
         """Groups of any length, empty ones included, from each token's group ``(int64 Tensor[P])``.
 
-        Where the lengths differ, so that there is a mask anyway, the table's is rounded up to a ``multiple_of``.
+        If the lengths differ, N is rounded up to a ``multiple_of``.
         """
         lengths = torch.bincount(group, minlength=num_groups)
         shortest, longest = torch.stack(torch.aminmax(lengths)).tolist() if num_groups else (0, 0)
@@ -97,28 +96,18 @@ class Grouping:
     @cached_property
     def group(self) -> Tensor:
         """``int64 Tensor[P]``: the group of each packed token."""
-        if self.slots is not None:
-            return self.slots // self.longest
-        groups = torch.arange(self.num_groups, device=self.lengths.device)
-        return self.unpad(groups[:, None].expand(-1, self.longest))
+        return self._slots() // self.longest
 
     @cached_property
     def place(self) -> Tensor:
         """``int64 Tensor[P]``: the place of each packed token in its group, from 0."""
-        if self.slots is not None:
-            return self.slots % self.longest
-        places = torch.arange(self.longest, device=self.lengths.device)
-        return self.unpad(places.expand(self.num_groups, -1))
+        return self._slots() % self.longest
 
-    @cached_property
-    def by_length(self) -> tuple[Tensor, list[tuple[int, int]]]:
-        """A ragged grouping without padding: the order ``(int64 Tensor[P])`` that puts groups of the same length beside
-        each other, each in one piece, and ``(length, groups)`` of each length in that order; empty groups left out.
-        """
-        assert self.slots is not None
-        order = torch.argsort(self.lengths[self.group] * (self.num_groups * self.longest) + self.slots)
-        counts = torch.bincount(self.lengths).tolist()
-        return order, [(length, count) for length, count in enumerate(counts) if length and count]
+    def _slots(self) -> Tensor:
+        if self.slots is not None:
+            return self.slots
+        table = torch.arange(self.num_groups * self.longest, device=self.lengths.device)
+        return self.unpad(table.unflatten(0, (self.num_groups, self.longest)))
 
     def pad(self, x: Tensor) -> Tensor:
         """Packed ``Tensor[P, ...]`` to the table ``Tensor[G, N, ...]``; zeros where there is no token."""
@@ -129,11 +118,9 @@ class Grouping:
         return table.index_copy_(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
 
     def unpad(self, table: Tensor, then: Tensor | None = None) -> Tensor:
-        """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``; what is no token is left behind.
+        """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``, in one copy.
 
-        Args:
-            table: any view; it is copied once.
-            then: ``Tensor[C, ...]`` to put behind the tokens, which gives ``Tensor[P + C, ...]``.
+        ``then (Tensor[C, ...])`` is appended: ``Tensor[P + C, ...]``.
         """
         if self.slots is not None:
             packed = table[self.group, self.place]
@@ -194,55 +181,47 @@ class Origin:
 
     @cached_property
     def by_frame(self) -> Grouping:
-        """``B * T`` groups, one a frame; a frame that lost all its tokens is an empty group."""
-        b, t, h, w = self.grid
-        if self.is_whole:
-            return Grouping.complete(b * t, h * w, 1, self.index.device)
-        return Grouping.ragged(self.index // (h * w), b * t, multiple_of=_TABLE_LENGTH)
+        """``B * T`` groups, one per frame; a frame without tokens is an empty group."""
+        return self._in_raster_order(self.grid.clips * self.grid.frames, self.grid.positions)
 
     @cached_property
     def by_clip(self) -> Grouping:
-        """``B`` groups, one a clip."""
-        b, t, h, w = self.grid
+        """``B`` groups, one per clip."""
+        return self._in_raster_order(self.grid.clips, self.grid.per_clip)
+
+    def _in_raster_order(self, num_groups: int, length: int) -> Grouping:
+        """Groups of ``length`` successive places of the grid."""
         if self.is_whole:
-            return Grouping.complete(b, t * h * w, 1, self.index.device)
-        return Grouping.ragged(self.clip, b, multiple_of=_TABLE_LENGTH)
+            return Grouping.complete(num_groups, length, 1, self.index.device)
+        return Grouping.ragged(self.index // length, num_groups, multiple_of=_TABLE_LENGTH)
 
     @cached_property
     def by_position(self) -> Grouping:
-        """One group a (clip, row, column), over the frames in which it is left; positions with none have no group."""
-        b, t, h, w = self.grid
+        """One group per (clip, row, column) that is left in any frame, over the frames in which it is left."""
         if self.is_whole:
-            return Grouping.complete(b, t, h * w, self.index.device)
-        _, member = torch.unique(self._position, return_inverse=True)
-        return Grouping.ragged(member, int(member.max()) + 1 if member.numel() else 0)
+            return Grouping.complete(self.grid.clips, self.grid.frames, self.grid.positions, self.index.device)
+        positions, group = self._positions
+        return Grouping.ragged(group, len(positions))
 
     @cached_property
     def tubes(self) -> Origin:
         """The positions left in any frame, in the order of ``by_position``, as tokens of a grid of one frame."""
-        b, _, h, w = self.grid
-        return Origin(Grid(b, 1, h, w), torch.unique(self._position))
+        return Origin(self.grid._replace(frames=1), self._positions[0])
 
     @cached_property
-    def in_next_frame(self) -> Tensor:
-        """``int64 Tensor[P]``: where the token at the same position one frame later is packed; -1: there is none."""
-        return self._in_frame(1)
+    def _positions(self) -> tuple[Tensor, Tensor]:
+        """The (clip, row, column) left in any frame, as indices without the frame, and which of them each token has."""
+        with_clip = self.clip * self.grid.positions + self.index % self.grid.positions
+        found: tuple[Tensor, Tensor] = torch.unique(with_clip, return_inverse=True)
+        return found
 
-    @cached_property
-    def in_previous_frame(self) -> Tensor:
-        """``int64 Tensor[P]``: likewise one frame earlier."""
-        return self._in_frame(-1)
-
-    def _in_frame(self, step: int) -> Tensor:
+    def in_frame(self, step: int) -> Tensor:
+        """``int64 Tensor[P]``: index of the token at the same position ``step`` frames later; -1 if there is none."""
         frame = self.frame + step
         inside = (frame >= 0) & (frame < self.grid.frames)
         place = torch.full((self.grid.size,), -1, device=self.index.device)
         place[self.index] = torch.arange(len(self.index), device=self.index.device)
         return place[(self.index + step * self.grid.positions).where(inside, 0)].where(inside, -1)
-
-    @property
-    def _position(self) -> Tensor:
-        return self.clip * self.grid.positions + self.index % self.grid.positions
 
     def select(self, keep: Tensor) -> Origin:
         """Only the tokens that ``keep (bool Tensor[P])`` marks."""
@@ -257,36 +236,61 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class TokenSet:
-    """The tokens of a batch of clips.
+    """The tokens of a batch of clips; `TokenSet.of` makes one from patch and class tokens.
+
+    Patch and class tokens are one tensor, so that one call of a layer serves both: a second call for the few class
+    tokens would read all the layer's weights again.
 
     Attributes:
-        patches (Tensor[P, D]): the patch tokens that are left, packed, in raster order.
-        class_tokens (Tensor[B, C, D]): one class token a clip (C = 1) or one a frame (C = T); or so many sets of
-            ``leading`` tokens (C = leading or leading * T).
+        joined (Tensor[P + B * C, D]): the patch tokens that are left, packed, in raster order; then the class tokens,
+            clip by clip: one set of ``leading`` tokens per clip (C = leading) or per frame (C = leading * T).
         origin: where the patch tokens come from.
-        leading: tokens in front of each group that always stay: the class token, and after it what else a host has of
-            the kind (a distillation token, registers). 0: it has none, not even a class token, and C = 0.
+        leading: tokens in front of each group that always stay: the class token, then the model's others (distillation
+            token, registers). 0 if the model has not even a class token.
+
+    Raises:
+        ValueError: for a tensor of another shape.
     """
 
-    patches: Tensor
-    class_tokens: Tensor
+    joined: Tensor
     origin: Origin
     leading: int = 1
-    # Where both are parts of one tensor, that one; `dataclasses.replace` forgets it.
-    _joined: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        grid = self.origin.grid
-        if self.patches.dim() != 2 or self.patches.shape[0] != self.origin.index.numel():
+        patches, clips = len(self.origin.index), self.origin.grid.clips
+        rows = [patches + clips * self.leading * sets for sets in (1, self.origin.grid.frames)]
+        if self.joined.dim() != 2 or len(self.joined) not in rows:
             raise ValueError(
-                f"patches {tuple(self.patches.shape)} must be (P, D) with P = {self.origin.index.numel()} origins"
+                f"joined {tuple(self.joined.shape)} must be (P + B * C, D) with {rows[0]} or {rows[1]} rows for "
+                f"P = {patches} origins and B = {clips} clips"
             )
-        counts = [self.leading * sets for sets in (1, grid.frames)]
-        if tuple(self.class_tokens.shape) not in [(grid.clips, count, self.patches.shape[1]) for count in counts]:
-            raise ValueError(
-                f"class_tokens {tuple(self.class_tokens.shape)} must be (B, 1 or T, D) = "
-                f"({grid.clips}, {counts[0]} or {counts[1]}, {self.patches.shape[1]})"
-            )
+
+    @staticmethod
+    def of(patches: Tensor, class_tokens: Tensor, origin: Origin, leading: int = 1) -> TokenSet:
+        """From patch tokens ``(Tensor[P, D])`` and class tokens ``(Tensor[B, C, D])``, which are copied."""
+        if patches.dim() != 2 or len(patches) != len(origin.index):
+            raise ValueError(f"patches {tuple(patches.shape)} must be (P, D) with P = {len(origin.index)} origins")
+        clips, width, counts = origin.grid.clips, patches.shape[1], [leading, leading * origin.grid.frames]
+        if tuple(class_tokens.shape) not in [(clips, count, width) for count in counts]:
+            fit = f"({clips}, {counts[0]} or {counts[1]}, {width})"
+            raise ValueError(f"class_tokens {tuple(class_tokens.shape)} must be (B, 1 or T, D) = {fit}")
+        return TokenSet(torch.cat([patches, class_tokens.flatten(0, 1)]), origin, leading)
+
+    @property
+    def patches(self) -> Tensor:
+        """``Tensor[P, D]``, a view."""
+        return self.joined[: len(self.origin.index)]
+
+    @property
+    def class_tokens(self) -> Tensor:
+        """``Tensor[B, C, D]``, a view."""
+        return self.split(self.joined)[1]
+
+    def split(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch tokens ``(P, ...)`` and class tokens ``(B, C, ...)`` of a tensor with the rows of `joined`."""
+        patches, clips = len(self.origin.index), self.origin.grid.clips
+        classes = joined[patches:]
+        return joined[:patches], classes.unflatten(0, (clips, len(classes) // clips))
 
     def __repr__(self) -> str:
         return (
@@ -294,31 +298,19 @@ class TokenSet:
             f"grid={tuple(self.origin.grid)}, whole={self.origin.is_whole})"
         )
 
-    def joined(self) -> Tensor:
-        """``Tensor[P + B * C, D]``: the patch tokens, and after them the class tokens, clip by clip.
-
-        One call of a layer for both: alone, the few class tokens cost reading all its weights a second time.
-        """
-        if self._joined is not None:
-            return self._joined
-        return torch.cat([self.patches, self.class_tokens.flatten(0, 1)])
-
     def with_joined(self, joined: Tensor, origin: Origin | None = None) -> TokenSet:
-        """Tokens of any width in the place of these, laid out as `joined` is; ``origin``: of other patch tokens."""
-        origin = self.origin if origin is None else origin
-        patches, class_tokens = joined.split([len(origin.index), len(joined) - len(origin.index)])
-        tokens = TokenSet(patches, class_tokens.unflatten(0, self.class_tokens.shape[:2]), origin, self.leading)
-        object.__setattr__(tokens, "_joined", joined)
-        return tokens
+        """Replace the tokens; ``origin``: of the new patch tokens, if they are fewer."""
+        return TokenSet(joined, self.origin if origin is None else origin, self.leading)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TokenSet:
         """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
-        return self.with_joined(function(self.joined()))
+        return self.with_joined(function(self.joined))
 
     def select(self, keep: Tensor, origin: Origin | None = None) -> TokenSet:
-        """Only the patch tokens that ``keep (bool Tensor[P])`` marks; class tokens always stay. ``origin``: theirs,
-        where it has been made already.
+        """Only the patch tokens that ``keep (bool Tensor[P])`` marks, and all class tokens.
+
+        ``origin``: that of the kept tokens, if it exists already.
         """
-        always = keep.new_ones(self.class_tokens.shape[0] * self.class_tokens.shape[1])
+        always = keep.new_ones(len(self.joined) - len(keep))
         stay = torch.cat([keep, always]).nonzero().flatten()  # rows by number are copied faster than by a mask
-        return self.with_joined(self.joined().index_select(0, stay), origin or self.origin.select(keep))
+        return self.with_joined(self.joined.index_select(0, stay), origin or self.origin.select(keep))

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from video_ats.models.checkpoints import LoadReport, load_checkpoint, save_checkpoint
-from video_ats.models.embeddings import resize_positions, resize_time
+from video_ats.models.host import resize_positions, resize_time
 from video_ats.models.registry import create_model
 from video_ats.models.timesformer import create_timesformer
 from video_ats.tokens import SamplerConfig

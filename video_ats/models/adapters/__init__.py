@@ -1,4 +1,4 @@
-"""Of which family is a model? Recognise it, or say why samplers do not fit."""
+"""Models of other libraries: recognise the family, or say why samplers do not fit."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Any
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from video_ats.models.adapters.graft import Host
-from video_ats.models.adapters.supported import refuse
-from video_ats.models.adapters.timesformer import timesformer
+from video_ats.models.adapters.graft import Host, refuse
 from video_ats.models.adapters.timm_vit import timm_vit
-from video_ats.models.adapters.videomae import videomae
-from video_ats.models.adapters.vivit import vivit
+from video_ats.models.adapters.transformers_video import timesformer, videomae, vivit
 
-# By name: transformers is not imported for models that are not of it.
+# By name, so that transformers is not imported for other models.
 _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
     "TimesformerForVideoClassification": timesformer,
     "VivitForVideoClassification": vivit,
     "VideoMAEForVideoClassification": videomae,
 }
-# Words in the names of a model's classes, and what they tell; the first that is found.
+# Words in the names of a model's classes, and why such a model does not fit; the first found counts.
 _TELLING = {
     "Swin": "its attention runs in windows, where no class token reads all patches",
     "Window": "its attention runs in windows, where no class token reads all patches",
@@ -32,10 +29,10 @@ _TELLING = {
 
 
 def recognise(model: nn.Module) -> Host:
-    """The host that a model is.
+    """The `Host` of a model of another library.
 
     Raises:
-        TypeError: if it is none; in one line, which families are and why this model is not.
+        TypeError: for a model of no supported family; one line says why, and which are supported.
     """
     if isinstance(model, VisionTransformer):
         return timm_vit(model)

@@ -1,16 +1,16 @@
-"""Our blocks in the place of a host's layers: reversible, in place, and seen by nobody who calls the host.
+"""Let the layers of a model of another library run our blocks, in place and reversibly.
 
-A layer gets a ``forward`` of its own in front of its class's. The module, its class, its children, parameters and hooks
-stay what they are, so state dict, ``save_pretrained``, ``to`` and ``train`` do too; taking the attribute away gives the
-layer back. The blocks are made of the layer's own modules and stand outside of the host.
+Each layer gets an instance attribute ``forward`` that hides its class's; deleting the attribute restores the layer. The
+module, its class, children, parameters and hooks do not change, so state dict, ``save_pretrained``, ``to`` and
+``train`` work as before. The blocks are made of the layer's own modules and are not part of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +18,29 @@ from torch import Tensor, nn
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.macs import HostShape
 
-# What a layer may be asked for besides its output, that needs or changes the whole attention matrix.
+SUPPORTED = (
+    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
+    "deit_*, distilled and with registers); transformers' TimesformerForVideoClassification, "
+    "VivitForVideoClassification and VideoMAEForVideoClassification"
+)
+# Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")
 
 
 @dataclass(frozen=True)
 class Host:
-    """What an adapter says of a model.
+    """A model of another library, as described by its adapter.
 
     Attributes:
-        layers: of the host, in the order in which they run.
-        blocks: `Block`s made of the layers' modules, one a layer, with empty sampler slots.
-        hidden: how the layers' input and output is laid out.
+        layers: in the order in which they run.
+        blocks: `Block`s made of the layers' modules, one per layer, with empty sampler slots.
+        hidden: layout of the layers' input and output.
         shape: sizes, for the multiply-adds.
-        attention_dropout: probability; there is none in our attention, so in training it must be 0.
+        attention_dropout: probability; must be 0 in training, as our attention has none.
         in_tuple: whether a layer returns ``(hidden,)``.
         pooled: whether the head reads the mean over all tokens.
-        config: of transformers; None elsewhere.
-        entry: the module within that is asked for attention matrices, where its layers are not told; None: they are.
+        config: of transformers, or None.
+        entry: the module that takes ``output_attentions``, if it does not pass it on to the layers.
     """
 
     layers: Sequence[nn.Module]
@@ -50,46 +55,33 @@ class Host:
 
 
 class Graft:
-    """A host whose layers run our blocks. `graft_` makes it, `ungraft_` ends it."""
+    """A host whose layers run our blocks, from `graft_` to `ungraft_`."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._replaced: list[tuple[nn.Module, Any]] = []
-        self._kept: list[Tensor] | None = None
 
     def replace_(self, module: nn.Module, forward: Callable[..., Any]) -> None:
-        """Put ``forward`` in front of the module's own, until `restore_`."""
+        """Give the module another ``forward``, until `restore_`."""
         self._replaced.append((module, module.__dict__.get("forward")))
         module.forward = forward
 
     def restore_(self) -> None:
-        """Give back all that was replaced: the module's own attribute, or none, so that its class's is found again."""
+        """Restore every ``forward``: the module's own attribute, or its class's."""
         for module, before in self._replaced:
             if before is None:
                 del module.forward
             else:
                 module.forward = before
 
-    @contextmanager
-    def recording(self) -> Iterator[list[Tensor]]:
-        """Within, each layer appends the tokens that leave it: bool Tensor[B, T, H, W]."""
-        kept: list[Tensor] = []
-        self._kept = kept
-        try:
-            yield kept
-        finally:
-            self._kept = None
-
     def run(self, index: int, hidden: Tensor) -> Tensor:
         """Layer ``index``: ``Tensor[S, R + N, D]`` to the same."""
         tokens = self.host.blocks[index](self.host.hidden.take(hidden))
-        if self._kept is not None:
-            self._kept.append(tokens.origin.presence())
         return self.host.hidden.put(tokens, last=index == len(self.host.layers) - 1, pooled=self.host.pooled)
 
 
 class LayerForward:
-    """The ``forward`` of a grafted layer. An object, not a closure, so that a copy of the model runs its own parts."""
+    """The ``forward`` of a grafted layer; an object, not a closure, so that a deep copy of the model has its own."""
 
     def __init__(self, graft: Graft, index: int) -> None:
         self.graft, self.index, self.layer = graft, index, graft.host.layers[index]
@@ -100,24 +92,15 @@ class LayerForward:
 
         Raises:
             ValueError: if asked for attention matrices, given a mask, or trained with attention dropout.
-            RuntimeError: if the layer is on another device than its input, or its modules were exchanged.
+            RuntimeError: if layer and input are on different devices, or the layer's modules were exchanged.
         """
         self._check(hidden_states, args, kwargs)
-        out = self._checkpointed(hidden_states) if self._is_checkpointed() else self.run(hidden_states)
+        layer, run = self.layer, partial(self.graft.run, self.index)
+        # transformers 4 checkpoints in a layer's ``__call__``; 5 in the class's ``forward``, which does not run now.
+        ours = getattr(layer, "gradient_checkpointing", False) and type(layer).__call__ is nn.Module.__call__
+        recompute = ours and layer.training and torch.is_grad_enabled()
+        out = layer._gradient_checkpointing_func(run, hidden_states) if recompute else run(hidden_states)  # type: ignore[operator]
         return (out,) if self.graft.host.in_tuple else out
-
-    def run(self, hidden_states: Tensor) -> Tensor:
-        """The layer itself."""
-        return self.graft.run(self.index, hidden_states)
-
-    def _is_checkpointed(self) -> bool:
-        """transformers 5 wraps the ``forward`` of the class, which does not run now; earlier versions ``__call__``."""
-        asked = getattr(self.layer, "gradient_checkpointing", False) and type(self.layer).__call__ is nn.Module.__call__
-        return bool(asked and self.layer.training and torch.is_grad_enabled())
-
-    def _checkpointed(self, hidden_states: Tensor) -> Tensor:
-        out: Tensor = self.layer._gradient_checkpointing_func(self.run, hidden_states)  # type: ignore[operator]
-        return out
 
     def _check(self, hidden_states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         host, name = self.graft.host, type(self.layer).__name__
@@ -131,14 +114,14 @@ class LayerForward:
         if device != hidden_states.device:
             raise RuntimeError(
                 f"{name}: input on {hidden_states.device}, layer on {device}: a model with samplers cannot be "
-                "replicated by nn.DataParallel; use DistributedDataParallel, one process a device"
+                "replicated by nn.DataParallel; use DistributedDataParallel, one process per device"
             )
         if self.modules != tuple(self.layer.modules()):
             raise RuntimeError(f"{name}: its modules were exchanged after samplers were inserted; insert them again")
 
 
 class EntryForward:
-    """The ``forward`` of a host's `Host.entry`: its class's, but for a question that the layers would not hear."""
+    """The ``forward`` of `Host.entry`: the module's own, but refuses ``output_attentions``."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.before = module, module.__dict__.get("forward")
@@ -179,9 +162,14 @@ def ungraft_(model: nn.Module) -> None:
 
 
 def graft_of(model: nn.Module) -> Graft | None:
-    """The graft of a model's layers; None where there is none."""
+    """The graft of a model's layers, or None."""
     for module in model.modules():
         forward = module.__dict__.get("forward")
         if isinstance(forward, LayerForward):
             return forward.graft
     return None
+
+
+def refuse(model: nn.Module, reason: str) -> NoReturn:
+    """Raise the TypeError for a model that samplers do not fit: why, and which models they fit."""
+    raise TypeError(f"{type(model).__name__}: has no blocks with a sampler slot: {reason}; supported are {SUPPORTED}")

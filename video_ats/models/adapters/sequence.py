@@ -1,7 +1,7 @@
-"""A host's hidden states, one sequence after another, and our packed token set: from one to the other and back.
+"""From the hidden states of another library's model to our packed token set, and back.
 
-What was dropped stands in the hidden states as NaN: it was never computed. So a layer needs nothing but its input to
-know which tokens are left, also where activations are computed a second time in the backward pass.
+Dropped tokens are NaN in the hidden states. So a layer can tell from its input alone which tokens are left, also when
+activations are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from video_ats.tokens import Grid, Origin, TokenSet
 
 Order = Literal["frames", "positions", "frame_each"]
 
-# Only spares looking for NaN and grouping again; a tensor that lost it is read as well.
+# An attribute of the tensor that saves looking for NaN and grouping again; a tensor without it works as well.
 _ORIGIN = "_video_ats_origin"
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """How a host lays its tokens out in ``(S, R + N, D)``: leading tokens in front of the N patch tokens.
+    """Layout of the hidden states ``(S, R + N, D)``: S sequences of R leading and N patch tokens.
 
     Attributes:
-        leading: R, tokens in front of each sequence that always stay; 0: there are none.
+        leading: R, tokens in front of each sequence that always stay.
         frames, rows, columns: the patch grid of a clip.
-        order: ``frames``: one sequence a clip, frame after frame, each in raster order. ``positions``: one sequence a
-            clip, position after position, each through all frames. ``frame_each``: one sequence a frame.
+        order: ``frames``: one sequence per clip, frame after frame, each in raster order. ``positions``: one sequence
+            per clip, position after position, each through all frames. ``frame_each``: one sequence per frame.
     """
 
     leading: int
@@ -47,16 +47,15 @@ class HiddenStates:
         if not isinstance(origin, Origin):
             origin = self._origin(hidden)
         leading = hidden[:, : self.leading].reshape(origin.grid.clips, -1, hidden.shape[-1])  # (B, R or T * R, D)
-        return TokenSet(hidden.flatten(0, 1)[self._places(origin)], leading, origin, self.leading)
+        return TokenSet.of(hidden.flatten(0, 1)[self._places(origin)], leading, origin, self.leading)
 
     def put(self, tokens: TokenSet, *, last: bool = False, pooled: bool = False) -> Tensor:
         """The hidden states of ``tokens``, ``Tensor[S, R + N, D]``.
 
         Args:
-            last: no layer follows: what was dropped is zero instead of NaN, since a norm may follow, in whose
-                gradient NaN would spread.
-            pooled: the host goes on to take the mean over all tokens: what was dropped is the mean of the tokens of
-                the clip that are left, instead, so that the mean is theirs.
+            last: no layer follows. Dropped tokens are zero, not NaN, which would spread in the gradient of a norm.
+            pooled: the head reads the mean over all tokens. Dropped tokens of the last layer are the mean of the clip's
+                kept tokens, so that the mean over all is that over the kept ones.
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
@@ -85,8 +84,8 @@ class HiddenStates:
         if hidden.shape[1] != self.leading + self._length or hidden.shape[0] != count * self._sequences:
             raise ValueError(
                 f"hidden states {tuple(hidden.shape)}: with samplers must be {self.leading} + {self._length} tokens "
-                f"in {self._sequences} sequences a clip ({self.frames} x {self.rows} x {self.columns} patches); is the "
-                "input of the size that the model was made for, and does nothing else drop tokens?"
+                f"in {self._sequences} sequences per clip ({self.frames} x {self.rows} x {self.columns} patches); is "
+                "the input of the size that the model was made for, and does nothing else drop tokens?"
             )
         grid = Grid(count, self.frames, self.rows, self.columns)
         dropped = hidden[:, self.leading :, 0].detach().isnan().reshape(count, -1)  # (B, T * H * W)

@@ -1,8 +1,6 @@
 """timm's image ViTs: ``vit_*`` and ``deit_*``, also distilled and with registers.
 
-One sequence an image: class token, distillation token and registers, then the patches. `Block`: norm1, attn (qkv in one
-linear layer), layer scale, norm2, mlp, layer scale. The head reads the class token, and the distillation token where
-there is one; both and the registers always stay.
+One sequence per image: class token, distillation token and registers, which always stay, then the patches.
 """
 
 from __future__ import annotations
@@ -14,13 +12,11 @@ from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from video_ats.models.adapters.graft import Host
+from video_ats.models.adapters.graft import Host, refuse
 from video_ats.models.adapters.sequence import HiddenStates
-from video_ats.models.adapters.supported import refuse
-from video_ats.models.attention import ClassAttention
+from video_ats.models.attention import ClassAttention, Projections
 from video_ats.models.blocks import Block
 from video_ats.models.macs import VitShape, linear_weights
-from video_ats.models.projections import Projections
 
 
 def timm_vit(model: VisionTransformer) -> Host:
@@ -65,9 +61,7 @@ def _misfit(model: VisionTransformer) -> str | None:
     if not model.has_class_token:
         return "it has no class token to score by"
     if model.global_pool != "token":
-        return (
-            f"its head pools by {model.global_pool!r} and does not read the class token, which scores by what it reads"
-        )
+        return f"its head pools by {model.global_pool!r}, not the class token, whose attention gives the scores"
     if type(model.patch_embed) is not PatchEmbed:
         return f"its patches come from {type(model.patch_embed).__name__}, not PatchEmbed"
     return None if len(model.blocks) else "it has no blocks"

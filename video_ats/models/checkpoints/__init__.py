@@ -14,7 +14,7 @@ from video_ats.models.checkpoints.fit import check_config, check_fit, kind_of_mo
 from video_ats.models.checkpoints.formats import Translated, translate
 from video_ats.models.checkpoints.read import OUR_FORMAT, read_checkpoint
 from video_ats.models.checkpoints.write import write_safetensors
-from video_ats.models.embeddings import resize_positions, resize_time
+from video_ats.models.host import resize_positions, resize_time
 from video_ats.models.xvit import XViT
 
 

@@ -1,4 +1,4 @@
-"""The attention that is written out for small groups, against torch's own."""
+"""Other ways to the same numbers: attention written out or by length against torch's own, and rows rounded up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from video_ats.models import attention
-from video_ats.models.attention import _SMALL_GROUP, attend, attend_within, attend_written_out
+from video_ats.models import kernels
+from video_ats.models.kernels import _SMALL_GROUP, attend, attend_within, attend_written_out, by_length, in_few_sizes
 from video_ats.tokens import Grouping
 
 Result = tuple[Tensor, ...]
@@ -81,7 +81,7 @@ def test_the_fused_kernel_has_large_groups_and_full_precision(
         called.append(k.shape)
         return q
 
-    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", counted)
+    monkeypatch.setattr(kernels.F, "scaled_dot_product_attention", counted)
     attend(*(torch.zeros(1, 1, count, 4, dtype=dtype) for count in (2, keys, keys)), None)
     assert len(called) == calls
 
@@ -155,6 +155,53 @@ def test_no_token_at_all() -> None:
 
 
 def test_lengths_are_in_one_piece_each() -> None:
-    order, runs = Grouping.ragged(torch.tensor([2, 0, 2, 1, 4, 2, 1]), 5).by_length
+    order, runs = by_length(Grouping.ragged(torch.tensor([2, 0, 2, 1, 4, 2, 1]), 5))
     assert runs == [(1, 2), (2, 1), (3, 1)]  # groups 0 and 4, group 1, group 2
     assert order.tolist() == [1, 4, 3, 6, 0, 2, 5]
+
+
+# --- layers on packed rows whose number is another in every batch
+
+
+class Recorded(nn.Linear):
+    """Remembers how many rows it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 6)
+        self.rows: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows.append(len(x))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ragged", "autocast", "dtype", "given"),
+    [
+        (5, True, True, torch.float32, 16),
+        (16, True, True, torch.float32, 16),
+        (17, True, True, torch.float32, 32),
+        (5, False, True, torch.float32, 5),  # the number never changes
+        (5, True, False, torch.float32, 5),  # nothing is compiled
+        (5, True, False, torch.bfloat16, 16),
+        (0, True, True, torch.float32, 0),
+    ],
+)
+def test_rows_are_rounded_up_where_kernels_are_compiled(
+    rows: int, ragged: bool, autocast: bool, dtype: torch.dtype, given: int
+) -> None:
+    layer = Recorded().to(dtype)
+    x = torch.randn(rows, 4, dtype=dtype, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found, expected = in_few_sizes(layer, x, ragged=ragged), nn.Linear.forward(layer, x)
+    assert layer.rows == [given]
+    assert found.shape == (rows, 6)
+    torch.testing.assert_close(found, expected)
+    wish = torch.randn(rows, 6, dtype=found.dtype)
+    parameters = (x, layer.weight, layer.bias)
+    for one, other in zip(
+        torch.autograd.grad((found * wish).sum(), parameters),
+        torch.autograd.grad((expected * wish).sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,193 @@
+"""transformers' video classifiers: TimeSformer, ViViT and VideoMAE, in transformers 4.57 and 5.
+
+TimeSformer: divided, joint or space-only attention, queries, keys and values in one linear layer. Sequences go position
+after position. In its divided attention our blocks compute the class token once, not once per frame, as our own
+TimeSformer does. The space-only model has one sequence per frame, and gives one row of logits per *frame* (B * T): it
+never averages over frames, with samplers or without.
+
+ViViT: joint attention over tubelets, with a class token; three linear layers for queries, keys and values.
+
+VideoMAE: likewise, without a class token. The head reads the mean over all tokens, with samplers over those that are
+left. Departure from the paper, which has no such model: a token's score is what all tokens read from it on average,
+times the norm of its value.
+
+A "frame" of a sampler is one step of tubelets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from video_ats.models.adapters.graft import Host, refuse
+from video_ats.models.adapters.sequence import HiddenStates, Order
+from video_ats.models.attention import ClassAttention, PatchAttention, Projections, SeparateQkv
+from video_ats.models.blocks import Block
+from video_ats.models.macs import AttentionKind, TimesformerShape, VitShape, linear_weights
+
+_ATTENTION: dict[str, AttentionKind] = {
+    "divided_space_time": "divided",
+    "joint_space_time": "joint",
+    "space_only": "space",
+}
+
+
+def timesformer(model: Any) -> Host:
+    """The host of a `TimesformerForVideoClassification`, for clips of ``config.num_frames``.
+
+    Raises:
+        TypeError: for layers that were exchanged, or that accelerate moves.
+    """
+    config, layers = model.config, _checked(model, model.timesformer.encoder.layer)
+    for layer in layers:
+        qkv = layer.attention.attention.qkv
+        if type(qkv) is not nn.Linear:
+            refuse(model, f"qkv is {type(qkv).__name__}, not nn.Linear; merge or unload adapters first")
+    kind = _ATTENTION[config.attention_type]
+    projection = model.timesformer.embeddings.patch_embeddings.projection
+    return Host(
+        layers=layers,
+        blocks=nn.ModuleList(_timesformer_block(layer, kind) for layer in layers),
+        hidden=_hidden_states(config, projection, leading=1, order="frame_each" if kind == "space" else "positions"),
+        shape=TimesformerShape(
+            attention=kind,
+            embed_dim=config.hidden_size,
+            mlp_dim=config.intermediate_size,
+            patch_inputs=projection.weight[0].numel(),
+            num_classes=linear_weights(model.classifier) // config.hidden_size,
+            logits_per_frame=kind == "space",
+        ),
+        attention_dropout=config.attention_probs_dropout_prob,
+        in_tuple=True,
+        config=config,
+    )
+
+
+def vivit(model: Any) -> Host:
+    """The host of a `VivitForVideoClassification`.
+
+    Raises:
+        TypeError: for layers that accelerate moves.
+    """
+    early = hasattr(model.vivit, "encoder")  # transformers 4
+    layers = model.vivit.encoder.layer if early else model.vivit.layers
+    return _joint(model, model.vivit, layers, _block_before_5 if early else _vivit_block, leading=1)
+
+
+def videomae(model: Any) -> Host:
+    """The host of a `VideoMAEForVideoClassification`.
+
+    Raises:
+        TypeError: for a head that reads a single patch, or layers that accelerate moves.
+    """
+    if not model.config.use_mean_pooling:
+        refuse(model, "with use_mean_pooling=False its head reads the first patch, which samplers may drop")
+    return _joint(model, model.videomae, model.videomae.encoder.layer, _block_before_5, leading=0)
+
+
+def _joint(model: Any, entry: Any, layers: Any, block: Callable[[Any], Block], *, leading: int) -> Host:
+    """The host of a model with joint attention; without a leading token the head reads the mean."""
+    config, projection = model.config, entry.embeddings.patch_embeddings.projection
+    layers = _checked(model, layers)
+    return Host(
+        layers=layers,
+        blocks=nn.ModuleList(map(block, layers)),
+        hidden=_hidden_states(config, projection, leading=leading),
+        shape=VitShape(
+            embed_dim=config.hidden_size,
+            mlp_weights=2 * config.hidden_size * config.intermediate_size,
+            patch_inputs=projection.weight[0].numel(),
+            leading=leading,
+            head_macs=linear_weights(model.classifier),
+        ),
+        attention_dropout=config.attention_probs_dropout_prob,
+        pooled=not leading,
+        config=config,
+        entry=entry,
+    )
+
+
+def _timesformer_block(layer: Any, kind: AttentionKind) -> Block:
+    def parts(attention: Any) -> tuple[Projections, int]:
+        return Projections(attention.attention.qkv, attention.output), attention.attention.num_heads
+
+    divided = kind == "divided"
+    return Block(
+        temporal_norm1=layer.temporal_layernorm if divided else None,
+        temporal_attn=PatchAttention(*parts(layer.temporal_attention)) if divided else None,
+        temporal_fc=layer.temporal_dense if divided else None,
+        norm1=layer.layernorm_before,
+        attn=ClassAttention(*parts(layer.attention)),
+        norm2=layer.layernorm_after,
+        mlp=nn.Sequential(layer.intermediate, layer.output),
+        groups="clip" if kind == "joint" else "frame",
+        drop_path=layer.drop_path,
+    )
+
+
+def _vivit_block(layer: Any) -> Block:
+    """Of `VivitLayer` in transformers 5, which has one dropout after both attention and MLP."""
+    attention = layer.attention
+    qkv = SeparateQkv(attention.q_proj, attention.k_proj, attention.v_proj)
+    projections = Projections(qkv, nn.Sequential(attention.o_proj, layer.dropout))
+    return Block(
+        norm1=layer.layernorm_before,
+        attn=ClassAttention(projections, attention.num_attention_heads),
+        norm2=layer.layernorm_after,
+        mlp=nn.Sequential(layer.mlp, layer.dropout),
+        groups="clip",
+    )
+
+
+def _block_before_5(layer: Any) -> Block:
+    """Of `VideoMAELayer`, and of `VivitLayer` in transformers 4."""
+    attention, out = layer.attention.attention, layer.attention.output
+    qkv = SeparateQkv(*(WithBiasApart(attention, name) for name in ("query", "key", "value")))
+    return Block(
+        norm1=layer.layernorm_before,
+        attn=ClassAttention(Projections(qkv, nn.Sequential(out.dense, out.dropout)), attention.num_attention_heads),
+        norm2=layer.layernorm_after,
+        mlp=nn.Sequential(layer.intermediate, layer.output.dense, layer.output.dropout),
+        groups="clip",
+    )
+
+
+class WithBiasApart(nn.Module):
+    """Query, key or value of a layer; transformers 4 keeps the biases of VideoMAE beside the linear layers.
+
+    Args:
+        attention: with ``query``, ``key``, ``value``, and ``q_bias`` and ``v_bias`` where the layers have none.
+        name: which of the three.
+    """
+
+    def __init__(self, attention: nn.Module, name: str) -> None:
+        super().__init__()
+        self.attention, self.name = attention, name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., D)`` to ``(..., heads * d)``."""
+        linear: Any = getattr(self.attention, self.name)
+        bias = getattr(self.attention, f"{self.name[0]}_bias", None)
+        out: Tensor = linear(x) if bias is None else F.linear(x, linear.weight, bias)
+        return out
+
+
+def _hidden_states(config: Any, projection: Any, *, leading: int, order: Order = "frames") -> HiddenStates:
+    """The layout; ``projection``: the convolution that makes patches, of frames or of tubelets."""
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    step_frames, step_rows, step_columns = (1, *projection.kernel_size)[-3:]
+    frames = config.num_frames // step_frames
+    return HiddenStates(leading, frames, height // step_rows, width // step_columns, order)
+
+
+def _checked(model: nn.Module, layers: Any) -> list[Any]:
+    """The layers as a list, or TypeError for none, or where accelerate moves them."""
+    if not len(layers):
+        refuse(model, "it has no layers")
+    if any(hasattr(module, "_hf_hook") for layer in layers for module in layer.modules()):
+        refuse(model, "accelerate moves its layers between devices; load it without device_map")
+    return list(layers)

@@ -1,0 +1,105 @@
+"""The same numbers by other ways, where a processor is slow at the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from video_ats.tokens import Grouping
+from video_ats.tokens.scoring import HALF, at_least_float32
+
+# On a CPU, half precision compiles a kernel for each new number of rows: few numbers remain if they are multiples.
+_ROWS = 16
+# Up to so many keys the fused kernel is slower in half precision on a CPU: benchmarks/attention_of_small_groups.py.
+_SMALL_GROUP = 576
+
+
+def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: bool) -> Tensor:
+    """``layer(rows)`` of packed rows ``(P, D)``, in half precision on a CPU with zero rows appended and dropped again.
+
+    Args:
+        layer: works row by row.
+        rows: packed tokens.
+        ragged: whether tokens were dropped, so that P differs from batch to batch; else the layer is just called.
+    """
+    missing = -len(rows) % _ROWS
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+    if not ragged or not missing or rows.device.type != "cpu" or dtype not in HALF:
+        return layer(rows)
+    return layer(F.pad(rows, (0, 0, 0, missing)))[: len(rows)]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention within groups: `F.scaled_dot_product_attention`, or written out where that is faster.
+
+    Args:
+        q (Tensor[G, heads, N', d]): queries.
+        k, v (Tensor[G, heads, N, d]): keys and values.
+        mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query.
+
+    Returns:
+        Tensor[G, heads, N', d].
+    """
+    heads_mask = None if mask is None else mask[:, None, None]
+    if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
+        return attend_written_out(q, k, v, heads_mask)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
+
+
+def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`F.scaled_dot_product_attention`, step by step; ``mask``: bool, broadcastable to ``(G, heads, N', N)``."""
+    query, key = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)  # (G * heads, N', d), (G * heads, d, N)
+    logits = torch.baddbmm(query.new_empty(()), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
+    logits = logits.unflatten(0, q.shape[:2])
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(dim=-1).to(v.dtype) @ v
+
+
+def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
+    """Attention of the tokens of each group among themselves.
+
+    After sampling, most positions are left in a few frames only, so a table of all groups would be mostly padding. On
+    a CPU, groups of equal length are computed together instead, without padding or mask: the fastest of torch's ways
+    there (benchmarks/ragged_attention.py). On other devices they are padded, which takes one kernel and not many small
+    ones (not measured).
+
+    Args:
+        qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.
+        groups: of the same tokens.
+
+    Returns:
+        Tensor[P, heads, d].
+    """
+    if groups.mask is None or qkv.device.type != "cpu":
+        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
+        return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
+    order, runs = by_length(groups)
+    # In float32: half precision would compile a kernel for each new number of groups of a length.
+    ordered = at_least_float32(qkv.index_select(0, order))
+    found = []
+    for part, (length, count) in zip(ordered.split([n * g for n, g in runs]), runs, strict=True):
+        if length == 1:
+            found.append(part[:, 2])  # alone, a token reads its own value
+            continue
+        q, k, v = part.unflatten(0, (count, length)).transpose(1, 3).unbind(2)  # three of (g, heads, n, d)
+        with torch.autocast("cpu", enabled=False):
+            found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
+    out = torch.cat(found).to(qkv.dtype) if found else qkv[:, 0]
+    return torch.empty_like(out).index_copy_(0, order, out)
+
+
+def by_length(groups: Grouping) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Groups of equal length side by side.
+
+    Returns:
+        The order ``(int64 Tensor[P])`` that sorts packed tokens by the length of their group, each group in one piece;
+        and ``(length, number of groups)`` for each length, in that order. Empty groups are left out.
+    """
+    assert groups.slots is not None
+    order = torch.argsort(groups.lengths[groups.group] * (groups.num_groups * groups.longest) + groups.slots)
+    counts = torch.bincount(groups.lengths).tolist()
+    return order, [(length, count) for length, count in enumerate(counts) if length and count]
