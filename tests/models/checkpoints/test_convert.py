@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.checkpoints.convert import convert_checkpoint
-from video_ats.models.checkpoints.names import HUGGINGFACE, XVIT
+from video_ats.models.checkpoints.formats import HUGGINGFACE, XVIT
 from video_ats.models.timesformer import create_timesformer
 
 logging.disable_progress_bar()

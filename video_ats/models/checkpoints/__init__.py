@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from video_ats.models.checkpoints.fit import check_config, check_fit, kind_of_model, table_rows
 from video_ats.models.checkpoints.formats import Translated, translate
-from video_ats.models.checkpoints.read import OUR_FORMAT, read_checkpoint
-from video_ats.models.checkpoints.write import write_safetensors
+from video_ats.models.checkpoints.read import read_checkpoint
+from video_ats.models.checkpoints.write import save_checkpoint
 from video_ats.models.embeddings import resize_positions, resize_time
 from video_ats.models.xvit import XViT
+
+__all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -102,29 +102,6 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
         found.initialised,
         found.ignored,
     )
-
-
-def save_checkpoint(
-    model: nn.Module | Mapping[str, Tensor], path: str | PathLike[str], *, dtype: torch.dtype | None = None
-) -> None:
-    """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
-
-    Args:
-        model: any model, or its state dict; it must not share memory between tensors.
-        path: ends in ``.safetensors``; a file that is there is replaced.
-        dtype: of the file; None: as in the model. ``torch.float16`` halves it; `load_checkpoint` reads any.
-
-    Raises:
-        ValueError: for another suffix.
-        FileNotFoundError: if the folder does not exist.
-    """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"checkpoint {path}: must end in .safetensors; pickles are read, not written")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
-    tensors = model.state_dict() if isinstance(model, nn.Module) else model
-    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, {"format": OUR_FORMAT})
 
 
 def _time_embed_frames(

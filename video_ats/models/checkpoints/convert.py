@@ -13,17 +13,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from video_ats.models.checkpoints.architecture import find_architecture
-from video_ats.models.checkpoints.fit import check_fit, kind_of_model
-from video_ats.models.checkpoints.formats import Translated, translate
-from video_ats.models.checkpoints.huggingface_config import (
-    NORM_EPS,
-    builder_arguments,
-    make_config,
-    norm_eps,
-    with_labels,
-)
-from video_ats.models.checkpoints.names import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT
+from video_ats.models.checkpoints.fit import check_fit, find_architecture, kind_of_model
+from video_ats.models.checkpoints.formats import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT, Translated, translate
+from video_ats.models.checkpoints.huggingface import NORM_EPS, builder_arguments, make_config, norm_eps, with_labels
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, read_checkpoint
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
 from video_ats.models.timesformer import create_timesformer

@@ -6,14 +6,39 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from video_ats.atomic import replacing
+from video_ats.models.checkpoints.read import OUR_FORMAT
+
+
+def save_checkpoint(
+    model: nn.Module | Mapping[str, Tensor], path: str | PathLike[str], *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
+
+    Args:
+        model: any model, or its state dict; it must not share memory between tensors.
+        path: ends in ``.safetensors``; a file that is there is replaced.
+        dtype: of the file; None: as in the model. ``torch.float16`` halves it; `load_checkpoint` reads any.
+
+    Raises:
+        ValueError: for another suffix.
+        FileNotFoundError: if the folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"checkpoint {path}: must end in .safetensors; pickles are read, not written")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, {"format": OUR_FORMAT})
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
