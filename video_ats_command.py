@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     "train": Command(
         "fine-tune, dense or with ATS in the model, on one process or many",
-        "video_ats.training.recipe:TrainConfig",
+        "video_ats.training.configuration:TrainConfig",
     ),
     "demo": Command(
         "show single videos: predictions, costs, which patches are kept",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from video_ats.cli import describe_error, parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.configuration import TrainConfig
 
 BASE = "model: timesformer_mini\noutput: out\n"
 # A module that says when it is imported, and has a class that would fit.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from video_ats.evaluation.merge import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.checkpoints.convert import ConvertConfig
-    from video_ats.training.recipe import TrainConfig
+    from video_ats.training.configuration import TrainConfig
     from video_ats.video.lists.tar_shards import IndexConfig
 
 

@@ -9,7 +9,7 @@ import torch
 from video_ats import create_model
 from video_ats.cli import parse_config
 from video_ats.models.checkpoints.read import list_shipped_weights, read_checkpoint
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.configuration import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "video_ats" / "weights"

@@ -13,8 +13,8 @@ from video_ats.cli import parse_config
 from video_ats.runs.budget import CALIBRATED
 from video_ats.tokens import SamplerConfig
 from video_ats.training import job as job_module
+from video_ats.training.configuration import TrainConfig
 from video_ats.training.loop import train
-from video_ats.training.recipe import TrainConfig
 from video_ats.video.source import read_videos
 from video_ats.video.transforms import make_views
 

@@ -11,7 +11,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from video_ats.training.recipe import AugmentConfig
+from video_ats.training.configuration import AugmentConfig
 from video_ats.video.transforms import short_side_size
 from video_ats.video.views import ViewPlan, ViewPreset
 

@@ -25,8 +25,8 @@ from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import TrainingClips
+from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
-from video_ats.training.recipe import TrainConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
 from video_ats.video.source import open_videos

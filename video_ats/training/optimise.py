@@ -11,7 +11,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from video_ats.training.recipe import OptimiserConfig
+from video_ats.training.configuration import OptimiserConfig
 
 # Muon moves an element of a matrix by about 0.2 of the rate; biases and norms, which it leaves to AdamW, by this share.
 _MUON, _MUON_FALLBACK = ("muon", "nmuon", "adamuon", "nadamuon"), 0.3

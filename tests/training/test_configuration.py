@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from video_ats.training.recipe import AugmentConfig, OptimiserConfig, TrainConfig
+from video_ats.training.configuration import AugmentConfig, OptimiserConfig, TrainConfig
 
 NEEDED = {"model": "timesformer_mini", "output": "out"}
 
