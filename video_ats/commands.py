@@ -54,16 +54,16 @@ def evaluate(config: EvaluateConfig) -> None:
 def train(config: TrainConfig) -> None:
     """Fine-tune a video transformer, dense or with token samplers, on one process or many (torchrun, accelerate)."""
     from video_ats.runs.heap import keep_freed_memory
-    from video_ats.training.job import prepare_training
-    from video_ats.training.loop import train
+    from video_ats.training.job import prepare
+    from video_ats.training.run import run
 
     keep_freed_memory()
-    job = prepare_training(config)
+    job = prepare(config)
     say = print if job.accelerator.is_main_process else lambda _: None
     for note in job.notes:
         say(f"note: {note}")
     try:
-        progress = train(job, say)
+        progress = run(job, say)
     except KeyboardInterrupt:
         say(f"\ninterrupted: continue with the same command and --resume auto; the state is in {config.output}")
         raise

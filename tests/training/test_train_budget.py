@@ -14,7 +14,7 @@ from video_ats.runs.budget import CALIBRATED
 from video_ats.tokens import SamplerConfig
 from video_ats.training import job as job_module
 from video_ats.training.configuration import TrainConfig
-from video_ats.training.loop import train
+from video_ats.training.run import run as train
 from video_ats.video.source import read_videos
 from video_ats.video.transforms import make_views
 

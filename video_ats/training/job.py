@@ -39,7 +39,7 @@ _INCIDENTAL = ("output", "resume", "device", "save_minutes", "log_steps", "gradi
 
 @dataclass
 class TrainingJob:
-    """A run that is ready to go; `prepare_training` makes it and `train` does the work."""
+    """A run that is ready to go; `prepare` makes it and `run` does the work."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -112,7 +112,7 @@ class TrainingJob:
         }
 
 
-def prepare_training(config: TrainConfig) -> TrainingJob:
+def prepare(config: TrainConfig) -> TrainingJob:
     """Check the whole configuration, list the videos, load the model.
 
     Raises:

@@ -32,11 +32,11 @@ from video_ats.training.validate import validate
 Say = Callable[[str], None]
 
 
-def train(job: TrainingJob, say: Say = print) -> Progress:
+def run(job: TrainingJob, say: Say = print) -> Progress:
     """Train, validating after each epoch; nobody else may write to the folder meanwhile.
 
     Args:
-        job: from `prepare_training`.
+        job: from `prepare`.
         say: told what a person should know on the way, in the main process only.
 
     Returns:
