@@ -36,7 +36,7 @@ from video_ats.video.source import DataConfig
 from video_ats.video.video_info import VideoError
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
-from video_ats.visualize.patches import UInt8Array
+from video_ats.visualize.pictures import UInt8Array
 
 DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
