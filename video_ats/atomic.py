@@ -21,11 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = temporary_of(path)
     try:
         yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -34,6 +30,15 @@ def replacing(path: Path) -> Iterator[Path]:
 def temporary_of(path: Path) -> Path:
     """The temporary file that `replacing` writes for ``path``."""
     return path.with_name(f".{path.name}.tmp")
+
+
+def sync(path: Path) -> None:
+    """Make sure that what was written to a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
@@ -76,3 +77,10 @@ class ClipAugment:
             erased = self._erase(clip.flatten(0, 1)).view_as(clip)
             random.setstate(state)
         return erased.transpose(0, 1).contiguous()
+
+
+def create_mixup(config: AugmentConfig, num_classes: int) -> Mixup | None:
+    """timm's mixup and cutmix, with label smoothing; None where both are off."""
+    if not config.mixup and not config.cutmix:
+        return None
+    return Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)

@@ -10,16 +10,20 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from video_ats.evaluation.division import divide, part_of
+from video_ats.evaluation.evaluate import evaluate, read_batches
+from video_ats.evaluation.summary import summarise
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
+from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.views import plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
@@ -56,9 +60,9 @@ class TrainingJob:
     settled: SettledBudget | None = None
 
     @property
-    def micro_steps(self) -> int:
-        """Forward passes of one process in an optimiser step."""
-        return self.config.batch_size // (self.config.micro_batch_size * self.accelerator.num_processes)
+    def execution(self) -> Execution:
+        """How calibration and validation run the model."""
+        return Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
 
     def set_training_mode(self) -> None:
         """Training mode, with the samplers in their slots; a frozen backbone stays as it is evaluated."""
@@ -79,9 +83,8 @@ class TrainingJob:
         def calibrate() -> SettledBudget:
             say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
             model = self.accelerator.unwrap_model(self.model)
-            execution = Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
             return calibrate_budget(
-                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, execution
+                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, self.execution
             )
 
         # The main process measures for all: near ties may round otherwise elsewhere.
@@ -95,6 +98,47 @@ class TrainingJob:
         self.settled, self.config = settled, self.config.settled(settled.samplers[0])
         for sentence in describe_budget(budget, settled):
             say(sentence)
+
+    def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        """Score the validation list with the evaluation's code, divided among the processes.
+
+        Args:
+            model: not wrapped. Its samplers are those of the training; afterwards its slots are empty, and it is in
+                evaluation mode.
+            epoch: epochs done.
+
+        Returns:
+            For the log: accuracies in percent, GFLOPs per view, and counts of videos.
+
+        Raises:
+            ValueError: if none of the videos can be read.
+        """
+        assert self.validation is not None
+        setting = Setting(setting_name(self.config.sampler), self.config.sampler)
+        accelerator = self.accelerator
+        batches = divide(self.validation.entries, self.execution.videos_at_once(self.plan.num_views))
+        mine = part_of(batches, accelerator.process_index, accelerator.num_processes)
+        samples = read_batches(mine, self.config.validation, self.plan)
+        found = [p for ps in evaluate(model.eval(), samples, self.plan, [setting], self.execution) for p in ps]
+        predictions = gather_object(found) if accelerator.num_processes > 1 else found
+        size = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
+        summary = summarise(
+            predictions,
+            [setting],
+            listed_labels=[entry.label for entry in self.validation.entries],
+            dense_macs=model.dense_macs(**size),  # type: ignore[operator]
+        )
+        if not summary.settings:
+            raise ValueError(f"validation {Path(self.validation.source).name}: none of its videos could be read")
+        scored = summary.settings[0]
+        return {
+            "val_epoch": epoch,
+            "val_top1": scored.top1.percent,
+            "val_top5": scored.top5.percent,
+            "val_gflops": scored.gflops_view.mean,
+            "val_evaluated": summary.evaluated,
+            "val_failed": summary.listed - summary.evaluated,
+        }
 
     def identity(self) -> dict[str, Any]:
         """Everything that the weights depend on."""

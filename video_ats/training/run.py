@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.utils import gather_object
-from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -22,12 +21,11 @@ from tqdm import tqdm
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
-from video_ats.training.augment import seed_of
+from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import ClipOrder, TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
 from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
-from video_ats.training.validate import validate
 
 Say = Callable[[str], None]
 
@@ -64,7 +62,7 @@ class _Run:
         # of the model itself: DistributedDataParallel's wrapper would be copied and saved with it
         model = job.accelerator.unwrap_model(job.model)
         self.ema = ModelEmaV3(model, decay=job.config.ema) if job.config.ema is not None else None
-        self.mixup = _mixup(job)
+        self.mixup = create_mixup(job.config.augment, job.config.num_classes)
         self._continue()
         main = self.accelerator.is_main_process
         self.metrics = JsonLines(self.folder / METRICS, self._is_before) if main else None
@@ -96,7 +94,7 @@ class _Run:
         saved_at = time.monotonic()
         with self._bar(order) as bar:
             for number, batches in enumerate(
-                _by_step(read_training_batches(self.job.clips, order), self.job.micro_steps)
+                _by_step(read_training_batches(self.job.clips, order), self.accelerator.gradient_accumulation_steps)
             ):
                 self._step(batches, window)
                 self.progress = replace(self.progress, step=order.steps[number] + 1)
@@ -181,7 +179,7 @@ class _Run:
         model = self.accelerator.unwrap_model(self.job.model) if self.ema is None else self.ema.module
         best = False
         if self.job.validation is not None:
-            result = validate(self.job, model, self.progress.epoch)
+            result = self.job.validate(model, self.progress.epoch)
             best = self.progress.best_top1 is None or result["val_top1"] > self.progress.best_top1
             self.progress = replace(self.progress, best_top1=max(result["val_top1"], self.progress.best_top1 or 0.0))
             self._log(result)
@@ -311,15 +309,3 @@ def _by_step(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[Train
         if len(step) == size:
             yield step
             step = []
-
-
-def _mixup(job: TrainingJob) -> Mixup | None:
-    augment = job.config.augment
-    if not augment.mixup and not augment.cutmix:
-        return None
-    return Mixup(
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        label_smoothing=augment.label_smoothing,
-        num_classes=job.config.num_classes,
-    )

@@ -15,7 +15,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from video_ats.atomic import write_text
+from video_ats.atomic import sync, write_text
+from video_ats.runs.files import append_text
 
 METRICS = "metrics.jsonl"
 FAILURES = "failures.jsonl"
@@ -98,11 +99,11 @@ class SavedState:
         """The state is written: from here on it is the newest, and the older ones go."""
         (self.unfinished / _PROGRESS).write_text(json.dumps(asdict(progress)))
         for path in [*self.unfinished.rglob("*"), self.unfinished]:
-            _sync(path)
+            sync(path)
         target = self._root / f"{progress.epoch:05d}_{progress.step:08d}"
         shutil.rmtree(target, ignore_errors=True)
         os.rename(self.unfinished, target)
-        _sync(self._root)
+        sync(self._root)
         self._remove_others(target.name)
 
     def remove_left_overs(self) -> None:
@@ -141,17 +142,5 @@ class JsonLines:
     def append(self, records: Iterable[dict[str, Any]]) -> None:
         """Write lines; on return they are on the disk."""
         text = "".join(json.dumps(record) + "\n" for record in records)
-        if not text:
-            return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if text:
+            append_text(self._path, text)
