@@ -16,7 +16,7 @@ from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 
 _LISTED = 8
-# Names of which the sizes are read, with their numbers of dimensions.
+# Tensors whose shapes tell the architecture, with their numbers of dimensions.
 _MEASURED = {
     "cls_token": 3,
     "pos_embed": 3,
@@ -28,10 +28,10 @@ _MEASURED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
 
 
 def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
-    """Refuse what a checkpoint's configuration says and its shapes do not show: the answers would be others.
+    """Compare a checkpoint's configuration with the model where shapes do not show a difference.
 
     Raises:
-        ValueError: for another number of heads, LayerNorm epsilon or activation than the model's.
+        ValueError: if the model has another number of heads, LayerNorm epsilon or activation.
     """
     heads = raw.config.get("num_attention_heads")
     own = {module.num_heads for module in model.modules() if isinstance(module, ClassAttention)}
@@ -52,10 +52,10 @@ def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
 
 
 def table_rows(label: str, pos_embed: Tensor) -> int:
-    """Rows (= columns) of patches that a position embedding ``(1, 1 + rows * rows, D)`` has entries for.
+    """Number of patch rows (= columns) of a position embedding ``(1, 1 + rows * rows, D)``.
 
     Raises:
-        ValueError: if they are no square.
+        ValueError: if the patches do not form a square.
     """
     positions = pos_embed.shape[1] - 1
     rows = isqrt(max(positions, 0))
@@ -68,10 +68,10 @@ def table_rows(label: str, pos_embed: Tensor) -> int:
 
 
 def check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not exactly those of the target, by name and shape.
+    """Check that the tensors have exactly the names and shapes of the target, and are of floating point.
 
     Raises:
-        ValueError: says the likely mistake, then the first few names.
+        ValueError: with the likely mistake and the first few differences.
     """
     problems = [f"missing {name}" for name in target if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in target]
@@ -126,18 +126,13 @@ def _patch_size(tensors: Mapping[str, Tensor]) -> int | None:
     return tensors["patch_embed.proj.weight"].shape[-1] if "patch_embed.proj.weight" in tensors else None
 
 
-def find_architecture(
-    label: str, tensors: Mapping[str, Tensor], num_heads: int | None
-) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
-    """Builder and arguments of the model that has exactly these tensors.
+def find_architecture(label: str, tensors: Mapping[str, Tensor]) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """Builder and arguments of the model that has these tensors, under our names.
 
-    Args:
-        label: what errors call the checkpoint.
-        tensors: under our names.
-        num_heads: attention heads, which no shape shows; None: 1, for a model of which only names and shapes count.
+    No shape shows the number of attention heads: it is 1 here.
 
     Raises:
-        ValueError: if a tensor to measure is missing or has another number of dimensions.
+        ValueError: if one of the tensors that tell the architecture is missing or has other dimensions.
     """
     kind = kind_of_model(tensors)
     measured = _MEASURED | (_MEASURED_XVIT if kind == "xvit" else {})
@@ -152,8 +147,8 @@ def find_architecture(
         "patch_size": patch,
         "num_classes": len(tensors["head.weight"]),
         "embed_dim": width,
-        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
-        "num_heads": num_heads or 1,
+        "depth": _depth(tensors),
+        "num_heads": 1,
         "mlp_ratio": mlp_ratio(mlp_dim, width),
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
     }

@@ -1,4 +1,4 @@
-"""Hugging Face's TimeSformer: its config.json, to and from our builder's arguments, and its files on the hub."""
+"""Hugging Face's TimeSformer: config.json to and from our builder's arguments, and files from the hub."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CONFIG = "config.json"
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 MODEL_TYPE = "timesformer"
-NORM_EPS = 1e-6  # of the released models, and of transformers where config.json does not say
+NORM_EPS = 1e-6  # of the released models, and the default of transformers
 
-# (theirs, ours, what transformers takes where config.json does not say)
+# (key of config.json, argument of `create_timesformer`, default of transformers)
 _SIZES = (
     ("image_size", "crop_size", 224),
     ("patch_size", "patch_size", 16),
@@ -32,20 +32,20 @@ _SIZES = (
     ("num_hidden_layers", "depth", 12),
     ("num_attention_heads", "num_heads", 12),
 )
-_MLP_DIM = 3072  # likewise
+_MLP_DIM = 3072  # default of transformers
 _ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
-_LABELS_WITHOUT_ID2LABEL = 2  # in transformers
+_NUM_LABELS = 2  # default of transformers
 
 
 @dataclass(frozen=True)
 class HuggingFaceModel:
-    """What a repository says of its model, without the weights.
+    """A model as its config.json describes it.
 
     Attributes:
         source: the hub name or folder, which is also the checkpoint.
         arguments: of `create_timesformer`.
-        labels: file with its class names; None: it has none.
+        labels: file with the class names; None: there are no class names.
     """
 
     source: str
@@ -54,25 +54,31 @@ class HuggingFaceModel:
 
 
 def describe_huggingface(name: str) -> HuggingFaceModel:
-    """Read the configuration of ``hf:ORG/NAME``, from the hub's cache where it is there, or of ``hf:FOLDER``.
+    """Read the configuration of ``hf:FOLDER``, or of ``hf:ORG/NAME`` from the hub's cache or the hub.
 
     Raises:
-        ValueError: if it is no TimeSformer, or one that our builder cannot make.
+        ValueError: if it is not a TimeSformer, or one that our builder cannot make.
         FileNotFoundError: if there is no such folder.
-        ConnectionError: if neither the cache nor the hub gives it.
+        ConnectionError: if the file is not in the cache and cannot be downloaded.
     """
     source = name.removeprefix(HUGGINGFACE_PREFIX)
-    path = find_config(source)
+    path: Path | None = Path(source) / CONFIG
+    if not Path(source).is_dir():
+        if not HUB_NAME.fullmatch(source):
+            raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
+        path = _hub_file(source, CONFIG)
+    if path is None or not path.is_file():
+        raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
     return HuggingFaceModel(source, builder_arguments(config, source), str(path) if has_label_names(config) else None)
 
 
 def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """What `create_timesformer` makes the same model with. Dropout rates are not taken over.
+    """The arguments with which `create_timesformer` makes the same model, without dropout.
 
     Args:
         config: the content of config.json.
-        label: what errors call the checkpoint.
+        label: name of the checkpoint in errors.
 
     Raises:
         ValueError: for another kind of model, or a value that our model cannot have.
@@ -94,7 +100,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
         raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(_ATTENTION)}")
     arguments["attention"] = _ATTENTION[attention]
     arguments["qkv_bias"] = bool(config.get("qkv_bias", True))
-    arguments["num_classes"] = len(config.get("id2label") or ()) or config.get("num_labels", _LABELS_WITHOUT_ID2LABEL)
+    arguments["num_classes"] = len(config.get("id2label") or ()) or config.get("num_labels", _NUM_LABELS)
     mlp_dim = _side(config.get("intermediate_size", _MLP_DIM), "intermediate_size", label)
     arguments["mlp_ratio"] = mlp_ratio(mlp_dim, arguments["embed_dim"])
     if norm_eps(config) != NORM_EPS:
@@ -105,7 +111,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
 def make_config(
     arguments: Mapping[str, Any], *, dtype: torch.dtype, label_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The config.json of a model that `create_timesformer` makes with these arguments, all sizes among them.
+    """The config.json of the model that `create_timesformer` makes with these arguments; all sizes must be given.
 
     Raises:
         ValueError: for space-only attention.
@@ -132,7 +138,7 @@ def make_config(
 
 
 def with_labels(names: Sequence[str]) -> dict[str, Any]:
-    """The two keys of config.json for class names."""
+    """The keys of config.json with the class names."""
     return {
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
@@ -140,47 +146,28 @@ def with_labels(names: Sequence[str]) -> dict[str, Any]:
 
 
 def norm_eps(config: Mapping[str, Any]) -> float:
-    """LayerNorm epsilon that a config.json says."""
+    """The LayerNorm epsilon in config.json."""
     return float(config.get("layer_norm_eps", NORM_EPS))
 
 
 def has_label_names(config: Mapping[str, Any]) -> bool:
-    """Whether id2label names classes, and does not only number them, as transformers does when it is told nothing."""
+    """Whether id2label has class names, and not only the numbers ``LABEL_0``, ``LABEL_1``, … of transformers."""
     names = config.get("id2label") or {}
     return any(name != f"LABEL_{index}" for index, name in names.items())
 
 
 def mlp_ratio(mlp_dim: int, embed_dim: int) -> float:
-    """The ratio of which the builder makes ``mlp_dim`` again; it rounds down."""
+    """The ratio from which the builder, which rounds down, gets ``mlp_dim`` again."""
     ratio = mlp_dim / embed_dim
     return ratio if int(embed_dim * ratio) == mlp_dim else math.nextafter(ratio, math.inf)
 
 
 def _side(value: Any, key: str, label: str) -> int:
-    """A size; transformers also takes two of them, which must be equal here."""
+    """A size. Transformers allows (height, width) too; here both must be equal."""
     both = value if isinstance(value, list) else [value]
     if len(set(map(str, both))) != 1 or type(both[0]) is not int or both[0] < 1:
         raise ValueError(f"checkpoint {label}: config.json says {key} {value!r}; must be one positive whole number")
     return both[0]
-
-
-def find_config(source: str) -> Path:
-    """The ``config.json`` of a local folder, or of a hub name ``org/name``.
-
-    Raises:
-        ValueError: if there is none.
-        FileNotFoundError: if there is no such folder.
-        ConnectionError: if the hub cannot be reached.
-    """
-    if Path(source).is_dir():
-        found: Path | None = Path(source) / CONFIG
-    elif HUB_NAME.fullmatch(source):
-        found = _hub_file(source, CONFIG)
-    else:
-        raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
-    if found is None or not found.is_file():
-        raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
-    return found
 
 
 def parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
@@ -199,9 +186,13 @@ def parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
 
 
 def download(name: str) -> Path:
-    """The local folder with a hub repository's weights and configuration: from the cache, or else downloaded.
+    """The local folder with a hub repository's weights and configuration: from the hub's cache, or else downloaded.
 
-    What is in the cache is taken as it is. To ask the hub for a newer one takes long where there is no network.
+    The hub is not asked for newer files: without a network, that takes long.
+
+    Raises:
+        ValueError: if the repository has no weights.
+        ConnectionError: if the hub cannot be reached.
     """
     cached = next((path for file in _HUB_WEIGHTS if (path := _cached_file(name, file))), None)
     weights = cached or next((path for file in _HUB_WEIGHTS if (path := _hub_file(name, file))), None)
@@ -225,18 +216,18 @@ def _cached_file(name: str, file: str) -> Path | None:
 
 
 def _hub_file(name: str, file: str) -> Path | None:
-    """One file of a hub repository, from the cache or downloaded; None where the repository is there without it."""
+    """A file of a hub repository, from the cache or downloaded; None if the repository does not have it."""
     cached = _cached_file(name, file)
     if cached is not None:
         return cached
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    # The root of the errors of the HTTP library beneath, which is another one in other versions of the hub's.
+    # The base error of the HTTP library, which differs between versions of huggingface_hub.
     http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     try:
         return Path(hf_hub_download(name, file))
-    except LocalEntryNotFoundError as error:  # no network and not in the cache; before its base class
+    except LocalEntryNotFoundError as error:  # no network; a subclass of EntryNotFoundError
         raise _unreachable(name, error) from error
     except EntryNotFoundError:
         return None

@@ -1,4 +1,4 @@
-"""Read weights from a file, a folder or the Hugging Face hub, without ever running what a pickle says."""
+"""Read weights from a file, a folder or the Hugging Face hub, without running code from a pickle."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """What a source holds, as found.
+    """A checkpoint as read, before its format is known.
 
     Attributes:
-        label: what error messages call it: a path, a hub name, ``"state dict"``.
+        label: its name in errors: a path, a hub name, or ``state dict``.
         entries: a state dict, or a container with one inside.
-        metadata: of a safetensors file; empty for others.
-        config: of ``config.json`` beside the weights, or as `convert_checkpoint` put it into our files; empty where
-            there is none. It says what shapes do not show, such as the number of heads.
+        metadata: of a safetensors file; empty for other files.
+        config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files;
+            empty if there is none. It has what shapes do not show, such as the number of heads.
     """
 
     label: str
@@ -42,15 +42,16 @@ class RawCheckpoint:
 
 
 def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCheckpoint:
-    """Read a checkpoint file, a local folder in Hugging Face's layout, a hub name ``org/name``, or weights that come
-    with the package, ``shipped/NAME``.
+    """Read a checkpoint.
 
-    A mapping is passed through. A name that is no path is looked for on the hub.
+    Args:
+        source: a file, a folder in Hugging Face's layout, a hub name ``org/name`` (if no such path exists),
+            ``shipped/NAME`` for weights of the package, or a state dict, which is not changed.
 
     Raises:
         FileNotFoundError: if there is no such file.
         TypeError: if ``source`` is neither a path nor a mapping.
-        ValueError: if there are no weights, or they cannot be read, or reading them would run code.
+        ValueError: if there are no weights, they cannot be read, or reading them would run code.
         ConnectionError: if the hub cannot be reached.
     """
     if isinstance(source, Mapping):
@@ -71,7 +72,7 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
 
 
 def list_shipped_weights() -> list[str]:
-    """Names of the weights that come with the package: ``shipped/NAME`` is a checkpoint."""
+    """Names of the weights of the package: ``shipped/NAME`` is a checkpoint."""
     return sorted(path.stem for path in _WEIGHTS.glob(f"*{_SAFE}"))
 
 
@@ -134,7 +135,7 @@ def _read_shards(index: Path) -> RawCheckpoint:
         raise ValueError(f"checkpoint {index}: must have a weight_map from tensor names to files")
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(weight_map.values())):
-        # A name with folders in it could point anywhere on this machine.
+        # A name with folders in it could be any file of this machine.
         if Path(shard).name != shard or not shard.endswith(_SAFE):
             raise ValueError(f"checkpoint {index}: shard {shard!r} must be a safetensors file beside the index")
         if not (index.parent / shard).is_file():
