@@ -14,9 +14,9 @@ NEEDED = {"model": "timesformer_mini", "output": "out"}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"flip": 1.5}, r"augment.flip 1.5: must be from 0 to 1.0"),
-        ({"flip": -0.1}, r"augment.flip -0.1: must be from 0 to 1.0"),
-        ({"erasing": 2}, r"augment.erasing 2: must be from 0 to 1.0"),
+        ({"flip": 1.5}, r"augment.flip 1.5: must be from 0 to 1"),
+        ({"flip": -0.1}, r"augment.flip -0.1: must be from 0 to 1"),
+        ({"erasing": 2}, r"augment.erasing 2: must be from 0 to 1"),
         ({"mixup": -1}, r"augment.mixup -1: must be from 0 to 100"),
         ({"cutmix": 101}, r"augment.cutmix 101: must be from 0 to 100"),
         ({"label_smoothing": 1}, r"augment.label_smoothing 1: must be from 0 to 0.999"),

@@ -1,4 +1,4 @@
-"""Everything that a training run needs, checked and loaded before the first video is touched."""
+"""Prepare a training: check the configuration, list the videos, load the model."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from video_ats.video.source import open_videos
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-# What does not change a result: where, how fast, how often something is written.
+# Keys that do not change the trained weights.
 _INCIDENTAL = ("output", "resume", "device", "save_minutes", "log_steps", "gradient_checkpointing")
 
 
 @dataclass
 class TrainingJob:
-    """A run that is ready to go; `prepare` makes it and `run` does the work."""
+    """Everything that a training needs, checked and loaded. `prepare` makes it, `run` does the training."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -65,15 +65,16 @@ class TrainingJob:
         return Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
 
     def set_training_mode(self) -> None:
-        """Training mode, with the samplers in their slots; a frozen backbone stays as it is evaluated."""
+        """Insert the samplers and set the training mode. With a frozen backbone, the model stays in evaluation mode."""
         model = self.accelerator.unwrap_model(self.model)
         if self.config.sampler is not None:
             insert_samplers_(model, self.config.sampler)
         self.model.train(not self.config.freeze_backbone)
 
     def settle_budget(self, say: Callable[[str], None]) -> None:
-        """Find the samples that the budget leads to, or take those that the run in the folder has; call it while the
-        model has the weights to start from.
+        """Find the samples that the target cost asks for, or take those of the run in the folder.
+
+        Call it while the model has its initial weights.
         """
         budget = self.config.budget()
         if budget is None:
@@ -87,7 +88,7 @@ class TrainingJob:
                 budget, [sampler], model, self.listed.entries, self.config.train, self.plan, self.execution
             )
 
-        # The main process measures for all: near ties may round otherwise elsewhere.
+        # Only the main process measures: elsewhere, near ties may be rounded in another way.
         answer: list[SettledBudget | None] = [None]
         if self.accelerator.is_main_process:
             answer = [settle_budget(folder, budget.asked([sampler]), calibrate)]
@@ -141,7 +142,7 @@ class TrainingJob:
         }
 
     def identity(self) -> dict[str, Any]:
-        """Everything that the weights depend on."""
+        """All settings, inputs and versions on which the trained weights depend."""
         left_out = (*_INCIDENTAL, *(name for name in asdict(self.config) if name.startswith("target_")))
         config = {name: value for name, value in asdict(self.config).items() if name not in left_out}
         for part in ("train", "validation"):
@@ -209,7 +210,7 @@ def prepare(config: TrainConfig) -> TrainingJob:
 
 
 def _accumulation(config: TrainConfig) -> int:
-    """Forward passes of one process in an optimiser step."""
+    """Forward passes of one process in one optimiser step."""
     processes = PartialState(cpu=config.device == "cpu").num_processes
     if config.batch_size % (processes * config.micro_batch_size):
         raise ValueError(
@@ -228,7 +229,7 @@ def _check_same_classes(listed: VideoList, validation: VideoList) -> None:
 
 
 def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
-    """The model with its samplers, the hash of its weights, and notes about them."""
+    """The model with its samplers, the hash of its weights, and notes about the checkpoint."""
     variant = get_variant(config.model)
     checkpoint = variant.checkpoint if config.checkpoint is None else config.checkpoint
     if checkpoint is None:
