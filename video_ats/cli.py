@@ -7,9 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, is_dataclass
-from inspect import getdoc
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from video_ats.extras import MissingExtraError
@@ -127,22 +125,6 @@ def _help(config: Any, description: str, positional: str | None) -> str:
         lines.append(f"  --{key.name} ({describe_type(key.hint)}; {shown})")
         lines.append(textwrap.fill(key.text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(lines)
-
-
-def run_command(name: str, config: str, positional: str | None = None) -> None:
-    """Run a ``video-ats`` command with the process's command line, and exit.
-
-    Args:
-        name: of the command. Its function in `video_ats.commands` has the same name, with underscores.
-        config: class of its configuration, as ``module:name``.
-        positional: see `parse_config`.
-    """
-
-    def main() -> int | None:
-        function = resolve_name(f"video_ats.commands:{name.replace('-', '_')}")
-        return function(parse_config(resolve_name(config), getdoc(function) or "", positional=positional))
-
-    run_tool(main)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

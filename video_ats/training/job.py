@@ -56,8 +56,12 @@ class TrainingJob:
     plan: ViewPlan
     weights: str
     notes: tuple[str, ...]
-    steps_per_epoch: int
     settled: SettledBudget | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; the remaining clips of the list are left out."""
+        return len(self.listed.entries) // self.config.batch_size
 
     @property
     def execution(self) -> Execution:
@@ -189,8 +193,8 @@ def prepare(config: TrainConfig) -> TrainingJob:
         )
     model, weights, notes = _load_model(config)
     optimizer = create_optimiser(model, config.optimiser)
-    steps_per_epoch = len(listed.entries) // config.batch_size
-    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+    steps = len(listed.entries) // config.batch_size
+    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=steps)
     augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
     prepared, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
@@ -205,7 +209,6 @@ def prepare(config: TrainConfig) -> TrainingJob:
         plan=plan,
         weights=weights,
         notes=notes,
-        steps_per_epoch=steps_per_epoch,
     )
 
 

@@ -19,7 +19,7 @@ UInt8Array = npt.NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _LUMA = np.array([0.299, 0.587, 0.114])
-FADED_SHARE = 0.22  # what is left of the grey of a dropped patch, the rest is white
+FADED_SHARE = 0.22  # of grey in a dropped patch; the rest is white
 _COLOURS = "inferno"
 _INK, _PALE, _PAPER = (26, 26, 26), (96, 96, 96), (255, 255, 255)
 _GAP, _MARGIN = 4, 12  # pixels between tiles, around the sheet
@@ -27,39 +27,39 @@ _CAPTION, _TEXT, _TITLE = 12, 15, 18  # heights of letters in pixels
 
 
 def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
-    """A frame in which the kept patches are as they are, the dropped ones grey and faded.
+    """A frame whose dropped patches are grey and faded.
 
     Args:
         frame (uint8 [H, W, 3]): RGB.
-        kept (bool [h, w]): for each patch of an even grid over the frame, whether it was kept.
+        kept (bool [h, w]): whether each patch of an even grid over the frame was kept.
 
     Returns:
         uint8 array (H, W, 3).
 
     Raises:
-        ValueError: shapes other than these.
+        ValueError: for other shapes.
     """
     return np.where(over_patches(kept, frame)[..., None], frame, _faded(frame)).astype(np.uint8)
 
 
 def heat_map(frame: UInt8Array, scores: npt.NDArray[np.floating], highest: float) -> UInt8Array:
-    """A grey frame under the colours of its patches' scores; a patch without a score (NaN) is grey and faded.
+    """A grey frame, coloured by the scores of its patches. A patch without a score (NaN) is grey and faded.
 
     Args:
         frame (uint8 [H, W, 3]): RGB.
         scores (float [h, w]): of each patch, >= 0 or NaN.
-        highest: the score of the brightest colour; 0 has the darkest.
+        highest: score with the brightest colour; 0 has the darkest.
 
     Returns:
         uint8 array (H, W, 3).
 
     Raises:
-        ValueError: shapes other than these.
+        ValueError: for other shapes.
     """
     missing = np.isnan(scores)
     share = np.clip(np.where(missing, 0, scores) / (highest or 1), 0, 1)
     colours = over_patches(colormaps[_COLOURS](share)[..., :3] * 255, frame)
-    # A little of the frame shows through: where am I looking?
+    # A little of the frame shows through, for orientation.
     blend = 0.78 * colours + 0.22 * (frame @ _LUMA)[..., None]
     return np.where(over_patches(missing, frame)[..., None], _faded(frame), blend.round()).astype(np.uint8)
 
@@ -69,7 +69,7 @@ def _faded(frame: UInt8Array) -> npt.NDArray[np.floating]:
 
 
 def colour_scale(height: int, width: int) -> UInt8Array:
-    """The colours of `heat_map` from 0 (left) to the highest score, uint8 array (height, width, 3)."""
+    """The colours of `heat_map` from 0 (left) to the highest score (right), uint8 array (height, width, 3)."""
     row = colormaps[_COLOURS](np.linspace(0, 1, width))[None, :, :3] * 255
     return row.round().astype(np.uint8).repeat(height, axis=0)
 
@@ -78,7 +78,7 @@ def over_patches(values: npt.NDArray[Scalar], frame: UInt8Array) -> npt.NDArray[
     """Each patch's value at each of its pixels: ``[h, w, ...]`` to ``[H, W, ...]``.
 
     Raises:
-        ValueError: a frame that is not RGB, or a grid that is finer than the frame or not of two dimensions.
+        ValueError: if the frame is not RGB, or the grid has fewer than two dimensions or is finer than the frame.
     """
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"frame has shape {frame.shape}, expected (H, W, 3)")
@@ -102,22 +102,23 @@ def draw_sheet(
     captions: Sequence[Sequence[str]] | None = None,
     scale: tuple[UInt8Array, str, str] | None = None,
 ) -> UInt8Array:
-    """Draw tiles with a text over each column and one left of each row.
+    """Draw tiles with a title, a text over each column, and a text left of each row.
 
     Args:
-        tiles: rows of pictures (uint8 [h, w, 3]), all of one size.
-        columns: texts over the columns, or empty ones; of a text too wide for its column the end is left out.
-        rows: texts left of the rows, of one line or several.
-        title: over all, broken into lines as wide as the sheet.
-        note: under it, smaller.
-        captions: a text under each tile, smaller; of one too wide for its tile the end is left out.
-        scale: a strip of colours (uint8 [h, w, 3]) with the texts at its two ends, drawn under the tiles.
+        tiles: rows of pictures (uint8 [h, w, 3]) of equal size.
+        columns: text over each column, may be empty. A text that is too wide is cut.
+        rows: text left of each row, with one or more lines.
+        title: over all, broken into lines of the sheet's width.
+        note: under the title, smaller.
+        captions: text under each tile, smaller. A text that is too wide is cut.
+        scale: a strip of colours (uint8 [h, w, 3]) and the texts for its two ends, drawn under the tiles.
 
     Returns:
-        uint8 array (H, W, 3), H and W even, as video encoders want them.
+        uint8 array (H, W, 3). H and W are even, as video encoders need them.
 
     Raises:
-        ValueError: no tile, or a row of another length than ``columns``, or another number of rows.
+        ValueError: without tiles, or if a row's length is not that of ``columns``, or the number of rows that of
+            ``rows``.
     """
     lengths = [len(row) for row in tiles]
     if not lengths or lengths != [len(columns)] * len(rows) or not columns:
@@ -170,7 +171,7 @@ def _draw_scale(
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines not wider than ``width`` pixels; a single word that is wider is cut."""
+    """Lines of at most ``width`` pixels. A word that is wider is cut."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -182,7 +183,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
+    """The text if it fits, else the part of its beginning that fits with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -197,7 +198,7 @@ def _line_height(font: ImageFont.FreeTypeFont) -> int:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with matplotlib: the same letters on every machine."""
+    """The font of matplotlib, which is the same on every machine."""
     return ImageFont.truetype(findfont("DejaVu Sans"), size)
 
 
@@ -208,21 +209,16 @@ def png_bytes(picture: UInt8Array) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_bytes(picture: UInt8Array, *, quality: int = 85) -> bytes:
-    """A picture (uint8 [H, W, 3], RGB) as a JPEG file: a tenth of the bytes for a photograph, not for drawings."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
 def png_data_uri(picture: UInt8Array | Path) -> str:
-    """A picture (uint8 [H, W, 3], RGB), or a PNG file that is there, as the ``src`` of an ``<img>``."""
+    """A picture (uint8 [H, W, 3], RGB), or an existing PNG file, as the ``src`` of an ``<img>``."""
     return _data_uri(picture.read_bytes() if isinstance(picture, Path) else png_bytes(picture), "image/png")
 
 
 def jpeg_data_uri(picture: UInt8Array, *, quality: int = 85) -> str:
-    """A photograph (uint8 [H, W, 3], RGB) as the ``src`` of an ``<img>``."""
-    return _data_uri(jpeg_bytes(picture, quality=quality), "image/jpeg")
+    """A photograph (uint8 [H, W, 3], RGB) as the ``src`` of an ``<img>``, in a tenth of the bytes of a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return _data_uri(buffer.getvalue(), "image/jpeg")
 
 
 def _data_uri(data: bytes, media_type: str) -> str:
