@@ -238,7 +238,7 @@ def test_make_mini_kinetics(tool: RunTool, workplace: Path, arguments: str, said
         ("--source gone.pyth --output out.pyth --to timesformer_official", "checkpoint gone.pyth: no such file"),
         ("--source no_torch.pyth --output out.pyth --to timesformer_official", "was not written by torch.save"),
         ("--source five_classes.pyth --output file.pth --to timesformer_official", "file.pth: must end in .pyth"),
-        ("--source five_classes.pyth --output videos --to timesformer_huggingface", "output videos: is there already"),
+        ("--source five_classes.pyth --output videos --to timesformer_huggingface", "output videos: exists already"),
         ("--source five_classes.pyth --output out --to timesformer_huggingface", "give num_heads"),
         (
             "--source five_classes.pyth --output out --to timesformer_huggingface --labels two_names.txt",

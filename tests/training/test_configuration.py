@@ -45,8 +45,8 @@ def test_augmentation(change: dict[str, Any], message: str) -> None:
         ({"clip_norm": 0}, r"optimiser.clip_norm 0: must be positive, or null for none"),
         ({"schedule": "multistep"}, r"optimiser.milestones \[\]: go with schedule multistep, and only with it"),
         ({"milestones": [3]}, r"optimiser.milestones \[3\]: go with schedule multistep, and only with it"),
-        ({"schedule": "multistep", "milestones": [4, 3]}, r"optimiser.milestones \[4, 3\]: must rise"),
-        ({"schedule": "multistep", "milestones": [4, 4]}, r"optimiser.milestones \[4, 4\]: must rise"),
+        ({"schedule": "multistep", "milestones": [4, 3]}, r"optimiser.milestones \[4, 3\]: must be in rising order"),
+        ({"schedule": "multistep", "milestones": [4, 4]}, r"optimiser.milestones \[4, 4\]: must be in rising order"),
     ],
 )
 def test_optimiser(change: dict[str, Any], message: str) -> None:

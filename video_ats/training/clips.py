@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
@@ -168,7 +168,7 @@ class ClipOrder(Sampler[list[Draw]]):
                 yield [Draw(self._epoch, int(index)) for index in self._order[start : start + micro]]
 
 
-def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Iterator[TrainingBatch]:
+def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Generator[TrainingBatch, None, None]:
     """Forward passes of one epoch, read by ``clips.data.num_workers`` processes, each two passes ahead."""
     passes = list(order)
     draws = [draw for drawn in passes for draw in drawn]

@@ -90,7 +90,7 @@ class OptimiserConfig:
         if (self.schedule == "multistep") != bool(self.milestones):
             raise ValueError(f"optimiser.milestones {self.milestones}: go with schedule multistep, and only with it")
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"optimiser.milestones {self.milestones}: must rise")
+            raise ValueError(f"optimiser.milestones {self.milestones}: must be in rising order")
 
 
 @dataclass(frozen=True)

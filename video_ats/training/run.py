@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -93,11 +94,9 @@ class _Run:
         self.job.set_training_mode()
         window = _Window()
         saved_at = time.monotonic()
-        batches = read_training_batches(self.job.clips, order)
-        passes = iter(lambda: list(islice(batches, self.accelerator.gradient_accumulation_steps)), [])
-        with self._bar(order) as bar:
-            for step, batches_of_step in zip(order.steps, passes, strict=True):
-                self._step(batches_of_step, window)
+        with self._bar(order) as bar, closing(read_training_batches(self.job.clips, order)) as batches:
+            for step in order.steps:
+                self._step(list(islice(batches, self.accelerator.gradient_accumulation_steps)), window)
                 self.progress = replace(self.progress, step=step + 1)
                 bar.set_postfix(loss=f"{window.loss:.3f}", failed=self.progress.videos_failed, refresh=False)
                 bar.update()

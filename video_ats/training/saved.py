@@ -73,7 +73,7 @@ class SavedState:
             return whole[-1], Progress(**json.loads(progress.read_text()))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{progress}: is not what this version writes ({error}); choose another output, or delete {whole[-1]}"
+                f"{progress}: was not written by this version ({error}); choose another output, or delete {whole[-1]}"
             ) from None
 
     @contextmanager
@@ -136,7 +136,7 @@ class JsonLines:
             try:
                 kept = [line for line in lines if keep(json.loads(line))]
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}: holds a line that is not ours ({error}); the file was changed") from None
+                raise ValueError(f"{path}: has a line that no training wrote ({error}); the file was changed") from None
             write_text(path, "".join(f"{line}\n" for line in kept))
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:

@@ -154,7 +154,7 @@ def _check_output(path: Path, to: CheckpointFormat) -> Path:
     if to not in _SUFFIXES and path.suffix in (*_SUFFIXES.values(), ".bin", ".pt"):
         raise ValueError(f"output {path}: must be a folder for {to}")
     if path.exists() or path.is_symlink():
-        raise FileExistsError(f"output {path}: is there already; nothing is overwritten, name another")
+        raise FileExistsError(f"output {path}: exists already; nothing is overwritten, name another")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output {path}: no folder {path.parent}; make it first")
     return path
@@ -162,14 +162,14 @@ def _check_output(path: Path, to: CheckpointFormat) -> Path:
 
 def _check_family(label: str, found: Translated, to: CheckpointFormat) -> None:
     if found.source_format == "vit_timm":
-        raise ValueError(f"checkpoint {label}: is of an image model, which is loaded to start from, not converted")
+        raise ValueError(f"checkpoint {label}: is an image model; it can be loaded, but not converted")
     is_xvit = kind_of_model(found.tensors) == "xvit"
     if found.source_format == "xvit_official" and not is_xvit:
         # Under our names, it would look like a TimeSformer with joint attention.
-        raise ValueError(f"checkpoint {label}: is an XViT without a temporal head; load it, it is not converted")
+        raise ValueError(f"checkpoint {label}: is an XViT without a temporal head; it can be loaded, but not converted")
     if to not in ("video_ats", "vit_timm") and is_xvit != (to == "xvit_official"):
         host, other = ("an XViT", "xvit_official") if is_xvit else ("a TimeSformer", "timesformer_*")
-        raise ValueError(f"checkpoint {label}: is of {host}, which is no {to}; write it as video_ats or {other}")
+        raise ValueError(f"checkpoint {label}: is {host}, not for {to}; write it as video_ats or {other}")
 
 
 def _huggingface_config(
@@ -189,7 +189,9 @@ def _huggingface_config(
         assumed.append(f"class names as given, {label_names[0]!r} to {label_names[-1]!r}")
     if raw.config:
         if num_heads not in (None, arguments["num_heads"]):
-            raise ValueError(f"num_heads {num_heads}: checkpoint {raw.label} says {arguments['num_heads']} itself")
+            raise ValueError(
+                f"num_heads {num_heads}: checkpoint {raw.label} has {arguments['num_heads']}; leave it out"
+            )
         if arguments["attention"] == "space":
             make_config(arguments, dtype=torch.float32)  # raises
         return dict(raw.config) | (with_labels(label_names) if label_names else {}), tuple(assumed)

@@ -197,7 +197,7 @@ def download(name: str) -> Path:
     cached = next((path for file in _HUB_WEIGHTS if (path := _cached_file(name, file))), None)
     weights = cached or next((path for file in _HUB_WEIGHTS if (path := _hub_file(name, file))), None)
     if weights is None:
-        raise ValueError(f"checkpoint {name}: the hub has it without {' or '.join(_HUB_WEIGHTS)}; {_elsewhere(name)}")
+        raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(_HUB_WEIGHTS)} of it; {_elsewhere(name)}")
     _hub_file(name, CONFIG)
     return weights.parent
 
@@ -237,10 +237,10 @@ def _hub_file(name: str, file: str) -> Path | None:
 
 def _unreachable(name: str, error: Exception) -> ConnectionError:
     return ConnectionError(
-        f"checkpoint {name}: no such folder here, not in the hub's cache, and the hub did not give it "
+        f"checkpoint {name}: no such folder here, not in the hub's cache, and it could not be downloaded "
         f"({first_sentence(error)}); {_elsewhere(name)}"
     )
 
 
 def _elsewhere(name: str) -> str:
-    return f"where there is a network, run hf download {name} --local-dir FOLDER; then pass its folder"
+    return f"on a machine with a network, run hf download {name} --local-dir FOLDER; then pass its folder"

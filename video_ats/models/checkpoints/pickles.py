@@ -104,7 +104,7 @@ class _Refused(ValueError):
 def _refused(path: Path, what: str) -> _Refused:
     return _Refused(
         f"checkpoint {path}: refused, since a pickle can run code: it holds {what}; "
-        "where you trust it, load it and save its state dict alone with safetensors.torch.save_file"
+        "if you trust it, load it and save its state dict with safetensors.torch.save_file"
     )
 
 

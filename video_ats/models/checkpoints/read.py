@@ -106,7 +106,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
-            f"checkpoint {path}: no safetensors, or cut short ({first_sentence(error)}); download or copy it again"
+            f"checkpoint {path}: is not safetensors, or is cut short ({first_sentence(error)}); download it again"
         ) from error
     config = metadata.get("config") if metadata.get("format") == OUR_FORMAT else None
     return RawCheckpoint(str(path), tensors, metadata, {} if config is None else parse_json(config, path))
