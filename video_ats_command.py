@@ -91,9 +91,12 @@ def run(name: str) -> None:
     from video_ats.cli import parse_config, run_tool
 
     function, row = getattr(commands, name.replace("-", "_")), COMMANDS[name]
-    run_tool(
-        lambda: function(parse_config(resolve_name(row.config), getdoc(function) or "", positional=row.positional))
-    )
+
+    def main() -> int | None:
+        config = resolve_name(row.config)
+        return function(parse_config(config, getdoc(function) or "", positional=row.positional))
+
+    run_tool(main)
 
 
 def _usage() -> str:

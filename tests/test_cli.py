@@ -194,6 +194,7 @@ class Child(Shared):
     Attributes:
         inner: may be missing.
         either: a count, counts or a word.
+        counts: any number.
 
     Returns:
         nothing: of the sort.
@@ -201,6 +202,15 @@ class Child(Shared):
 
     inner: Inner | None = None
     either: int | Sequence[int] | str | None = None
+    counts: tuple[int, ...] = ()
+
+
+def test_keys_inside_a_list_are_explained_but_not_words_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_config(EvaluateConfig, "", ["--help"])
+    assert re.search(r"^  samplers\[\]\.kind \(one of 'ats', ", capsys.readouterr().out, flags=re.MULTILINE)
+    message = message_of("--model", "m", "--output", "o", "--samplers[].kind", "ats", config=EvaluateConfig)
+    assert message.startswith("key 'samplers[].kind': not known; ")
 
 
 def test_help_has_the_texts_of_inherited_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,6 +232,7 @@ def test_help_has_the_texts_of_inherited_keys(capsys: pytest.CaptureFixture[str]
         (["--second", "[1, 2]"], {"second": (1, 2)}),
         (["--inner", "{depth: 2}", "--inner.colour", "green"], {"inner": Inner(2, "green")}),
         (["--inner.depth", "2", "--inner", "null"], {}),
+        (["--counts", "[1, 2, 3]"], {"counts": (1, 2, 3)}),
         (["--either", "8"], {"either": 8}),
         (["--either", "[8, 9]"], {"either": [8, 9]}),
         (["--either", "matched: 8 # s"], {"either": "matched: 8 # s"}),
@@ -247,6 +258,7 @@ def test_values_on_the_command_line_are_yaml_or_text(arguments: list[str], value
         (["--inner.depht", "2"], "key 'inner.depht': not known; did you mean inner.depth?"),
         (["--inner.depth", "null"], "inner.depth: must be of type int. Got value: null"),
         (["--inner", "3"], "inner: must be of type mapping or null. Got value: 3"),
+        (["--counts", "3"], "counts: must be of type list of int. Got value: 3"),
         (["--first", "--second"], "--first: expected one argument"),
     ],
     ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else "",

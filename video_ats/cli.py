@@ -49,10 +49,12 @@ def parse_config(
         if words and positional is None:
             raise ValueError(f"argument {words[0]!r}: belongs to no key; keys begin with --")
         hints = {key.name: key.hint for key in list_keys(config)}
-        values: dict[str, Any] = {} if positional is None or not words else {positional: words}
+        values: dict[str, Any] = {}
         for key, text in sorted(pairs, key=lambda pair: pair[0] != "config"):  # files first
             more = load_config_file(text) if key == "config" else {key: _load_value(text, hints.get(key, str))}
             _merge(values, more)
+        if positional is not None and words:
+            values[positional] = words
         built: Config = build(config, values, "")
         return built
     except ValueError as error:
@@ -122,7 +124,8 @@ def _help(config: Any, description: str, positional: str | None) -> str:
             lines += ["", f"  {key.name}: {key.text}"]
             continue
         shown = "required" if key.default is MISSING else f"default: {show_value(key.default)}"
-        lines.append(f"  --{key.name} ({describe_type(key.hint)}; {shown})")
+        dashes = "" if "[]" in key.name else "--"  # a key inside a list is no word of the command line
+        lines.append(f"  {dashes}{key.name} ({describe_type(key.hint)}; {shown})")
         lines.append(textwrap.fill(key.text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(lines)
 

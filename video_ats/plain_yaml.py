@@ -149,7 +149,7 @@ def describe_type(hint: Any) -> str:
         return " or ".join(map(describe_type, inner))
     if origin is Literal:
         return f"one of {', '.join(map(repr, inner))}"
-    if origin is tuple:
+    if origin is tuple and ... not in inner:
         return f"[{', '.join(map(describe_type, inner))}]"
     if origin is not None:
         return f"list of {describe_type(inner[0])}"
@@ -202,7 +202,8 @@ def _texts(config: type) -> dict[str, str]:
 
 def _unknown(config: Any, name: str, value: Any, prefix: str) -> str:
     """Say that a key is unknown, and which key was probably meant."""
-    key, known = f"{prefix}{name}", sorted(key.name for key in list_keys(config, prefix) if not is_dataclass(key.hint))
+    key, keys = f"{prefix}{name}", list_keys(config, prefix)
+    known = sorted(each.name for each in keys if not is_dataclass(each.hint) and "[]" not in each.name)
     while isinstance(value, Mapping) and value:  # an unknown group: show one of its keys
         name, value = next(iter(value.items()))
         key += f".{name}"

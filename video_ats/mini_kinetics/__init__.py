@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -83,16 +84,6 @@ class MiniKineticsConfig:
     processes: int | None = None
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A file to write."""
-
-    path: str
-    name: str
-    seed: tuple[int, ...]
-    split: Split
-
-
 def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator[int]]]:
     """Draw the splits of a configuration.
 
@@ -143,14 +134,16 @@ def write_mini_kinetics(
     rows = list(_rows(split, count, seed))
     for name in SPLITS[split].classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    tasks = [_Task(str(folder / row.name / f"{row.key}.mp4"), row.name, row.seed, SPLITS[split]) for row in rows]
-    todo = [task for task in tasks if not os.path.exists(task.path)]
-    yield len(tasks) - len(todo)
+    files = {folder / row.name / f"{row.key}.mp4": row for row in rows}
+    todo = {path: row for path, row in files.items() if not path.exists()}
+    there = len(files) - len(todo)
+    yield there
     if todo:
         # spawned, since a fork would inherit the threads of torch
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             chunk = max(1, min(16, len(todo) // (4 * processes)))
-            for done, _ in enumerate(pool.map(_write, todo, chunksize=chunk), start=len(tasks) - len(todo) + 1):
+            written = pool.map(_write, todo.keys(), todo.values(), repeat(SPLITS[split]), chunksize=chunk)
+            for done, _ in enumerate(written, start=there + 1):
                 yield done
     write_text(Path(root) / f"{split}.csv", _list_text(rows, split))
 
@@ -191,12 +184,12 @@ def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
             yield _Row(name, "".join(_ID_LETTERS[letter] for letter in letters), (*clip_seed, 0))
 
 
-def _write(task: _Task) -> None:
-    random = np.random.default_rng(task.seed)
-    level = max(random.uniform(*task.split.levels), 0.0)
-    clip = draw_clip(task.name, random, level, still=task.split.still)
+def _write(path: Path, row: _Row, split: Split) -> None:
+    random = np.random.default_rng(row.seed)
+    level = max(random.uniform(*split.levels), 0.0)
+    clip = draw_clip(row.name, random, level, still=split.still)
     write_video(
-        task.path,
+        path,
         clip.frames,
         frame_rate=clip.frame_rate,
         # cpu-independent: otherwise, x264's rate control depends on the processor, and with AVX-512 on the run.
