@@ -1,10 +1,12 @@
-"""The console script ``video-ats``: the table of commands, and the choice of one.
+"""The console script ``video-ats``: the table of commands, and the function that runs one.
 
-Outside the package, which imports torch and the models, so that listing the commands takes no seconds.
+This module is outside the package, which imports torch: so the list of commands appears at once.
 """
 
 import sys
 from difflib import get_close_matches
+from inspect import getdoc
+from pkgutil import resolve_name
 from typing import NamedTuple
 
 
@@ -14,7 +16,7 @@ class Command(NamedTuple):
     Attributes:
         summary: what the command does, in one line.
         config: class of its configuration, as ``module:name``.
-        positional: key whose values may stand on the command line by themselves.
+        positional: key that takes the words of the command line that belong to no key.
     """
 
     summary: str
@@ -22,7 +24,7 @@ class Command(NamedTuple):
     positional: str | None = None
 
 
-# The function of a command has its name in ``video_ats/commands.py``.
+# The function of each command is in ``video_ats/commands.py``.
 COMMANDS = {
     "evaluate": Command(
         "score a list of videos, dense and with ATS: accuracy versus GFLOPs",
@@ -30,10 +32,10 @@ COMMANDS = {
     ),
     "train": Command(
         "fine-tune, dense or with ATS in the model, on one process or many",
-        "video_ats.training.recipe:TrainConfig",
+        "video_ats.training.configuration:TrainConfig",
     ),
     "demo": Command(
-        "show single videos: predictions, costs, which patches are kept",
+        "show predictions, costs and kept patches of single videos",
         "video_ats.demo.job:DemoConfig",
         positional="videos",
     ),
@@ -42,7 +44,7 @@ COMMANDS = {
         "video_ats.benchmarking.job:BenchmarkConfig",
     ),
     "check-videos": Command(
-        "scan a list of videos: which can be read, and why the others cannot",
+        "check which listed videos can be read, and why the others cannot",
         "video_ats.evaluation.check:CheckConfig",
     ),
     "index-tars": Command(
@@ -69,7 +71,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Run the command that the first word names; without a word, or with ``--help``, list the commands."""
+    """Run the command of the first word. Without one, or with ``--help``, list the commands."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(_usage())
@@ -79,15 +81,22 @@ def main() -> None:
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
         print(f"error: command {name!r}: not known; {hint}", file=sys.stderr)
         sys.exit(2)
-    sys.argv = [f"video-ats {name}", *arguments]  # its --help calls it by the first word
+    sys.argv = [f"video-ats {name}", *arguments]  # its name in its --help
     run(name)
 
 
 def run(name: str) -> None:
-    """Run a command on the process's command line, and exit."""
-    from video_ats.cli import run_command
+    """Run a command with the process's command line, and exit."""
+    from video_ats import commands
+    from video_ats.cli import parse_config, run_tool
 
-    run_command(name, COMMANDS[name].config, COMMANDS[name].positional)
+    function, row = getattr(commands, name.replace("-", "_")), COMMANDS[name]
+
+    def main() -> int | None:
+        config = resolve_name(row.config)
+        return function(parse_config(config, getdoc(function) or "", positional=row.positional))
+
+    run_tool(main)
 
 
 def _usage() -> str:

@@ -152,7 +152,7 @@ def test_the_package_comes_quietly_without_decoders_or_pictures_and_training_ask
     ended, loaded = in_a_fresh_interpreter(WITHOUT_TRAIN, tmp_path)
     assert ended == Ended(2, "", "error: not installed: accelerate, tensorboard; pip install 'video-ats[train]'\n")
     assert {"video_ats", "torch"} <= loaded
-    assert not loaded & {"av", "decord", "torchcodec", "cv2", "matplotlib", "transformers", "jsonargparse"}
+    assert not loaded & {"av", "decord", "torchcodec", "cv2", "matplotlib", "transformers"}
 
 
 def test_commands_are_listed_without_importing_the_package(tmp_path: Path) -> None:

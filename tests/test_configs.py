@@ -18,8 +18,8 @@ from video_ats.runs.settings import make_settings
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
+from video_ats.training.configuration import AugmentConfig, TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate
-from video_ats.training.recipe import AugmentConfig, TrainConfig
 from video_ats.video.lists.label_names import is_mirror_safe, load_label_names
 from video_ats.video.views import VIEW_PRESETS
 

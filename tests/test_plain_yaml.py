@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from video_ats.cli import describe_error, parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.configuration import TrainConfig
 
 BASE = "model: timesformer_mini\noutput: out\n"
 # A module that says when it is imported, and has a class that would fit.
@@ -131,7 +131,7 @@ def test_deep_nesting(tmp_path: Path, levels: int) -> None:
 @pytest.mark.parametrize("content", [b"\xff\xfem\0", b"model: \xe9\n"])
 def test_a_file_that_is_no_text(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(ValueError, match="the configuration file is not UTF-8 text: "):
+    with pytest.raises(ValueError, match=r"config .*: must be UTF-8 text: "):
         parse_config(EvaluateConfig, "", ["--config", str(tmp_path / "config.yaml")])
 
 

@@ -26,7 +26,7 @@ from video_ats.models.registry import Published, create_model, get_variant
 from video_ats.runs.settings import setting_name
 from video_ats.runs.tables import markdown_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.configuration import TrainConfig
 
 # The run that README.md shows; written by tools/evaluate.py.
 _SHOWN_RUN = Path("benchmarks/results/real_clips_random_weights/report.json")

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all: a reader, or a crash, finds the old content or the new, never a part."""
+"""Write a file whole or not at all: readers find the old content or the new one, even after a crash."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` to write into. It replaces ``path`` at the end; after an error it is removed.
+    """Write to a temporary file beside ``path``, which replaces ``path`` at the end. After an error it is removed.
 
-    A killed process leaves the temporary file behind. Its name depends on ``path`` only, so that the next write to
-    ``path`` replaces it.
+    A killed process leaves the temporary file. Its name depends on ``path`` only, so that the next write replaces it.
 
     Yields:
-        The path of the temporary file, which does not exist yet or is to be overwritten.
+        The path of the temporary file, to be created or overwritten.
     """
-    temporary = temporary_of(path)
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def temporary_of(path: Path) -> Path:
-    """The temporary file that `replacing` writes for ``path``."""
-    return path.with_name(f".{path.name}.tmp")
+def sync(path: Path) -> None:
+    """Write a file's content, or a folder's list of names, from memory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

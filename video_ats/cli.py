@@ -1,57 +1,21 @@
-"""From a YAML file and ``--key value`` overrides to a typed configuration, and from bad input to one clear line."""
+"""Read a command's configuration from a YAML file and ``--key value``, and turn every mistake into one line."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from difflib import get_close_matches
-from inspect import getdoc
-from pkgutil import resolve_name
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, get_loader, set_loader, set_parsing_settings
-
 from video_ats.extras import MissingExtraError
+from video_ats.plain_yaml import build, describe_type, fits, list_keys, load_config_file, load_yaml, show_value
 
 Config = TypeVar("Config")
 
 _MOST_CHARACTERS = 2000  # of an error
-_MOST_VALUES = 100_000  # of a configuration
-_MOST_LEVELS = 30
-_load_yaml = get_loader("yaml")
-
-# How jsonargparse and argparse speak of a key that they do not know.
-_UNKNOWN_KEY = re.compile(
-    r"Group '(?P<group>[^']+)' does not accept option '(?P<nested>[^']+)'"
-    r"|Option '(?P<option>[^']+)' is not accepted"
-    r"|[Uu]nrecognized arguments?: -*(?P<argument>[\w.+-]+)"
-)
-# How it says that the key is one of a dataclass inside a list, such as a sampler's.
-_OF_CLASS = re.compile(r"Problem with given class_path '(?P<name>video_ats\.[\w.]+)'")
-# Its words for what a user knows by shorter ones.
-_PLAINER = (
-    (
-        re.compile(r"Importing '([\w.]+)' is not allowed, .*", re.S),
-        r"'\1' is the name of a class; must be plain values, no class is imported for a configuration",
-    ),
-    (
-        re.compile(
-            r"Does not validate against any of the Union subtypes.*?Subtypes: \[(.*?)\]\s+Errors:.*Given value: ", re.S
-        ),
-        r"must be of one of the types \1. Got value: ",
-    ),
-    (re.compile(r"<class 'NoneType'>"), "null"),
-    (re.compile(r"Expected a dot import path string: "), "must be a mapping, such as {key: value}. Got value: "),
-    (re.compile(r"Unexpected config:\s*$"), "the configuration file holds no mapping of keys to values"),
-    (re.compile(r'Parser key "([^"]+)":'), r"\1:"),
-    (re.compile(r"Problem with given class_path '[^']+':\s*"), ""),
-    (re.compile(r"Expected an? typing\.Literal\[([^\]]*)\]"), r"must be one of \1"),
-    (re.compile(r"Expected an? <class '([^']+)'>"), r"must be of type \1"),
-    (re.compile(r"<class '([^']+)'>"), r"\1"),
-)
 
 
 def parse_config(
@@ -61,109 +25,116 @@ def parse_config(
     *,
     positional: str | None = None,
 ) -> Config:
-    """Read a tool's configuration.
+    """Read a configuration. ``--help`` prints its keys and exits.
 
     Args:
-        config: a dataclass; its fields are the keys.
-        description: what the tool does, for ``--help``.
+        config: a dataclass. Its fields are the keys; ``inner.depth`` is the field ``depth`` of the dataclass ``inner``.
+            Types: bool, int, float, str, None, Literal of texts, list, Sequence, tuple, dataclass, and their unions.
+        description: what the command does, for ``--help``.
         arguments: the command line; None: the process's own.
-        positional: key, of a list of texts, that words which belong to no key are the values of.
+        positional: key of type list[str] that takes the words of the command line that belong to no key.
 
     Returns:
-        An instance of ``config``: its defaults, then the file given as ``--config``, then the ``--key value`` pairs.
+        An instance of ``config``. ``--key value`` wins over the file of ``--config``, and the file over the defaults.
 
     Raises:
-        ValueError: one line for an unknown key (with the nearest valid one), a wrong type or an impossible value.
+        ValueError: one line, for a file that is not plain YAML, an unknown or a missing key, or a value of a wrong type
+            or out of range.
     """
-    allow_plain_yaml_only()
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file; keys given on the command line win over it.")
-    parser.add_class_arguments(config)
-    words: list[str] = []
-    if positional is not None:
-        arguments, words = _without_words(sys.argv[1:] if arguments is None else arguments)
     try:
-        namespace = parser.parse_args(arguments)
-        namespace.pop("config", None)
-        parsed = vars(parser.instantiate(namespace))
-        return config(**parsed | ({str(positional): words} if words else {}))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the configuration file is not UTF-8 text: {error}") from None
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise ValueError(_plainer(str(error)) + _nearest(str(error), parser)) from None
+        pairs, words = _split(sys.argv[1:] if arguments is None else arguments)
+        if ("help", "") in pairs:
+            print(_help(config, description, positional))
+            sys.exit(0)
+        if words and positional is None:
+            raise ValueError(f"argument {words[0]!r}: belongs to no key; keys begin with --")
+        hints = {key.name: key.hint for key in list_keys(config)}
+        values: dict[str, Any] = {}
+        for key, text in sorted(pairs, key=lambda pair: pair[0] != "config"):  # files first
+            more = load_config_file(text) if key == "config" else {key: _load_value(text, hints.get(key, str))}
+            _merge(values, more)
+        if positional is not None and words:
+            values[positional] = words
+        built: Config = build(config, values, "")
+        return built
+    except ValueError as error:
+        raise ValueError(_one_line(str(error))) from None
 
 
-def allow_plain_yaml_only() -> None:
-    """Set up jsonargparse, for this process.
+def _split(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Keys and values of ``--key value`` and ``--key=value``, and the other words; after ``--`` all are words.
 
-    Its YAML loader is a safe one: a tag such as ``!!python/object`` is an error. Two things are added. A value that
-    names a class (``class_path``) is not imported, whatever is installed or lies beside the file. And aliases, by which
-    a few lines become any number of values, are counted as often as they are used.
+    Argparse would refuse words that begin with a hyphen, as names of Kinetics videos may.
     """
-    # The package's own, of lists of dataclasses, are named by jsonargparse itself.
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["video_ats"])
-    set_loader("yaml", _load_plain, exceptions=(yaml.YAMLError, RecursionError))
-
-
-def _load_plain(text: str) -> Any:
-    loaded = _load_yaml(text)
-    waiting, values = [(loaded, 1)], 0
-    while waiting:
-        value, level = waiting.pop()
-        values += 1
-        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        if isinstance(inner, list | tuple | set):
-            waiting += ((each, level + 1) for each in inner)
-        if values + len(waiting) > _MOST_VALUES or level > _MOST_LEVELS:
-            raise yaml.YAMLError(
-                f"more than {_MOST_VALUES} values, or more than {_MOST_LEVELS} levels of them; are there aliases "
-                "(*name) in aliases?"
-            )
-    return loaded
-
-
-def _without_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """``--key value``, ``--key=value``, ``--help`` and ``-h``; and the words between. After ``--`` all are words.
-
-    Not by argparse, since names of Kinetics videos may begin with a hyphen.
-    """
-    keys: list[str] = []
-    words: list[str] = []
-    left = list(arguments)
+    pairs, words, left = list[tuple[str, str]](), list[str](), list(arguments)
     while left:
         word = left.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
         if word == "--":
-            words += left
-            break
-        if word in ("-h", "--help") or (word.startswith("--") and "=" in word):
-            keys.append(word)
-        elif word.startswith("--"):
-            keys += [word, *left[:1]]
-            del left[:1]
-        else:
+            return pairs, words + left
+        if word in ("-h", "--help"):
+            pairs.append(("help", ""))
+        elif not word.startswith("--"):
             words.append(word)
-    return keys, words
+        elif equals:
+            pairs.append((key, text))
+        elif left and not left[0].startswith("--"):
+            pairs.append((key, left.pop(0)))
+        else:
+            raise ValueError(f"{word}: expected one argument")
+    return pairs, words
 
 
-def run_command(name: str, config: str, positional: str | None = None) -> None:
-    """Run a ``video-ats`` command on the process's command line, and exit.
+def _load_value(text: str, hint: Any) -> Any:
+    """A value on the command line: YAML, or the text as it is where that fits and the YAML value does not."""
+    try:
+        loaded = load_yaml(text)
+    except ValueError:
+        return text
+    is_text = isinstance(loaded, str) or not fits(loaded, hint)
+    return text if is_text and fits(text, hint) else loaded
 
-    Args:
-        name: of the command; its function in `video_ats.commands` has the same name, with underscores.
-        config: class of its configuration, as ``module:name``.
-        positional: see `parse_config`.
-    """
 
-    def main() -> int | None:
-        function = resolve_name(f"video_ats.commands:{name.replace('-', '_')}")
-        return function(parse_config(resolve_name(config), getdoc(function) or "", positional=positional))
+def _merge(values: dict[str, Any], more: Mapping[Any, Any]) -> None:
+    """Put further values into nested ones; a key may be ``inner.depth``."""
+    for key, value in more.items():
+        name, _, rest = str(key).partition(".")
+        inner = {rest: value} if rest else value
+        if isinstance(inner, Mapping):  # copied: with an alias, one mapping stands in two places
+            there = values.get(name)
+            values[name] = there if isinstance(there, dict) else {}
+            _merge(values[name], inner)
+        else:
+            values[name] = value
 
-    run_tool(main)
+
+def _help(config: Any, description: str, positional: str | None) -> str:
+    words = f" [{positional.upper()} ...]" if positional else ""
+    lines = [
+        f"usage: {Path(sys.argv[0]).name} [--config FILE] [--key value ...]{words}",
+        "",
+        re.split(r"\n\n(?:Raises|Returns):", description)[0],
+        "",
+        "  --config FILE",
+        "      YAML file of keys and values. A key on the command line wins over it. Its value is YAML too:",
+        "      null, true, '[8, 16]', '{kind: topk, samples: 8}'.",
+    ]
+    for key in list_keys(config):
+        if is_dataclass(key.hint):
+            lines += ["", f"  {key.name}: {key.text}"]
+            continue
+        shown = "required" if key.default is MISSING else f"default: {show_value(key.default)}"
+        dashes = "" if "[]" in key.name else "--"  # a key inside a list is no word of the command line
+        lines.append(f"  {dashes}{key.name} ({describe_type(key.hint)}; {shown})")
+        lines.append(textwrap.fill(key.text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(lines)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's ``main`` and exit: with its result; with 2 and one line for bad input, a file that cannot be used
-    or an extra that is not installed; with 130 for Ctrl-C.
+    """Run a tool's ``main``, and exit with its result.
+
+    For bad input, a file that cannot be used or a missing extra, print one line and exit with 2; for Ctrl-C, exit
+    with 130.
     """
     try:
         sys.exit(main() or 0)
@@ -175,36 +146,15 @@ def run_tool(main: Callable[[], int | None]) -> None:
 
 
 def describe_error(error: ValueError | OSError | MissingExtraError) -> str:
-    """What is wrong, in one line."""
+    """The message of an error, as one printable line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return _one_line(f"{error.filename}: {error.strerror}")
     return _one_line(str(error))
 
 
-def _plainer(message: str) -> str:
-    for words, plainer in _PLAINER:
-        message = words.sub(plainer, message)
-    return _one_line(message)
-
-
 def _one_line(message: str) -> str:
-    """Short enough to read, and without what a terminal would obey."""
+    """A message without line breaks and control characters, and cut in the middle where it is long."""
     line = " ".join(message.split())
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[: _MOST_CHARACTERS * 2 // 3]} ... {line[-_MOST_CHARACTERS // 3 :]}"
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
-
-
-def _nearest(message: str, parser: ArgumentParser) -> str:
-    """What the user may have meant, if the message is about an unknown key."""
-    found = _UNKNOWN_KEY.search(message)
-    if found is None:
-        return ""
-    unknown = found["option"] or found["argument"] or f"{found['group']}.{found['nested']}"
-    of_class = _OF_CLASS.search(message)
-    if of_class:
-        keys = [field.name for field in fields(resolve_name(of_class["name"]))]
-    else:
-        keys = [key for key, _ in parser.get_defaults().items() if key != "config"]
-    near = get_close_matches(unknown.rstrip("+"), keys, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(sorted(keys))}"

@@ -1,7 +1,7 @@
-"""What each ``video-ats`` command does with its configuration: call one library function, print the result.
+"""The ``video-ats`` commands: each calls one library function with its configuration, and prints the result.
 
-A command is a function here and a row in the table of ``video_ats_command.py``. Each function imports what it needs, so
-that a command does not load what only the others need.
+A command is a function here and a row of the table in ``video_ats_command.py``. Each function imports what it needs, so
+that no command loads what only others need.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from video_ats.evaluation.merge import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.checkpoints.convert import ConvertConfig
-    from video_ats.training.recipe import TrainConfig
+    from video_ats.training.configuration import TrainConfig
     from video_ats.video.lists.tar_shards import IndexConfig
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Evaluate a video transformer with and without token sampling: from a list of videos and a checkpoint to a report.
+    """Evaluate a video transformer on a list of videos, with and without token sampling, and write a report.
 
     Raises:
         ValueError: if no listed video could be evaluated.
@@ -54,16 +54,16 @@ def evaluate(config: EvaluateConfig) -> None:
 def train(config: TrainConfig) -> None:
     """Fine-tune a video transformer, dense or with token samplers, on one process or many (torchrun, accelerate)."""
     from video_ats.runs.heap import keep_freed_memory
-    from video_ats.training.job import prepare_training
-    from video_ats.training.loop import train
+    from video_ats.training.job import prepare
+    from video_ats.training.run import run
 
     keep_freed_memory()
-    job = prepare_training(config)
+    job = prepare(config)
     say = print if job.accelerator.is_main_process else lambda _: None
     for note in job.notes:
         say(f"note: {note}")
     try:
-        progress = train(job, say)
+        progress = run(job, say)
     except KeyboardInterrupt:
         say(f"\ninterrupted: continue with the same command and --resume auto; the state is in {config.output}")
         raise
@@ -72,12 +72,10 @@ def train(config: TrainConfig) -> None:
 
 
 def demo(config: DemoConfig) -> int:
-    """Show what a model predicts for videos and which patches it keeps: ``video-ats demo [VIDEO ...]``.
-
-    Without a video, a clip is drawn.
+    """Show what a model predicts for videos, and which patches it keeps. Without a video, it draws a clip.
 
     Returns:
-        2 if one of the videos could not be shown.
+        Exit code: 2 if one of the videos could not be shown.
     """
     from video_ats.cli import describe_error
     from video_ats.demo.job import Demo, prepare, run
@@ -100,7 +98,7 @@ def demo(config: DemoConfig) -> int:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    """Time a video transformer, dense and sampled, on real clips: latency, clips/s and memory beside GFLOPs."""
+    """Measure latency, clips/s, memory and GFLOPs of a video transformer on real clips, dense and with samplers."""
     from video_ats.benchmarking.job import prepare, run
     from video_ats.runs.heap import keep_freed_memory
 
@@ -126,7 +124,7 @@ def count_gflops(config: CountConfig) -> None:
 
 
 def check_videos(config: CheckConfig) -> None:
-    """Scan a list of videos before an evaluation: which can be read to their end, and why the others cannot."""
+    """Check before an evaluation which listed videos can be read to their end, and why the others cannot."""
     from video_ats.evaluation.check import as_text, check_videos
 
     try:
@@ -147,11 +145,11 @@ def index_tars(config: IndexConfig) -> None:
 
 
 def merge_predictions(config: MergeConfig) -> None:
-    """Join the shards of an evaluation; the same evaluation command without --shard then writes the report."""
+    """Join the shards of an evaluation. Then, the same evaluation command without --shard writes the report."""
     from video_ats.evaluation.merge import merge_shards
 
     videos, log = merge_shards(Path(config.output))
-    print(f"merged {videos} videos: {log}; now the evaluation's command without --shard, which writes the report")
+    print(f"merged {videos} videos: {log}; now run the evaluation's command without --shard, which writes the report")
 
 
 def convert(config: ConvertConfig) -> None:
@@ -164,13 +162,13 @@ def convert(config: ConvertConfig) -> None:
 
 
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:
-    """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV; existing files are kept."""
+    """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV. Existing files are kept."""
     from tqdm import tqdm
 
     from video_ats.mini_kinetics import draw_splits
 
     for split, total, progress in draw_splits(config):
-        there = next(progress)  # wrong values show here, before the bar
+        there = next(progress)  # raises for wrong values, before the bar is shown
         with tqdm(total=total, initial=there, unit="clip", desc=split, file=sys.stderr) as bar:
             for done in progress:
                 bar.update(done - bar.n)

@@ -1,21 +1,21 @@
-"""Libraries that only an extra of the installation brings."""
+"""Libraries that are installed only with an extra, such as ``pip install 'video-ats[train]'``."""
 
 from importlib.util import find_spec
 
 
 class MissingExtraError(ModuleNotFoundError):
-    """A library is not installed that comes with an extra."""
+    """A library of an extra is not installed."""
 
 
 def require_extra(extra: str, *libraries: str) -> None:
-    """See to it that what an extra brings is there, before it is imported.
+    """Check that the libraries of an extra are installed, before they are imported.
 
     Args:
-        extra: of ``setup.cfg``, such as ``train``.
-        libraries: names by which they are imported.
+        extra: its name in ``setup.cfg``, such as ``train``.
+        libraries: names to import.
 
     Raises:
-        MissingExtraError: one line that says what is missing and how to install it.
+        MissingExtraError: one line with the missing libraries and the command that installs them.
     """
     missing = [library for library in libraries if find_spec(library) is None]
     if missing:

@@ -11,8 +11,7 @@ from helpers.demo_cases import chromium, make_shown, requests_of
 from helpers.page_elements import check_harmless
 
 from video_ats.demo.page import demo_page
-from video_ats.visualize.encode import png_data_uri
-from video_ats.visualize.patches import dim_dropped
+from video_ats.visualize.pictures import dim_dropped, png_data_uri
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"&"
 SIDE = 24

@@ -22,7 +22,7 @@ from video_ats.evaluation.summary import summarise
 from video_ats.evaluation.svg_curve import _ticks
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
-from video_ats.visualize.encode import png_data_uri
+from video_ats.visualize.pictures import png_data_uri
 
 NASTY = "</script><img src=x onerror=\"document.title='taken'\">&'|.mp4"
 LABELS = ("abseiling", "<b>air</b> & 'drumming'", "zumba")

@@ -209,7 +209,9 @@ def test_shards_put_together_are_as_one_process(
         run_quietly(config(videos, output))
     ended = run_tool_file("merge_predictions.py", ["--output", str(output)], monkeypatch, capsys)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith(f"merged 9 videos: {output}/predictions.jsonl; now the evaluation's command without")
+    assert ended.out.startswith(
+        f"merged 9 videos: {output}/predictions.jsonl; now run the evaluation's command without"
+    )
     assert lines_of(output / PREDICTIONS) == lines_of(whole / PREDICTIONS)
     run_quietly(config(videos, output))
     assert_same_run(output, whole)

@@ -17,7 +17,7 @@ from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
-from video_ats.visualize.patches import dim_dropped
+from video_ats.visualize.pictures import dim_dropped
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=1, crop_size=96, crops=1)
 

@@ -13,7 +13,7 @@ import pytest
 from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats import mini_kinetics
-from video_ats.mini_kinetics import SPLITS, _rows, _Task, _write, write_mini_kinetics
+from video_ats.mini_kinetics import SPLITS, _rows, _write, write_mini_kinetics
 from video_ats.mini_kinetics.drawing import FRAME_RATES, Difficulty
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.video import DecodedFrames
@@ -155,7 +155,7 @@ def test_the_documentation_counts_the_clips_of_every_split() -> None:
 
 def test_a_still_clip_stands_still(tmp_path: Path) -> None:
     row = next(row for row in _rows("validation_still", 1, seed=0) if row.name == "moving right")
-    _write(_Task(str(tmp_path / "still.mp4"), row.name, row.seed, SPLITS["validation_still"]))
+    _write(tmp_path / "still.mp4", row, SPLITS["validation_still"])
     frames = read_all(str(tmp_path / "still.mp4")).frames.numpy().astype(int)
     assert len(frames) >= 30
     assert np.abs(frames - frames[0]).mean() < 3  # the coding alone
@@ -166,7 +166,7 @@ def test_levels_rise_from_a_third_of_easy_clips(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(mini_kinetics, "draw_clip", lambda name, random, level, still: levels.append(level) or Clip())
     monkeypatch.setattr(mini_kinetics, "write_video", lambda *args, **options: None)
     for row in _rows("train_rising", 20, seed=0):
-        _write(_Task("", row.name, row.seed, SPLITS["train_rising"]))
+        _write(Path(), row, SPLITS["train_rising"])
     assert 0.25 < np.mean(np.array(levels) == 0) < 0.42
     assert 1.8 < max(levels) <= 2
     assert Difficulty.at(min(levels)) == Difficulty.at(0)

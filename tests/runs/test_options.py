@@ -14,7 +14,7 @@ from video_ats.models.registry import get_variant
 from video_ats.runs.options import DATASET_CLASSES, check_samplers, fill_in_dataset
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.configuration import TrainConfig
 from video_ats.video.lists.label_names import BUILT_IN_LISTS, load_label_names
 from video_ats.video.source import DataConfig, open_videos
 

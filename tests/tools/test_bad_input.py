@@ -102,7 +102,7 @@ BAD_EVALUATIONS = {
     "negative block": ("--sweep.samples [8] --sweep.blocks [-1]", "sampler blocks [-1]: must be block indices"),
     "no block": ("--sweep.samples [8] --sweep.blocks []", "sampler blocks []: "),
     "sampler kind": ("--samplers [{kind:\u00a0atss}]", "Got value: atss"),
-    "sampler key": ("--samplers [{sampels:\u00a08}]", "did you mean samples?"),
+    "sampler key": ("--samplers [{sampels:\u00a08}]", "did you mean samplers[0].samples?"),
     "scope": ("--sweep.samples [8] --sweep.scopes [video]", "must be one of 'frame', 'tube', 'clip'. Got value: video"),
     "control": (
         "--sweep.samples [8] --sweep.controls [rnadom]",
@@ -123,14 +123,14 @@ BAD_EVALUATIONS = {
     "output empty": ("--output=", "output '': must name a folder"),
     "output is a file": ("--output file", "output file: is a file"),
     "output below a file": ("--output file/out", "file/out: Not a directory"),
-    "unknown key": ("--data.vidoes x", "--data.vidoes x; did you mean data.videos?"),
+    "unknown key": ("--data.vidoes x", "key 'data.vidoes': not known; did you mean data.videos?"),
     "abbreviated key": ("--data.vid x", "did you mean data.videos?"),
     "key without a value": ("--output", "--output: expected one argument"),
     "configuration missing": ("--config gone.yaml", "gone.yaml"),
-    "unknown key in a file": ("--config unknown_key.yaml", "Option 'modle' is not accepted; did you mean model?"),
-    "unknown nested key in a file": ("--config unknown_nested_key.yaml", "'vidoes'; did you mean data.videos?"),
+    "unknown key in a file": ("--config unknown_key.yaml", "key 'modle': not known; did you mean model?"),
+    "unknown nested key in a file": ("--config unknown_nested_key.yaml", "key 'data.vidoes': not known; did you mean"),
     "invalid YAML": ("--config invalid.yaml", "line 2, column 1"),
-    "YAML that is a list": ("--config list.yaml", "- model"),
+    "YAML that is a list": ("--config list.yaml", "config list.yaml: must be a mapping of keys"),
 }
 
 
@@ -238,7 +238,7 @@ def test_make_mini_kinetics(tool: RunTool, workplace: Path, arguments: str, said
         ("--source gone.pyth --output out.pyth --to timesformer_official", "checkpoint gone.pyth: no such file"),
         ("--source no_torch.pyth --output out.pyth --to timesformer_official", "was not written by torch.save"),
         ("--source five_classes.pyth --output file.pth --to timesformer_official", "file.pth: must end in .pyth"),
-        ("--source five_classes.pyth --output videos --to timesformer_huggingface", "output videos: is there already"),
+        ("--source five_classes.pyth --output videos --to timesformer_huggingface", "output videos: exists already"),
         ("--source five_classes.pyth --output out --to timesformer_huggingface", "give num_heads"),
         (
             "--source five_classes.pyth --output out --to timesformer_huggingface --labels two_names.txt",

@@ -1,4 +1,4 @@
-"""Weights into the package: halved, with the logs of the runs that made them."""
+"""Weights go into the package as float16, and the logs of their training into a folder of their own."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,21 +28,22 @@ def make_run(folder: Path, value: float) -> Path:
 
 def test_the_last_run_gives_the_weights_and_all_give_their_logs(tool: RunTool, tmp_path: Path) -> None:
     runs = [str(make_run(tmp_path / name, value)) for name, value in (("first", 1.0), ("second", 2.5))]
-    ended = tool(
-        "ship_weights.py", "--name", "m", "--runs", str(runs).replace("'", '"'), "--output", str(tmp_path / "w")
-    )
+    folders = ["--output", str(tmp_path / "w"), "--logs", str(tmp_path / "logs")]
+    ended = tool("ship_weights.py", "--name", "m", "--runs", str(runs).replace("'", '"'), *folders)
     assert ended.code in (0, None), ended.err
     tensor = read_checkpoint(tmp_path / "w" / "m.safetensors").entries["head.bias"]
     assert tensor.dtype == torch.float16
     assert tensor.tolist() == [2.5, 2.5]
-    assert sorted(path.name for path in (tmp_path / "w" / "m").iterdir()) == ["first", "second"]
-    assert (tmp_path / "w" / "m" / "second" / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    assert sorted(path.name for path in (tmp_path / "logs" / "m").iterdir()) == ["first", "second"]
+    assert (tmp_path / "logs" / "m" / "second" / "metrics.jsonl").read_text() == '{"step": 1}\n'
 
 
 def test_bad_input_is_one_line(tool: RunTool, tmp_path: Path) -> None:
     for runs, said in (("[]", "runs []: name"), (f'["{tmp_path}/none"]', "none/best.safetensors")):
-        ended = tool("ship_weights.py", "--name", "m", "--output", str(tmp_path / "w"), "--runs", runs)
+        folders = ["--output", str(tmp_path / "w"), "--logs", str(tmp_path / "logs")]
+        ended = tool("ship_weights.py", "--name", "m", *folders, "--runs", runs)
         assert ended.code == 2
         assert ended.err.startswith("error: ")
         assert said in ended.err
     assert not (tmp_path / "w").exists()
+    assert not (tmp_path / "logs").exists()

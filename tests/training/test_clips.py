@@ -15,7 +15,7 @@ from torch import Tensor
 
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, Draw, Failure, TrainingClips, read_training_batches
-from video_ats.training.recipe import AugmentConfig
+from video_ats.training.configuration import AugmentConfig
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list

@@ -97,7 +97,7 @@ def test_a_changed_state_is_one_line(tmp_path: Path, text: str) -> None:
     if text == "{}":  # all have defaults
         assert saved.newest()
         return
-    with pytest.raises(ValueError, match=r"progress\.json: is not what this version writes"):
+    with pytest.raises(ValueError, match=r"progress\.json: was not written by this version"):
         saved.newest()
 
 
@@ -105,6 +105,6 @@ def test_a_changed_state_is_one_line(tmp_path: Path, text: str) -> None:
 def test_a_changed_log_is_one_line_and_stays(tmp_path: Path, line: str) -> None:
     path = tmp_path / METRICS
     path.write_text(json.dumps({"step": 1}) + f"\n{line}\n")
-    with pytest.raises(ValueError, match=r"metrics\.jsonl: holds a line that is not ours"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: has a line that no training wrote"):
         JsonLines(path, lambda record: record["step"] <= 1)
     assert path.read_text().endswith(f"{line}\n")

@@ -10,8 +10,8 @@ from helpers.cases import random_clips, small_timesformer
 from torch import nn
 from torch.optim import Optimizer
 
+from video_ats.training.configuration import OptimiserConfig
 from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate
-from video_ats.training.recipe import OptimiserConfig
 
 EMBEDDINGS = {"cls_token", "pos_embed", "time_embed"}
 RELEASED: dict[str, Any] = {

@@ -38,7 +38,7 @@ from video_ats.models.checkpoints import save_checkpoint
 from video_ats.runs.files import sole_user
 from video_ats.runs.views import ViewsConfig
 from video_ats.training.clips import Draw, TrainingClips
-from video_ats.training.recipe import AugmentConfig, OptimiserConfig, TrainConfig
+from video_ats.training.configuration import AugmentConfig, OptimiserConfig, TrainConfig
 from video_ats.training.saved import FAILURES, SavedState
 
 ATS = SamplerConfig(blocks=range(3, 6))

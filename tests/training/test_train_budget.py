@@ -13,8 +13,8 @@ from video_ats.cli import parse_config
 from video_ats.runs.budget import CALIBRATED
 from video_ats.tokens import SamplerConfig
 from video_ats.training import job as job_module
-from video_ats.training.loop import train
-from video_ats.training.recipe import TrainConfig
+from video_ats.training.configuration import TrainConfig
+from video_ats.training.run import run as train
 from video_ats.video.source import read_videos
 
 # Frames of 16 pixels are 2 x 2 patches: every step in K is a large one.

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from video_ats.visualize.encode import jpeg_data_uri, png_bytes, png_data_uri
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
+from video_ats.visualize.pictures import jpeg_data_uri, png_bytes, png_data_uri
 
 NASTY = "</script><script>alert('x')</script>\"&<!--"
 PICTURE = np.random.default_rng(0).integers(0, 255, (6, 5, 3), dtype=np.uint8)

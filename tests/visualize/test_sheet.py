@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from video_ats.visualize.sheet import draw_sheet
+from video_ats.visualize.pictures import draw_sheet
 
 RED, BLUE = (np.full((20, 30, 3), colour, dtype=np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
 

@@ -35,7 +35,7 @@ from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
-from video_ats.visualize.patches import UInt8Array
+from video_ats.visualize.pictures import UInt8Array
 
 _DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 _MOST_LETTERS = 60  # of a folder; file systems take 255 bytes

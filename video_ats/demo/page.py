@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.demo.show import Shown, levels_of, spread
-from video_ats.visualize.encode import jpeg_data_uri
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
-from video_ats.visualize.patches import FADED_SHARE, colour_scale
+from video_ats.visualize.pictures import FADED_SHARE, colour_scale, jpeg_data_uri
 
 _MOST_FRAMES = 16  # that a screen shows
 _STYLE = """\

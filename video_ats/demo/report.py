@@ -18,7 +18,7 @@ from video_ats.runs.settings import Setting
 from video_ats.runs.tables import number, text_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
-from video_ats.visualize.encode import png_bytes, png_data_uri
+from video_ats.visualize.pictures import png_bytes, png_data_uri
 
 _LEAST_RATE = 12  # frames per second that every player takes
 _MOST_COLUMNS = 8

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from video_ats.visualize.patches import UInt8Array, colour_scale, dim_dropped, heat_map
-from video_ats.visualize.sheet import draw_sheet
+from video_ats.visualize.pictures import UInt8Array, colour_scale, dim_dropped, draw_sheet, heat_map
 
 _MOST_COLUMNS = 8
 # Colour-blind safe (after Okabe and Ito).

@@ -19,7 +19,7 @@ from video_ats.runs.settings import Setting
 from video_ats.video.decoders.readable_part import ReadablePart
 from video_ats.video.transforms import crop_offsets, make_views, short_side_size
 from video_ats.video.views import ViewPlan
-from video_ats.visualize.patches import UInt8Array
+from video_ats.visualize.pictures import UInt8Array
 
 _MOST_WINDOWS = 20  # by default; each takes a forward pass per setting
 

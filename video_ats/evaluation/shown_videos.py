@@ -18,9 +18,7 @@ from video_ats.video.dataset import VideoSample
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
-from video_ats.visualize.encode import jpeg_data_uri
-from video_ats.visualize.patches import UInt8Array, dim_dropped
-from video_ats.visualize.sheet import draw_sheet
+from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri
 
 _SHOWN = 3  # videos at either end
 _FRAMES = 4  # of a clip

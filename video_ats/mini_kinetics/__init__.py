@@ -1,7 +1,7 @@
-"""The mini Kinetics on the disk: drawn clips as H.264 MP4 files in class folders, with an official-form CSV.
+"""Write the mini Kinetics: drawn clips as H.264 MP4 files in class folders, and a CSV in the form of Kinetics.
 
-Every clip is made from its split's seed and its number alone: the same on every machine, in any order, by any number
-of processes. An interrupted generation is continued.
+Each clip depends only on the seed, its split, its class and its number. It is the same on every machine, in any order
+and with any number of processes. An interrupted generation can be continued.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,11 +33,11 @@ class Split:
     """A part of the data set.
 
     Attributes:
-        number: its place among the seeds; no two splits share a clip.
-        clips_per_class: how many.
-        levels: difficulty of each clip (`Difficulty.at`), drawn from this range; what is below 0 is 0.
-        still: whether each clip is one frame repeated.
-        classes: which classes it has.
+        number: part of the seed of its clips, so that no two splits share a clip.
+        clips_per_class: number of clips in each class.
+        levels: range of the random difficulty of a clip (`Difficulty.at`). A level below 0 counts as 0.
+        still: whether each clip is one repeated frame.
+        classes: names of its classes.
     """
 
     number: int
@@ -50,13 +51,13 @@ SPLITS: dict[str, Split] = {
     "validation": Split(0, 25),
     "choosing": Split(1, 25),
     "train": Split(2, 600),
-    # For the first part of the training, to learn place and order: four classes that nothing else tells apart.
+    # For the first part of the training: four classes that differ in nothing but positions and their order.
     "train_directions": Split(
         6, 600, levels=(0.0, 0.0), classes=("moving down", "moving left", "moving right", "moving up")
     ),
-    # For the second part: more than half of the clips are a large actor alone on grey.
+    # For the second part: more than half of the clips show a large actor alone on grey.
     "train_easy": Split(7, 400, levels=(-1.0, 0.8)),
-    # For what follows: a third are, and from there on ever harder.
+    # For the further parts: a third of the clips do, the others are harder, up to twice the usual difficulty.
     "train_rising": Split(3, 600, levels=(-1.0, 2.0)),
     "train_still": Split(4, 100, still=True),
     "validation_still": Split(5, 25, still=True),
@@ -68,12 +69,12 @@ class MiniKineticsConfig:
     """Configuration of ``video-ats make-mini-kinetics``.
 
     Attributes:
-        output: folder to write to; files that are there are kept.
+        output: folder to write to. Existing files are kept.
         splits: parts to draw: validation, choosing, train_directions, train_easy, train_rising,
             train, train_still, validation_still.
-        clips_per_class: clips in each class; null: as many as the split has (validation: 25).
-        seed: of the whole data set; the published one is 0.
-        processes: that draw at the same time; null: one a core.
+        clips_per_class: clips in each class; null: the number of the split (validation: 25).
+        seed: of the whole data set; 0 for the published one.
+        processes: processes that draw at the same time; null: one for each core.
     """
 
     output: str
@@ -83,21 +84,11 @@ class MiniKineticsConfig:
     processes: int | None = None
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One file to write."""
-
-    path: str
-    name: str
-    seed: tuple[int, ...]
-    split: Split
-
-
 def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator[int]]]:
     """Draw the splits of a configuration.
 
     Yields:
-        The name of a split, the number of its clips, and the progress of `write_mini_kinetics`, which draws them.
+        The name of a split, the number of its clips, and the iterator of `write_mini_kinetics`, which draws them.
 
     Raises:
         ValueError: for an unknown split.
@@ -118,19 +109,17 @@ def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator
 def write_mini_kinetics(
     root: str | os.PathLike[str], split: str, *, clips_per_class: int | None = None, seed: int = 0, processes: int = 2
 ) -> Iterator[int]:
-    """Write a split; files that are there are kept.
-
-    The list is written last, as ``ROOT/SPLIT.csv`` in the form of the official Kinetics CSVs.
+    """Write a split. Existing files are kept. Its list ``ROOT/SPLIT.csv``, like Kinetics' own, is written at the end.
 
     Args:
         root: folder of the data set.
         split: a name in `SPLITS`.
-        clips_per_class: clips in each class; None: as many as the split has.
-        seed: of the whole data set; 0 is the published one.
-        processes: that draw and encode at the same time.
+        clips_per_class: clips in each class; None: the number of the split.
+        seed: of the whole data set; 0 for the published one.
+        processes: processes that draw and encode at the same time.
 
     Yields:
-        The number of clips that are done, out of ``clips_per_class`` for each class of the split, whenever it grows.
+        The number of finished clips: of existing ones first, then after each new one.
 
     Raises:
         ValueError: for an unknown split, or numbers out of range.
@@ -145,21 +134,23 @@ def write_mini_kinetics(
     rows = list(_rows(split, count, seed))
     for name in SPLITS[split].classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    tasks = [_Task(str(folder / row.name / f"{row.key}.mp4"), row.name, row.seed, SPLITS[split]) for row in rows]
-    todo = [task for task in tasks if not os.path.exists(task.path)]
-    yield len(tasks) - len(todo)
+    files = {folder / row.name / f"{row.key}.mp4": row for row in rows}
+    todo = {path: row for path, row in files.items() if not path.exists()}
+    there = len(files) - len(todo)
+    yield there
     if todo:
-        # spawn: a fork would inherit the threads of torch
+        # spawned, since a fork would inherit the threads of torch
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
             chunk = max(1, min(16, len(todo) // (4 * processes)))
-            for done, _ in enumerate(pool.map(_write, todo, chunksize=chunk), start=len(tasks) - len(todo) + 1):
+            written = pool.map(_write, todo.keys(), todo.values(), repeat(SPLITS[split]), chunksize=chunk)
+            for done, _ in enumerate(written, start=there + 1):
                 yield done
     write_text(Path(root) / f"{split}.csv", _list_text(rows, split))
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One clip of a list."""
+    """A clip in a list."""
 
     name: str
     video_id: str
@@ -171,7 +162,7 @@ class _Row:
 
 
 def _claim(root: Path, seed: int) -> None:
-    """Clips of another version or seed must not be taken for these."""
+    """Write version and seed into the folder, or check that those in it are the same."""
     root.mkdir(parents=True, exist_ok=True)
     mark, identity = root / "mini_kinetics.json", {"version": VERSION, "seed": seed}
     if mark.exists():
@@ -183,7 +174,7 @@ def _claim(root: Path, seed: int) -> None:
 
 
 def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
-    """Clip by clip through the classes, so that a smaller split is a part of a larger one."""
+    """Yield a clip of every class, then the next of every class: a smaller split is a part of a larger one."""
     for clip in range(clips_per_class):
         for label, name in enumerate(CLASSES):
             if name not in SPLITS[split].classes:
@@ -193,15 +184,15 @@ def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
             yield _Row(name, "".join(_ID_LETTERS[letter] for letter in letters), (*clip_seed, 0))
 
 
-def _write(task: _Task) -> None:
-    random = np.random.default_rng(task.seed)
-    level = max(random.uniform(*task.split.levels), 0.0)
-    clip = draw_clip(task.name, random, level, still=task.split.still)
+def _write(path: Path, row: _Row, split: Split) -> None:
+    random = np.random.default_rng(row.seed)
+    level = max(random.uniform(*split.levels), 0.0)
+    clip = draw_clip(row.name, random, level, still=split.still)
     write_video(
-        task.path,
+        path,
         clip.frames,
         frame_rate=clip.frame_rate,
-        # cpu-independent: x264's rate control differs from processor to processor, and with AVX-512 from run to run
+        # cpu-independent: otherwise, x264's rate control depends on the processor, and with AVX-512 on the run.
         encoder_options={
             "preset": "veryfast",
             "crf": "23",
@@ -213,7 +204,7 @@ def _write(task: _Task) -> None:
 
 
 def _list_text(rows: list[_Row], split: str) -> str:
-    """In the form of the official validation CSVs."""
+    """A CSV in the form of the official validation lists."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])

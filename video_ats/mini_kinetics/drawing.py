@@ -1,10 +1,10 @@
-"""Drawn clips in which only the motion of one small actor over time tells the class.
+"""Draw clips in which only the motion of one small actor shows the class.
 
-The world is a torus: what leaves the frame on one side comes back on the other. Position, size and angle of the actor
-are uniform over their ranges at every moment *whatever the class*; the class decides only how they change. So a single
-frame has the same distribution for every class and cannot tell it, by construction (at full difficulty, where colours
-are uniform, and so are their opposites). Colours, shape, speed, ground and distractors are drawn independently of the
-class. The actor is known by its border, a white ring in a black one.
+What leaves the frame on one side comes back on the other. At every moment, position, size and angle of the actor are
+uniformly distributed over their ranges for *every class*; the class decides only how they change. So a single frame has
+the same distribution for all classes and cannot show the class. (At full difficulty: there, colours are uniformly
+distributed, and so are their opposites.) Colours, shape, speed, ground and distractors do not depend on the class. Only
+the actor has a border, a white ring in a black one.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ FRAME_RATES = (15, 20, 24, 25, 30)
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard a clip is to read; its motion is the same at every difficulty.
+    """How hard a clip is to recognise. The motion does not depend on it.
 
     Attributes:
         actor_size: smallest and largest diameter of the actor, as shares of the short side.
-        distractors: how many things without the actor's border stand, and how many drift, at most, of each.
+        distractors: largest number of figures without a border that stand still, and of those that drift.
         ground_contrast: of the textured ground, 0 (plain) to 1.
         ground_speed: fastest drift of the ground, in short sides per second.
-        noise: standard deviation of the noise of each pixel, in grey levels of 255.
+        noise: standard deviation of the noise of a pixel, in grey levels of 255.
         flicker: largest relative change of the brightness over time.
-        colours: how far colours vary from clip to clip, from 0 (a red and blue actor on grey) to 1.
+        colours: variation of the colours between clips, from 0 (a red and blue actor on grey) to 1.
     """
 
     actor_size: tuple[float, float]
@@ -49,7 +49,7 @@ class Difficulty:
 
     @staticmethod
     def at(level: float) -> Difficulty:
-        """From 0, a large actor alone on grey, over 1, the data set's own, to 2, harder still, for training."""
+        """Level 0: a large actor alone on grey. Level 1: the validation clips. Level 2: harder clips for training."""
         return Difficulty(
             actor_size=(0.26 - 0.04 * level, 0.44 - 0.06 * level),
             distractors=round(1.5 * level),
@@ -69,14 +69,13 @@ class Clip(NamedTuple):
 
 
 def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = False) -> Clip:
-    """Draw one clip of a class: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
+    """Draw a clip of a class: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
 
     Args:
         name: a class of `CLASSES`.
-        random: the only source of chance.
-        level: how hard it is to read, from 0 to 2; see `Difficulty.at`.
-        still: repeat one frame of the clip, drawn at random, for its whole length. What a model learns from such
-            clips it learnt without motion.
+        random: generator of all random numbers.
+        level: difficulty from 0 to 2; see `Difficulty.at`.
+        still: repeat one random frame of the clip. From such clips, a model can learn nothing from motion.
 
     Raises:
         ValueError: for an unknown class.
@@ -113,14 +112,14 @@ def _frame(scene: _Scene, actor: _Actor, index: int, seconds: float, random: _Ra
 
 @dataclass(frozen=True)
 class _Figure:
-    """A shape with ``corners`` (0: a disc) in two colours (uint8 [2, 3]), half and half, with or without a border."""
+    """A polygon with ``corners`` (0: a disc), half in each of two colours (uint8 [2, 3]), with or without a border."""
 
     corners: int
     colours: UInt8Array
     border: bool
 
     def negative(self) -> _Figure:
-        """The same in opposite colours."""
+        """The figure in opposite colours."""
         return replace(self, colours=255 - self.colours)
 
 
@@ -134,7 +133,7 @@ class _Sprite(NamedTuple):
 
 @dataclass(frozen=True)
 class _Actor:
-    """The actor in each frame: centre and radius in pixels, angle in radians, whether its colours are turned."""
+    """The actor in each frame: centre and radius in pixels, angle in radians, whether its colours are inverted."""
 
     figure: _Figure
     y: Floats
@@ -168,7 +167,7 @@ class _Scene:
     flicker_phase: float
 
     def ground_at(self, seconds: float) -> UInt8Array:
-        """The ground drifts over the torus."""
+        """The ground after its drift; what leaves the frame comes back on the other side."""
         down, right = (round(speed * seconds) for speed in self.ground_speed)
         return np.roll(self.ground, (down, right), axis=(0, 1))
 

@@ -1,4 +1,4 @@
-"""What the actor of a drawn clip does over time: the classes of the mini Kinetics."""
+"""The classes of the mini Kinetics: the motions of the actor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _Random = np.random.Generator
 
 
 class Path(NamedTuple):
-    """What a class does, as arrays over the frames.
+    """A motion, as arrays over the frames.
 
-    ``x`` and ``y``: displacement in short sides, y downwards. ``size``: phase that a triangle wave of period 2 folds
-    between the smallest and the largest size; sawtooth where ``resets``. ``angle``: in turns, clockwise. ``negative``:
-    1 where the actor's colours are turned into their opposites, 0 elsewhere; None: nowhere.
+    ``x`` and ``y``: displacement in short sides of the frame, y downwards. ``size``: phase of a triangle wave of period
+    2 between the smallest and the largest size; with ``resets``, of a sawtooth wave. ``angle``: in turns, clockwise.
+    ``negative``: 1 in frames where the actor has opposite colours, else 0; None: in no frame.
     """
 
     x: Floats
@@ -95,7 +95,7 @@ def _standing(random: _Random, t: Floats) -> Path:
     return Path(0 * t, 0 * t, 0 * t, 0 * t)
 
 
-# In the order of the sorted names, which is the order of the labels.
+# Sorted by name; the position is the label.
 CLASSES: dict[str, Callable[[_Random, Floats], Path]] = {
     "bouncing up and down": _back_and_forth(0, 1),
     "circling": _circling,

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.from_huggingface import HUGGINGFACE_PREFIX, describe_huggingface
+from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, describe_huggingface
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig

@@ -1,4 +1,4 @@
-"""Fine-tuning: recipe, data, loop, saved state."""
+"""Fine-tuning: configuration, clips, training run, saved state."""
 
 from video_ats.extras import require_extra
 

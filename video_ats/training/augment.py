@@ -1,4 +1,4 @@
-"""From the frames of a video to a training clip: one draw a clip, the same for all its frames."""
+"""Augment training clips. All frames of a clip get the same augmentation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from video_ats.training.recipe import AugmentConfig
+from video_ats.training.configuration import AugmentConfig
 from video_ats.video.transforms import short_side_size
 from video_ats.video.views import ViewPlan, ViewPreset
 
 
 def seed_of(*parts: int) -> int:
-    """A seed from the run's seed and what it is for, such as epoch and video: the same in any worker and order."""
+    """A seed from the run's seed and, for example, epoch and video. It depends on no process and no order."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class _RandomShortSide(v2.RandomShortestSize):
-    """torchvision's, with the evaluation's sizes: its own, by floating point, are a pixel short now and then."""
+    """torchvision's, with the evaluation's sizes: its own rounding is sometimes a pixel short."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = flat_inputs[0].shape[-2:]
@@ -31,14 +32,17 @@ class _RandomShortSide(v2.RandomShortestSize):
 
 
 class ClipAugment:
-    """Colour (AutoAugment, RandAugment), short side jitter, crop, flip, normalisation, erasing, in this order.
+    """Colour (AutoAugment, RandAugment), short side jitter, crop, flip, normalisation and erasing, in this order.
 
-    The resizing is the evaluation's: float32, bilinear, without antialiasing.
+    Frames are resized as in the evaluation: float32, bilinear, without antialiasing.
 
     Args:
-        config: what to draw.
-        plan: the crop size.
-        preset: mean and standard deviation.
+        config: kinds and strengths.
+        plan: has the crop size.
+        preset: has mean and standard deviation.
+
+    Raises:
+        ValueError: if the short side can be smaller than the crop.
     """
 
     def __init__(self, config: AugmentConfig, plan: ViewPlan, preset: ViewPreset) -> None:
@@ -66,13 +70,20 @@ class ClipAugment:
         self._erase = RandomErasing(config.erasing, mode="const", device="cpu")
 
     def __call__(self, frames: Tensor, seed: int) -> Tensor:
-        """``frames (uint8 Tensor[T, H, W, 3])`` to a normalised float32 ``Tensor[3, T, S, S]``."""
+        """``frames (uint8 Tensor[T, H, W, 3])`` to a normalised clip, float32 ``Tensor[3, T, S, S]``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             state = random.getstate()
-            random.seed(seed)  # timm's erasing draws from Python's generator
+            random.seed(seed)  # for timm's erasing
             clip = self._transform(frames.permute(0, 3, 1, 2))  # (T, 3, S, S)
-            # frames as channels, so that one box is erased from all of them
+            # With frames as channels, the same box is erased from all of them.
             erased = self._erase(clip.flatten(0, 1)).view_as(clip)
             random.setstate(state)
         return erased.transpose(0, 1).contiguous()
+
+
+def create_mixup(config: AugmentConfig, num_classes: int) -> Mixup | None:
+    """timm's mixup and cutmix, with label smoothing; None where both are off."""
+    if not config.mixup and not config.cutmix:
+        return None
+    return Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)

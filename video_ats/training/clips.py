@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -149,7 +149,7 @@ class ClipOrder:
                 yield [Draw(self.epoch, video) for video in order[start : start + micro]]
 
 
-def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Iterator[TrainingBatch]:
+def read_training_batches(clips: TrainingClips, order: ClipOrder) -> Generator[TrainingBatch, None, None]:
     """The batches of one epoch, read by ``clips.data.num_workers`` processes up to two batches ahead."""
     draws = [draw for batch in order for draw in batch]
     size, workers = order.micro_batch_size, clips.data.workers

@@ -1,4 +1,4 @@
-"""Everything that a training run needs, checked and loaded before the first video is touched."""
+"""Prepare a training: check the configuration, list the videos, load the model."""
 
 from __future__ import annotations
 
@@ -10,37 +10,41 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from video_ats.evaluation.division import divide, part_of
+from video_ats.evaluation.evaluate import evaluate, read_batches
+from video_ats.evaluation.summary import summarise
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.options import fill_in_dataset
+from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.views import plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import TrainingClips
+from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
-from video_ats.training.recipe import TrainConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
 from video_ats.video.source import open_videos
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
-# What does not change a result: where, how fast, how often something is written.
+# Keys that do not change the trained weights.
 _INCIDENTAL = ("output", "resume", "device", "dataset", "save_minutes", "log_steps", "gradient_checkpointing")
 
 
 @dataclass
 class TrainingJob:
-    """A run that is ready to go; `prepare_training` makes it and `train` does the work."""
+    """Everything that a training needs, checked and loaded. `prepare` makes it, `run` does the training."""
 
     config: TrainConfig
     accelerator: Accelerator
@@ -53,24 +57,29 @@ class TrainingJob:
     plan: ViewPlan
     weights: str
     notes: tuple[str, ...]
-    steps_per_epoch: int
     settled: SettledBudget | None = None
 
     @property
-    def micro_steps(self) -> int:
-        """Forward passes of one process in an optimiser step."""
-        return self.config.batch_size // (self.config.micro_batch_size * self.accelerator.num_processes)
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch; the remaining clips of the list are left out."""
+        return len(self.listed.entries) // self.config.batch_size
+
+    @property
+    def execution(self) -> Execution:
+        """How calibration and validation run the model."""
+        return Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
 
     def set_training_mode(self) -> None:
-        """Training mode, with the samplers in their slots; a frozen backbone stays as it is evaluated."""
+        """Insert the samplers and set the training mode. With a frozen backbone, the model stays in evaluation mode."""
         model = self.accelerator.unwrap_model(self.model)
         if self.config.sampler is not None:
             insert_samplers_(model, self.config.sampler)
         self.model.train(not self.config.freeze_backbone)
 
     def settle_budget(self, say: Callable[[str], None]) -> None:
-        """Find the samples that the budget leads to, or take those that the run in the folder has; call it while the
-        model has the weights to start from.
+        """Find the samples that the target cost asks for, or take those of the run in the folder.
+
+        Call it while the model has its initial weights.
         """
         budget = self.config.budget()
         if budget is None:
@@ -80,12 +89,11 @@ class TrainingJob:
         def calibrate() -> SettledBudget:
             say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
             model = self.accelerator.unwrap_model(self.model)
-            execution = Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
             return calibrate_budget(
-                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, execution
+                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, self.execution
             )
 
-        # The main process measures for all: near ties may round otherwise elsewhere.
+        # Only the main process measures: elsewhere, near ties may be rounded in another way.
         answer: list[SettledBudget | None] = [None]
         if self.accelerator.is_main_process:
             answer = [settle_budget(folder, budget.asked([sampler]), calibrate)]
@@ -97,8 +105,49 @@ class TrainingJob:
         for sentence in describe_budget(budget, settled):
             say(sentence)
 
+    def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+        """Score the validation list with the evaluation's code, divided among the processes.
+
+        Args:
+            model: not wrapped. Its samplers are those of the training; afterwards its slots are empty, and it is in
+                evaluation mode.
+            epoch: epochs done.
+
+        Returns:
+            For the log: accuracies in percent, GFLOPs per view, and counts of videos.
+
+        Raises:
+            ValueError: if none of the videos can be read.
+        """
+        assert self.validation is not None
+        setting = Setting(setting_name(self.config.sampler), self.config.sampler)
+        accelerator = self.accelerator
+        batches = divide(self.validation.entries, self.execution.videos_at_once(self.plan.num_views))
+        mine = part_of(batches, accelerator.process_index, accelerator.num_processes)
+        samples = read_batches(mine, self.config.validation, self.plan)
+        found = [p for ps in evaluate(model.eval(), samples, self.plan, [setting], self.execution) for p in ps]
+        predictions = gather_object(found) if accelerator.num_processes > 1 else found
+        size = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
+        summary = summarise(
+            predictions,
+            [setting],
+            listed_labels=[entry.label for entry in self.validation.entries],
+            dense_macs=model.dense_macs(**size),  # type: ignore[operator]
+        )
+        if not summary.settings:
+            raise ValueError(f"validation {Path(self.validation.source).name}: none of its videos could be read")
+        scored = summary.settings[0]
+        return {
+            "val_epoch": epoch,
+            "val_top1": scored.top1.percent,
+            "val_top5": scored.top5.percent,
+            "val_gflops": scored.gflops_view.mean,
+            "val_evaluated": summary.evaluated,
+            "val_failed": summary.listed - summary.evaluated,
+        }
+
     def identity(self) -> dict[str, Any]:
-        """Everything that the weights depend on."""
+        """All settings, inputs and versions on which the trained weights depend."""
         left_out = (*_INCIDENTAL, *(name for name in asdict(self.config) if name.startswith("target_")))
         config = {name: value for name, value in asdict(self.config).items() if name not in left_out}
         for part in ("train", "validation"):
@@ -113,7 +162,7 @@ class TrainingJob:
         }
 
 
-def prepare_training(config: TrainConfig) -> TrainingJob:
+def prepare(config: TrainConfig) -> TrainingJob:
     """Check the whole configuration, list the videos, load the model.
 
     Raises:
@@ -146,8 +195,8 @@ def prepare_training(config: TrainConfig) -> TrainingJob:
         )
     model, weights, notes = _load_model(config)
     optimizer = create_optimiser(model, config.optimiser)
-    steps_per_epoch = len(listed.entries) // config.batch_size
-    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+    steps = len(listed.entries) // config.batch_size
+    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=steps)
     augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
     prepared, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
@@ -162,12 +211,11 @@ def prepare_training(config: TrainConfig) -> TrainingJob:
         plan=plan,
         weights=weights,
         notes=notes,
-        steps_per_epoch=steps_per_epoch,
     )
 
 
 def _accumulation(config: TrainConfig) -> int:
-    """Forward passes of one process in an optimiser step."""
+    """Forward passes of one process in one optimiser step."""
     processes = PartialState(cpu=config.device == "cpu").num_processes
     if config.batch_size % (processes * config.micro_batch_size):
         raise ValueError(
@@ -186,7 +234,7 @@ def _check_same_classes(listed: VideoList, validation: VideoList) -> None:
 
 
 def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
-    """The model with its samplers, the hash of its weights, and notes about them."""
+    """The model with its samplers, the hash of its weights, and notes about the checkpoint."""
     variant = get_variant(config.model)
     checkpoint = variant.checkpoint if config.checkpoint is None else config.checkpoint
     if checkpoint is None:

@@ -1,4 +1,4 @@
-"""Optimiser and schedule of a recipe, both timm's."""
+"""Optimiser and learning rate schedule, both of timm."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from video_ats.training.recipe import OptimiserConfig
+from video_ats.training.configuration import OptimiserConfig
 
-# Muon moves an element of a matrix by about 0.2 of the rate; biases and norms, which it leaves to AdamW, by this share.
+# Muon changes an element of a matrix by about 0.2 of the learning rate. Biases and norms, which it leaves to AdamW, get
+# this share of the learning rate.
 _MUON, _MUON_FALLBACK = ("muon", "nmuon", "adamuon", "nadamuon"), 0.3
 _EMBEDDINGS = ("cls_token", "pos_embed", "time_embed")
 
 
 def create_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
-    """The optimiser of a recipe over the parameters that are to be trained.
-
-    Embeddings, biases and norms do not decay, unless ``decay_all``.
+    """The optimiser of the parameters that are trained. Embeddings, biases and norms decay with ``decay_all`` only.
 
     Raises:
         ValueError: for a name that timm does not know.
@@ -49,18 +48,18 @@ def create_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
 
 
 def create_schedule(optimizer: Optimizer, config: OptimiserConfig, *, epochs: int, steps_per_epoch: int) -> Scheduler:
-    """The schedule of a recipe, by optimiser steps."""
-    # timm's multistep is a step early: it asks where the next step will be
+    """The learning rate schedule, in optimiser steps."""
+    # timm's multistep lowers the rate one step early.
     late = (1 - 1e-6) / steps_per_epoch
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=config.schedule,
         num_epochs=epochs,
-        decay_milestones=[epoch + late for epoch in config.milestones],  # type: ignore[misc] # parts of an epoch
+        decay_milestones=[epoch + late for epoch in config.milestones],  # type: ignore[misc] # fractions
         decay_rate=config.decay_rate,
         min_lr=config.min_lr,
         warmup_lr=config.lr / 100,
-        warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type] # parts of an epoch are multiplied all the same
+        warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type] # timm takes fractions too
         step_on_epochs=False,
         updates_per_epoch=steps_per_epoch,
     )
@@ -69,6 +68,6 @@ def create_schedule(optimizer: Optimizer, config: OptimiserConfig, *, epochs: in
 
 
 def learning_rate(scheduler: Scheduler, step: int) -> float:
-    """Set the rates for an optimiser step, a function of its number alone; returns the highest."""
+    """Set the learning rates for an optimiser step, which depend on its number only. Returns the highest."""
     scheduler.step_update(step)
     return max(group["lr"] for group in scheduler.optimizer.param_groups)

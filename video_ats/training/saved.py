@@ -1,4 +1,4 @@
-"""What a training run leaves on the disk, and how it is found again after a kill at any moment."""
+"""The saved state and the logs of a training run, which a kill at any moment leaves usable."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from video_ats.atomic import write_text
+from video_ats.atomic import sync, write_text
+from video_ats.runs.files import append_text
 
 METRICS = "metrics.jsonl"
 FAILURES = "failures.jsonl"
 _STATE, _PROGRESS, _UNFINISHED = "state", "progress.json", ".unfinished"
-# What safetensors says when the disk is full, and what `torch.save` does.
+# Messages of safetensors and `torch.save` for a full disk.
 _OF_A_FULL_DISK = re.compile(r"os error (28|122|27)\b|iostream error|inline_container|PytorchStreamWriter")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come; always between two optimiser steps.
+    """The position of a run between two optimiser steps.
 
     Attributes:
-        epoch: the one that runs, from 0; equal to the number of epochs at the end.
-        step: optimiser steps done in it.
+        epoch: current epoch, from 0; at the end, the number of epochs.
+        step: optimiser steps done in the current epoch.
         videos_read, videos_failed: in all epochs so far.
-        best_top1: best validation accuracy so far, in percent; None before the first.
+        best_top1: best validation accuracy so far, in percent; None before the first validation.
     """
 
     epoch: int = 0
@@ -42,17 +43,17 @@ class Progress:
     best_top1: float | None = None
 
     def after_batch(self, read: int, failed: int) -> Progress:
-        """Some more videos were read."""
+        """The progress after further videos were read."""
         return replace(self, videos_read=self.videos_read + read, videos_failed=self.videos_failed + failed)
 
     @property
     def failed_share(self) -> float:
-        """Of the videos read so far."""
+        """Share of the videos read so far that failed."""
         return self.videos_failed / max(self.videos_read, 1)
 
 
 class SavedState:
-    """The newest whole state of a run, in ``FOLDER/state/EPOCH_STEP``; older ones are deleted once it is there.
+    """The newest complete state of a run, in ``FOLDER/state/EPOCH_STEP``. It replaces the older ones.
 
     Args:
         folder: of the run.
@@ -63,7 +64,7 @@ class SavedState:
         self.unfinished = self._root / _UNFINISHED
 
     def newest(self) -> tuple[Path, Progress] | None:
-        """Folder and progress of the newest whole state; None before the first."""
+        """Folder and progress of the newest complete state; None before the first."""
         whole = sorted(self._root.glob("*_*"))
         if not whole:
             return None
@@ -72,15 +73,15 @@ class SavedState:
             return whole[-1], Progress(**json.loads(progress.read_text()))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{progress}: is not what this version writes ({error}); choose another output, or delete {whole[-1]}"
+                f"{progress}: was not written by this version ({error}); choose another output, or delete {whole[-1]}"
             ) from None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """While a library writes into ``unfinished``: a full disk is one error, whatever it makes of it.
+        """Hold this while a library writes into ``unfinished``.
 
         Raises:
-            OSError: with ENOSPC.
+            OSError: with ENOSPC if the disk is full, for which each library has errors of its own.
         """
         try:
             yield
@@ -90,23 +91,23 @@ class SavedState:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
     def begin(self) -> None:
-        """Make ``unfinished`` an empty folder to write the next state into."""
+        """Make the empty folder ``unfinished`` for the next state."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         self.unfinished.mkdir(parents=True)
 
     def finish(self, progress: Progress) -> None:
-        """The state is written: from here on it is the newest, and the older ones go."""
+        """Make the state in ``unfinished`` the newest one, and delete the older ones."""
         (self.unfinished / _PROGRESS).write_text(json.dumps(asdict(progress)))
         for path in [*self.unfinished.rglob("*"), self.unfinished]:
-            _sync(path)
+            sync(path)
         target = self._root / f"{progress.epoch:05d}_{progress.step:08d}"
         shutil.rmtree(target, ignore_errors=True)
         os.rename(self.unfinished, target)
-        _sync(self._root)
+        sync(self._root)
         self._remove_others(target.name)
 
     def remove_left_overs(self) -> None:
-        """What a kill left: older states that were about to go, and half of a state or of weights."""
+        """Delete what a kill left: older states, and unfinished states and weights."""
         found = self.newest()
         if found is not None:
             self._remove_others(found[0].name)
@@ -121,37 +122,25 @@ class SavedState:
 
 
 class JsonLines:
-    """A growing log; what was written after the state that a run continues from is cut off.
+    """A growing log of JSON lines. At the start, lines from after the saved state are removed.
 
     Args:
         path: the file.
-        keep: which lines stay.
+        keep: whether a line is from before the saved state.
     """
 
     def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         self._path = path
         if path.exists():
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # an unfinished last line is lost anyway
+            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without an unfinished last line
             try:
                 kept = [line for line in lines if keep(json.loads(line))]
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}: holds a line that is not ours ({error}); the file was changed") from None
+                raise ValueError(f"{path}: has a line that no training wrote ({error}); the file was changed") from None
             write_text(path, "".join(f"{line}\n" for line in kept))
 
     def append(self, records: Iterable[dict[str, Any]]) -> None:
-        """Write lines; on return they are on the disk."""
+        """Append lines. On return they are on the disk."""
         text = "".join(json.dumps(record) + "\n" for record in records)
-        if not text:
-            return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if text:
+            append_text(self._path, text)

@@ -1,7 +1,6 @@
-"""A self-contained HTML page: opens from the disk, asks for nothing from the network, escapes what others wrote.
+"""Self-contained HTML pages, which load nothing from the network and escape all text.
 
-Text becomes HTML only through `escaped` (or a function here that calls it); whatever is named ``markup`` is HTML
-already.
+Text becomes HTML only in `escaped` and the functions that call it. Arguments with the name ``markup`` are HTML.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-# The browser itself refuses anything but what the page holds.
+# With this policy, the browser loads nothing that is not in the page.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _STYLE = """\
 :root { color-scheme: light; }
@@ -27,13 +26,13 @@ img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption, .n
 
 
 def html_page(title: str, markup: Sequence[str], *, style: str = "", script: str = "") -> str:
-    """The whole page.
+    """A whole page.
 
     Args:
-        title: text, of the window and the first heading.
-        markup: the parts of the body.
-        style: CSS after the page's own.
-        script: JavaScript, run after the body is there.
+        title: text of the window and the first heading.
+        markup: parts of the body.
+        style: CSS, after the common style.
+        script: JavaScript, at the end of the body.
     """
     parts = [
         "<!DOCTYPE html>",
@@ -56,19 +55,19 @@ def html_page(title: str, markup: Sequence[str], *, style: str = "", script: str
 
 
 def escaped(text: str) -> str:
-    """Text as HTML, also inside an attribute's quotes. Bytes of file names that are no UTF-8 are written out."""
+    """Text as HTML, also for quoted attributes. Bytes of a file name that are not UTF-8 become ``\\udcff``."""
     return html.escape(text.encode(errors="backslashreplace").decode())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in rows and columns, as HTML."""
+    """A table of text as HTML."""
     head = "".join(f"<th>{escaped(cell)}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
 
 
 def figure(source: str, caption: str) -> str:
-    """A picture (a data URI) with a text under it, which is also what stands for it where it cannot be seen."""
+    """A picture (a data URI) with a caption, which is also its alternative text."""
     text = escaped(caption)
     return f'<figure><img src="{escaped(source)}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
@@ -77,7 +76,7 @@ def embedded_json(name: str, data: Any) -> str:
     """Data for the page's script: ``JSON.parse(document.getElementById(name).textContent)``.
 
     Raises:
-        ValueError: for NaN or infinity, which JSON does not have.
+        ValueError: for NaN and infinity, which JSON does not have.
     """
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     # "</script>" in a label must not end the element; "<!--" must not begin a comment.

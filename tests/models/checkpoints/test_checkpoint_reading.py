@@ -71,9 +71,9 @@ UNREADABLE = {
     "old, nothing left.pth": (lambda p: cut_file(p, torch_file, 0.001, **OLD), "is damaged or cut short"),
     "other zip.pth": (other_zip, "is damaged or cut short"),
     "script.pt": (scripted, "refused.*holds TorchScript, which is no tensor"),
-    "cut.safetensors": (lambda p: cut_file(p, safe_file, 0.5), "no safetensors, or cut short"),
-    "text.safetensors": (lambda p: p.write_text("not weights at all"), "no safetensors, or cut short"),
-    "pickle inside.safetensors": (torch_file, "no safetensors, or cut short"),
+    "cut.safetensors": (lambda p: cut_file(p, safe_file, 0.5), "is not safetensors, or is cut short"),
+    "text.safetensors": (lambda p: p.write_text("not weights at all"), "is not safetensors, or is cut short"),
+    "pickle inside.safetensors": (torch_file, "is not safetensors, or is cut short"),
     "notes.txt": (lambda p: p.write_text("hello"), "suffix must be one of .pyth, .pth, .pt, .bin, .safetensors"),
     "list.pth": (lambda p: torch_file(p, [torch.zeros(1)]), "holds a list; must hold a state dict"),
     "tensor.pth": (lambda p: torch_file(p, torch.zeros(1)), "holds a Tensor; must hold a state dict"),
@@ -224,5 +224,5 @@ def test_hub_repository(present, hub, tmp_path):
     if present:
         assert load_checkpoint(build(), "org/name").source_format == "timesformer_huggingface"
     else:
-        with pytest.raises(ValueError, match=r"the hub has it without model.safetensors or pytorch_model.bin"):
+        with pytest.raises(ValueError, match=r"the hub has no model.safetensors or pytorch_model.bin of it"):
             load_checkpoint(build(), "org/name")

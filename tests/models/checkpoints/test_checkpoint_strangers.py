@@ -184,7 +184,7 @@ ABSURD_SAFETENSORS = {
 @pytest.mark.parametrize("content", ABSURD_SAFETENSORS.values(), ids=ABSURD_SAFETENSORS)
 def test_absurd_safetensors(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights.safetensors").write_bytes(content)
-    assert "no safetensors, or cut short (" in refused(tmp_path / "weights.safetensors")
+    assert "is not safetensors, or is cut short (" in refused(tmp_path / "weights.safetensors")
 
 
 def test_an_absurd_shape_of_nothing_fits_no_model(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_with_64_mib_to_spare_each_is_refused_for_what_it_is(tmp_path: Path) -> 
         bomb: "unpacks to",
         wide: "for which 4 bytes",
         old: "holds __builtin__.bytearray",
-        safe: "no safetensors",
+        safe: "is not safetensors",
     }.items():
         said = under_a_limit(path)
         assert words in said

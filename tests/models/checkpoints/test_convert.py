@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.checkpoints.convert import convert_checkpoint
-from video_ats.models.checkpoints.names import HUGGINGFACE, XVIT
+from video_ats.models.checkpoints.formats import HUGGINGFACE, XVIT
 from video_ats.models.timesformer import create_timesformer
 
 logging.disable_progress_bar()
@@ -282,7 +282,7 @@ def test_nothing_is_overwritten(output: str, to: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.pyth").symlink_to("nowhere")
-    with pytest.raises(FileExistsError, match=f"{output}: is there already; nothing is overwritten, name another"):
+    with pytest.raises(FileExistsError, match=f"{output}: exists already; nothing is overwritten, name another"):
         convert_checkpoint(tmp_path / "a.safetensors", tmp_path / output, to)
     assert (tmp_path / "there.pyth").read_text() == (tmp_path / "there.safetensors").read_text() == "mine"
     assert not list((tmp_path / "folder").iterdir())
@@ -307,16 +307,22 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("source", "output", "to", "arguments", "said"),
     [
-        ("ours.safetensors", "b.pth", "xvit_official", {}, "is of a TimeSformer, which is no xvit_official"),
+        ("ours.safetensors", "b.pth", "xvit_official", {}, "is a TimeSformer, not for xvit_official"),
         (
             "xvit.safetensors",
             "b.pyth",
             "timesformer_official",
             {},
-            "is of an XViT, .*write it as video_ats or xvit_off",
+            "is an XViT, .*write it as video_ats or xvit_off",
         ),
-        ("xvit.safetensors", "b", "timesformer_huggingface", {}, "is of an XViT, which is no timesformer_huggingface"),
-        ("vit.pth", "b.safetensors", "video_ats", {}, "is of an image model, which is loaded to start from"),
+        (
+            "xvit.safetensors",
+            "b",
+            "timesformer_huggingface",
+            {},
+            "is an XViT, not for timesformer_huggingface",
+        ),
+        ("vit.pth", "b.safetensors", "video_ats", {}, "is an image model; it can be loaded, but"),
         ("mean.pth", "b.safetensors", "video_ats", {}, "is an XViT without a temporal head"),
         ("lacking.pyth", "b.safetensors", "video_ats", {}, "is it incomplete, .*: missing blocks.1.mlp.fc2.bias$"),
         ("other.pyth", "b.safetensors", "video_ats", {}, "has no cls_token of 3 dimensions"),
@@ -328,7 +334,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("ours.safetensors", "b.bin", "pickle", {}, "to 'pickle': must be one of video_ats, "),
         ("ours.safetensors", "b.pyth", "timesformer_official", {"num_heads": 3}, "has a place for them"),
         ("ours.safetensors", "b", "timesformer_huggingface", {"num_heads": 5}, "5: must divide the 48 channels"),
-        ("hf", "b", "timesformer_huggingface", {"num_heads": 6}, "num_heads 6: checkpoint .* says 3 itself"),
+        (
+            "hf",
+            "b",
+            "timesformer_huggingface",
+            {"num_heads": 6},
+            "num_heads 6: checkpoint .* has 3; leave it out",
+        ),
         ("hf", "b", "timesformer_huggingface", {"label_names": ["a"]}, "label_names: 1 for the 10 classes"),
     ],
 )

@@ -87,7 +87,9 @@ def test_neither_in_the_cache_nor_on_the_hub(use: Any, cache: Callable[[Path], N
     with pytest.raises(ConnectionError) as error:
         use(f"hf:{NAME}")
     said = str(error.value)
-    assert said.startswith(f"checkpoint {NAME}: no such folder here, not in the hub's cache, and the hub did not give")
+    assert said.startswith(
+        f"checkpoint {NAME}: no such folder here, not in the hub's cache, and it could not be downloaded"
+    )
     assert said.endswith(f"run hf download {NAME} --local-dir FOLDER; then pass its folder")
     assert "\n" not in said
 

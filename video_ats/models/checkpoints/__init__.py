@@ -1,21 +1,21 @@
-"""Load published weights of any known format into a model, strictly, and say what was done; save our own."""
+"""Load published weights of every known format into a model, strictly, and report what was done; save our own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from video_ats.models.checkpoints.fit import check_config, check_fit, kind_of_model, table_rows
 from video_ats.models.checkpoints.formats import Translated, translate
-from video_ats.models.checkpoints.read import OUR_FORMAT, read_checkpoint
-from video_ats.models.checkpoints.write import write_safetensors
+from video_ats.models.checkpoints.read import read_checkpoint
+from video_ats.models.checkpoints.write import save_checkpoint
 from video_ats.models.host import resize_positions, resize_time
 from video_ats.models.xvit import XViT
+
+__all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class LoadReport:
 
     Attributes:
         source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``xvit_official`` or
-            ``vit_timm``. The released TimeSformer's names without its prefix ``model.`` are ours: ``video_ats``; so are
-            those of a timm ViT where the model is space-only.
+            ``vit_timm``. The released TimeSformer's names without their prefix ``model.`` are our names, and count as
+            ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
         loaded: our names of the tensors that came from the checkpoint, resized ones included.
-        replaced: one sentence for each tensor that was left at its initial values.
+        replaced: one sentence for each tensor that kept its initial values.
         resized: one sentence for each embedding that was resized.
-        initialised: one sentence for each part that the checkpoint does not have and that was made.
-        ignored: what the checkpoint also has and a model does not need.
+        initialised: one sentence for each part that the checkpoint lacks and that was initialised.
+        ignored: entries of the checkpoint that the model does not need.
     """
 
     source_format: str
@@ -42,7 +42,7 @@ class LoadReport:
 
     @property
     def head_replaced(self) -> bool:
-        """Whether the head is untrained: logits mean nothing until it is fine-tuned."""
+        """Whether the head is untrained. Then the logits mean nothing until it is fine-tuned."""
         return any(sentence.startswith("head.") for sentence in self.replaced)
 
     def __str__(self) -> str:
@@ -53,26 +53,25 @@ class LoadReport:
 
 
 def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str, Tensor]) -> LoadReport:
-    """Load weights into a model, in place; the format is found by itself.
+    """Load weights into a model, in place. The names of the tensors tell the source format.
 
-    Known are: our safetensors; the released TimeSformer's ``.pyth``; the
-    released XViT's ``.pth``; Hugging Face's TimeSformer (a file, a
-    folder, sharded or not, or a hub name); a timm ViT as initialisation. Pickles are read with
-    ``weights_only=True``, always.
+    The formats are our safetensors, the released TimeSformer's ``.pyth``, the released XViT's ``.pth``, Hugging Face's
+    TimeSformer (a file, a folder with or without shards, or a hub name), and a timm ViT to start training from. Pickles
+    are read with ``weights_only=True``, always.
 
-    Every tensor must find its place and every place its tensor, but for what the report names: a head for
-    another number of classes stays at its initial values; position and time embeddings of another size are
-    resized with nearest interpolation, as in the released code.
+    Loading is strict: each tensor of the checkpoint has a place in the model, and each tensor of the model comes from
+    the checkpoint. The report names the exceptions. A head for another number of classes keeps its initial values;
+    position and time embeddings of another size are resized with nearest interpolation, as in the released code.
 
     Args:
-        model: a model of `create_model`; samplers in it make no difference.
-        source: a file, a folder, a hub name ``org/name`` (when no such path exists), or a state dict.
+        model: a model of `create_model`, with or without samplers.
+        source: a file, a folder, ``shipped/NAME``, a hub name ``org/name`` (if no such path exists), or a state dict.
 
     Returns:
         What was loaded, replaced, resized, initialised and ignored.
 
     Raises:
-        ValueError: if it does not fit, is damaged, or holds more than tensors. The model is then unchanged.
+        ValueError: if the checkpoint does not fit, is damaged, or holds more than tensors. The model is then unchanged.
         FileNotFoundError: if there is no such file.
         TypeError: if ``source`` is neither a path nor a mapping.
         ConnectionError: if a hub name cannot be downloaded.
@@ -92,7 +91,7 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     if frames is not None and isinstance(model, XViT):
         resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
         model.set_time_embed_frames_(frames)
-    # Replaced names keep the model's own values; all shapes are checked, so this cannot fail half way.
+    # The target has the values of the replaced names. All shapes are checked, so this cannot fail half way.
     model.load_state_dict({**target, **tensors})
     return LoadReport(
         found.source_format,
@@ -104,39 +103,16 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     )
 
 
-def save_checkpoint(
-    model: nn.Module | Mapping[str, Tensor], path: str | PathLike[str], *, dtype: torch.dtype | None = None
-) -> None:
-    """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
-
-    Args:
-        model: any model, or its state dict; it must not share memory between tensors.
-        path: ends in ``.safetensors``; a file that is there is replaced.
-        dtype: of the file; None: as in the model. ``torch.float16`` halves it; `load_checkpoint` reads any.
-
-    Raises:
-        ValueError: for another suffix.
-        FileNotFoundError: if the folder does not exist.
-    """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"checkpoint {path}: must end in .safetensors; pickles are read, not written")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
-    tensors = model.state_dict() if isinstance(model, nn.Module) else model
-    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, {"format": OUR_FORMAT})
-
-
 def _time_embed_frames(
     model: nn.Module, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], label: str
 ) -> int | None:
-    """Entries of an XViT's time embedding where the checkpoint has another number: the model takes it over.
+    """Length of the checkpoint's time embedding if an XViT has to take it over, else None.
 
-    The released code ties the length to the segments that the weights were trained with.
+    In the released code, the length belongs to the segments that the weights were trained with.
     """
     if not isinstance(model, XViT) or not _differ_in_length("time_embed", tensors, target):
         return None
-    if kind_of_model(tensors) != kind_of_model(target):  # of another host: found unfit by its names
+    if kind_of_model(tensors) != kind_of_model(target):  # check_fit will refuse it
         return None
     frames = tensors["time_embed"].shape[1]
     if model.num_frames % frames:
@@ -150,13 +126,10 @@ def _time_embed_frames(
 def _resize_embeddings(
     label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Position and time embeddings of another length, not of another width."""
+    """Resize position and time embeddings of another length. Returns all tensors, and a sentence for each change."""
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
-        rows, wanted = (
-            table_rows(label, tensors["pos_embed"]),
-            table_rows("of the model", target["pos_embed"]),
-        )
+        rows, wanted = table_rows(label, tensors["pos_embed"]), table_rows("of the model", target["pos_embed"])
         fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted))
         resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, nearest")
     if _differ_in_length("time_embed", tensors, target):
@@ -177,20 +150,16 @@ def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[
 def _leave_other_head(
     found: Translated, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Take out a head for another number of classes. Returns the rest, and a sentence for each name left."""
+    """Leave out a head for another number of classes. Returns the rest, and a sentence for each name left out."""
     replaced: dict[str, str] = {}
     head, own = tensors.get("head.weight"), target.get("head.weight")
     if not found.needs_head and not any(name.startswith("head.") for name in tensors):
         sentence = "the checkpoint has no head; left at its initial values"
         replaced = {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}
-    elif head is not None and own is not None and _differ_in_classes(head, own):
+    elif head is not None and own is not None and head.shape[1:] == own.shape[1:] and len(head) != len(own):
         sentence = f"checkpoint has {len(head)} classes, the model {len(own)}; left at its initial values"
         for name in ("head.weight", "head.bias"):
-            # A bias of yet another length is no head of that many classes: it stays in and is found unfit.
+            # A bias of a third length does not belong to this head: it stays in, and check_fit refuses it.
             if name in target and name in tensors and tensors[name].shape[:1] == head.shape[:1]:
                 replaced[name] = f"{name}: {sentence}"
     return {name: tensor for name, tensor in tensors.items() if name not in replaced}, replaced
-
-
-def _differ_in_classes(head: Tensor, own: Tensor) -> bool:
-    return head.dim() == 2 and head.shape[1] == own.shape[1] and len(head) != len(own)

@@ -1,10 +1,10 @@
-"""From one checkpoint format to another, bit for bit."""
+"""Convert a checkpoint from one format to another, bit for bit."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -13,17 +13,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from video_ats.models.checkpoints.architecture import find_architecture
-from video_ats.models.checkpoints.fit import check_fit, kind_of_model
-from video_ats.models.checkpoints.formats import Translated, translate
-from video_ats.models.checkpoints.huggingface_config import (
-    NORM_EPS,
-    builder_arguments,
-    make_config,
-    norm_eps,
-    with_labels,
-)
-from video_ats.models.checkpoints.names import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT
+from video_ats.models.checkpoints.fit import check_fit, find_architecture, kind_of_model
+from video_ats.models.checkpoints.formats import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT, Translated, translate
+from video_ats.models.checkpoints.huggingface import NORM_EPS, builder_arguments, make_config, norm_eps, with_labels
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, read_checkpoint
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
 from video_ats.models.timesformer import create_timesformer
@@ -36,8 +28,13 @@ _SUFFIXES = {
     "xvit_official": ".pth",
     "vit_timm": ".safetensors",
 }
-# What a video transformer has beyond an image ViT without a head.
-_BEYOND_IMAGE = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
+# The parts of a video transformer that an image ViT without a head does not have.
+_BEYOND_IMAGE = {
+    "time_embed": re.compile(r"time_embed"),
+    "blocks.*.temporal_": re.compile(r"blocks\.\d+\.temporal_"),
+    "temporal_head.": re.compile(r"temporal_head\."),
+    "head.": re.compile(r"head\."),
+}
 _HEAD_DIM = 64  # channels of a head in every published model
 
 
@@ -46,13 +43,13 @@ class ConvertConfig:
     """Configuration of ``video-ats convert``.
 
     Attributes:
-        source: file, folder or hub name of weights, or ``shipped/NAME`` for those of the package.
-        output: file to write, or folder for ``timesformer_huggingface``; what is there is not overwritten.
+        source: file, folder or hub name of weights, or ``shipped/NAME`` for weights of the package.
+        output: file to write, or folder for ``timesformer_huggingface``; it must not exist.
         to: ``video_ats`` (.safetensors), ``timesformer_official`` (.pyth), ``timesformer_huggingface`` (a folder),
-            ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part, for another model to start from.
-        num_heads: attention heads for config.json; null: as the source says, else one for each 64 channels.
-        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: as
-            the source says, else none.
+            ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part, to start training a model from.
+        num_heads: attention heads, for config.json; null: from the source, or one for each 64 channels.
+        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: from
+            the source, or none.
     """
 
     source: str
@@ -70,9 +67,9 @@ class Conversion:
         source_format: as in `LoadReport`.
         target_format: likewise.
         output: file or folder that was written.
-        tensors: how many.
-        dropped: what the source also has and the target does not.
-        assumed: what the target says that the source does not, or that was given.
+        tensors: number of tensors written.
+        dropped: what the source has and the target has no place for.
+        assumed: what the target has and the source lacks.
     """
 
     source_format: str
@@ -96,28 +93,27 @@ def convert_checkpoint(
     num_heads: int | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Conversion:
-    """Write a checkpoint in another format; values and dtypes stay as they are.
+    """Write a checkpoint in another format. Values and dtypes do not change.
 
     Args:
-        source: what `load_checkpoint` reads, but for image models.
-        output: file to write, of the suffix ``.safetensors`` (ours), ``.pyth`` (released TimeSformer) or ``.pth``
-            (released XViT); Hugging Face: a folder, as ``save_pretrained`` writes it. It must not be there yet.
-        to: format to write. Each is of TimeSformer or of XViT, ours of both. ``vit_timm`` is the image part of either,
-            without a head: what both hosts can start from.
-        num_heads: attention heads for Hugging Face's config.json, which is the only one to say them; None: as the
-            source says, or else one for each 64 channels, as in the published models.
-        label_names: class names for that config.json; None: as the source says, or else none.
+        source: what `load_checkpoint` reads, except image models.
+        output: file to write, with the suffix of the format; for Hugging Face a folder. It must not exist.
+        to: format to write; see `ConvertConfig`. Our format has a place for TimeSformer and XViT. ``vit_timm`` is the
+            image part of either, without a head.
+        num_heads: attention heads for Hugging Face's config.json; None: from the source's config.json, or one for each
+            64 channels, as in the published models.
+        label_names: class names for that config.json; None: from the source, or none.
 
     Raises:
-        ValueError: if the source is no whole checkpoint, or the target format has no place for something in it.
-        FileExistsError: if there is something at ``output``.
+        ValueError: if the source is not a whole checkpoint, or the target format has no place for something in it.
+        FileExistsError: if ``output`` exists.
         FileNotFoundError, ConnectionError: as `load_checkpoint`.
     """
     path = _check_output(Path(output), to)
     raw = read_checkpoint(source)
     found = translate(raw, {})
     _check_family(raw.label, found, to)
-    builder, arguments = find_architecture(raw.label, found.tensors, None)
+    builder, arguments = find_architecture(raw.label, found.tensors)
     if raw.config and builder is create_timesformer:
         arguments |= builder_arguments(raw.config, raw.label)
     with torch.device("meta"):
@@ -130,8 +126,10 @@ def convert_checkpoint(
     elif num_heads is not None or label_names is not None:
         raise ValueError(f"num_heads, label_names: only timesformer_huggingface has a place for them, not {to}")
     elif to == "vit_timm":
-        tensors = {name: tensor for name, tensor in found.tensors.items() if not _is_beyond_image(name)}
-        dropped += tuple(f"{group}: no part of an image model" for group in _BEYOND_IMAGE if _has(found.tensors, group))
+        groups = {group: list(filter(pattern.match, found.tensors)) for group, pattern in _BEYOND_IMAGE.items()}
+        dropped += tuple(f"{group}: no part of an image model" for group, names in groups.items() if names)
+        beyond = set().union(*groups.values())
+        tensors = {name: tensor for name, tensor in found.tensors.items() if name not in beyond}
         write_safetensors(path, tensors, {})
         return Conversion(found.source_format, to, path, len(tensors), dropped)
     elif to == "video_ats":
@@ -156,7 +154,7 @@ def _check_output(path: Path, to: CheckpointFormat) -> Path:
     if to not in _SUFFIXES and path.suffix in (*_SUFFIXES.values(), ".bin", ".pt"):
         raise ValueError(f"output {path}: must be a folder for {to}")
     if path.exists() or path.is_symlink():
-        raise FileExistsError(f"output {path}: is there already; nothing is overwritten, name another")
+        raise FileExistsError(f"output {path}: exists already; nothing is overwritten, name another")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"output {path}: no folder {path.parent}; make it first")
     return path
@@ -164,14 +162,14 @@ def _check_output(path: Path, to: CheckpointFormat) -> Path:
 
 def _check_family(label: str, found: Translated, to: CheckpointFormat) -> None:
     if found.source_format == "vit_timm":
-        raise ValueError(f"checkpoint {label}: is of an image model, which is loaded to start from, not converted")
+        raise ValueError(f"checkpoint {label}: is an image model; it can be loaded, but not converted")
     is_xvit = kind_of_model(found.tensors) == "xvit"
     if found.source_format == "xvit_official" and not is_xvit:
-        # Under our names it could not be told from a TimeSformer with joint attention.
-        raise ValueError(f"checkpoint {label}: is an XViT without a temporal head; load it, it is not converted")
+        # Under our names, it would look like a TimeSformer with joint attention.
+        raise ValueError(f"checkpoint {label}: is an XViT without a temporal head; it can be loaded, but not converted")
     if to not in ("video_ats", "vit_timm") and is_xvit != (to == "xvit_official"):
         host, other = ("an XViT", "xvit_official") if is_xvit else ("a TimeSformer", "timesformer_*")
-        raise ValueError(f"checkpoint {label}: is of {host}, which is no {to}; write it as video_ats or {other}")
+        raise ValueError(f"checkpoint {label}: is {host}, not for {to}; write it as video_ats or {other}")
 
 
 def _huggingface_config(
@@ -181,7 +179,7 @@ def _huggingface_config(
     num_heads: int | None,
     label_names: Sequence[str] | None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """config.json, and what it says that the source does not."""
+    """The content of config.json, and a sentence for each value that does not come from the source."""
     assumed: list[str] = []
     if label_names is not None:
         if len(label_names) != arguments["num_classes"]:
@@ -191,9 +189,11 @@ def _huggingface_config(
         assumed.append(f"class names as given, {label_names[0]!r} to {label_names[-1]!r}")
     if raw.config:
         if num_heads not in (None, arguments["num_heads"]):
-            raise ValueError(f"num_heads {num_heads}: checkpoint {raw.label} says {arguments['num_heads']} itself")
+            raise ValueError(
+                f"num_heads {num_heads}: checkpoint {raw.label} has {arguments['num_heads']}; leave it out"
+            )
         if arguments["attention"] == "space":
-            make_config(arguments, dtype=torch.float32)  # says why not
+            make_config(arguments, dtype=torch.float32)  # raises
         return dict(raw.config) | (with_labels(label_names) if label_names else {}), tuple(assumed)
     width = arguments["embed_dim"]
     if num_heads is None:
@@ -211,15 +211,6 @@ def _huggingface_config(
         assumed.append("class names: none; give labels to have id2label")
     dtype = tensors["head.weight"].dtype
     return make_config(arguments | {"num_heads": num_heads}, dtype=dtype, label_names=label_names), tuple(assumed)
-
-
-def _is_beyond_image(name: str) -> bool:
-    return any(_has([name], group) for group in _BEYOND_IMAGE)
-
-
-def _has(names: Iterable[str], group: str) -> bool:
-    pattern = re.escape(group).replace(r"\*", r"\d+")
-    return any(re.match(pattern, name) for name in names)
 
 
 def _official(tensors: dict[str, Tensor], to: CheckpointFormat) -> dict[str, Tensor]:

@@ -1,25 +1,37 @@
-"""Whether a checkpoint is of a model, and what the likely mistake is where it is not."""
+"""Which model a checkpoint is of, whether it fits a given model, and the likely mistake where it does not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isqrt
+from typing import Any
 
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention
 from video_ats.models.checkpoints.formats import has_temporal_attention
-from video_ats.models.checkpoints.huggingface_config import MODEL_TYPE, builder_arguments, norm_eps
+from video_ats.models.checkpoints.huggingface import MODEL_TYPE, builder_arguments, mlp_ratio, norm_eps
 from video_ats.models.checkpoints.read import RawCheckpoint
+from video_ats.models.timesformer import create_timesformer
+from video_ats.models.xvit import create_xvit
 
 _LISTED = 8
+# Tensors whose shapes tell the architecture, with their numbers of dimensions.
+_MEASURED = {
+    "cls_token": 3,
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "head.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+}
+_MEASURED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
 
 
 def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
-    """Refuse what a checkpoint's configuration says and its shapes do not show: the answers would be others.
+    """Compare a checkpoint's configuration with the model where shapes do not show a difference.
 
     Raises:
-        ValueError: for another number of heads, LayerNorm epsilon or activation than the model's.
+        ValueError: if the model has another number of heads, LayerNorm epsilon or activation.
     """
     heads = raw.config.get("num_attention_heads")
     own = {module.num_heads for module in model.modules() if isinstance(module, ClassAttention)}
@@ -40,10 +52,10 @@ def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
 
 
 def table_rows(label: str, pos_embed: Tensor) -> int:
-    """Rows (= columns) of patches that a position embedding ``(1, 1 + rows * rows, D)`` has entries for.
+    """Number of patch rows (= columns) of a position embedding ``(1, 1 + rows * rows, D)``.
 
     Raises:
-        ValueError: if they are no square.
+        ValueError: if the patches do not form a square.
     """
     positions = pos_embed.shape[1] - 1
     rows = isqrt(max(positions, 0))
@@ -56,10 +68,10 @@ def table_rows(label: str, pos_embed: Tensor) -> int:
 
 
 def check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not exactly those of the target, by name and shape.
+    """Check that the tensors have exactly the names and shapes of the target, and are of floating point.
 
     Raises:
-        ValueError: says the likely mistake, then the first few names.
+        ValueError: with the likely mistake and the first few differences.
     """
     problems = [f"missing {name}" for name in target if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in target]
@@ -112,3 +124,42 @@ def _depth(tensors: Mapping[str, Tensor]) -> int | None:
 
 def _patch_size(tensors: Mapping[str, Tensor]) -> int | None:
     return tensors["patch_embed.proj.weight"].shape[-1] if "patch_embed.proj.weight" in tensors else None
+
+
+def find_architecture(label: str, tensors: Mapping[str, Tensor]) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """Builder and arguments of the model that has these tensors, under our names.
+
+    No shape shows the number of attention heads: it is 1 here.
+
+    Raises:
+        ValueError: if one of the tensors that tell the architecture is missing or has other dimensions.
+    """
+    kind = kind_of_model(tensors)
+    measured = _MEASURED | (_MEASURED_XVIT if kind == "xvit" else {})
+    for name, dimensions in measured.items():
+        if name not in tensors or tensors[name].dim() != dimensions:
+            raise ValueError(
+                f"checkpoint {label}: has no {name} of {dimensions} dimensions; is it a whole TimeSformer or XViT?"
+            )
+    patch, (mlp_dim, width) = tensors["patch_embed.proj.weight"].shape[-1], tensors["blocks.0.mlp.fc1.weight"].shape
+    arguments = {
+        "crop_size": table_rows(label, tensors["pos_embed"]) * patch,
+        "patch_size": patch,
+        "num_classes": len(tensors["head.weight"]),
+        "embed_dim": width,
+        "depth": _depth(tensors),
+        "num_heads": 1,
+        "mlp_ratio": mlp_ratio(mlp_dim, width),
+        "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
+    }
+    if "time_embed" in tensors:
+        arguments["num_frames"] = tensors["time_embed"].shape[1]
+    if kind != "xvit":
+        return create_timesformer, {**arguments, "attention": kind}
+    pre_logits = tensors.get("pre_logits.fc.weight")
+    return create_xvit, {
+        **arguments,
+        "segment_frames": arguments["num_frames"],
+        "representation_size": None if pre_logits is None else len(pre_logits),
+        "temporal_head_mlp_dim": len(tensors["temporal_head.fc.weight"]),
+    }

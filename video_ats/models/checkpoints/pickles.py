@@ -1,4 +1,4 @@
-"""Read the files of `torch.save` from strangers: nothing in them is run, and none takes more memory than its size."""
+"""Read files of `torch.save` from strangers: no code in them is run, and no file takes more memory than its size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any, cast
@@ -17,12 +17,12 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-# How files of `torch.save` begin: a zip archive, and before PyTorch 1.6 a pickled magic number.
+# First bytes of the files of `torch.save`: a zip archive, and before PyTorch 1.6 a pickled magic number.
 _ZIP = b"PK\x03\x04"
 _TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
 _PICKLES_OF_OLD_FILES = 5  # magic number, version, machine, content, names of the storages
 
-# The restricted unpickler is a small stack machine over the file's bytes: a damaged byte ends in any of these.
+# Errors of the restricted unpickler, a small stack machine, at a damaged byte.
 _DAMAGED = (
     AssertionError,
     AttributeError,
@@ -40,8 +40,8 @@ _DAMAGED = (
     zlib.error,
 )
 
-# What a state dict is built from. PyTorch's own list, with `weights_only=True`, has more that runs nothing but takes
-# any amount of memory: ``bytearray(10**12)`` and ``torch.Tensor(10**12)`` are a few bytes in a pickle.
+# The classes and functions that build a state dict. PyTorch's own list for `weights_only=True` also has some that can
+# take any amount of memory: ``bytearray(10**12)`` and ``torch.Tensor(10**12)`` are a few bytes in a pickle.
 _BUILDERS = frozenset(
     {
         *("collections OrderedDict", "collections Counter", "_codecs encode"),
@@ -54,17 +54,17 @@ _STORAGE = re.compile(r"torch(?:\.storage)? (?!Untyped|Typed)\w+Storage")
 
 
 def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
-    """What `torch.save` wrote, read with ``weights_only=True``.
+    """Read a file of `torch.save` with ``weights_only=True``.
 
     Args:
         path: the file.
-        beginning: its first bytes, 32 or more where there are as many.
+        beginning: its first 32 bytes.
 
     Raises:
-        ValueError: if it was not written by `torch.save`, is damaged, would run code, or claims more than it holds: an
-            archive that unpacks to more than its size (`torch.save` does not compress), or a tensor with more values
-            than are stored for it. Of the claims of an archive nothing is unpacked and no memory taken before that is
-            known; for those of a file of the format before PyTorch 1.6 memory is asked for, but not filled.
+        ValueError: if the file was not written by `torch.save`, is damaged, would run code, or claims to hold more than
+            it does: an archive that unpacks to more than its size (`torch.save` does not compress), or a tensor with
+            more values than are stored for it. An archive is checked before anything is unpacked. For a file from
+            before PyTorch 1.6, memory is reserved before the check, but not filled.
     """
     if not beginning.startswith(_TORCH_BEGINNINGS):
         raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
@@ -92,31 +92,31 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
 
 
 def first_sentence(error: Exception) -> str:
-    """The first sentence of a foreign error, which may run over many lines."""
+    """The first sentence of another library's error, whose message may have many lines."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].split(". ")[0].rstrip(".")[:160]
 
 
 class _Refused(ValueError):
-    """Already in words for the user."""
+    """An error whose message is already meant for the user."""
 
 
 def _refused(path: Path, what: str) -> _Refused:
     return _Refused(
         f"checkpoint {path}: refused, since a pickle can run code: it holds {what}; "
-        "where you trust it, load it and save its state dict alone with safetensors.torch.save_file"
+        "if you trust it, load it and save its state dict with safetensors.torch.save_file"
     )
 
 
 def _open_archive(path: Path) -> list[bytes]:
-    """The pickles in an archive of honest size."""
+    """The pickles in a zip archive, after its size was checked."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         files = archive.infolist()
         names = [file.filename.split("/")[-1] for file in files]
         if "constants.pkl" in names:
             raise _refused(path, "TorchScript, which is no tensor")
-        # The sum, since entries may lie over each other.
+        # The sum counts, since entries may overlap in the file.
         unpacked = sum(file.file_size for file in files)
         if unpacked > size:
             raise _Refused(
@@ -127,7 +127,7 @@ def _open_archive(path: Path) -> list[bytes]:
 
 
 def _old_pickles(path: Path) -> list[bytes]:
-    """The pickles at the beginning of a file of the format before PyTorch 1.6; the values follow them."""
+    """The pickles at the beginning of a file from before PyTorch 1.6; the values of the tensors follow them."""
     pickles = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = 0
@@ -143,8 +143,11 @@ def _old_pickles(path: Path) -> list[bytes]:
 
 
 def _first_other_builder(pickles: list[bytes]) -> str | None:
-    """The first thing that is no part of a state dict, as ``module.name``."""
-    for name in (name for pickle in pickles for name in _globals_of(pickle)):
+    """The first class or function that does not belong to a state dict, as ``module.name``."""
+    for opcode, argument, _ in (operation for pickle in pickles for operation in pickletools.genops(pickle)):
+        if opcode.name not in ("GLOBAL", "INST"):
+            continue
+        name = str(argument)
         module, _, attribute = name.partition(" ")
         is_dtype = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
         if name not in _BUILDERS and not _STORAGE.fullmatch(name) and not is_dtype:
@@ -152,17 +155,10 @@ def _first_other_builder(pickles: list[bytes]) -> str | None:
     return None
 
 
-def _globals_of(pickle: bytes) -> Iterator[str]:
-    """Classes and functions that a pickle names, as ``module name``. Nothing is imported."""
-    for opcode, argument, _ in pickletools.genops(pickle):
-        if opcode.name in ("GLOBAL", "INST"):
-            yield str(argument)
-
-
 def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
-    """Refuse tensors that are another kind, or whose values are not all there.
+    """Refuse sparse and quantised tensors, and tensors with more values than are stored.
 
-    A stride of zero makes one stored value a tensor of any size, which takes memory as soon as it is resized.
+    With a stride of zero, one stored value is a tensor of any size, which takes that memory when it is copied.
     """
     containers = [entries, *(value for value in entries.values() if isinstance(value, Mapping))]
     for name, tensor in ((name, value) for container in containers for name, value in container.items()):

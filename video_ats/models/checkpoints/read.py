@@ -1,18 +1,17 @@
-"""Read weights from a file, a folder or the Hugging Face hub, without ever running what a pickle says."""
+"""Read weights from a file, a folder or the Hugging Face hub, without running code from a pickle."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from video_ats.models.checkpoints.huggingface import CONFIG, HUB_NAME, download, parse_json
 from video_ats.models.checkpoints.pickles import first_sentence, read_pickled
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
@@ -20,23 +19,20 @@ _SHIPPED = "shipped/"
 _WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 _PICKLED = (".pyth", ".pth", ".pt", ".bin")
 _SAFE = ".safetensors"
-_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_CONFIG = "config.json"
 
 _LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """What a source holds, as found.
+    """A checkpoint as read, before its format is known.
 
     Attributes:
-        label: what error messages call it: a path, a hub name, ``"state dict"``.
+        label: its name in errors: a path, a hub name, or ``state dict``.
         entries: a state dict, or a container with one inside.
-        metadata: of a safetensors file; empty for others.
-        config: of ``config.json`` beside the weights, or as `convert_checkpoint` put it into our files; empty where
-            there is none. It says what shapes do not show, such as the number of heads.
+        metadata: of a safetensors file; empty for other files.
+        config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files;
+            empty if there is none. It has what shapes do not show, such as the number of heads.
     """
 
     label: str
@@ -46,15 +42,16 @@ class RawCheckpoint:
 
 
 def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCheckpoint:
-    """Read a checkpoint file, a local folder in Hugging Face's layout, a hub name ``org/name``, or weights that come
-    with the package, ``shipped/NAME``.
+    """Read a checkpoint.
 
-    A mapping is passed through. A name that is no path is looked for on the hub.
+    Args:
+        source: a file, a folder in Hugging Face's layout, a hub name ``org/name`` (if no such path exists),
+            ``shipped/NAME`` for weights of the package, or a state dict, which is not changed.
 
     Raises:
         FileNotFoundError: if there is no such file.
         TypeError: if ``source`` is neither a path nor a mapping.
-        ValueError: if there are no weights, or they cannot be read, or reading them would run code.
+        ValueError: if there are no weights, they cannot be read, or reading them would run code.
         ConnectionError: if the hub cannot be reached.
     """
     if isinstance(source, Mapping):
@@ -69,41 +66,13 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
     if path.is_file():
         return _read_file(path)
     is_file_name = path.suffix in (*_PICKLED, _SAFE)
-    if isinstance(source, str) and _HUB_NAME.fullmatch(source) and not is_file_name:
-        return _read_folder(_download(source))
+    if isinstance(source, str) and HUB_NAME.fullmatch(source) and not is_file_name:
+        return _read_folder(download(source))
     raise FileNotFoundError(f"checkpoint {path}: no such file or folder; check the path")
 
 
-def find_config(source: str) -> Path:
-    """The ``config.json`` of a local folder, or of a hub name ``org/name``.
-
-    Raises:
-        ValueError: if there is none.
-        FileNotFoundError: if there is no such folder.
-        ConnectionError: if the hub cannot be reached.
-    """
-    if Path(source).is_dir():
-        found: Path | None = Path(source) / _CONFIG
-    elif _HUB_NAME.fullmatch(source):
-        found = _hub_file(source, _CONFIG)
-    else:
-        raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
-    if found is None or not found.is_file():
-        raise ValueError(f"checkpoint {source}: has no {_CONFIG}; is it a folder that save_pretrained wrote?")
-    return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object.
-
-    Raises:
-        ValueError: if it does not.
-    """
-    return _parse_json(path.read_bytes(), path)
-
-
 def list_shipped_weights() -> list[str]:
-    """Names of the weights that come with the package: ``shipped/NAME`` is a checkpoint."""
+    """Names of the weights of the package: ``shipped/NAME`` is a checkpoint."""
     return sorted(path.stem for path in _WEIGHTS.glob(f"*{_SAFE}"))
 
 
@@ -137,10 +106,10 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
-            f"checkpoint {path}: no safetensors, or cut short ({first_sentence(error)}); download or copy it again"
+            f"checkpoint {path}: is not safetensors, or is cut short ({first_sentence(error)}); download it again"
         ) from error
     config = metadata.get("config") if metadata.get("format") == OUR_FORMAT else None
-    return RawCheckpoint(str(path), tensors, metadata, {} if config is None else _parse_json(config, path))
+    return RawCheckpoint(str(path), tensors, metadata, {} if config is None else parse_json(config, path))
 
 
 def _read_folder(folder: Path) -> RawCheckpoint:
@@ -156,87 +125,20 @@ def _read_folder(folder: Path) -> RawCheckpoint:
             f"checkpoint {folder}: a folder without model.safetensors, model.safetensors.index.json or "
             "pytorch_model.bin; name the weights file itself"
         )
-    config = folder / _CONFIG
-    return replace(raw, config=read_json(config)) if config.is_file() else raw
+    config = folder / CONFIG
+    return replace(raw, config=parse_json(config.read_bytes(), config)) if config.is_file() else raw
 
 
 def _read_shards(index: Path) -> RawCheckpoint:
-    weight_map = read_json(index).get("weight_map")
+    weight_map = parse_json(index.read_bytes(), index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise ValueError(f"checkpoint {index}: must have a weight_map from tensor names to files")
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(weight_map.values())):
-        # A name with folders in it could point anywhere on this machine.
+        # A name with folders in it could be any file of this machine.
         if Path(shard).name != shard or not shard.endswith(_SAFE):
             raise ValueError(f"checkpoint {index}: shard {shard!r} must be a safetensors file beside the index")
         if not (index.parent / shard).is_file():
             raise ValueError(f"checkpoint {index}: shard {shard} is missing; download the whole folder")
         tensors.update(_read_file(index.parent / shard).entries)
     return RawCheckpoint(str(index), tensors)
-
-
-def _parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"checkpoint {path}: is not JSON ({first_sentence(error)}); download it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"checkpoint {path}: holds a {type(content).__name__}; must hold a JSON object")
-    return content
-
-
-def _download(name: str) -> Path:
-    """The local folder with a hub repository's weights and configuration: from the cache, or else downloaded.
-
-    What is in the cache is taken as it is. To ask the hub for a newer one takes long where there is no network.
-    """
-    cached = next((path for file in _HUB_WEIGHTS if (path := _cached_file(name, file))), None)
-    weights = cached or next((path for file in _HUB_WEIGHTS if (path := _hub_file(name, file))), None)
-    if weights is None:
-        raise ValueError(f"checkpoint {name}: the hub has it without {' or '.join(_HUB_WEIGHTS)}; {_elsewhere(name)}")
-    _hub_file(name, _CONFIG)
-    return weights.parent
-
-
-def _cached_file(name: str, file: str) -> Path | None:
-    try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-    except ImportError as error:
-        raise _unreachable(name, error) from error
-    try:
-        found = try_to_load_from_cache(name, file)
-    except HFValidationError as error:
-        raise _unreachable(name, error) from error
-    return Path(found) if isinstance(found, str) else None
-
-
-def _hub_file(name: str, file: str) -> Path | None:
-    """One file of a hub repository, from the cache or downloaded; None where the repository is there without it."""
-    cached = _cached_file(name, file)
-    if cached is not None:
-        return cached
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    # The root of the errors of the HTTP library beneath, which is another one in other versions of the hub's.
-    http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
-    try:
-        return Path(hf_hub_download(name, file))
-    except LocalEntryNotFoundError as error:  # no network and not in the cache; before its base class
-        raise _unreachable(name, error) from error
-    except EntryNotFoundError:
-        return None
-    except (http_error, OSError, ValueError) as error:  # ValueError: a name that the hub does not allow
-        raise _unreachable(name, error) from error
-
-
-def _unreachable(name: str, error: Exception) -> ConnectionError:
-    return ConnectionError(
-        f"checkpoint {name}: no such folder here, not in the hub's cache, and the hub did not give it "
-        f"({first_sentence(error)}); {_elsewhere(name)}"
-    )
-
-
-def _elsewhere(name: str) -> str:
-    return f"where there is a network, run hf download {name} --local-dir FOLDER; then pass its folder"

@@ -1,4 +1,4 @@
-"""Write weights: the whole of it under its name or, if anything fails, nothing."""
+"""Write weights: the whole file or folder or, if anything fails, nothing."""
 
 from __future__ import annotations
 
@@ -6,38 +6,64 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from video_ats.atomic import replacing
+from video_ats.models.checkpoints.read import OUR_FORMAT
+
+
+def save_checkpoint(
+    model: nn.Module | Mapping[str, Tensor], path: str | PathLike[str], *, dtype: torch.dtype | None = None
+) -> None:
+    """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
+
+    Args:
+        model: any model, or its state dict; its tensors must not share memory.
+        path: ends in ``.safetensors``; an existing file is replaced.
+        dtype: of the tensors in the file; None: as in the model. ``torch.float16`` halves the file; `load_checkpoint`
+            reads any floating-point type.
+
+    Raises:
+        ValueError: for another suffix.
+        FileNotFoundError: if the folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"checkpoint {path}: must end in .safetensors; pickles are read, not written")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, {"format": OUR_FORMAT})
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file; one that is there is replaced."""
-    # safetensors' own save_file makes files that nobody else may read.
+    """Write a safetensors file; an existing file is replaced."""
+    # save_file of safetensors makes files that other users cannot read.
     content = save(_plain(tensors), metadata=dict(metadata))
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_pickled(path: Path, content: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write containers of tensors as `torch.save` does; a file that is there is replaced."""
-    # Of a view torch.save would write all that it is a view of.
+    """Write containers of tensors with `torch.save`; an existing file is replaced."""
+    # Cloned: for a view, torch.save writes the whole tensor that it is a view of.
     plain = {key: {name: t.clone() for name, t in _plain(tensors).items()} for key, tensors in content.items()}
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(plain, file)
 
 
 def write_huggingface_folder(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``config.json`` as ``save_pretrained`` does; an empty folder may be there."""
+    """Write ``model.safetensors`` and ``config.json`` as ``save_pretrained`` does, into a new or empty folder."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
-        # transformers reads only files that say whose tensors they are.
+        # transformers reads only files with this format in their metadata.
         write_safetensors(temporary / "model.safetensors", tensors, {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
         os.replace(temporary, folder)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from video_ats.visualize.patches import colour_scale, dim_dropped, heat_map, over_patches
+from video_ats.visualize.pictures import colour_scale, dim_dropped, heat_map, over_patches
 
 COLOURED = np.full((8, 12, 3), (200, 40, 90), dtype=np.uint8)
 

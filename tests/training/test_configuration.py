@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from video_ats.training.recipe import AugmentConfig, OptimiserConfig, TrainConfig
+from video_ats.training.configuration import AugmentConfig, OptimiserConfig, TrainConfig
 
 NEEDED = {"model": "timesformer_mini", "output": "out"}
 
@@ -14,9 +14,9 @@ NEEDED = {"model": "timesformer_mini", "output": "out"}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"flip": 1.5}, r"augment.flip 1.5: must be from 0 to 1.0"),
-        ({"flip": -0.1}, r"augment.flip -0.1: must be from 0 to 1.0"),
-        ({"erasing": 2}, r"augment.erasing 2: must be from 0 to 1.0"),
+        ({"flip": 1.5}, r"augment.flip 1.5: must be from 0 to 1"),
+        ({"flip": -0.1}, r"augment.flip -0.1: must be from 0 to 1"),
+        ({"erasing": 2}, r"augment.erasing 2: must be from 0 to 1"),
         ({"mixup": -1}, r"augment.mixup -1: must be from 0 to 100"),
         ({"cutmix": 101}, r"augment.cutmix 101: must be from 0 to 100"),
         ({"label_smoothing": 1}, r"augment.label_smoothing 1: must be from 0 to 0.999"),
@@ -45,8 +45,8 @@ def test_augmentation(change: dict[str, Any], message: str) -> None:
         ({"clip_norm": 0}, r"optimiser.clip_norm 0: must be positive, or null for none"),
         ({"schedule": "multistep"}, r"optimiser.milestones \[\]: go with schedule multistep, and only with it"),
         ({"milestones": [3]}, r"optimiser.milestones \[3\]: go with schedule multistep, and only with it"),
-        ({"schedule": "multistep", "milestones": [4, 3]}, r"optimiser.milestones \[4, 3\]: must rise"),
-        ({"schedule": "multistep", "milestones": [4, 4]}, r"optimiser.milestones \[4, 4\]: must rise"),
+        ({"schedule": "multistep", "milestones": [4, 3]}, r"optimiser.milestones \[4, 3\]: must be in rising order"),
+        ({"schedule": "multistep", "milestones": [4, 4]}, r"optimiser.milestones \[4, 4\]: must be in rising order"),
     ],
 )
 def test_optimiser(change: dict[str, Any], message: str) -> None:

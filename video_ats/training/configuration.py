@@ -1,4 +1,4 @@
-"""What a training run is: one typed configuration, checked before the first video is touched."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from video_ats.video.source import DataConfig
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Augmentation; one draw a clip, the same for all its frames.
+    """Augmentation. All frames of a clip get the same.
 
     Attributes:
-        short_side: frames are resized to a short side drawn from this range, in pixels; null: crop size * 8/7 to
-            crop size * 10/7, the published 256 to 320 at 224.
-        flip: probability of a horizontal flip. Refused where the label list says that it changes a class.
+        short_side: range of the random short side to which frames are resized, in pixels; null: 8/7 to 10/7 of the crop
+            size, which is the published 256 to 320 at 224.
+        flip: probability of a horizontal flip. An error if mirrored videos of a class belong to another class.
         auto_augment: torchvision's AutoAugment with the policy for ImageNet.
         rand_augment: ``magnitude`` of torchvision's RandAugment, 0 to 30; null: none.
         erasing: probability of erasing a box from all frames (timm's RandomErasing).
@@ -37,37 +37,31 @@ class AugmentConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, most in (
-            ("flip", 1.0),
-            ("erasing", 1.0),
-            ("label_smoothing", 0.999),
-            ("mixup", 100),
-            ("cutmix", 100),
-        ):
+        limits = {"flip": 1, "erasing": 1, "label_smoothing": 0.999, "mixup": 100, "cutmix": 100, "rand_augment": 30}
+        for name, most in limits.items():
             _check_range(f"augment.{name}", getattr(self, name), 0, most)
-        if self.rand_augment is not None:
-            _check_range("augment.rand_augment", self.rand_augment, 0, 30)
         if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1]:
             raise ValueError(f"augment.short_side {list(self.short_side)}: must be [smallest, largest], both positive")
 
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """How weights are changed.
+    """Optimiser and learning rate schedule.
 
     Attributes:
-        name: of a timm optimiser: ``sgd`` (with Nesterov momentum), ``momentum`` (without), ``adamw``, ``nmuon`` (Muon)
-        lr: highest learning rate, for the whole batch of ``batch_size`` clips; it is not scaled by anything.
-        momentum: of SGD; Muon's too.
-        weight_decay: of matrices. Biases, norms and embeddings decay too only with ``decay_all``.
-        decay_all: as the released TimeSformer does.
-        layer_decay: factor of the learning rate from block to block towards the input; null: none.
-        clip_norm: largest norm of the gradient; null: not clipped.
+        name: a timm optimiser, such as ``sgd`` (with Nesterov momentum), ``momentum`` (without), ``adamw``, ``nmuon``
+            (Muon).
+        lr: highest learning rate, for a whole batch of ``batch_size`` clips. It is not scaled.
+        momentum: of SGD and Muon.
+        weight_decay: of matrices.
+        decay_all: apply the weight decay to biases, norms and embeddings too, as the released TimeSformer does.
+        layer_decay: factor of the learning rate from each block to the one before it; null: none.
+        clip_norm: largest norm of the gradient; null: no clipping.
         schedule: ``multistep`` (times ``decay_rate`` at each of ``milestones``), ``cosine`` (to ``min_lr``) or
             ``constant``.
-        milestones: epochs.
-        decay_rate: see ``schedule``.
-        warmup_epochs: epochs, also parts of one, in which the rate rises linearly from a hundredth.
+        milestones: epochs at which ``multistep`` lowers the learning rate.
+        decay_rate: factor of ``multistep``.
+        warmup_epochs: epochs, or a fraction of one, in which the learning rate rises linearly from ``lr`` / 100.
         min_lr: last learning rate of ``cosine``.
     """
 
@@ -85,19 +79,18 @@ class OptimiserConfig:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:  # nor NaN
+        if not self.lr > 0:  # also refuses NaN
             raise ValueError(f"optimiser.lr {self.lr}: must be positive")
         for name in ("weight_decay", "warmup_epochs", "min_lr"):
             _check_range(f"optimiser.{name}", getattr(self, name), 0, float("inf"))
         _check_range("optimiser.momentum", self.momentum, 0, 1)
-        if self.layer_decay is not None:
-            _check_range("optimiser.layer_decay", self.layer_decay, 0.01, 1)
+        _check_range("optimiser.layer_decay", self.layer_decay, 0.01, 1)
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"optimiser.clip_norm {self.clip_norm}: must be positive, or null for none")
         if (self.schedule == "multistep") != bool(self.milestones):
             raise ValueError(f"optimiser.milestones {self.milestones}: go with schedule multistep, and only with it")
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"optimiser.milestones {self.milestones}: must rise")
+            raise ValueError(f"optimiser.milestones {self.milestones}: must be in rising order")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +100,7 @@ class TrainConfig(LabelledRunOptions):
     Attributes:
         train: which videos to train on.
         validation: which videos to validate on after each epoch; without videos there is no validation.
-        views: overrides of the model's views; the preset and the frame stride hold for training too.
+        views: overrides of the model's views. Preset and frame stride count for training too.
         crop_size: of training and validation clips in pixels; null: the model's. Position embeddings are resized.
         sampler: samplers in the model while it trains and is validated; null: the dense model, or with a target the
             published sampler.
@@ -117,15 +110,14 @@ class TrainConfig(LabelledRunOptions):
         batch_size: clips in one optimiser step, over all processes.
         micro_batch_size: clips in one forward pass of one process; gradients accumulate over the rest.
         drop_path: stochastic depth of the last block.
-        ema: decay of an exponential moving average of the weights, which is then what is validated and saved; null:
-            none.
+        ema: decay of an exponential moving average of the weights, which is validated and saved instead; null: none.
         freeze_backbone: train the head only.
         gradient_checkpointing: compute activations again instead of storing them: less memory, a third more time.
         resume: ``auto`` continues the run in ``output`` where it was interrupted, or starts it; ``never`` refuses a
             folder that holds one.
         save_minutes: time between saved states within an epoch.
         log_steps: optimiser steps between lines of the log.
-        max_failed_share: the run ends with an error when more than this share of the videos read so far failed.
+        max_failed_share: the run ends with an error if more than this share of the videos read so far failed.
         device: ``auto`` or ``cpu``.
     """
 
@@ -156,8 +148,7 @@ class TrainConfig(LabelledRunOptions):
         check_at_least_one(self, "epochs", "batch_size", "micro_batch_size", "log_steps")
         _check_range("max_failed_share", self.max_failed_share, 0, 1)
         _check_range("drop_path", self.drop_path, 0, 0.9)
-        if self.ema is not None:
-            _check_range("ema", self.ema, 0, 0.999999)
+        _check_range("ema", self.ema, 0, 0.999999)
         if self.save_minutes <= 0:
             raise ValueError(f"save_minutes {self.save_minutes}: must be positive")
         if (self.augment.mixup or self.augment.cutmix) and self.micro_batch_size % 2:
@@ -169,10 +160,10 @@ class TrainConfig(LabelledRunOptions):
             )
 
     def settled(self, found: SamplerConfig) -> TrainConfig:
-        """The configuration of the same run with the samples that were found instead of the target."""
+        """The configuration of the same run with the calibrated sampler instead of the target."""
         return replace(self, sampler=found, target_gflops=None, target_ratio=None, target_max_samples=None)
 
 
-def _check_range(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
+def _check_range(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
         raise ValueError(f"{name} {value}: must be from {least} to {most}")

@@ -1,11 +1,13 @@
-"""The training run: from its configuration to weights on the disk. Accelerate runs it on one process or on many."""
+"""Run a training. Accelerate runs it on one process or many."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.utils import gather_object
-from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -22,29 +23,28 @@ from tqdm import tqdm
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
-from video_ats.training.augment import seed_of
+from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import ClipOrder, TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
 from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
-from video_ats.training.validate import validate
 
 Say = Callable[[str], None]
 
 
-def train(job: TrainingJob, say: Say = print) -> Progress:
-    """Train, validating after each epoch; nobody else may write to the folder meanwhile.
+def run(job: TrainingJob, say: Say = print) -> Progress:
+    """Train, validate after each epoch, and write weights, state and logs. Locks the output folder.
 
     Args:
-        job: from `prepare_training`.
-        say: told what a person should know on the way, in the main process only.
+        job: from `prepare`.
+        say: gets the messages for the user, in the main process only.
 
     Returns:
-        How far it came: the end.
+        The progress at the end.
 
     Raises:
         ValueError: if the folder holds another run, too many videos fail, or the loss is not finite.
-        KeyboardInterrupt: passed on; the last saved state is kept.
+        KeyboardInterrupt: on Ctrl-C; the last saved state is kept.
     """
     if not job.accelerator.is_main_process:
         return _Run(job, lambda _: None).to_the_end()
@@ -53,18 +53,19 @@ def train(job: TrainingJob, say: Say = print) -> Progress:
 
 
 class _Run:
-    """The moving parts of a run."""
+    """The state of a run."""
 
     def __init__(self, job: TrainingJob, say: Say) -> None:
-        job.settle_budget(say)  # before a saved state is loaded
+        job.settle_budget(say)  # needs the initial weights
         self.job, self.config, self.accelerator, self.say = job, job.config, job.accelerator, say
         self.folder = Path(job.config.output)
         self.saved = SavedState(self.folder)
         self.progress = Progress()
-        # of the model itself: DistributedDataParallel's wrapper would be copied and saved with it
+        # Unwrapped, or the wrapper of DistributedDataParallel would be copied and saved too.
         model = job.accelerator.unwrap_model(job.model)
         self.ema = ModelEmaV3(model, decay=job.config.ema) if job.config.ema is not None else None
-        self.mixup = _mixup(job)
+        assert job.config.num_classes is not None  # `prepare` has filled it in
+        self.mixup = create_mixup(job.config.augment, job.config.num_classes)
         self._continue()
         main = self.accelerator.is_main_process
         self.metrics = JsonLines(self.folder / METRICS, self._is_before) if main else None
@@ -94,12 +95,10 @@ class _Run:
         self.job.set_training_mode()
         window = _Window()
         saved_at = time.monotonic()
-        with self._bar(order) as bar:
-            for number, batches in enumerate(
-                _by_step(read_training_batches(self.job.clips, order), self.job.micro_steps)
-            ):
-                self._step(batches, window)
-                self.progress = replace(self.progress, step=order.steps[number] + 1)
+        with self._bar(order) as bar, closing(read_training_batches(self.job.clips, order)) as batches:
+            for step in order.steps:
+                self._step(list(islice(batches, self.accelerator.gradient_accumulation_steps)), window)
+                self.progress = replace(self.progress, step=step + 1)
                 bar.set_postfix(loss=f"{window.loss:.3f}", failed=self.progress.videos_failed, refresh=False)
                 bar.update()
                 if self.progress.step % self.config.log_steps == 0:
@@ -113,7 +112,7 @@ class _Run:
         self._finish_epoch()
 
     def _step(self, batches: list[TrainingBatch], window: _Window) -> None:
-        """One optimiser step: some forward passes, then one change of the weights."""
+        """One optimiser step: some forward and backward passes, then one update of the weights."""
         rate = learning_rate(self.job.scheduler, self._steps_done())
         start = time.perf_counter()
         loss = torch.zeros((), device=self.accelerator.device)
@@ -136,26 +135,26 @@ class _Run:
         window.add(value, rate, self.config.batch_size, time.perf_counter() - start)
 
     def _forward(self, batch: TrainingBatch, number: int) -> Tensor:
-        """This process's part of the loss of one forward pass; the parts of all processes add up to it."""
+        """One forward and backward pass. Returns the part of this process in the mean loss of all processes."""
         device = self.accelerator.device
         clips, labels, weights = (x.to(device, non_blocking=True) for x in (batch.clips, batch.labels, batch.weights))
-        # Nothing is left to a generator's history: stochastic depth and mixup depend on step, pass and process only.
+        # Stochastic depth and mixup depend on step, pass and process only, so that a run can be continued.
         seed = seed_of(self.config.seed, self._steps_done(), number, self.accelerator.process_index)
         torch.manual_seed(seed)
         targets: Tensor = labels
         if self.mixup is not None:
-            np.random.seed(seed % 2**32)  # timm's mixup draws from NumPy's global generator
-            flat, targets = self.mixup(clips.flatten(1, 2), labels)  # frames as channels: one box for all of them
+            np.random.seed(seed % 2**32)  # for timm's mixup
+            flat, targets = self.mixup(clips.flatten(1, 2), labels)  # frames as channels: the same box
             clips = flat.view_as(clips)
-            weights = weights * weights.flip(0)  # a clip is mixed with its mirror place in the batch
+            weights = weights * weights.flip(0)  # timm mixes clip i with clip -1 - i
         with self.accelerator.autocast():
             logits = self.job.model(clips)
-        # timm's mixup smooths by itself
+        # timm's mixup has smoothed the labels already.
         smoothing = self.config.augment.label_smoothing if self.mixup is None else 0.0
         losses = F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
         counted = self.accelerator.reduce(weights.sum(), reduction="sum").clamp(min=1)
         part = (losses * weights).sum() / counted
-        # Gradients are averaged over the processes, so the part of each counts for all.
+        # Accelerate averages the gradients of the processes; here they have to add up.
         self.accelerator.backward(part * self.accelerator.num_processes)
         return part.detach()
 
@@ -168,7 +167,7 @@ class _Run:
         if self.failures is not None:
             position = {"step": self._steps_done() + 1}
             self.failures.append({**asdict(failure), **position} for failure in found)
-        # A first video that fails is no share; a tenth of an epoch, or the whole of a short one, is.
+        # The share counts after a tenth of an epoch, or a whole short one, and not for the first failed video.
         enough = min(max(len(self.job.clips.entries) // 10, 20), len(self.job.clips.entries))
         if self.progress.videos_read >= enough and self.progress.failed_share > self.config.max_failed_share:
             raise ValueError(
@@ -181,7 +180,7 @@ class _Run:
         model = self.accelerator.unwrap_model(self.job.model) if self.ema is None else self.ema.module
         best = False
         if self.job.validation is not None:
-            result = validate(self.job, model, self.progress.epoch)
+            result = self.job.validate(model, self.progress.epoch)
             best = self.progress.best_top1 is None or result["val_top1"] > self.progress.best_top1
             self.progress = replace(self.progress, best_top1=max(result["val_top1"], self.progress.best_top1 or 0.0))
             self._log(result)
@@ -202,7 +201,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        """Everything to continue from; whole, or not there."""
+        """Save the state to continue from: all of it or, if anything fails, nothing."""
         if self.accelerator.is_main_process:
             self.saved.begin()
         self.accelerator.wait_for_everyone()
@@ -216,7 +215,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _continue(self) -> None:
-        """Take up the newest saved state, if there is one and it may be continued."""
+        """Load the newest saved state, if there is one, and check that it is of this run."""
         found = self.saved.newest()
         if self.config.resume == "never" and (found is not None or (self.folder / METRICS).exists()):
             raise ValueError(f"output {self.folder}: holds a run; continue it with --resume auto, or choose another")
@@ -241,7 +240,7 @@ class _Run:
         return self.progress.epoch * self.job.steps_per_epoch + self.progress.step
 
     def _is_before(self, record: dict[str, Any]) -> bool:
-        # A validation belongs to the state after its epoch; one from the last step before it validates again.
+        # A validation belongs to the state after its epoch. A run that continues from before it validates again.
         validated = int(record.get("val_epoch", 0)) <= self.progress.epoch
         return validated and int(record["step"]) <= self._steps_done()
 
@@ -257,7 +256,7 @@ class _Run:
         self.board.flush()
 
     def _agree(self, wish: bool) -> bool:
-        """What the main process wishes: clocks differ."""
+        """The main process decides for all, since clocks differ."""
         if self.accelerator.num_processes == 1:
             return wish
         mine = torch.tensor(float(wish and self.accelerator.is_main_process), device=self.accelerator.device)
@@ -275,7 +274,7 @@ class _Run:
 
 
 class _Window:
-    """Means over the steps between two lines of the log."""
+    """Means over the steps since the last line of the log."""
 
     def __init__(self) -> None:
         self.steps = self.clips = 0
@@ -301,25 +300,3 @@ class _Window:
             "clips_per_second": self.clips / wall,
             "waiting_for_data": 1 - self._seconds / wall,
         }
-
-
-def _by_step(batches: Iterator[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
-    """The forward passes of one optimiser step at a time."""
-    step = []
-    for batch in batches:
-        step.append(batch)
-        if len(step) == size:
-            yield step
-            step = []
-
-
-def _mixup(job: TrainingJob) -> Mixup | None:
-    augment = job.config.augment
-    if not augment.mixup and not augment.cutmix:
-        return None
-    return Mixup(
-        mixup_alpha=augment.mixup,
-        cutmix_alpha=augment.cutmix,
-        label_smoothing=augment.label_smoothing,
-        num_classes=job.config.num_classes,
-    )

@@ -1,0 +1,246 @@
+"""Hugging Face's TimeSformer: config.json to and from our builder's arguments, and files from the hub."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from video_ats.models.checkpoints.pickles import first_sentence
+
+HUGGINGFACE_PREFIX = "hf:"
+CONFIG = "config.json"
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+MODEL_TYPE = "timesformer"
+NORM_EPS = 1e-6  # of the released models, and the default of transformers
+
+# (key of config.json, argument of `create_timesformer`, default of transformers)
+_SIZES = (
+    ("image_size", "crop_size", 224),
+    ("patch_size", "patch_size", 16),
+    ("num_frames", "num_frames", 8),
+    ("hidden_size", "embed_dim", 768),
+    ("num_hidden_layers", "depth", 12),
+    ("num_attention_heads", "num_heads", 12),
+)
+_MLP_DIM = 3072  # default of transformers
+_ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
+_NUM_LABELS = 2  # default of transformers
+
+
+@dataclass(frozen=True)
+class HuggingFaceModel:
+    """A model as its config.json describes it.
+
+    Attributes:
+        source: the hub name or folder, which is also the checkpoint.
+        arguments: of `create_timesformer`.
+        labels: file with the class names; None: there are no class names.
+    """
+
+    source: str
+    arguments: Mapping[str, Any]
+    labels: str | None
+
+
+def describe_huggingface(name: str) -> HuggingFaceModel:
+    """Read the configuration of ``hf:FOLDER``, or of ``hf:ORG/NAME`` from the hub's cache or the hub.
+
+    Raises:
+        ValueError: if it is not a TimeSformer, or one that our builder cannot make.
+        FileNotFoundError: if there is no such folder.
+        ConnectionError: if the file is not in the cache and cannot be downloaded.
+    """
+    source = name.removeprefix(HUGGINGFACE_PREFIX)
+    path: Path | None = Path(source) / CONFIG
+    if not Path(source).is_dir():
+        if not HUB_NAME.fullmatch(source):
+            raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
+        path = _hub_file(source, CONFIG)
+    if path is None or not path.is_file():
+        raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
+    config = parse_json(path.read_bytes(), path)
+    return HuggingFaceModel(source, builder_arguments(config, source), str(path) if has_label_names(config) else None)
+
+
+def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """The arguments with which `create_timesformer` makes the same model, without dropout.
+
+    Args:
+        config: the content of config.json.
+        label: name of the checkpoint in errors.
+
+    Raises:
+        ValueError: for another kind of model, or a value that our model cannot have.
+    """
+    kind = config.get("model_type")
+    if kind != MODEL_TYPE:
+        raise ValueError(
+            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}; other models of "
+            "transformers are not built here"
+        )
+    for key, only in (("hidden_act", "gelu"), ("num_channels", 3)):
+        if config.get(key, only) != only:
+            raise ValueError(f"checkpoint {label}: config.json says {key} {config[key]!r}; our model has {only!r} only")
+    arguments: dict[str, Any] = {
+        ours: _side(config.get(theirs, default), theirs, label) for theirs, ours, default in _SIZES
+    }
+    attention = config.get("attention_type", "divided_space_time")
+    if attention not in _ATTENTION:
+        raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(_ATTENTION)}")
+    arguments["attention"] = _ATTENTION[attention]
+    arguments["qkv_bias"] = bool(config.get("qkv_bias", True))
+    arguments["num_classes"] = len(config.get("id2label") or ()) or config.get("num_labels", _NUM_LABELS)
+    mlp_dim = _side(config.get("intermediate_size", _MLP_DIM), "intermediate_size", label)
+    arguments["mlp_ratio"] = mlp_ratio(mlp_dim, arguments["embed_dim"])
+    if norm_eps(config) != NORM_EPS:
+        arguments["norm"] = partial(nn.LayerNorm, eps=norm_eps(config))
+    return arguments
+
+
+def make_config(
+    arguments: Mapping[str, Any], *, dtype: torch.dtype, label_names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The config.json of the model that `create_timesformer` makes with these arguments; all sizes must be given.
+
+    Raises:
+        ValueError: for space-only attention.
+    """
+    attention = next(theirs for theirs, ours in _ATTENTION.items() if ours == arguments["attention"])
+    if attention == "space_only":
+        raise ValueError("attention 'space': transformers does not average its frames, so its logits would be others")
+    names = label_names or [f"LABEL_{index}" for index in range(arguments["num_classes"])]
+    return {
+        "architectures": ["TimesformerForVideoClassification"],
+        "model_type": MODEL_TYPE,
+        **{theirs: arguments[ours] for theirs, ours, _ in _SIZES},
+        "intermediate_size": int(arguments["embed_dim"] * arguments["mlp_ratio"]),
+        "num_channels": 3,
+        "attention_type": attention,
+        "qkv_bias": arguments["qkv_bias"],
+        "hidden_act": "gelu",
+        "layer_norm_eps": NORM_EPS,
+        "initializer_range": 0.02,
+        **dict.fromkeys(_DROPOUTS, 0),
+        **with_labels(names),
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def with_labels(names: Sequence[str]) -> dict[str, Any]:
+    """The keys of config.json with the class names."""
+    return {
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+
+
+def norm_eps(config: Mapping[str, Any]) -> float:
+    """The LayerNorm epsilon in config.json."""
+    return float(config.get("layer_norm_eps", NORM_EPS))
+
+
+def has_label_names(config: Mapping[str, Any]) -> bool:
+    """Whether id2label has class names, and not only the numbers ``LABEL_0``, ``LABEL_1``, … of transformers."""
+    names = config.get("id2label") or {}
+    return any(name != f"LABEL_{index}" for index, name in names.items())
+
+
+def mlp_ratio(mlp_dim: int, embed_dim: int) -> float:
+    """The ratio from which the builder, which rounds down, gets ``mlp_dim`` again."""
+    ratio = mlp_dim / embed_dim
+    return ratio if int(embed_dim * ratio) == mlp_dim else math.nextafter(ratio, math.inf)
+
+
+def _side(value: Any, key: str, label: str) -> int:
+    """A size. Transformers allows (height, width) too; here both must be equal."""
+    both = value if isinstance(value, list) else [value]
+    if len(set(map(str, both))) != 1 or type(both[0]) is not int or both[0] < 1:
+        raise ValueError(f"checkpoint {label}: config.json says {key} {value!r}; must be one positive whole number")
+    return both[0]
+
+
+def parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
+    """The JSON object in the text of a file.
+
+    Raises:
+        ValueError: if the text is not JSON, or not an object.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"checkpoint {path}: is not JSON ({first_sentence(error)}); download it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"checkpoint {path}: holds a {type(content).__name__}; must hold a JSON object")
+    return content
+
+
+def download(name: str) -> Path:
+    """The local folder with a hub repository's weights and configuration: from the hub's cache, or else downloaded.
+
+    The hub is not asked for newer files: without a network, that takes long.
+
+    Raises:
+        ValueError: if the repository has no weights.
+        ConnectionError: if the hub cannot be reached.
+    """
+    cached = next((path for file in _HUB_WEIGHTS if (path := _cached_file(name, file))), None)
+    weights = cached or next((path for file in _HUB_WEIGHTS if (path := _hub_file(name, file))), None)
+    if weights is None:
+        raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(_HUB_WEIGHTS)} of it; {_elsewhere(name)}")
+    _hub_file(name, CONFIG)
+    return weights.parent
+
+
+def _cached_file(name: str, file: str) -> Path | None:
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ImportError as error:
+        raise _unreachable(name, error) from error
+    try:
+        found = try_to_load_from_cache(name, file)
+    except HFValidationError as error:
+        raise _unreachable(name, error) from error
+    return Path(found) if isinstance(found, str) else None
+
+
+def _hub_file(name: str, file: str) -> Path | None:
+    """A file of a hub repository, from the cache or downloaded; None if the repository does not have it."""
+    cached = _cached_file(name, file)
+    if cached is not None:
+        return cached
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    # The base error of the HTTP library, which differs between versions of huggingface_hub.
+    http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
+    try:
+        return Path(hf_hub_download(name, file))
+    except LocalEntryNotFoundError as error:  # no network; a subclass of EntryNotFoundError
+        raise _unreachable(name, error) from error
+    except EntryNotFoundError:
+        return None
+    except (http_error, OSError, ValueError) as error:  # ValueError: a name that the hub does not allow
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"checkpoint {name}: no such folder here, not in the hub's cache, and it could not be downloaded "
+        f"({first_sentence(error)}); {_elsewhere(name)}"
+    )
+
+
+def _elsewhere(name: str) -> str:
+    return f"on a machine with a network, run hf download {name} --local-dir FOLDER; then pass its folder"

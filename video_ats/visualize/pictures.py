@@ -1,0 +1,225 @@
+"""Pictures as arrays: the patches of a frame, labelled tiles under a title, and both as PNG, JPEG and data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
+
+UInt8Array = npt.NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+FADED_SHARE = 0.22  # of grey in a dropped patch; the rest is white
+_COLOURS = "inferno"
+_INK, _PALE, _PAPER = (26, 26, 26), (96, 96, 96), (255, 255, 255)
+_GAP, _MARGIN = 4, 12  # pixels between tiles, around the sheet
+_CAPTION, _TEXT, _TITLE = 12, 15, 18  # heights of letters in pixels
+
+
+def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
+    """A frame whose dropped patches are grey and faded.
+
+    Args:
+        frame (uint8 [H, W, 3]): RGB.
+        kept (bool [h, w]): whether each patch of an even grid over the frame was kept.
+
+    Returns:
+        uint8 array (H, W, 3).
+
+    Raises:
+        ValueError: for other shapes.
+    """
+    return np.where(over_patches(kept, frame)[..., None], frame, _faded(frame)).astype(np.uint8)
+
+
+def heat_map(frame: UInt8Array, scores: npt.NDArray[np.floating], highest: float) -> UInt8Array:
+    """A grey frame, coloured by the scores of its patches. A patch without a score (NaN) is grey and faded.
+
+    Args:
+        frame (uint8 [H, W, 3]): RGB.
+        scores (float [h, w]): of each patch, >= 0 or NaN.
+        highest: score with the brightest colour; 0 has the darkest.
+
+    Returns:
+        uint8 array (H, W, 3).
+
+    Raises:
+        ValueError: for other shapes.
+    """
+    missing = np.isnan(scores)
+    share = np.clip(np.where(missing, 0, scores) / (highest or 1), 0, 1)
+    colours = over_patches(colormaps[_COLOURS](share)[..., :3] * 255, frame)
+    # A little of the frame shows through, for orientation.
+    blend = 0.78 * colours + 0.22 * (frame @ _LUMA)[..., None]
+    return np.where(over_patches(missing, frame)[..., None], _faded(frame), blend.round()).astype(np.uint8)
+
+
+def _faded(frame: UInt8Array) -> npt.NDArray[np.floating]:
+    return (FADED_SHARE * (frame @ _LUMA)[..., None] + (1 - FADED_SHARE) * 255).round()
+
+
+def colour_scale(height: int, width: int) -> UInt8Array:
+    """The colours of `heat_map` from 0 (left) to the highest score (right), uint8 array (height, width, 3)."""
+    row = colormaps[_COLOURS](np.linspace(0, 1, width))[None, :, :3] * 255
+    return row.round().astype(np.uint8).repeat(height, axis=0)
+
+
+def over_patches(values: npt.NDArray[Scalar], frame: UInt8Array) -> npt.NDArray[Scalar]:
+    """Each patch's value at each of its pixels: ``[h, w, ...]`` to ``[H, W, ...]``.
+
+    Raises:
+        ValueError: if the frame is not RGB, or the grid has fewer than two dimensions or is finer than the frame.
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"frame has shape {frame.shape}, expected (H, W, 3)")
+    height, width = frame.shape[:2]
+    if values.ndim < 2 or not 0 < values.shape[0] <= height or not 0 < values.shape[1] <= width:
+        raise ValueError(
+            f"values of shape {values.shape} on a frame of {height}x{width}: must be (h, w, ...), one for each patch"
+        )
+    rows = np.arange(height) * values.shape[0] // height
+    columns = np.arange(width) * values.shape[1] // width
+    return values[rows[:, None], columns]
+
+
+def draw_sheet(
+    tiles: Sequence[Sequence[UInt8Array]],
+    *,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    title: str,
+    note: str = "",
+    captions: Sequence[Sequence[str]] | None = None,
+    scale: tuple[UInt8Array, str, str] | None = None,
+) -> UInt8Array:
+    """Draw tiles with a title, a text over each column, and a text left of each row.
+
+    Args:
+        tiles: rows of pictures (uint8 [h, w, 3]) of equal size.
+        columns: text over each column, may be empty. A text that is too wide is cut.
+        rows: text left of each row, with one or more lines.
+        title: over all, broken into lines of the sheet's width.
+        note: under the title, smaller.
+        captions: text under each tile, smaller. A text that is too wide is cut.
+        scale: a strip of colours (uint8 [h, w, 3]) and the texts for its two ends, drawn under the tiles.
+
+    Returns:
+        uint8 array (H, W, 3). H and W are even, as video encoders need them.
+
+    Raises:
+        ValueError: without tiles, or if a row's length is not that of ``columns``, or the number of rows that of
+            ``rows``.
+    """
+    lengths = [len(row) for row in tiles]
+    if not lengths or lengths != [len(columns)] * len(rows) or not columns:
+        raise ValueError(f"rows of {lengths} tiles for {len(rows)} row and {len(columns)} column texts: must agree")
+    height, width = tiles[0][0].shape[:2]
+    small, text, large = _font(_CAPTION), _font(_TEXT), _font(_TITLE)
+    left = _MARGIN + (max(int(text.getlength(line)) for row in rows for line in row.split("\n")) + 2 * _GAP) * any(rows)
+    inner = len(columns) * (width + _GAP) - _GAP
+    across = left + inner + _MARGIN
+    heading = [(line, large, _INK) for line in _wrapped(title, large, across - 2 * _MARGIN)]
+    heading += [(line, text, _PALE) for line in _wrapped(note, text, across - 2 * _MARGIN)]
+    top = _MARGIN + sum(_line_height(font) for _, font, _ in heading) + _GAP
+    first = top + (_line_height(text) if any(columns) else 0)
+    step = height + _GAP + (_line_height(small) if captions else 0)  # from row to row
+    down = first + len(tiles) * step + _MARGIN + (_line_height(text) if scale else 0)
+    sheet = Image.new("RGB", (across + across % 2, down + down % 2), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = _MARGIN
+    for line, font, colour in heading:
+        draw.text((_MARGIN, y), line, fill=colour, font=font)
+        y += _line_height(font)
+    for column, name in enumerate(columns):
+        centre = left + column * (width + _GAP) + width // 2
+        draw.text((centre, top), _fitted(name, text, width), fill=_INK, font=text, anchor="ma")
+    for row, (name, line_of_tiles) in enumerate(zip(rows, tiles, strict=True)):
+        y = first + row * step
+        draw.multiline_text((_MARGIN, y + height // 2), name, fill=_INK, font=text, anchor="lm")
+        for column, tile in enumerate(line_of_tiles):
+            x = left + column * (width + _GAP)
+            sheet.paste(Image.fromarray(tile), (x, y))
+            if captions is not None:
+                under = (x + width // 2, y + height + 1)
+                draw.text(under, _fitted(captions[row][column], small, width), fill=_PALE, font=small, anchor="ma")
+    if scale is not None:
+        _draw_scale(sheet, draw, (left, first + len(tiles) * step), scale)
+    return np.asarray(sheet)
+
+
+def _draw_scale(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], scale: tuple[UInt8Array, str, str]
+) -> None:
+    strip, low, high = scale
+    text = _font(_TEXT)
+    x, y = at
+    middle = y + _line_height(text) // 2
+    draw.text((x, middle), low, fill=_INK, font=text, anchor="lm")
+    x += int(text.getlength(low)) + 2 * _GAP
+    sheet.paste(Image.fromarray(strip), (x, middle - strip.shape[0] // 2))
+    draw.text((x + strip.shape[1] + 2 * _GAP, middle), high, fill=_INK, font=text, anchor="lm")
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines of at most ``width`` pixels. A word that is wider is cut."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(_fitted(word, font, width))
+    return lines
+
+
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text if it fits, else the part of its beginning that fits with an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _line_height(font: ImageFont.FreeTypeFont) -> int:
+    ascent, descent = font.getmetrics()
+    return ascent + descent + 2
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of matplotlib, which is the same on every machine."""
+    return ImageFont.truetype(findfont("DejaVu Sans"), size)
+
+
+def png_bytes(picture: UInt8Array) -> bytes:
+    """A picture (uint8 [H, W, 3], RGB) as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def png_data_uri(picture: UInt8Array | Path) -> str:
+    """A picture (uint8 [H, W, 3], RGB), or an existing PNG file, as the ``src`` of an ``<img>``."""
+    return _data_uri(picture.read_bytes() if isinstance(picture, Path) else png_bytes(picture), "image/png")
+
+
+def jpeg_data_uri(picture: UInt8Array, *, quality: int = 85) -> str:
+    """A photograph (uint8 [H, W, 3], RGB) as the ``src`` of an ``<img>``, in a tenth of the bytes of a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return _data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def _data_uri(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
