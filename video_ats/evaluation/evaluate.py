@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from video_ats.evaluation.predictions import Prediction
-from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import Ensemble, combine_views, forward_traced, in_order
+from video_ats.runs.forward import Ensemble, combine_views, in_order, run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decoders import VideoStatus
@@ -24,18 +24,13 @@ from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """Of the views of some videos under one setting: logits (N, num_classes), macs (N), kept (N, depth).
-
-    ``presence``, batch by batch and block by block, is for the controls that follow.
-    """
+class _Scored(NamedTuple):
+    """Results of the views of some videos under one setting: logits (N, num_classes), macs (N), kept (N, depth)."""
 
     logits: Tensor
     macs: Tensor
     kept: Tensor
     seconds: float
-    presence: list[tuple[Tensor, ...]]
 
 
 def evaluate(
@@ -67,11 +62,11 @@ def evaluate(
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.
     """
-    runs = in_order(model, finetuned, settings)
+    in_order(model, finetuned, settings)  # refuses settings that cannot run, before the first video is read
     since = time.perf_counter()
     for group in batches:
         readable = [sample for sample in group if _is_readable(sample)]
-        scored = _score(runs, readable, plan, execution) if readable else {}
+        scored = _score(model, finetuned, readable, plan, settings, execution) if readable else {}
         now = time.perf_counter()
         share, since = (now - since) / len(group), now
         first = 0  # row of the video's first view among those scored
@@ -102,27 +97,20 @@ def _is_readable(sample: VideoSample) -> bool:
 
 @torch.inference_mode()
 def _score(
-    runs: Sequence[tuple[nn.Module, Setting]], samples: Sequence[VideoSample], plan: ViewPlan, execution: Execution
+    model: nn.Module,
+    finetuned: nn.Module | None,
+    samples: Sequence[VideoSample],
+    plan: ViewPlan,
+    settings: Sequence[Setting],
+    execution: Execution,
 ) -> dict[str, _Scored]:
+    """By the settings' names, for the views of these videos."""
     views = torch.cat([_views(sample, plan, execution.device) for sample in samples])  # (N, 3, T, S, S)
-    batches = views.split(execution.batch_size)
-    scored: dict[str, _Scored] = {}
-    with execution.cast_weights(*(model for model, _ in runs)):
-        for model, setting in runs:
-            # The same batches as of the setting that is followed.
-            followed = [None] * len(batches) if setting.follows is None else scored[setting.follows].presence
-            with sampling(model, setting.sampler):
-                start = execution.clock()
-                parts = [forward_traced(model, *batch, execution) for batch in zip(batches, followed, strict=True)]
-                seconds = execution.clock() - start
-            scored[setting.name] = _Scored(
-                torch.cat([logits for logits, _ in parts]).cpu(),
-                torch.cat([trace.macs() for _, trace in parts]).cpu(),
-                torch.cat([trace.kept_counts() for _, trace in parts]).cpu(),
-                seconds,
-                [trace.kept for _, trace in parts],
-            )
-    return scored
+    outputs = run_settings(model, settings, views.split(execution.batch_size), execution, finetuned=finetuned)
+    return {
+        setting.name: _Scored(output.logits.cpu(), output.macs(), output.kept_counts(), output.seconds)
+        for setting, output in outputs
+    }
 
 
 def _views(sample: VideoSample, plan: ViewPlan, device: torch.device) -> Tensor:

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from video_ats.evaluation.predictions import Prediction
-from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import forward_traced
+from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
 from video_ats.video.dataset import VideoSample
 from video_ats.video.decoders import VideoStatus
@@ -89,13 +88,10 @@ def _picture(
     model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
 ) -> UInt8Array:
     """Frames of the first view, as they are and with what was dropped dimmed."""
-    assert setting.sampler is not None
     assert sample.frames is not None
     assert sample.clip_frames is not None
     views = make_views(sample.frames, sample.clip_frames, plan, device=execution.device)
-    with sampling(model, setting.sampler):
-        _, trace = forward_traced(model, views[:1], None, execution)
-    kept = trace.kept[-1][0].cpu().numpy()
+    kept = run_setting(model, setting, [views[:1]], execution).traces[0].kept[-1][0].cpu().numpy()
     preset = VIEW_PRESETS[plan.preset]
     pixels = (views[0].float() * preset.std + preset.mean).clamp(0, 1).mul(255).round().byte()
     frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
