@@ -17,11 +17,10 @@ from turns import RESULTS
 
 from video_ats.cli import parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
-from video_ats.evaluation.paired import paired_difference
-from video_ats.evaluation.run import run
+from video_ats.evaluation.job import prepare, run
 from video_ats.models.temporal_shift import TemporalShift
 from video_ats.runs.execution import describe_environment
+from video_ats.runs.metrics import paired_difference
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "mini" / "missing_neighbour_xvit_mini.yaml"

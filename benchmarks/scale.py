@@ -16,9 +16,8 @@ from real_clips import KINETICS, videos_folder, write_list
 from turns import write_result
 
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS, read_lines
-from video_ats.evaluation.run import run
 from video_ats.runs.settings import SweepConfig
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.source import DataConfig

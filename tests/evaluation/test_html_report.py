@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.demo_cases import chromium, requests_of
-from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 from helpers.page_elements import check_harmless
 
 from video_ats.evaluation.claim import make_claims
@@ -51,8 +51,8 @@ def lines() -> list[Prediction]:
 
 def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Report:
     wanted = [p for p in lines() if p.setting is None or p.setting in {s.name for s in settings}]
-    summary = summarise(wanted, settings, listed_labels=[0, 0, 0, 1, 1, 2, 2], dense_macs=2 * BILLION)
-    claims, _ = make_claims(wanted, settings)
+    summary = summarise(results_of(wanted, settings), listed_labels=[0, 0, 0, 1, 1, 2, 2], dense_macs=2 * BILLION)
+    claims, _ = make_claims(results_of(wanted, settings))
     run = {
         "model": {"name": "some_model", "num_classes": 400, "weights": f"{NASTY}.pyth (official)"},
         "videos": {"source": f"{NASTY}.csv"},
@@ -64,14 +64,14 @@ def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Rep
 
 def ends() -> ShownEnds:
     picture = png_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
-    of_ats = [p for p in lines() if p.setting == ATS.name]
-    shown = (ShownVideo(of_ats[0], picture), ShownVideo(of_ats[1], None))
-    return ShownEnds(ATS.name, shown, (ShownVideo(of_ats[3], picture),))
+    of_ats = [(p.video, p.label, p.top5[0], p.gflops) for p in lines() if p.setting == ATS.name]
+    shown = (ShownVideo(*of_ats[0], picture), ShownVideo(*of_ats[1], None))
+    return ShownEnds(ATS.name, shown, (ShownVideo(*of_ats[3], picture),))
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return report_page(make_report(), lines(), ends())
+    return report_page(make_report(), results_of(lines(), SETTINGS), ends())
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_the_script_has_what_the_predictions_say(page: str) -> None:
 
 def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     report = make_report(budget=("Budget of <half>.",))
-    text = report_page(report, lines(), ends())
+    text = report_page(report, results_of(lines(), SETTINGS), ends())
     for sentence in (*report.claims, *report.budget, *report.notes):
         assert html.escape(sentence) in text
     assert "1 of 7 listed videos could not be evaluated: 1 truncated." in text
@@ -134,7 +134,7 @@ def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     assert "could not be read again" in page
     assert "v1: 1.2 GFLOPs, abseiling (taken for zumba)" in page
     assert "None: all 6 listed" in report_page(
-        replace(report, summary=replace(report.summary, failures=[], listed=6)), lines(), None
+        replace(report, summary=replace(report.summary, failures=[], listed=6)), results_of(lines(), SETTINGS), None
     )
 
 
@@ -150,8 +150,8 @@ def test_a_browser_finds_no_element_in_a_name(page: str) -> None:
 
 
 def test_without_evaluated_videos_there_are_the_failures_only() -> None:
-    summary = summarise(lines()[-1:], SETTINGS, listed_labels=[2], dense_macs=BILLION)
-    text = report_page(make_report(summary=summary, claims=()), lines()[-1:], None)
+    summary = summarise(results_of(lines()[-1:], SETTINGS), listed_labels=[2], dense_macs=BILLION)
+    text = report_page(make_report(summary=summary, claims=()), results_of(lines()[-1:], SETTINGS), None)
     assert "truncated" in text
     assert "<script" not in text
     assert "curve" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)

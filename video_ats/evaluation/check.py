@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from video_ats.evaluation.evaluate import unscored
-from video_ats.evaluation.predictions import Prediction, VideoLog
+from video_ats.evaluation.predictions import Prediction, VideoLog, append_lines, read_predictions
 from video_ats.runs.files import sole_user
 from video_ats.video.decoders import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
@@ -54,15 +54,15 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
         "videos": videos.identity(),
     }
     with sole_user(Path(config.output)):
-        log = VideoLog(Path(config.output), identity, [], name=_LOG, retry_lost=config.retry_lost)
-        done = log.done
-        todo = [entry for entry in videos.entries if entry.key not in done]
-        with tqdm(total=len(videos.entries), initial=len(done), unit="video", file=sys.stderr) as bar:
+        keys = [entry.key for entry in videos.entries]
+        log = VideoLog(Path(config.output), identity, keys, [], name=_LOG, retry_lost=config.retry_lost)
+        todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
+        with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
             for sample in read_videos(todo, config.data, None):
-                log.append([unscored(sample)])
+                append_lines(log.path, [unscored(sample)])
                 bar.update()
-    by_key = {line.video: line for line in log.predictions}
-    return [by_key[entry.key] for entry in videos.entries], log.path
+        log.finish()
+        return list(read_predictions(log.path)), log.path
 
 
 def as_text(lines: Sequence[Prediction]) -> str:

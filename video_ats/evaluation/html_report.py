@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
-from video_ats.evaluation.summary import SettingSummary
+from video_ats.evaluation.summary import Results, SettingSummary
 from video_ats.evaluation.svg_curve import svg_curve
 from video_ats.visualize.page import embedded_json, escaped, html_page, table
 
@@ -42,12 +40,12 @@ td { overflow-wrap: anywhere; } .words td, .words th { text-align: left; }
 """
 
 
-def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEnds | None) -> str:
+def report_page(report: Report, results: Results, ends: ShownEnds | None) -> str:
     """The page.
 
     Args:
         report: figures of the run.
-        predictions: of its videos, for what the figures leave out.
+        results: of its videos, for what the figures leave out.
         ends: videos to show; None: no setting lets the cost depend on the video.
     """
     summary = report.summary
@@ -69,7 +67,7 @@ def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEn
             "chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
-            embedded_json("data", _data(report, predictions)),
+            embedded_json("data", _data(report, results)),
         ]
     if ends is not None:
         markup += _ends(report, ends)
@@ -142,13 +140,13 @@ def _dense(report: Report) -> SettingSummary | None:
     return next((s for s in report.summary.settings if s.name in names), None)
 
 
-def _data(report: Report, predictions: Sequence[Prediction]) -> dict[str, Any]:
+def _data(report: Report, results: Results) -> dict[str, Any]:
     """What the script draws from."""
     dense = _dense(report)
     settings = []
     for place, s in enumerate(report.summary.settings):
-        costs = [p.gflops for p in predictions if p.setting == s.name]
-        low, high = min(costs), max(costs)
+        costs = results.of[s.name].gflops
+        low, high = float(costs.min()), float(costs.max())
         counts, edges = np.histogram(costs, _BINS, (low, high) if high > low else (0.98 * low, 1.02 * low or 1.0))
         settings.append(
             {
@@ -187,9 +185,8 @@ def _ends(report: Report, ends: ShownEnds) -> list[str]:
 
 
 def _video(report: Report, video: ShownVideo) -> str:
-    line = video.prediction
-    guess = "correct" if line.label == line.top5[0] else f"taken for {_label(report, line.top5[0])}"
-    caption = escaped(f"{line.video}: {line.gflops:.4g} GFLOPs, {_label(report, line.label)} ({guess})")
+    guess = "correct" if video.label == video.top1 else f"taken for {_label(report, video.top1)}"
+    caption = escaped(f"{video.video}: {video.gflops:.4g} GFLOPs, {_label(report, video.label)} ({guess})")
     picture = "<p>could not be read again</p>"
     if video.picture is not None:
         picture = f'<img src="{escaped(video.picture)}" alt="{caption}">'

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.summary import Results
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
@@ -32,12 +32,17 @@ class ShownVideo:
     """One video at an end of the costs.
 
     Attributes:
-        prediction: its line.
+        video: its key.
+        label, top1: index of its class, and of the best class under the setting.
+        gflops: multiply-adds of all its views in units of 1e9.
         picture: data URI of frames of its first view, what the last sampler dropped dimmed; None: it could not be read
             again.
     """
 
-    prediction: Prediction
+    video: str
+    label: int
+    top1: int
+    gflops: float
     picture: str | None
 
 
@@ -53,7 +58,7 @@ class ShownEnds:
 def show_ends(
     model: torch.nn.Module,
     setting: Setting,
-    predictions: Sequence[Prediction],
+    results: Results,
     entries: Sequence[VideoEntry],
     data: DataConfig,
     plan: ViewPlan,
@@ -64,23 +69,28 @@ def show_ends(
     Args:
         model: of the setting; its sampler slots are empty afterwards.
         setting: with a sampler that finds its own number of tokens.
-        predictions: of the run.
+        results: of the run.
         entries: the listed videos.
         data: how they are read.
         plan: the views.
         execution: device and precision.
     """
-    lines = sorted((p for p in predictions if p.setting == setting.name), key=lambda p: (p.gflops, p.video))
-    low = lines[: min(_SHOWN, (len(lines) + 1) // 2)]
-    high = lines[len(low) :][::-1][:_SHOWN]  # none twice
-    by_key = {entry.key: entry for entry in entries}
-    wanted = [by_key[p.video] for p in (*low, *high)]
-    pictures = {}
-    for sample in read_videos(wanted, data, plan):
-        if sample.status is VideoStatus.OK:
-            pictures[sample.entry.key] = jpeg_data_uri(_picture(model, setting, sample, plan, execution))
-    cheapest, dearest = (tuple(ShownVideo(p, pictures.get(p.video)) for p in end) for end in (low, high))
-    return ShownEnds(setting.name, cheapest, dearest)
+    scored, by_key = results.of[setting.name], results.by_key()
+    rows = by_key[scored.gflops[by_key].argsort(kind="stable")].tolist()
+    low = rows[: min(_SHOWN, (len(rows) + 1) // 2)]
+    high = rows[len(low) :][::-1][:_SHOWN]  # none twice
+    keys = {results.videos[row] for row in (*low, *high)}
+    pictures = {
+        sample.entry.key: jpeg_data_uri(_picture(model, setting, sample, plan, execution))
+        for sample in read_videos([entry for entry in entries if entry.key in keys], data, plan)
+        if sample.status is VideoStatus.OK
+    }
+
+    def shown(row: int) -> ShownVideo:
+        video, gflops = results.videos[row], float(scored.gflops[row])
+        return ShownVideo(video, int(results.labels[row]), int(scored.top1[row]), gflops, pictures.get(video))
+
+    return ShownEnds(setting.name, tuple(map(shown, low)), tuple(map(shown, high)))
 
 
 @torch.inference_mode()

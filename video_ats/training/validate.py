@@ -10,7 +10,8 @@ from torch import nn
 
 from video_ats.evaluation.division import divide, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.summary import summarise
+from video_ats.evaluation.predictions import Places
+from video_ats.evaluation.summary import collect, summarise
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.training.job import TrainingJob
@@ -37,10 +38,10 @@ def validate(job: TrainingJob, model: nn.Module, epoch: int) -> dict[str, Any]:
     found = [p for ps in evaluate(model.eval(), samples, job.plan, [setting], execution) for p in ps]
     predictions = gather_object(found) if accelerator.num_processes > 1 else found
     size = {"num_frames": job.plan.num_frames, "crop_size": job.plan.crop_size}
+    entries = job.validation.entries
     summary = summarise(
-        predictions,
-        [setting],
-        listed_labels=[entry.label for entry in job.validation.entries],
+        collect(predictions, [setting], Places([entry.key for entry in entries])),
+        listed_labels=[entry.label for entry in entries],
         dense_macs=model.dense_macs(**size),  # type: ignore[operator]
     )
     if not summary.settings:
