@@ -1,45 +1,75 @@
-"""``curve.png``: accuracy over GFLOPs, the dense model, the controls and the fine-tuned weights marked."""
+"""The curve of accuracy over GFLOPs, as a picture and for a page: dense, ATS, controls and fine-tuned weights."""
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib import rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from video_ats.atomic import replacing
 from video_ats.evaluation.summary import SettingSummary
 from video_ats.runs.settings import Setting, block_ranges
+from video_ats.visualize.page import escaped
 
 # Colour-blind safe (after Okabe and Ito); one colour a kind, one marker and line a scope.
-COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}
-FINETUNED = "#3B0F5C"
+_COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}
+_FINETUNED = "#3B0F5C"
 _MARKERS = {"frame": "o", "tube": "s", "clip": "^"}
 _LINES = {"frame": "-", "tube": "--", "clip": ":"}
+_POINT = "point-"  # begins the gid of a point
 # More lines than this leave no room for a legend among them, nor for bars that stand out.
 _FEW_LINES = 6
 
 
 def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[SettingSummary], *, title: str) -> None:
-    """Write the picture: top-1 over the mean GFLOPs of a video, with 95% intervals and the spread of GFLOPs.
+    """Write ``curve.png``: top-1 over the mean GFLOPs of a video, with 95% intervals and the spread of GFLOPs."""
+    with replacing(path) as temporary:  # an older one stays whole where the disk is full
+        _curve(settings, summaries, title).savefig(temporary, format="png")
 
-    A line joins settings that differ in their samples only.
+
+def svg_curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary]) -> str:
+    """The same as markup for a page.
+
+    A point is an element of class ``point`` with the place of its setting among ``summaries`` as ``data-place``.
     """
+    text = io.StringIO()
+    # Text stays text; ids depend on what is drawn only; no date, so that the same run gives the same page.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "curve"}):
+        metadata = dict.fromkeys(("Format", "Type", "Creator", "Date"))
+        _curve(settings, summaries, "").savefig(text, format="svg", metadata=metadata)
+
+    def point(found: re.Match[str]) -> str:
+        name = escaped(summaries[int(found[1])].name)
+        return f'<g class="point" data-place="{found[1]}" tabindex="0" role="button" aria-label="{name}">'
+
+    svg = re.sub(rf'<g id="{_POINT}(\d+)">', point, text.getvalue().partition("<svg")[2])
+    return f'<svg class="curve" role="img" aria-label="Video top-1 over GFLOPs per video, a point a setting"{svg}'
+
+
+def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
+    """A line joins settings that differ in their samples only. The gid of each point has the place of its setting."""
     by_name = {setting.name: setting for setting in settings}
+    places = {summary.name: place for place, summary in enumerate(summaries)}
     lines: dict[str, list[SettingSummary]] = {}
     for summary in summaries:
         lines.setdefault(line_name(by_name[summary.name]), []).append(summary)
     few = len(lines) <= _FEW_LINES
     figure = Figure(figsize=(7, 4.5) if few else (11, 6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # Controls first: the method lies on top.
     for name, line in sorted(lines.items(), key=lambda line: _layer(by_name[line[1][0].name])):
         setting = by_name[line[0].name]
-        _points(axes, line, name, faint_bars=not few, **_style(setting, joined=len(line) > 1))
+        style = _style(setting, joined=len(line) > 1)
+        _points(axes, line, name, faint_bars=not few, **style)
+        for s in line:  # each once more on top, as an element of its own
+            own = {"gid": f"{_POINT}{places[s.name]}", "linestyle": "none", "zorder": style.get("zorder", 2) + 1}
+            axes.plot(s.gflops_video.mean, s.top1.percent, **style | own)
         if setting.is_dense:
             axes.axhline(line[0].top1.percent, color="black", linewidth=0.6, alpha=0.4)
     axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean; bar: p5 to p95)")
@@ -54,8 +84,7 @@ def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[Sett
         axes.legend(handles, names, fontsize=8, handlelength=3)
     else:
         figure.legend(handles, names, fontsize=7.5, handlelength=3.5, loc="outside right upper")
-    with replacing(path) as temporary:  # an older one stays whole where the disk is full
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 def line_name(setting: Setting) -> str:
@@ -87,8 +116,8 @@ def _style(setting: Setting, *, joined: bool) -> dict[str, Any]:
     sampler = setting.sampler
     if sampler is None:
         style = {"marker": "*", "markersize": 13, "linestyle": "none", "zorder": 5}
-        return style | {"color": FINETUNED if setting.finetuned else "black"}
-    colour = to_rgb(FINETUNED if setting.finetuned else COLOURS[sampler.kind])
+        return style | {"color": _FINETUNED if setting.finetuned else "black"}
+    colour = to_rgb(_FINETUNED if setting.finetuned else _COLOURS[sampler.kind])
     if sampler.scheme != "reference":
         red, green, blue = (0.45 * part + 0.55 for part in colour)
         colour = (red, green, blue)  # lighter

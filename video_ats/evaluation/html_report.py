@@ -7,22 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import Results, SettingSummary
-from video_ats.evaluation.svg_curve import svg_curve
 from video_ats.visualize.page import embedded_json, escaped, html_page, table
 
 _BINS = 24
 _STYLE = """\
 .warn { background: #fff4d6; border-left: 4px solid #d59a00; padding: .4rem .8rem; }
 .facts { color: #444; } .facts span { white-space: nowrap; margin-right: 1.4em; }
-svg text { font: 12px system-ui, sans-serif; fill: #333; } svg.curve { width: 100%; height: auto; }
-.grid { stroke: #e4e4e4; } .dense { stroke: #000; stroke-opacity: .4; stroke-dasharray: 2 3; }
-.point { cursor: pointer; outline: none; } .reach { fill: transparent; } .point > line { pointer-events: none; }
-.point:hover .mark, .point:focus .mark, .point.on .mark { stroke: #e0a800; stroke-width: 4; paint-order: stroke; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; padding: 0; font-size: .9rem; }
-.legend svg { vertical-align: -2px; }
+svg.curve { display: block; width: 100%; max-width: 60rem; height: auto; }
+#histogram text { font: 12px system-ui, sans-serif; fill: #333; }
+.point { cursor: pointer; outline: none; } .reach { fill: transparent; stroke: none; stroke-width: 3; }
+.point:hover .reach, .point:focus .reach, .point.on .reach { stroke: #e0a800; }
 #tip { position: absolute; display: none; background: #fff; border: 1px solid #888; border-radius: 4px;
   padding: .35rem .6rem; font-size: .85rem; pointer-events: none; box-shadow: 0 2px 8px #0003; white-space: pre; }
 #settings td, #settings th { white-space: nowrap; } .classes th:last-child { text-align: center; }
