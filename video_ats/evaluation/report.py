@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import textwrap
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from video_ats.evaluation.curve import draw_curve
 from video_ats.evaluation.summary import RunSummary, SettingSummary
 from video_ats.runs.metrics import Accuracy
 from video_ats.runs.settings import Setting
+from video_ats.runs.tables import csv_text, markdown_table, number
 from video_ats.video.views import VIEW_PRESETS
 
 _MOST_FAILURES_SHOWN = 20
@@ -103,17 +102,10 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
             accuracy: Accuracy = getattr(s, name)
             row |= {name: accuracy.percent, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
         row |= {"clip_top1": s.clip_top1, "mean_class": s.mean_class, "agreement_with_dense": s.agreement}
-        for name in ("gflops_view", "gflops_video"):
-            row |= {f"{name}_{part}": value for part, value in asdict(getattr(s, name)).items()}
+        row |= {"gflops_view": asdict(s.gflops_view), "gflops_video": asdict(s.gflops_video)}
         row |= {"relative_to_dense": s.relative_to_dense, "model_clips_per_second": s.model_clips_per_second}
-        row |= {f"kept_block{block}": count for block, count in enumerate(s.kept)}
-        rows.append(row)
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+        rows.append(row | {"kept": {f"block{block}": count for block, count in enumerate(s.kept)}})
+    return csv_text(rows)
 
 
 def as_markdown(report: Report) -> str:
@@ -166,65 +158,40 @@ def _views(views: dict[str, Any]) -> str:
 
 def _accuracy_table(summary: RunSummary, has_top5: bool) -> list[str]:
     """With five classes or fewer a top-5 accuracy says nothing."""
-    rows = [
-        "| setting | top-1 % [95% interval] | top-5 % | top-1 of listed % | top-5 of listed % | clip top-1 % "
-        "| mean class % | same top-1 as dense % |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["setting", "top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %"]
+    header += ["clip top-1 %", "mean class %", "same top-1 as dense %"]
+    rows = []
     for s in summary.settings:
+        top5, top5_listed = (str(s.top5), str(s.top5_listed)) if has_top5 else ("-", "-")
         agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
-        rows.append(
-            f"| {s.name} | {s.top1} | {s.top5 if has_top5 else '-'} | {s.top1_listed} "
-            f"| {s.top5_listed if has_top5 else '-'} | {s.clip_top1:.1f} | {s.mean_class:.1f} | {agreement} |"
-        )
-    return rows
+        accuracies = [str(s.top1), top5, str(s.top1_listed), top5_listed]
+        rows.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
+    return markdown_table(header, rows)
 
 
 def _cost_table(summary: RunSummary) -> list[str]:
-    rows = [
-        "| setting | GFLOPs per view: mean | sd | p5 | p95 | GFLOPs per video: mean | sd | p5 | p95 | of dense "
-        "| model clips/s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["setting", "GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
+    rows = []
     for s in summary.settings:
-        view, video = s.gflops_view, s.gflops_video
-        rows.append(
-            f"| {s.name} | {_number(view.mean)} | {_number(view.sd)} | {_number(view.p5)} | {_number(view.p95)} "
-            f"| {_number(video.mean)} | {_number(video.sd)} | {_number(video.p5)} | {_number(video.p95)} "
-            f"| {s.relative_to_dense:.3f} | {s.model_clips_per_second:.2f} |"
-        )
-    return rows
+        costs = [number(value) for spread in (s.gflops_view, s.gflops_video) for value in asdict(spread).values()]
+        rows.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
+    return markdown_table([*header, "of dense", "model clips/s"], rows)
 
 
 def _kept_table(summary: RunSummary) -> list[str]:
-    blocks = range(len(summary.settings[0].kept))
-    rows = [
-        "Patch tokens that leave each block, mean per view:",
-        "",
-        "| setting | " + " | ".join(map(str, blocks)) + " |",
-        "|---|" + "---|" * len(blocks),
-    ]
-    return rows + [f"| {s.name} | " + " | ".join(f"{count:.0f}" for count in s.kept) + " |" for s in summary.settings]
+    header = ["setting", *map(str, range(len(summary.settings[0].kept)))]
+    rows = [[s.name, *(f"{count:.0f}" for count in s.kept)] for s in summary.settings]
+    return ["Patch tokens that leave each block, mean per view:", "", *markdown_table(header, rows)]
 
 
 def _failures(summary: RunSummary) -> list[str]:
     if not summary.failures:
         return []
-    lines = ["## Not evaluated", "", "| video | status | reason |", "|---|---|---|"]
-    for video, status, reason in summary.failures[:_MOST_FAILURES_SHOWN]:
-        lines.append(f"| {_cell(video)} | {status} | {_cell(reason)} |")
-    left = len(summary.failures) - _MOST_FAILURES_SHOWN
-    return lines + ([f"| … {left} more in report.json | | |"] if left > 0 else []) + [""]
-
-
-def _cell(text: str) -> str:
-    printable = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
-    return printable.replace("|", "\\|").replace("\n", " ")
-
-
-def _number(value: float) -> str:
-    """Three significant digits or one decimal, whichever says more."""
-    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+    rows = summary.failures[:_MOST_FAILURES_SHOWN]
+    left = len(summary.failures) - len(rows)
+    if left:
+        rows = [*rows, (f"… {left} more in report.json", "", "")]
+    return ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], rows), ""]
 
 
 def _class_name(label_names: tuple[str, ...] | None, label: int) -> str:
