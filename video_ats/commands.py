@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from video_ats.demo.job import DemoConfig
     from video_ats.evaluation.check import CheckConfig
     from video_ats.evaluation.configuration import EvaluateConfig
-    from video_ats.evaluation.shards import MergeConfig
+    from video_ats.evaluation.division import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.checkpoints.convert import ConvertConfig
     from video_ats.training.recipe import TrainConfig
@@ -153,7 +153,7 @@ def index_tars(config: IndexConfig) -> None:
 
 def merge_predictions(config: MergeConfig) -> None:
     """Join the shards of an evaluation; the same evaluation command without --shard then writes the report."""
-    from video_ats.evaluation.shards import merge_shards
+    from video_ats.evaluation.division import merge_shards
 
     videos, log = merge_shards(Path(config.output))
     print(f"merged {videos} videos: {log}; now the evaluation's command without --shard, which writes the report")

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from video_ats.evaluation.division import divide, left_over, part_of
-from video_ats.evaluation.shards import Shard
+from video_ats.evaluation.division import Shard, divide, left_over, part_of
 
 KEYS = "abcdefg"
 BATCHES = divide(KEYS, 2)

@@ -1,4 +1,4 @@
-"""Read a whole list once without a model: which videos an evaluation would fail on, and why."""
+"""Read every listed video once without a model: which ones an evaluation would fail on, and why."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class CheckConfig:
         output: folder for ``videos.jsonl``, one line a video. The same command continues an interrupted scan.
         data: which videos.
         num_classes: check the labels against this many classes; null: do not.
-        retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, with
-            other data.decode_timeout_seconds or data.decode_memory_mb for example. Missing ones are always looked for.
+        retry_lost: when a scan continues, read videos again that crashed, timed out or ran out of memory before, for
+            example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked
+            for again.
     """
 
     output: str
@@ -66,7 +67,7 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
 
 
 def as_text(lines: Sequence[Prediction]) -> str:
-    """Counts by status, then each video that is not simply fine."""
+    """Counts by status, then one line for each video that has a problem or a remark."""
     counts = Counter(line.status for line in lines)
     text = [f"{len(lines)} listed: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())]
     for line in lines:

@@ -1,4 +1,4 @@
-"""What a run says about ATS, in sentences made from its numbers: against dense, and against the controls."""
+"""Sentences about ATS, made from the numbers of a run: against the dense model, and against the controls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Comparison:
 
 
 class _Scored(NamedTuple):
-    """A setting's results: which videos it has right, bool (N), and the mean GFLOPs of a video."""
+    """One setting: which videos it classifies correctly, bool (N), and the mean GFLOPs of a video."""
 
     setting: Setting
     correct: npt.NDArray[np.bool_]
@@ -53,11 +53,11 @@ class _Scored(NamedTuple):
 
 
 def make_claims(results: Results) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
-    """Say what a run has shown, and what it has not.
+    """State what a run has shown, and what it has not.
 
     Returns:
-        Sentences, and every comparison: each ATS setting with the dense model, with each of its controls, and with
-        each kind of control over all K.
+        The sentences, and all comparisons: each ATS setting with the dense model, with each of its controls, and all
+        K together with each kind of control.
     """
     runs = _scored(results)
     dense = next((run for run in runs if run.setting.is_dense), None)
@@ -117,7 +117,7 @@ def _compare(pairs: Sequence[tuple[_Scored, _Scored]]) -> Comparison:
 def _against_dense(
     runs: Sequence[_Scored], comparisons: Sequence[Comparison], dense: _Scored, own_dense: _Scored | None
 ) -> list[str]:
-    """The cheapest setting that is as accurate as dense, and the most accurate at half the cost."""
+    """Sentences on the cheapest setting as accurate as dense, and on the most accurate one at half the cost."""
     training = "Fine-tuned with samplers" if runs[0].setting.finetuned else "Without training"
     top1 = {run.name: run.top1 for run in runs}
 
@@ -159,7 +159,7 @@ def _against_dense(
 
 
 def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scored, _Scored]]]:
-    """Each ATS setting with a control that follows it, by control and by what the pairs share besides K."""
+    """Pairs of an ATS setting and its control, by kind of control and by what the ATS settings share besides K."""
     by_name = {run.name: run for run in runs}
     families: dict[tuple[str, str], list[tuple[_Scored, _Scored]]] = {}
     for control in runs:

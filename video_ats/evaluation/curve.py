@@ -65,11 +65,25 @@ def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], tit
     # Controls first: the method lies on top.
     for name, line in sorted(lines.items(), key=lambda line: _layer(by_name[line[1][0].name])):
         setting = by_name[line[0].name]
+        line.sort(key=lambda summary: summary.gflops_video.mean)
         style = _style(setting, joined=len(line) > 1)
-        _points(axes, line, name, faint_bars=not few, **style)
-        for s in line:  # each once more on top, as an element of its own
+        axes.plot([s.gflops_video.mean for s in line], [s.top1.percent for s in line], label=name, **style)
+        for s in line:
+            video, top1 = s.gflops_video, s.top1
+            # Percentiles of a skewed spread may lie on one side of the mean.
+            x_error = [[max(video.mean - video.p5, 0)], [max(video.p95 - video.mean, 0)]]
+            y_error = [[top1.percent - top1.low], [top1.high - top1.percent]]
+            bars = {
+                "fmt": "none",
+                "ecolor": style["color"],
+                "elinewidth": 0.5,
+                "capsize": 2,
+                "alpha": 1 if few else 0.15,
+            }
+            axes.errorbar(video.mean, top1.percent, yerr=y_error, xerr=x_error, **bars)
+            # Each point once more on top, as an element of its own.
             own = {"gid": f"{_POINT}{places[s.name]}", "linestyle": "none", "zorder": style.get("zorder", 2) + 1}
-            axes.plot(s.gflops_video.mean, s.top1.percent, **style | own)
+            axes.plot(video.mean, top1.percent, **style | own)
         if setting.is_dense:
             axes.axhline(line[0].top1.percent, color="black", linewidth=0.6, alpha=0.4)
     axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean; bar: p5 to p95)")
@@ -88,7 +102,7 @@ def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], tit
 
 
 def line_name(setting: Setting) -> str:
-    """What settings on one line have in common: all but their samples."""
+    """Name of the line of a setting: settings on one line differ only in their samples."""
     sampler = setting.sampler
     name = "dense" if sampler is None else f"{sampler.kind}, {sampler.scope}"
     if setting.finetuned:
@@ -128,23 +142,3 @@ def _style(setting: Setting, *, joined: bool) -> dict[str, Any]:
         "linewidth": 1.8 if setting.is_ats else 1.1,
         "markersize": 6 if setting.is_ats else 4.5,
     }
-
-
-def _points(axes: Any, line: Sequence[SettingSummary], label: str, *, faint_bars: bool, **style: Any) -> None:
-    ordered = sorted(line, key=lambda summary: summary.gflops_video.mean)
-    x = [s.gflops_video.mean for s in ordered]
-    y = [s.top1.percent for s in ordered]
-    # Percentiles of a skewed spread may lie on one side of the mean.
-    x_error = [
-        [max(s.gflops_video.mean - s.gflops_video.p5, 0) for s in ordered],
-        [max(s.gflops_video.p95 - s.gflops_video.mean, 0) for s in ordered],
-    ]
-    y_error = [
-        [s.top1.percent - s.top1.low for s in ordered],
-        [s.top1.high - s.top1.percent for s in ordered],
-    ]
-    drawn = axes.errorbar(x, y, xerr=x_error, yerr=y_error, label=label, elinewidth=0.5, capsize=2, **style)
-    if faint_bars:
-        _, caps, bars = drawn.lines
-        for part in (*caps, *bars):
-            part.set_alpha(0.15)

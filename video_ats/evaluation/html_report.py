@@ -1,4 +1,4 @@
-"""``report.html``: the run in one file that asks for nothing: curve, settings, classes, costs, videos, failures."""
+"""``report.html``: a run on one self-contained page: curve, settings, classes, costs, videos, failures."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def report_page(report: Report, results: Results, ends: ShownEnds | None) -> str
 
     Args:
         report: figures of the run.
-        results: of its videos, for what the figures leave out.
-        ends: videos to show; None: no setting lets the cost depend on the video.
+        results: of its videos, for the histograms of GFLOPs.
+        ends: the cheapest and the most expensive videos; None: there is no ATS setting, so all cost the same.
     """
     summary = report.summary
     title = f"{report.run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
@@ -89,7 +89,7 @@ def _facts(report: Report) -> str:
 
 
 def _settings_table(report: Report) -> str:
-    """Cells carry the number that they are sorted by."""
+    """Each cell has the number by which the script sorts it."""
     header = ["setting", "top-1 %", "95% interval", "top-5 %", "same as dense %", "GFLOPs per video", "p5 to p95"]
     header += ["of dense", "model clips/s"]
     rows = []
@@ -116,7 +116,7 @@ def _settings_table(report: Report) -> str:
 
 
 def _chosen(report: Report) -> list[str]:
-    """What the script fills in for one setting at a time."""
+    """Empty places, which the script fills for the chosen setting."""
     options = "".join(
         f'<option value="{place}">{escaped(s.name)}</option>' for place, s in enumerate(report.summary.settings)
     )
@@ -139,7 +139,7 @@ def _dense(report: Report) -> SettingSummary | None:
 
 
 def _data(report: Report, results: Results) -> dict[str, Any]:
-    """What the script draws from."""
+    """Data for the script."""
     dense = _dense(report)
     settings = []
     for place, s in enumerate(report.summary.settings):

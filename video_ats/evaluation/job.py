@@ -15,16 +15,14 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.division import Ranks, left_over, part_of
+from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
-from video_ats.evaluation.report import Report, write_report
-from video_ats.evaluation.shards import SHARD, SHARD_FOLDERS, Shard
+from video_ats.evaluation.report import Report, make_report, write_report
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
-from video_ats.evaluation.summary import Results, collect, summarise
+from video_ats.evaluation.summary import Results, collect
 from video_ats.models.registry import get_variant
 from video_ats.runs.budget import (
     Budget,
@@ -34,7 +32,7 @@ from video_ats.runs.budget import (
     settle_budget,
     write_calibrated,
 )
-from video_ats.runs.execution import Execution, describe_environment, open_device
+from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.settings import Setting, make_settings, setting_name
 from video_ats.runs.views import plan_views
@@ -91,7 +89,7 @@ class EvaluationJob:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know about the weights before believing a number."""
+        """Warnings about the weights, for a reader of the report."""
         if self.finetuned is None:
             return self.given.notes
         return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in self.finetuned.notes)
@@ -209,7 +207,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
 
 @dataclass(frozen=True)
 class _Session:
-    """What rank 0 tells the others.
+    """What rank 0 sends to the others.
 
     Attributes:
         identity: of the run, which theirs must equal.
@@ -324,39 +322,7 @@ def _check_same_files(log: VideoLog, entries: Sequence[VideoEntry]) -> None:
 
 
 def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> tuple[Report, list[Path]]:
-    summary = summarise(
-        results, listed_labels=(entry.label for entry in job.videos.entries), dense_macs=job.dense_macs()
-    )
-    # Of random weights nothing is claimed.
-    pretrained = job.config.checkpoint != RANDOM_WEIGHTS
-    claims, comparisons = make_claims(results) if pretrained else ((), ())
-    weights = {"weights": job.given.weights}
-    if job.finetuned:
-        weights["finetuned_weights"] = job.finetuned.weights
-    budget: tuple[str, ...] = ()
-    if job.budget and job.settled:
-        budget = describe_budget(job.budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
-    report = Report(
-        run={
-            **identity,
-            "model": {**identity["model"], **weights},
-            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
-        },
-        environment={
-            **describe_environment(job.execution.device),
-            "batch size": str(job.execution.batch_size),
-            "reading workers": str(job.config.data.num_workers),
-            "processes": str(job.ranks.count),
-        },
-        notes=job.notes,
-        settings=job.settings,
-        summary=summary,
-        label_names=job.videos.label_names,
-        dense_macs=job.dense_macs(),
-        claims=claims,
-        comparisons=comparisons,
-        budget=budget,
-    )
+    report = make_report(job, identity, results)
     page = job.folder / "report.html"
     written = write_report(job.folder, report)
     write_text(page, report_page(report, results, _ends(job, results)))

@@ -6,8 +6,8 @@ whole lines, so a kill loses only the video that was being written. All processe
 - A process alone, and rank 0 of several, appends to ``predictions.jsonl``; every other rank appends to
   ``predictions.part-SESSION-RANK.jsonl`` beside it. A shard is a run in a folder of its own, which may be on another
   machine; its ``predictions.jsonl`` is its part of the whole run.
-- `VideoLog` and `merge_shards` read each part once, line by line, and note where the block of each video is: an `Index`
-  of numbers, in the order of the list. Incomplete blocks, and second blocks of a video, are left out.
+- `VideoLog` and `division.merge_shards` read each part once, line by line, and note where the block of each video is,
+  in an `Index` of numbers in list order. Incomplete blocks, and second blocks of a video, are left out.
 - `Index.join` copies the blocks into one file in the order of the list. The file appears whole or not at all, and only
   then are the parts removed: after a kill at any moment the next run finds every block at least once.
 
@@ -192,9 +192,10 @@ class Index:
     def blocks(self) -> Iterator[bytes]:
         """The blocks in the order of the list."""
         with ExitStack() as stack:
-            files = [stack.enter_context(part.open("rb")) for part in self.parts]
+            numbers = np.unique(self.part[self.found]).tolist()
+            files = {number: stack.enter_context(self.parts[number].open("rb")) for number in numbers}
             for place in np.flatnonzero(self.found):
-                file = files[self.part[place]]
+                file = files[int(self.part[place])]
                 file.seek(self.start[place])
                 yield file.read(self.length[place])
 

@@ -1,4 +1,4 @@
-"""Write a run's report: JSON for programs, CSV for tables, Markdown for reading, a curve for looking at."""
+"""The report of a run as JSON, CSV and Markdown, and the picture of its curve."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.claim import Comparison
+from video_ats.evaluation.claim import Comparison, make_claims
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.summary import RunSummary, SettingSummary
+from video_ats.evaluation.summary import Results, RunSummary, SettingSummary, summarise
+from video_ats.runs.budget import describe_budget
+from video_ats.runs.execution import describe_environment
 from video_ats.runs.metrics import Accuracy
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import csv_text, markdown_table, number
+from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.views import VIEW_PRESETS
+
+if TYPE_CHECKING:
+    from video_ats.evaluation.job import EvaluationJob
 
 _MOST_FAILURES_SHOWN = 20
 
@@ -26,16 +32,16 @@ class Report:
     """A run's figures and what they were measured on.
 
     Attributes:
-        run: what the predictions depend on (model, weights, list, views, settings).
+        run: everything that the predictions depend on (model, weights, list, views, settings).
         environment: machine and package versions of the last session.
-        notes: what a reader must know before believing a number, such as random weights.
+        notes: warnings about the weights, such as that they are random.
         settings: of the run.
         summary: the figures.
         label_names: class names, or None where none are known.
         dense_macs: multiply-adds of one dense view.
-        claims: what the run says, in sentences.
+        claims: sentences about the run.
         comparisons: the paired differences behind them.
-        budget: what a target led to, on the videos that it was calibrated on and on the evaluated ones.
+        budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
     """
 
     run: dict[str, Any]
@@ -48,6 +54,43 @@ class Report:
     claims: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     budget: tuple[str, ...] = ()
+
+
+def make_report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> Report:
+    """Compute the figures of a finished run, and what they say."""
+    summary = summarise(
+        results, listed_labels=(entry.label for entry in job.videos.entries), dense_macs=job.dense_macs()
+    )
+    # Of random weights nothing is claimed.
+    pretrained = job.config.checkpoint != RANDOM_WEIGHTS
+    claims, comparisons = make_claims(results) if pretrained else ((), ())
+    weights = {"weights": job.given.weights}
+    if job.finetuned:
+        weights["finetuned_weights"] = job.finetuned.weights
+    budget: tuple[str, ...] = ()
+    if job.budget and job.settled:
+        budget = describe_budget(job.budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
+    return Report(
+        run={
+            **identity,
+            "model": {**identity["model"], **weights},
+            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
+        },
+        environment={
+            **describe_environment(job.execution.device),
+            "batch size": str(job.execution.batch_size),
+            "reading workers": str(job.config.data.num_workers),
+            "processes": str(job.ranks.count),
+        },
+        notes=job.notes,
+        settings=job.settings,
+        summary=summary,
+        label_names=job.videos.label_names,
+        dense_macs=job.dense_macs(),
+        claims=claims,
+        comparisons=comparisons,
+        budget=budget,
+    )
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The cheapest and the most expensive videos of a run, with what was kept of them as pictures."""
+"""The cheapest and the most expensive videos of a run, with pictures of the patches that were kept."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ _TILE = 160  # pixels
 
 @dataclass(frozen=True)
 class ShownVideo:
-    """One video at an end of the costs.
+    """One of the cheapest or most expensive videos.
 
     Attributes:
         video: its key.
         label, top1: index of its class, and of the best class under the setting.
         gflops: multiply-adds of all its views in units of 1e9.
-        picture: data URI of frames of its first view, what the last sampler dropped dimmed; None: it could not be read
-            again.
+        picture: data URI of frames of its first view, with dropped patches dimmed; None: it could not be read again.
     """
 
     video: str
@@ -48,7 +47,7 @@ class ShownVideo:
 
 @dataclass(frozen=True)
 class ShownEnds:
-    """Of one setting, the cheapest and the most expensive videos, cheapest and most expensive first."""
+    """The cheapest and the most expensive videos under one setting; the extreme one first."""
 
     setting: str
     cheapest: tuple[ShownVideo, ...]
@@ -64,11 +63,11 @@ def show_ends(
     plan: ViewPlan,
     execution: Execution,
 ) -> ShownEnds:
-    """Look once more at the videos at either end of a setting's costs.
+    """Read the cheapest and the most expensive videos of a setting once more, and draw what is kept of them.
 
     Args:
         model: of the setting; its sampler slots are empty afterwards.
-        setting: with a sampler that finds its own number of tokens.
+        setting: an ATS setting.
         results: of the run.
         entries: the listed videos.
         data: how they are read.
@@ -97,7 +96,7 @@ def show_ends(
 def _picture(
     model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
 ) -> UInt8Array:
-    """Frames of the first view, as they are and with what was dropped dimmed."""
+    """Frames of the first view, and below them the same with dropped patches dimmed."""
     assert sample.frames is not None
     assert sample.clip_frames is not None
     views = make_views(sample.frames, sample.clip_frames, plan, device=execution.device)
@@ -116,7 +115,7 @@ def _picture(
 
 
 def _enlarged(picture: UInt8Array) -> UInt8Array:
-    """By a whole factor or to every so many pixels, to about the size of a tile."""
+    """Resized to a tile by repeating or skipping pixels."""
     side = picture.shape[0]
     places = np.arange(_TILE) * side // _TILE
     return picture[places][:, places]

@@ -14,7 +14,6 @@ from video_ats.runs.metrics import Accuracy, Spread
 from video_ats.runs.settings import Setting
 
 
-@dataclass(frozen=True)
 class SettingResults:
     """Results of one setting; arrays over the N evaluated videos, in list order.
 
@@ -22,22 +21,35 @@ class SettingResults:
         top1 (int32 [N]): best class.
         in_top5 (bool [N]): whether the video's class is among the five best.
         macs (float64 [N, V]): multiply-adds of each view, integers.
-        kept: mean number of patch tokens that leave each block, per view.
+        kept (int64 [depth]): patch tokens that leave each block, of all views.
         correct_views: views whose best class is the video's.
-        model_seconds: of all videos.
+        model_seconds, videos: of all videos, and how many there are.
     """
 
-    top1: npt.NDArray[np.int32]
-    in_top5: npt.NDArray[np.bool_]
-    macs: npt.NDArray[np.float64]
-    kept: list[float]
-    correct_views: int
-    model_seconds: float
+    def __init__(self, count: int, first: Prediction) -> None:
+        self.top1, self.in_top5 = np.zeros(count, np.int32), np.zeros(count, bool)
+        self.macs = np.zeros((count, len(first.macs)))
+        self.kept = np.zeros(len(first.kept[0]), np.int64)
+        self.correct_views, self.model_seconds, self.videos = 0, 0.0, 0
 
     @property
     def gflops(self) -> npt.NDArray[np.float64]:
         """Multiply-adds of each video in units of 1e9, float64 [N]."""
         return self.macs.sum(axis=1) / 1e9
+
+    def add(self, place: int, line: Prediction) -> None:
+        """Take in a video."""
+        self.top1[place], self.in_top5[place] = line.top5[0], line.label in line.top5
+        self.macs[place] = line.macs
+        self.kept += np.sum(line.kept, axis=0)
+        self.correct_views += line.view_top1.count(line.label)
+        self.model_seconds += line.model_seconds
+        self.videos += 1
+
+    def leave_out_others(self, rows: npt.NDArray[np.int64]) -> None:
+        """Keep these places only."""
+        if len(rows) < len(self.top1):
+            self.top1, self.in_top5, self.macs = self.top1[rows], self.in_top5[rows], self.macs[rows]
 
 
 @dataclass(frozen=True)
@@ -69,33 +81,6 @@ class Results:
         return np.array(self.videos, dtype=object).argsort(kind="stable")
 
 
-class _Column:
-    """Results of a setting while they are collected, at the places in the list."""
-
-    def __init__(self, count: int) -> None:
-        self.top1, self.in_top5 = np.zeros(count, np.int32), np.zeros(count, bool)
-        self.videos, self.correct_views, self.model_seconds = 0, 0, 0.0
-
-    def add(self, place: int, line: Prediction) -> None:
-        if not self.videos:
-            self.macs = np.zeros((len(self.top1), len(line.macs)))
-            self.kept = np.zeros(len(line.kept[0]), np.int64)
-        self.videos += 1
-        self.top1[place], self.in_top5[place] = line.top5[0], line.label in line.top5
-        self.macs[place] = line.macs
-        self.kept += np.sum(line.kept, axis=0)
-        self.correct_views += line.view_top1.count(line.label)
-        self.model_seconds += line.model_seconds
-
-    def results(self, rows: npt.NDArray[np.int64]) -> SettingResults:
-        chosen = slice(None) if len(rows) == len(self.top1) else rows  # a slice copies nothing
-        macs = self.macs[chosen]
-        kept = (self.kept / macs.size).tolist()
-        return SettingResults(
-            self.top1[chosen], self.in_top5[chosen], macs, kept, self.correct_views, self.model_seconds
-        )
-
-
 def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], places: Places) -> Results:
     """Read predictions once.
 
@@ -108,7 +93,7 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
         ValueError: for a video that is not in the list, or settings that were not scored on the same videos.
     """
     count = len(places.keys)
-    columns = {setting.name: _Column(count) for setting in settings}
+    of: dict[str, SettingResults] = {}
     labels, evaluated = np.zeros(count, np.int32), np.zeros(count, bool)
     failures, decoders, decode_seconds, wall_seconds = [], Counter[str](), 0.0, 0.0
     for line in predictions:
@@ -117,26 +102,21 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
             failures.append((line.video, line.status, line.reason))
             continue
         place = places[line.video]
-        columns[line.setting].add(place, line)
+        if line.setting not in of:
+            of[line.setting] = SettingResults(count, line)
+        of[line.setting].add(place, line)
         if not evaluated[place]:
             labels[place], evaluated[place] = line.label, True
             decoders[line.decoder] += 1
             decode_seconds += line.decode_seconds
     rows = np.flatnonzero(evaluated)
-    scored = {name: column for name, column in columns.items() if column.videos}
-    for name, column in scored.items():
-        if column.videos != len(rows):
-            raise ValueError(f"setting {name!r}: was scored on {column.videos} of {len(rows)} videos")
-    return Results(
-        tuple(settings),
-        {name: column.results(rows) for name, column in scored.items()},
-        [places.keys[int(row)] for row in rows],
-        labels[rows],
-        failures,
-        dict(decoders),
-        decode_seconds,
-        wall_seconds,
-    )
+    for name, results in of.items():
+        if results.videos != len(rows):
+            raise ValueError(f"setting {name!r}: was scored on {results.videos} of {len(rows)} videos")
+        results.leave_out_others(rows)
+    of = {setting.name: of[setting.name] for setting in settings if setting.name in of}
+    videos = [places.keys[int(row)] for row in rows]
+    return Results(tuple(settings), of, videos, labels[rows], failures, dict(decoders), decode_seconds, wall_seconds)
 
 
 @dataclass(frozen=True)
@@ -267,7 +247,7 @@ def _summarise_setting(
         gflops_view=Spread.of(scored.macs, unit=1e9),
         gflops_video=Spread.of(scored.macs.sum(axis=1), unit=1e9),
         relative_to_dense=float(scored.macs.mean()) / dense_macs,
-        kept=scored.kept,
+        kept=(scored.kept / scored.macs.size).tolist(),
         model_clips_per_second=_rate(scored.macs.size, scored.model_seconds),
     )
 

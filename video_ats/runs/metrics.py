@@ -20,7 +20,7 @@ _RULE_OF_THREE = 3
 
 @dataclass(frozen=True)
 class Accuracy:
-    """``correct`` out of ``total``, in percent with its 95% confidence interval."""
+    """Accuracy in percent, ``correct`` out of ``total``, with its 95% confidence interval."""
 
     correct: int
     total: int
@@ -30,8 +30,8 @@ class Accuracy:
 
     @staticmethod
     def of(correct: int, total: int) -> Accuracy:
-        """Wilson's score interval, which stays inside 0 to 100 and is honest for few videos. 0 of 0 is NaN-free:
-        0 percent, somewhere from 0 to 100.
+        """With Wilson's score interval, which stays inside 0 to 100 and holds for few videos too; 0 of 0 is 0 percent
+        with the interval from 0 to 100.
         """
         if total == 0:
             return Accuracy(0, 0, 0.0, 0.0, 100.0)
@@ -57,7 +57,7 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[int] | npt.NDArray[np.float64], *, unit: float = 1.0) -> Spread:
-        """Of at least one integer, then divided by ``unit``: equal values have a spread of exactly zero."""
+        """Of at least one integer; divided by ``unit`` at the end, so that equal values have a spread of exactly 0."""
         array = np.asarray(values, dtype=np.float64)
         low, high = np.percentile(array, [5, 95])
         return Spread(*(float(value) / unit for value in (array.mean(), array.std(), low, high)))
@@ -71,7 +71,7 @@ class Difference:
         points: the mean over videos.
         low, high: its 95% interval, of resampled videos.
         videos: how many there are.
-        differing: how many of them tell the two sides apart.
+        differing: videos on which the two sides differ.
     """
 
     points: float
@@ -82,13 +82,13 @@ class Difference:
 
     @property
     def verdict(self) -> int:
-        """1: the first is better; -1: it is worse; 0: no difference can be told."""
+        """1: the first is better; -1: it is worse; 0: no difference is shown."""
         if self.differing <= _TOO_FEW_DIFFERING:
             return 0  # the interval of resamples is too narrow then
         return int(self.low > 0) - int(self.high < 0)
 
     def excludes_loss_of(self, points: float) -> bool:
-        """Whether the first is shown to be at most so much worse."""
+        """Whether the first is shown to be at most ``points`` worse."""
         # Where the two hardly differ, resampling shows no loss, however few the videos.
         unseen = 100 * _RULE_OF_THREE / self.videos
         return min(self.low, self.points - unseen) >= -points
