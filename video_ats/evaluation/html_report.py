@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
-from video_ats.evaluation.summary import Results, SettingSummary
-from video_ats.visualize.page import embedded_json, escaped, html_page, table
+from video_ats.evaluation.summary import Results
+from video_ats.runs.settings import Setting
+from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
 
 _BINS = 24
 _STYLE = """\
@@ -56,8 +58,8 @@ def report_page(report: Report, results: Results, ends: ShownEnds | None) -> str
     if summary.settings:
         markup += [
             "<h2>Accuracy over GFLOPs</h2>",
-            '<p class="note">Each point is a setting; up and left is better. Bars are 95% intervals, the dotted line '
-            "is the dense model. Point at one for its name, click it to show it below.</p>",
+            '<p class="note">Each point is a setting; up and left is better. The thin line across is '
+            "the dense model. Point at a setting for its name, click it to show it below.</p>",
             svg_curve(report.settings, summary.settings),
             "<h2>Settings</h2>",
             '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points '
@@ -120,7 +122,7 @@ def _chosen(report: Report) -> list[str]:
     options = "".join(
         f'<option value="{place}">{escaped(s.name)}</option>' for place, s in enumerate(report.summary.settings)
     )
-    against = "" if _dense(report) is None else ", and its change against dense"
+    against = "" if _first(report, lambda setting: setting.is_dense) is None else ", and its change against dense"
     return [
         '<h2 id="one">One setting</h2>',
         f'<p><label>Setting: <select id="chosen">{options}</select></label></p>',
@@ -133,14 +135,15 @@ def _chosen(report: Report) -> list[str]:
     ]
 
 
-def _dense(report: Report) -> SettingSummary | None:
-    names = {setting.name for setting in report.settings if setting.is_dense}
-    return next((s for s in report.summary.settings if s.name in names), None)
+def _first(report: Report, wanted: Callable[[Setting], bool]) -> int | None:
+    """Place of the first setting of a kind among those of the summary."""
+    names = {setting.name for setting in report.settings if wanted(setting)}
+    return next((place for place, s in enumerate(report.summary.settings) if s.name in names), None)
 
 
 def _data(report: Report, results: Results) -> dict[str, Any]:
     """Data for the script."""
-    dense = _dense(report)
+    dense = _first(report, lambda setting: setting.is_dense)
     settings = []
     for place, s in enumerate(report.summary.settings):
         costs = results.of[s.name].gflops
@@ -155,19 +158,13 @@ def _data(report: Report, results: Results) -> dict[str, Any]:
                 "edges": edges.tolist(),
                 "mean": s.gflops_video.mean,
                 "correct": [c.correct for c in s.per_class.values() if c.evaluated],
-                "dense": dense is not None and place == report.summary.settings.index(dense),
+                "dense": place == dense,
             }
         )
     first = report.summary.settings[0].per_class
     names = report.label_names
     classes = [(names[label] if names else str(label), c.evaluated) for label, c in first.items() if c.evaluated]
-    return {"settings": settings, "classes": classes, "shown": _shown_first(report)}
-
-
-def _shown_first(report: Report) -> int:
-    """The first setting with ATS, or else the first."""
-    ats = {setting.name for setting in report.settings if setting.is_ats}
-    return next((place for place, s in enumerate(report.summary.settings) if s.name in ats), 0)
+    return {"settings": settings, "classes": classes, "shown": _first(report, lambda setting: setting.is_ats) or 0}
 
 
 def _ends(report: Report, ends: ShownEnds) -> list[str]:
@@ -184,11 +181,10 @@ def _ends(report: Report, ends: ShownEnds) -> list[str]:
 
 def _video(report: Report, video: ShownVideo) -> str:
     guess = "correct" if video.label == video.top1 else f"taken for {_label(report, video.top1)}"
-    caption = escaped(f"{video.video}: {video.gflops:.4g} GFLOPs, {_label(report, video.label)} ({guess})")
-    picture = "<p>could not be read again</p>"
-    if video.picture is not None:
-        picture = f'<img src="{escaped(video.picture)}" alt="{caption}">'
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    caption = f"{video.video}: {video.gflops:.4g} GFLOPs, {_label(report, video.label)} ({guess})"
+    if video.picture is None:
+        return f"<figure><p>could not be read again</p><figcaption>{escaped(caption)}</figcaption></figure>"
+    return figure(video.picture, caption)
 
 
 def _label(report: Report, label: int) -> str:

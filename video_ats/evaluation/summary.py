@@ -69,7 +69,7 @@ class Results:
 
     settings: tuple[Setting, ...]
     of: dict[str, SettingResults]
-    videos: list[str]
+    videos: Sequence[str]
     labels: npt.NDArray[np.int32]
     failures: list[tuple[str, str, str]]
     decoders: dict[str, int]
@@ -115,7 +115,7 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
             raise ValueError(f"setting {name!r}: was scored on {results.videos} of {len(rows)} videos")
         results.leave_out_others(rows)
     of = {setting.name: of[setting.name] for setting in settings if setting.name in of}
-    videos = [places.keys[int(row)] for row in rows]
+    videos = places.keys if len(rows) == count else [places.keys[int(row)] for row in rows]
     return Results(tuple(settings), of, videos, labels[rows], failures, dict(decoders), decode_seconds, wall_seconds)
 
 
