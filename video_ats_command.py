@@ -53,7 +53,7 @@ COMMANDS = {
     ),
     "merge-predictions": Command(
         "join the shards of an evaluation",
-        "video_ats.evaluation.merge:MergeConfig",
+        "video_ats.evaluation.division:MergeConfig",
     ),
     "convert": Command(
         "write a checkpoint in another format, bit for bit",

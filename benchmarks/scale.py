@@ -1,4 +1,4 @@
-"""What a listed video costs beside decoding and the model: bytes fetched, bytes written, memory in every process.
+"""What a listed video costs beside decoding and the model: bytes fetched, bytes written, memory for list and report.
 
 Usage: python benchmarks/scale.py VIDEOS
 
@@ -6,8 +6,10 @@ VIDEOS is a folder that holds the Kinetics clips of real_clips.py. Sizes, not sp
 harm. `tools/scale_tables.py` makes docs/scale.md of them.
 """
 
+import json
 import tempfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ import torch
 from real_clips import KINETICS, videos_folder, write_list
 from turns import write_result
 
+from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
-from video_ats.evaluation.predictions import PREDICTIONS, read_lines
-from video_ats.evaluation.run import run
+from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.job import prepare, run
+from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, read_predictions
+from video_ats.evaluation.report import Report, write_report
+from video_ats.evaluation.summary import collect, summarise
 from video_ats.runs.settings import SweepConfig
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.source import DataConfig
 
 MODEL, SAMPLES = "timesformer_base_8x32_224", 64
-LISTED, READ_AGAIN = 100_000, 1_000
+LISTED, REPORTED = 100_000, 200_000  # videos, predictions
 
 
 def main() -> None:
@@ -65,21 +70,47 @@ def lines_of_a_run(videos: str, folder: Path) -> dict[str, Any]:
     config = EvaluateConfig(
         model=MODEL, output=str(folder / "out"), checkpoint="random", data=data, sweep=sweep, device="cpu", batch_size=3
     )
-    run(prepare(config))
-    log = folder / "out" / PREDICTIONS
-    lines = log.read_text().splitlines(keepends=True)
-    log.write_text("".join(lines) * READ_AGAIN)
-    tracemalloc.start()
-    predictions, _ = read_lines(log)
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    finished = run(prepare(config), say=lambda _: None)
+    assert finished is not None
+    lines = (folder / "out" / PREDICTIONS).read_text().splitlines()
+    few, many = (
+        peak_of_a_report(finished[0], lines, folder / str(count), count // len(lines))
+        for count in (REPORTED // 10, REPORTED)
+    )
     return {
         "what": "a video's line under one setting",
         "model": MODEL,
         "settings": len(lines),
-        "bytes": sum(map(len, lines)) / len(lines),
-        "bytes in memory": held / len(predictions),
+        "bytes": sum(len(line) + 1 for line in lines) / len(lines),
+        "predictions reported": REPORTED,
+        "bytes in memory": (many - few) / (REPORTED - REPORTED // 10),  # what does not grow with the list cancels out
     }
+
+
+def peak_of_a_report(report: Report, lines: list[str], folder: Path, videos: int) -> int:
+    """Most bytes that a report over so many videos takes beside the list; each has these lines at costs of its own."""
+    keys = [f"{video % 400:03d}/{video:011d}_000000_000010.mp4" for video in range(videos)]
+    names = [setting.name for setting in report.settings]
+    folder.mkdir()
+    VideoLog(folder, {}, keys, names)
+    records = [json.loads(line) for line in lines]
+    with (folder / PREDICTIONS).open("w") as log:
+        for video, key in enumerate(keys):
+            for record in records:
+                macs = [macs + video for macs in record["macs"]]
+                log.write(json.dumps(record | {"video": key, "macs": macs}) + "\n")
+    tracemalloc.start()
+    opened = VideoLog(folder, {}, [*keys], names)
+    opened.finish()
+    results = collect(read_predictions(opened.path), report.settings, opened.places)
+    summary = summarise(results, listed_labels=(records[0]["label"] for _ in keys), dense_macs=report.dense_macs)
+    claims, comparisons = make_claims(results)
+    whole = replace(report, summary=summary, claims=claims, comparisons=comparisons)
+    write_report(folder, whole)
+    report_page(whole, results, None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
 
 
 if __name__ == "__main__":

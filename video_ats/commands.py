@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from video_ats.demo.job import DemoConfig
     from video_ats.evaluation.check import CheckConfig
     from video_ats.evaluation.configuration import EvaluateConfig
-    from video_ats.evaluation.merge import MergeConfig
+    from video_ats.evaluation.division import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.checkpoints.convert import ConvertConfig
     from video_ats.training.configuration import TrainConfig
@@ -29,10 +29,9 @@ def evaluate(config: EvaluateConfig) -> None:
     Raises:
         ValueError: if no listed video could be evaluated.
     """
-    from video_ats.evaluation.job import prepare
-    from video_ats.evaluation.ranks import joined_ranks
+    from video_ats.evaluation.division import joined_ranks
+    from video_ats.evaluation.job import prepare, run
     from video_ats.evaluation.report import as_markdown
-    from video_ats.evaluation.run import run
     from video_ats.runs.heap import keep_freed_memory
 
     keep_freed_memory()
@@ -146,7 +145,7 @@ def index_tars(config: IndexConfig) -> None:
 
 def merge_predictions(config: MergeConfig) -> None:
     """Join the shards of an evaluation. Then, the same evaluation command without --shard writes the report."""
-    from video_ats.evaluation.merge import merge_shards
+    from video_ats.evaluation.division import merge_shards
 
     videos, log = merge_shards(Path(config.output))
     print(f"merged {videos} videos: {log}; now run the evaluation's command without --shard, which writes the report")

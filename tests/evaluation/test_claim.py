@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 
 import pytest
-from helpers.evaluation_cases import failed, scored
+from helpers.evaluation_cases import failed, results_of, scored
 
 from video_ats.evaluation.claim import Comparison, make_claims
 from video_ats.evaluation.predictions import Prediction
@@ -30,7 +30,7 @@ def lines_of(right: Mapping[str, int], costs: Mapping[str, float] = COSTS, video
 def claims(
     right: Mapping[str, int], settings: tuple[Setting, ...] = SETTINGS, **others: object
 ) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
-    return make_claims(lines_of(right, **others), settings)  # type: ignore[arg-type]
+    return make_claims(results_of(lines_of(right, **others), settings))  # type: ignore[arg-type]
 
 
 def test_a_run_in_which_ats_wins() -> None:
@@ -184,7 +184,7 @@ def test_without_ats_there_is_nothing_to_say() -> None:
 @pytest.mark.parametrize("videos", [0, 1])
 def test_fewer_than_two_videos_say_nothing(videos: int) -> None:
     lines = [*lines_of(dict.fromkeys(COSTS, 1), videos=videos), failed("gone", 0)]
-    assert make_claims(lines, SETTINGS) == (
+    assert make_claims(results_of(lines, SETTINGS)) == (
         ("Fewer than two videos were evaluated: nothing can be said about accuracy.",),
         (),
     )
@@ -200,4 +200,4 @@ def test_the_order_of_the_lines_is_of_no_account_and_failed_videos_neither() -> 
     lines = lines_of({DENSE: 700, ATS8: 690, RANDOM8: 650, ATS4: 680, RANDOM4: 600})
     shuffled = [*lines, failed("gone", 0)]
     random.Random(0).shuffle(shuffled)
-    assert make_claims(shuffled, SETTINGS) == make_claims(lines, SETTINGS)
+    assert make_claims(results_of(shuffled, SETTINGS)) == make_claims(results_of(lines, SETTINGS))

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 from helpers.crashes import is_killed_before_change, small_disk
-from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 from helpers.forked import in_a_fork
 
 from video_ats.atomic import write_text
 from video_ats.cli import describe_error
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog, append_lines
+from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog, append_lines, read_predictions
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.files import sole_user
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and mounts file systems")
 
 SETTINGS = [DENSE, ATS]
+NAMES = [setting.name for setting in SETTINGS]
 KEYS = ("a", "b", "gone", "broken", "c")
 
 
@@ -35,16 +36,13 @@ def lines_of(key: str) -> list[Prediction]:
 def score(folder: Path) -> None:
     """What a run does to its folder, from wherever it was left; the last video is another process's."""
     with sole_user(folder):
-        log = VideoLog(folder, {"run": 1}, [setting.name for setting in SETTINGS])
-        todo = [key for key in KEYS if key not in log.done]
-        (part,) = log.parts(1)
-        for key in todo:
-            if key == "c":
-                append_lines(part, lines_of(key))
-            else:
-                log.append(lines_of(key))
-        log.finish(KEYS)
-        write_text(folder / "report.json", str(log.predictions))
+        log = VideoLog(folder, {"run": 1}, KEYS, NAMES)
+        own, part = log.parts(2)
+        for key, done in zip(KEYS, log.done, strict=True):
+            if not done:
+                append_lines(part if key == "c" else own, lines_of(key))
+        log.finish()
+        write_text(folder / "report.json", str(list(read_predictions(log.path))))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -73,12 +71,15 @@ def test_killed_again_and_again_a_run_ends_the_same(tmp_path: Path) -> None:
     assert content(tmp_path / "killed") == content(tmp_path / "undisturbed")
 
 
+MANY = [f"video {number}" for number in range(1000)]
+
+
 def fill(folder: Path, written: list[str]) -> None:
     with sole_user(folder):
-        log = VideoLog(folder, {"run": 1}, [setting.name for setting in SETTINGS])
-        for number in range(1000):
-            log.append(lines_of(f"video {number}"))
-            written.append(f"video {number}")
+        log = VideoLog(folder, {"run": 1}, MANY, NAMES)
+        for key in MANY:
+            append_lines(log.path, lines_of(key))
+            written.append(key)
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path: Path) -> None:
@@ -95,9 +96,9 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path: Path) -> None:
         assert (folder / PREDICTIONS).read_bytes()[-1:] != b"\n"  # half a line is there
         mount("size=1m")
         with sole_user(folder):
-            log = VideoLog(folder, {"run": 1}, [setting.name for setting in SETTINGS])
-            assert log.done == set(written)
-            log.append(lines_of("one more"))
+            log = VideoLog(folder, {"run": 1}, MANY, NAMES)
+            assert [key for key, done in zip(MANY, log.done, strict=True) if done] == written
+            append_lines(log.path, lines_of(MANY[len(written)]))
         assert (folder / PREDICTIONS).read_text().count("\n") == 2 * (len(written) + 1)
 
 
@@ -119,7 +120,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_an_older_curve_stays_whole_where_the_new_one_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "curve.png"
     predictions = [line for key in "abc" for line in lines_of(key)]
-    summary = summarise(predictions, SETTINGS, listed_labels=[0, 0, 0], dense_macs=2_000_000_000)
+    summary = summarise(results_of(predictions, SETTINGS), listed_labels=[0, 0, 0], dense_macs=2_000_000_000)
     draw_curve(path, SETTINGS, summary.settings, title="")
     before = path.read_bytes()
 

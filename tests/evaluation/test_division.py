@@ -1,21 +1,32 @@
 """Batches by place in the list: what is left to do, and whose it is."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
-from video_ats.evaluation.division import Batch, divide, left_over, part_of
-from video_ats.video.lists import VideoEntry
+from video_ats.evaluation.division import Shard, divide, left_over, part_of
 
-ENTRIES = [VideoEntry(key, f"{key}.mp4", 0) for key in "abcdefg"]
-BATCHES = divide(ENTRIES, 2)
+KEYS = "abcdefg"
+BATCHES = divide(KEYS, 2)
 
 
-def keys(batches: list[Batch]) -> list[str]:
-    return ["".join(entry.key for entry in batch) for batch in batches]
+def keys(batches: Sequence[Sequence[str]]) -> list[str]:
+    return ["".join(batch) for batch in batches]
 
 
 def test_neighbours_share_a_batch_and_the_last_may_be_short() -> None:
     assert keys(BATCHES) == ["ab", "cd", "ef", "g"]
     assert divide([], 2) == []
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5])
+def test_a_shard_has_the_batches_of_its_part(of: int) -> None:
+    for number in range(of):
+        batches = keys(part_of(BATCHES, number, of))
+        listed = [KEYS[place] for place in Shard(number + 1, of).places(len(KEYS), 2)]
+        assert "".join(listed) == "".join(batches)
+        assert keys(divide(listed, 2)) == batches
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 5])
@@ -38,4 +49,5 @@ def test_every_batch_is_somebody_s_and_nobody_else_s(of: int) -> None:
     ],
 )
 def test_what_is_left(done: str, missing: str, left: list[str]) -> None:
-    assert keys(left_over(BATCHES, 2, set(done), set(missing))) == left
+    there, again = (np.array([key in chosen for key in KEYS]) for chosen in (done, missing))
+    assert keys([[KEYS[place] for place in batch] for batch in left_over(2, there, again)]) == left

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.demo_cases import chromium, requests_of
-from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 from helpers.page_elements import check_harmless
 
 from video_ats.evaluation.claim import make_claims
+from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import summarise
-from video_ats.evaluation.svg_curve import _ticks
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 from video_ats.visualize.pictures import png_data_uri
@@ -51,8 +51,8 @@ def lines() -> list[Prediction]:
 
 def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Report:
     wanted = [p for p in lines() if p.setting is None or p.setting in {s.name for s in settings}]
-    summary = summarise(wanted, settings, listed_labels=[0, 0, 0, 1, 1, 2, 2], dense_macs=2 * BILLION)
-    claims, _ = make_claims(wanted, settings)
+    summary = summarise(results_of(wanted, settings), listed_labels=[0, 0, 0, 1, 1, 2, 2], dense_macs=2 * BILLION)
+    claims, _ = make_claims(results_of(wanted, settings))
     run = {
         "model": {"name": "some_model", "num_classes": 400, "weights": f"{NASTY}.pyth (official)"},
         "videos": {"source": f"{NASTY}.csv"},
@@ -64,14 +64,14 @@ def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Rep
 
 def ends() -> ShownEnds:
     picture = png_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
-    of_ats = [p for p in lines() if p.setting == ATS.name]
-    shown = (ShownVideo(of_ats[0], picture), ShownVideo(of_ats[1], None))
-    return ShownEnds(ATS.name, shown, (ShownVideo(of_ats[3], picture),))
+    of_ats = [(p.video, p.label, p.top5[0], p.gflops) for p in lines() if p.setting == ATS.name]
+    shown = (ShownVideo(*of_ats[0], picture), ShownVideo(*of_ats[1], None))
+    return ShownEnds(ATS.name, shown, (ShownVideo(*of_ats[3], picture),))
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return report_page(make_report(), lines(), ends())
+    return report_page(make_report(), results_of(lines(), SETTINGS), ends())
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_every_setting_is_a_point_and_a_row_with_its_figures(page: str) -> None:
 
 def test_points_stand_where_their_figures_are(page: str) -> None:
     places = {}
-    for place, x, y in re.findall(r'data-place="(\d)".*?class="reach" cx="([\d.]+)" cy="([\d.]+)"', page):
+    for place, x, y in re.findall(r'data-place="(\d)".*?<use [^>]*x="([\d.]+)" y="([\d.]+)"', page, re.DOTALL):
         places[int(place)] = (float(x), float(y))
     settings = make_report().summary.settings
     for a in range(len(settings)):
@@ -125,7 +125,7 @@ def test_the_script_has_what_the_predictions_say(page: str) -> None:
 
 def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     report = make_report(budget=("Budget of <half>.",))
-    text = report_page(report, lines(), ends())
+    text = report_page(report, results_of(lines(), SETTINGS), ends())
     for sentence in (*report.claims, *report.budget, *report.notes):
         assert html.escape(sentence) in text
     assert "1 of 7 listed videos could not be evaluated: 1 truncated." in text
@@ -134,7 +134,7 @@ def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     assert "could not be read again" in page
     assert "v1: 1.2 GFLOPs, abseiling (taken for zumba)" in page
     assert "None: all 6 listed" in report_page(
-        replace(report, summary=replace(report.summary, failures=[], listed=6)), lines(), None
+        replace(report, summary=replace(report.summary, failures=[], listed=6)), results_of(lines(), SETTINGS), None
     )
 
 
@@ -142,7 +142,7 @@ def test_no_name_leaves_its_place(page: str) -> None:
     assert "<img src=x" not in page
     assert "<b>air" not in page
     assert page.count("</script>") == 2  # the data and the page's own
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)  # within the page, or of the picture's own marks
 
 
 def test_a_browser_finds_no_element_in_a_name(page: str) -> None:
@@ -150,19 +150,18 @@ def test_a_browser_finds_no_element_in_a_name(page: str) -> None:
 
 
 def test_without_evaluated_videos_there_are_the_failures_only() -> None:
-    summary = summarise(lines()[-1:], SETTINGS, listed_labels=[2], dense_macs=BILLION)
-    text = report_page(make_report(summary=summary, claims=()), lines()[-1:], None)
+    summary = summarise(results_of(lines()[-1:], SETTINGS), listed_labels=[2], dense_macs=BILLION)
+    text = report_page(make_report(summary=summary, claims=()), results_of(lines()[-1:], SETTINGS), None)
     assert "truncated" in text
     assert "<script" not in text
     assert "curve" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 7.3), (31.7, 76.2), (99.2, 100), (0, 7431.0), (0, 0.004)])
-def test_ticks_are_few_and_inside(low: float, high: float) -> None:
-    ticks = _ticks(low, high)
-    assert 3 <= len(ticks) <= 8
-    assert low <= ticks[0]
-    assert ticks[-1] <= high
+def test_the_same_figures_give_the_same_picture() -> None:
+    report = make_report()
+    svg = svg_curve(report.settings, report.summary.settings)
+    assert svg == svg_curve(report.settings, report.summary.settings)
+    assert not re.search(r"matplotlib\.org|\d{4}-\d\d-\d\d|<metadata", svg)
 
 
 # --- in a browser, whose driver's sockets are selenium's own affair
@@ -227,6 +226,18 @@ def test_pointing_at_a_point_names_its_setting(browser: Any) -> None:
     assert [name for name in (ATS.name, TUBE.name) if name in tip.text] == [ATS.name, TUBE.name]
     ActionChains(browser).move_to_element(browser.find_element("tag name", "h1")).perform()
     assert not tip.is_displayed()
+
+
+def test_a_point_is_reached_and_chosen_with_the_keyboard(browser: Any) -> None:
+    from selenium.webdriver import Keys
+
+    point = browser.find_element("css selector", '.point[data-place="2"]')
+    assert point.get_attribute("aria-label") == RANDOM.name
+    browser.execute_script("arguments[0].focus()", point)
+    assert RANDOM.name in browser.find_element("id", "tip").text
+    point.send_keys(Keys.ENTER)
+    assert browser.find_element("id", "chosen").get_attribute("value") == "2"
+    browser.execute_script("arguments[0].blur()", point)
 
 
 def classes_of(browser: Any) -> list[list[str]]:

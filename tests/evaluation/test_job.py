@@ -21,9 +21,8 @@ from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, save_checkpoint
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS
-from video_ats.evaluation.run import run
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.files import sole_user
 from video_ats.runs.settings import SweepConfig

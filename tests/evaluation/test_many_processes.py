@@ -17,10 +17,9 @@ from helpers.drawn_videos import write_synthetic_dataset
 from helpers.tools_in_process import run_tool_file
 
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
-from video_ats.evaluation.merge import merge_shards
+from video_ats.evaluation.division import merge_shards
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS
-from video_ats.evaluation.run import run
 from video_ats.runs.files import RUN
 from video_ats.runs.settings import SweepConfig
 from video_ats.runs.views import ViewsConfig
@@ -161,17 +160,18 @@ def test_three_ranks_are_as_one_process(videos: Path, whole: Path, tmp_path: Pat
 
 _KILLED = """
 import os, runpy, signal, sys
-from video_ats.evaluation import run
+from video_ats.evaluation import job
 
-append = run.append_lines
+append = job.append_lines
 
 def append_and_die(path, lines):
     append(path, lines)
-    with path.open("a") as part:
-        part.write('{"video": "half a li')
-    os.kill(os.getpid(), signal.SIGKILL)
+    if ".part-" in path.name:  # of a rank beside the first
+        with path.open("a") as part:
+            part.write('{"video": "half a li')
+        os.kill(os.getpid(), signal.SIGKILL)
 
-run.append_lines = append_and_die  # ranks beside the first write with it
+job.append_lines = append_and_die
 runpy.run_path(os.path.join(os.environ["ROOT"], "tools", "evaluate.py"), run_name="__main__")
 """
 
@@ -220,6 +220,14 @@ def test_shards_put_together_are_as_one_process(
     assert "holds predictions.jsonl already" in ended.err
 
 
+def test_a_shard_without_videos_is_merged_too(videos: Path, tmp_path: Path) -> None:
+    for shard in ("1/2", "2/2"):  # of one batch
+        run_quietly(config(videos, tmp_path, shard=shard, batch_size=16))
+    assert not (tmp_path / "shard-2-of-2" / PREDICTIONS).exists()
+    assert merge_shards(tmp_path) == (len(LISTED), tmp_path / PREDICTIONS)
+    assert (tmp_path / PREDICTIONS).read_bytes() == (tmp_path / "shard-1-of-2" / PREDICTIONS).read_bytes()
+
+
 def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -248,7 +256,7 @@ def last_video_first(output: Path) -> None:
         ),
         (
             lambda output: edit_json(output / "shard-2-of-2" / RUN, shard={"number": 2, "of": 2, "videos_at_once": 4}),
-            r"2 videos at once in shard 1 of 2, 4 in shard 2 of 2",
+            r"shard-2-of-2: is of another run than shard-1-of-2 \(videos_at_once: 2 there, 4 now\)",
         ),
         (
             lambda output: (output / "shard-1-of-2").rename(output / "shard-1-of-3"),

@@ -14,8 +14,7 @@ from video_ats.benchmarking.gflops import CountConfig, count_gflops
 from video_ats.demo.job import DemoConfig
 from video_ats.demo.job import prepare as prepare_demo
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
-from video_ats.evaluation.run import run
+from video_ats.evaluation.job import prepare, run
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.runs.settings import SweepConfig

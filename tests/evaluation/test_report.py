@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 from matplotlib.image import imread
 
 from video_ats.evaluation.claim import make_claims
@@ -58,8 +58,8 @@ RUN: dict[str, Any] = {
 
 def make_report(lines: list[Prediction] = LINES, listed: tuple[int, ...] = (0, 1, 1)) -> Report:
     settings = (DENSE, ATS, RANDOM)
-    summary = summarise(lines, settings, listed_labels=listed, dense_macs=2_000_000_000)
-    claims, comparisons = make_claims(lines, settings)
+    summary = summarise(results_of(lines, settings), listed_labels=listed, dense_macs=2_000_000_000)
+    claims, comparisons = make_claims(results_of(lines, settings))
     notes = ("random weights: mean nothing",)
     return Report(RUN, {"torch": "2.x"}, notes, settings, summary, NAMES, 2_000_000_000, claims, comparisons)
 
@@ -238,7 +238,7 @@ def test_many_lines_have_their_legend_beside_the_axes(tmp_path: Path) -> None:
     sweep = SweepConfig(samples=[8, 4], scopes=["frame", "tube", "clip"], schemes=["reference", "inverse"])
     settings = make_settings(sweep, finetuned=True)
     lines = [scored(str(n), 0, s.name, [0, 1], macs=[k * 10**8] * 2) for n in range(9) for k, s in enumerate(settings)]
-    summary = summarise(lines, settings, listed_labels=[0] * 9, dense_macs=2_000_000_000)
+    summary = summarise(results_of(lines, settings), listed_labels=[0] * 9, dense_macs=2_000_000_000)
     draw_curve(tmp_path / "curve.png", settings, summary.settings, title="many")
     picture = imread(tmp_path / "curve.png")
     assert picture.shape[:2] == (900, 1650)

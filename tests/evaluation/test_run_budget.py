@@ -12,12 +12,11 @@ import torch
 from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats.cli import parse_config
-from video_ats.evaluation import run as run_module
+from video_ats.evaluation import job as job_module
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.job import prepare
+from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
-from video_ats.evaluation.run import run
 from video_ats.models.calibrate import Calibration
 from video_ats.runs.budget import CALIBRATED, Budget, SettledBudget, describe_budget
 from video_ats.runs.settings import SweepConfig
@@ -155,7 +154,7 @@ def test_a_run_that_continues_keeps_what_was_found(
     (tmp_path / "run.json").write_text((folder / "run.json").read_text())
     lines = (folder / PREDICTIONS).read_text().splitlines(keepends=True)
     (tmp_path / PREDICTIONS).write_text("".join(lines[:4]))
-    monkeypatch.setattr(run_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
+    monkeypatch.setattr(job_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
     again, said = finish(config(videos, tmp_path))
     assert again.budget == report.budget
     assert again.settings == report.settings
@@ -201,7 +200,7 @@ def test_the_written_configuration_gives_the_same_run_without_calibrating(
     videos: Path, finished: tuple[Path, Report, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, report, _ = finished
-    monkeypatch.setattr(run_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
+    monkeypatch.setattr(job_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
     arguments = ["--config", str(folder / CALIBRATED), "--output", str(tmp_path / "again")]
     again, _ = finish(parse_config(EvaluateConfig, "", arguments))
     assert again.budget == ()

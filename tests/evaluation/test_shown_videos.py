@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.evaluation_cases import ATS, failed, scored, write_clip
+from helpers.evaluation_cases import ATS, failed, results_of, scored, write_clip
 from PIL import Image
 
 from video_ats import create_model, insert_samplers_
@@ -34,17 +34,18 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[VideoEntry]:
 def ends(entries: list[VideoEntry], count: int = 8, **changes: object) -> ShownEnds:
     order = [3, 0, 7, 1, 6, 2, 5, 4][:count]
     lines = [scored(entries[n].key, 0, ATS.name, [0], macs=[n + 1]) for n in order]
-    others = [scored(entries[0].key, 0, "dense", [0], macs=[1]), failed("gone", 0)]
+    others = [failed("gone", 0)]
     torch.manual_seed(0)
     model = create_model("timesformer_mini", num_classes=2)
     execution = Execution(torch.device("cpu"))
-    shown = show_ends(model, ATS, [*others, *lines], entries, DataConfig(num_workers=0), PLAN, execution)
+    results = results_of([*others, *lines], [ATS])
+    shown = show_ends(model, ATS, results, entries, DataConfig(num_workers=0), PLAN, execution)
     assert all(block.sampler is None for block in model.blocks)
     return shown
 
 
 def names(videos: object) -> list[str]:
-    return [video.prediction.video for video in videos]  # type: ignore[attr-defined]
+    return [video.video for video in videos]  # type: ignore[attr-defined]
 
 
 def test_three_at_either_end_and_none_twice(entries: list[VideoEntry]) -> None:

@@ -1,7 +1,7 @@
 """A run's figures from predictions made by hand, whose answers are known."""
 
 import pytest
-from helpers.evaluation_cases import ATS, DENSE, failed, scored
+from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.summary import ClassAccuracy, RunSummary, summarise
@@ -28,7 +28,7 @@ LINES = [
 
 
 def summary(lines: list[Prediction] = LINES, settings: tuple[Setting, ...] = SETTINGS) -> RunSummary:
-    return summarise(lines, settings, listed_labels=LISTED, dense_macs=2_000_000_000)
+    return summarise(results_of(lines, settings), listed_labels=LISTED, dense_macs=2_000_000_000)
 
 
 def test_every_listed_video_is_counted_once() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers.drawn_videos import synthetic_clip
-from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.predictions import Places, Prediction
+from video_ats.evaluation.summary import Results, collect
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 from video_ats.video.encode import write_video
@@ -38,6 +39,13 @@ def scored(video: str, label: int, setting: str, top5: Sequence[int], **others: 
 def failed(video: str, label: int, status: str = "missing", reason: str = "no such file", **others: Any) -> Prediction:
     """A video that could not be read."""
     return Prediction(video=video, path=f"videos/{video}", label=label, status=status, reason=reason, **others)
+
+
+def results_of(predictions: Iterable[Prediction], settings: Sequence[Setting]) -> Results:
+    """Of these settings, for a list that has the videos in the order of the predictions."""
+    names = {None, *(setting.name for setting in settings)}
+    lines = [line for line in predictions if line.setting in names]
+    return collect(lines, settings, Places(list(dict.fromkeys(line.video for line in lines))))
 
 
 def write_clip(path: Path, *, seed: int, num_frames: int = 12, height: int = 20, width: int = 28) -> Path:

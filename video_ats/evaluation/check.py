@@ -1,4 +1,4 @@
-"""Read a whole list once without a model: which videos an evaluation would fail on, and why."""
+"""Read every listed video once without a model: which ones an evaluation would fail on, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from video_ats.evaluation.evaluate import unscored
-from video_ats.evaluation.predictions import Prediction, VideoLog
+from video_ats.evaluation.predictions import Prediction, VideoLog, append_lines, read_predictions
 from video_ats.runs.files import sole_user
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
@@ -27,8 +27,9 @@ class CheckConfig:
         output: folder for ``videos.jsonl``, one line a video. The same command continues an interrupted scan.
         data: which videos.
         num_classes: check the labels against this many classes; null: do not.
-        retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, with
-            other data.decode_timeout_seconds or data.decode_memory_mb for example. Missing ones are always looked for.
+        retry_lost: when a scan continues, read videos again that crashed, timed out or ran out of memory before, for
+            example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked
+            for again.
     """
 
     output: str
@@ -54,19 +55,19 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
         "videos": videos.identity(),
     }
     with sole_user(Path(config.output)):
-        log = VideoLog(Path(config.output), identity, [], name=_LOG, retry_lost=config.retry_lost)
-        done = log.done
-        todo = [entry for entry in videos.entries if entry.key not in done]
-        with tqdm(total=len(videos.entries), initial=len(done), unit="video", file=sys.stderr) as bar:
+        keys = [entry.key for entry in videos.entries]
+        log = VideoLog(Path(config.output), identity, keys, [], name=_LOG, retry_lost=config.retry_lost)
+        todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
+        with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
             for sample in read_videos(todo, config.data, None):
-                log.append([unscored(sample)])
+                append_lines(log.path, [unscored(sample)])
                 bar.update()
-    by_key = {line.video: line for line in log.predictions}
-    return [by_key[entry.key] for entry in videos.entries], log.path
+        log.finish()
+        return list(read_predictions(log.path)), log.path
 
 
 def as_text(lines: Sequence[Prediction]) -> str:
-    """Counts by status, then each video that is not simply fine."""
+    """Counts by status, then one line for each video that has a problem or a remark."""
     counts = Counter(line.status for line in lines)
     text = [f"{len(lines)} listed: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())]
     for line in lines:

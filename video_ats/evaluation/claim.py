@@ -1,4 +1,4 @@
-"""What a run says about ATS, in sentences made from its numbers: against dense, and against the controls."""
+"""Sentences about ATS, made from the numbers of a run: against the dense model, and against the controls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.evaluation.paired import Difference, paired_difference
-from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.summary import Results
+from video_ats.runs.metrics import Difference, paired_difference
 from video_ats.runs.settings import Setting, setting_name
 
 # What counts as "the same accuracy", in points of top-1.
@@ -37,7 +37,7 @@ class Comparison:
 
 
 class _Scored(NamedTuple):
-    """A setting's results: which videos it has right, bool (N), and the mean GFLOPs of a video."""
+    """One setting: which videos it classifies correctly, bool (N), and the mean GFLOPs of a video."""
 
     setting: Setting
     correct: npt.NDArray[np.bool_]
@@ -52,20 +52,14 @@ class _Scored(NamedTuple):
         return 100 * float(self.correct.mean())
 
 
-def make_claims(
-    predictions: Sequence[Prediction], settings: Sequence[Setting]
-) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
-    """Say what a run has shown, and what it has not.
-
-    Args:
-        predictions: of finished videos, in any order.
-        settings: of the run.
+def make_claims(results: Results) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
+    """State what a run has shown, and what it has not.
 
     Returns:
-        Sentences, and every comparison: each ATS setting with the dense model, with each of its controls, and with
-        each kind of control over all K.
+        The sentences, and all comparisons: each ATS setting with the dense model, with each of its controls, and all
+        K together with each kind of control.
     """
-    runs = _scored(predictions, settings)
+    runs = _scored(results)
     dense = next((run for run in runs if run.setting.is_dense), None)
     every_ats = [run for run in runs if run.setting.is_ats]
     if not runs or len(runs[0].correct) < 2:
@@ -99,19 +93,14 @@ def make_claims(
     return tuple(sentences), tuple(comparisons)
 
 
-def _scored(predictions: Sequence[Prediction], settings: Sequence[Setting]) -> list[_Scored]:
-    """By setting, over the videos that were scored, in the order of their keys and not of the run."""
-    by_setting: dict[str, dict[str, Prediction]] = {setting.name: {} for setting in settings}
-    for prediction in predictions:
-        if prediction.setting is not None:
-            by_setting[prediction.setting][prediction.video] = prediction
-    runs = []
-    for setting in settings:
-        lines = [by_setting[setting.name][video] for video in sorted(by_setting[setting.name])]
-        if lines:
-            correct = np.array([line.label == line.top5[0] for line in lines])
-            runs.append(_Scored(setting, correct, float(np.mean([line.gflops for line in lines]))))
-    return runs
+def _scored(results: Results) -> list[_Scored]:
+    """By setting. A mean is taken in the order of the keys: its last digit shall not depend on the list's order."""
+    order = results.by_key()
+    return [
+        _Scored(setting, scored.top1 == results.labels, float(scored.gflops[order].mean()))
+        for setting in results.settings
+        if (scored := results.of.get(setting.name)) is not None
+    ]
 
 
 def _compare(pairs: Sequence[tuple[_Scored, _Scored]]) -> Comparison:
@@ -128,7 +117,7 @@ def _compare(pairs: Sequence[tuple[_Scored, _Scored]]) -> Comparison:
 def _against_dense(
     runs: Sequence[_Scored], comparisons: Sequence[Comparison], dense: _Scored, own_dense: _Scored | None
 ) -> list[str]:
-    """The cheapest setting that is as accurate as dense, and the most accurate at half the cost."""
+    """Sentences on the cheapest setting as accurate as dense, and on the most accurate one at half the cost."""
     training = "Fine-tuned with samplers" if runs[0].setting.finetuned else "Without training"
     top1 = {run.name: run.top1 for run in runs}
 
@@ -170,7 +159,7 @@ def _against_dense(
 
 
 def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scored, _Scored]]]:
-    """Each ATS setting with a control that follows it, by control and by what the pairs share besides K."""
+    """Pairs of an ATS setting and its control, by kind of control and by what the ATS settings share besides K."""
     by_name = {run.name: run for run in runs}
     families: dict[tuple[str, str], list[tuple[_Scored, _Scored]]] = {}
     for control in runs:

@@ -1,25 +1,73 @@
-"""How a list is divided among processes: into batches by place in the list, whoever scores them.
+"""How a list is divided among processes: batches, shards that are merged later, and the ranks that torchrun starts.
 
-Rounding depends on what shares a batch. A video has the same batch-mates in every run over the same files with the
-same batch size, on one process or many, interrupted or not, so its digits are the same too.
+Rounding depends on what shares a batch. A batch is given by the place in the list, whoever scores it: a video has the
+same batch-mates in every run over the same files with the same batch size, on one process or many, interrupted or not,
+so its digits are the same too. How the parts come together again is told in `evaluation.predictions`.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
 
-from video_ats.video.lists import VideoEntry
+import numpy as np
+import numpy.typing as npt
+import torch.distributed as dist
 
-Batch = tuple[VideoEntry, ...]
+from video_ats.evaluation.predictions import PREDICTIONS, Index, read_blocks
+from video_ats.runs.files import RUN, claim_run, differences, read_identity, sole_user
+from video_ats.video.lists import hash_understood
+
+Item = TypeVar("Item")
 SHARD = "shard"  # its key in a run's identity
 SHARD_FOLDERS = "shard-*-of-*"
+# A rank may wait for a slower one as long as that takes. One that died is noticed at once: its connection closes.
+_PATIENCE = timedelta(days=30)
+
+
+def divide(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Batches of ``size`` neighbours; the last batch may be smaller."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def part_of(batches: Sequence[Item], number: int, of: int) -> Sequence[Item]:
+    """Every ``of``-th batch from ``number`` (from 0) on: neighbours are often alike in length or class."""
+    return batches[number::of]
+
+
+def left_over(size: int, done: npt.NDArray[np.bool_], again: npt.NDArray[np.bool_]) -> list[Sequence[int]]:
+    """Batches of places that an interrupted run has still to score.
+
+    A batch that was scored in part is scored again as a whole, which is the only way to the same digits. Videos that
+    could not be read and are tried once more get batches of their own, since the others of their batches are done. So
+    one that can be read now has other batch-mates than in a run that could read it at once.
+
+    Args:
+        size: videos in a batch.
+        done (bool [N]): videos that are on the disk.
+        again (bool [N]): videos that could not be read and are tried once more.
+    """
+    unfinished: list[Sequence[int]] = []
+    tried_again: list[int] = []
+    for batch in divide(range(len(done)), size):
+        left = [place for place in batch if not done[place]]
+        if all(again[place] for place in left):
+            tried_again += left
+        else:
+            unfinished.append(batch)
+    return unfinished + divide(tried_again, size)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of a list, scored by runs that know nothing of each other; ``number`` counts from 1."""
+    """One of several parts of a list, each scored by a run of its own; ``number`` counts from 1."""
 
     number: int
     of: int
@@ -41,38 +89,189 @@ class Shard:
         """Its name within the output folder."""
         return f"shard-{self.number}-of-{self.of}"
 
+    def places(self, listed: int, size: int) -> npt.NDArray[np.int64]:
+        """Places in a list of ``listed`` videos that belong to this shard, in batches of ``size`` as by `part_of`."""
+        return np.flatnonzero(np.arange(listed) // size % self.of == self.number - 1)
+
     def __str__(self) -> str:
         return f"shard {self.number} of {self.of}"
 
 
-def divide(entries: Sequence[VideoEntry], size: int) -> list[Batch]:
-    """``size`` neighbours at a time, in list order; the last batch may be smaller."""
-    return [tuple(entries[start : start + size]) for start in range(0, len(entries), size)]
+@dataclass(frozen=True)
+class MergeConfig:
+    """Configuration of ``video-ats merge-predictions``.
 
-
-def part_of(batches: Sequence[Batch], number: int, of: int) -> Sequence[Batch]:
-    """Every ``of``-th batch from ``number`` on, which counts from 0: neighbours are often alike in length or class."""
-    return batches[number::of]
-
-
-def left_over(batches: Sequence[Batch], size: int, done: Set[str], again: Set[str]) -> list[Batch]:
-    """What an interrupted run has still to do.
-
-    A batch that was scored in part is scored again as a whole, the only way to the same digits. Videos that could not
-    be read and are tried once more get batches of their own: the others of their batches are done. One that has come
-    back has therefore other batch-mates than in a run that began with it.
-
-    Args:
-        batches: of the list, or of a part of it.
-        size: videos in a batch.
-        done: keys of the videos that are on the disk.
-        again: keys of those that could not be read and are tried once more.
+    Attributes:
+        output: the output folder of the shards, in which theirs lie, ``shard-1-of-8`` to ``shard-8-of-8``.
     """
-    unfinished, tried_again = [], []
-    for batch in batches:
-        left = [entry for entry in batch if entry.key not in done]
-        if any(entry.key not in again for entry in left):
-            unfinished.append(batch)
-        else:
-            tried_again += left
-    return unfinished + divide(tried_again, size)
+
+    output: str
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard on the disk, and what is the same in all shards of a run: identity, and videos in a batch."""
+
+    log: Path
+    shard: Shard
+    identity: dict[str, Any]
+    videos_at_once: int
+
+
+def merge_shards(output: Path) -> tuple[int, Path]:
+    """Write ``run.json`` and ``predictions.jsonl`` of the whole run into the folder that its shards lie in.
+
+    The shards stay as they are. The same evaluation command without ``--shard`` then writes the report.
+
+    Returns:
+        How many videos there are, and the file of predictions.
+
+    Raises:
+        ValueError: unless the shards are of one run, all there, each complete, and together the list in its order.
+    """
+    folders = sorted(output.glob(SHARD_FOLDERS))
+    if not folders:
+        raise ValueError(f"output {output}: holds no shard ({SHARD_FOLDERS}); name the --output of the shards")
+    log = output / PREDICTIONS
+    with ExitStack() as stack:
+        for folder in (output, *folders):
+            stack.enter_context(sole_user(folder))
+        if log.exists():
+            raise ValueError(f"output {output}: holds {PREDICTIONS} already; remove it, to merge once more")
+        parts = sorted(map(_read, folders), key=lambda part: part.shard.number)
+        _check_one_run(output, parts)
+        listed = parts[0].identity["videos"]
+        index = _find_blocks(parts, listed["listed"])
+        first_lines = (json.loads(block.partition(b"\n")[0]) for block in index.blocks())
+        if hash_understood((line["video"], line["label"]) for line in first_lines) != listed["understood_sha256"]:
+            _refuse_double(output, parts)
+            raise ValueError(
+                f"output {output}: the videos of the shards are not those of the list in its order; give the command "
+                "of each shard once more, which checks and sorts its lines"
+            )
+        claim_run(log, parts[0].identity)
+        index.join(log)
+    return len(index.part), log
+
+
+def _read(folder: Path) -> _Part:
+    identity = read_identity(folder)
+    if identity is None or SHARD not in identity:
+        raise ValueError(f"{folder}: has no {RUN} of a shard; give the shard's command again")
+    of_shard = identity.pop(SHARD)
+    shard = Shard(of_shard["number"], of_shard["of"])
+    if folder.name != shard.folder:
+        raise ValueError(f"{folder}: holds {shard}; was it renamed?")
+    return _Part(folder / PREDICTIONS, shard, identity, of_shard["videos_at_once"])
+
+
+def _check_one_run(output: Path, parts: Sequence[_Part]) -> None:
+    first, *others = parts
+    for part in others:
+        there, here = (p.identity | {"shards": p.shard.of, "videos_at_once": p.videos_at_once} for p in (first, part))
+        changed = differences(there, here)
+        if changed:
+            raise ValueError(
+                f"{part.log.parent}: is of another run than {first.shard.folder} ({'; '.join(changed[:3])}); remove "
+                "the one that does not belong"
+            )
+    absent = sorted({*range(1, first.shard.of + 1)} - {part.shard.number for part in parts})
+    if absent:
+        raise ValueError(f"output {output}: shards {', '.join(map(str, absent))} of {first.shard.of} are not there")
+
+
+def _find_blocks(parts: Sequence[_Part], listed: int) -> Index:
+    """The blocks of each shard belong to its places in the list, one after the other."""
+    index = Index([part.log for part in parts], listed)
+    for number, part in enumerate(parts):
+        places, found = part.shard.places(listed, part.videos_at_once), 0
+        for block in read_blocks(part.log) if part.log.exists() else ():
+            if block.is_complete(part.identity["settings"].keys()):
+                if found < len(places):
+                    index.add(places[found], number, block)
+                found += 1
+        if found != len(places):
+            raise ValueError(
+                f"{part.log.parent}: has {found} of its {len(places)} videos; give its command again to complete it"
+            )
+    return index
+
+
+def _refuse_double(output: Path, parts: Sequence[_Part]) -> None:
+    seen: dict[str, Shard] = {}
+    for part in parts:
+        for block in read_blocks(part.log):
+            other = seen.setdefault(block.video, part.shard)
+            if other is not part.shard:
+                raise ValueError(f"output {output}: video {block.video!r} is in {other} and in {part.shard}")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of one run; a process alone is rank 0 of 1.
+
+    Attributes:
+        number: from 0. Rank 0 joins the predictions and writes the report.
+        count: all of them, on all machines.
+        local: from 0 on this machine: the GPU that it takes.
+    """
+
+    number: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.number == 0
+
+    def told_by_first(self, value: Any) -> Any:
+        """Send rank 0's ``value`` to all ranks and return it; what the others pass is ignored.
+
+        Raises:
+            ChildProcessError: if another rank has ended.
+        """
+        if self.count == 1:
+            return value
+        values = [value]
+        with _explaining_lost_ranks():
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def wait(self) -> None:
+        """Wait until all ranks are here. Errors: see `told_by_first`."""
+        if self.count > 1:
+            with _explaining_lost_ranks():
+                dist.barrier()
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """Connect the processes of this run, if ``torchrun`` (or another launcher with the same variables) started several.
+
+    They exchange a few Python objects and no tensors, so gloo does, on GPUs too.
+
+    Raises:
+        ChildProcessError: if they cannot be connected.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks()
+        return
+    with _explaining_lost_ranks():
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield Ranks(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _explaining_lost_ranks() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ChildProcessError(
+            f"another rank ended ({str(error).splitlines()[0]}); its own message says why. What every rank finished is "
+            "kept, and the same command continues, with as many ranks as you like"
+        ) from error

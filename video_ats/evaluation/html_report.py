@@ -1,30 +1,28 @@
-"""``report.html``: the run in one file that asks for nothing: curve, settings, classes, costs, videos, failures."""
+"""``report.html``: a run on one self-contained page: curve, settings, classes, costs, videos, failures."""
 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.report import Report
 from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
-from video_ats.evaluation.summary import SettingSummary
-from video_ats.evaluation.svg_curve import svg_curve
-from video_ats.visualize.page import embedded_json, escaped, html_page, table
+from video_ats.evaluation.summary import Results
+from video_ats.runs.settings import Setting
+from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
 
 _BINS = 24
 _STYLE = """\
 .warn { background: #fff4d6; border-left: 4px solid #d59a00; padding: .4rem .8rem; }
 .facts { color: #444; } .facts span { white-space: nowrap; margin-right: 1.4em; }
-svg text { font: 12px system-ui, sans-serif; fill: #333; } svg.curve { width: 100%; height: auto; }
-.grid { stroke: #e4e4e4; } .dense { stroke: #000; stroke-opacity: .4; stroke-dasharray: 2 3; }
-.point { cursor: pointer; outline: none; } .reach { fill: transparent; } .point > line { pointer-events: none; }
-.point:hover .mark, .point:focus .mark, .point.on .mark { stroke: #e0a800; stroke-width: 4; paint-order: stroke; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; padding: 0; font-size: .9rem; }
-.legend svg { vertical-align: -2px; }
+svg.curve { display: block; width: 100%; max-width: 60rem; height: auto; }
+#histogram text { font: 12px system-ui, sans-serif; fill: #333; }
+.point { cursor: pointer; outline: none; } .reach { fill: transparent; stroke: none; stroke-width: 3; }
+.point:hover .reach, .point:focus .reach, .point.on .reach { stroke: #e0a800; }
 #tip { position: absolute; display: none; background: #fff; border: 1px solid #888; border-radius: 4px;
   padding: .35rem .6rem; font-size: .85rem; pointer-events: none; box-shadow: 0 2px 8px #0003; white-space: pre; }
 #settings td, #settings th { white-space: nowrap; } .classes th:last-child { text-align: center; }
@@ -42,13 +40,13 @@ td { overflow-wrap: anywhere; } .words td, .words th { text-align: left; }
 """
 
 
-def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEnds | None) -> str:
+def report_page(report: Report, results: Results, ends: ShownEnds | None) -> str:
     """The page.
 
     Args:
         report: figures of the run.
-        predictions: of its videos, for what the figures leave out.
-        ends: videos to show; None: no setting lets the cost depend on the video.
+        results: of its videos, for the histograms of GFLOPs.
+        ends: the cheapest and the most expensive videos; None: there is no ATS setting, so all cost the same.
     """
     summary = report.summary
     title = f"{report.run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
@@ -60,8 +58,8 @@ def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEn
     if summary.settings:
         markup += [
             "<h2>Accuracy over GFLOPs</h2>",
-            '<p class="note">Each point is a setting; up and left is better. Bars are 95% intervals, the dotted line '
-            "is the dense model. Point at one for its name, click it to show it below.</p>",
+            '<p class="note">Each point is a setting; up and left is better. The thin line across is '
+            "the dense model. Point at a setting for its name, click it to show it below.</p>",
             svg_curve(report.settings, summary.settings),
             "<h2>Settings</h2>",
             '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points '
@@ -69,7 +67,7 @@ def report_page(report: Report, predictions: Sequence[Prediction], ends: ShownEn
             "chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
-            embedded_json("data", _data(report, predictions)),
+            embedded_json("data", _data(report, results)),
         ]
     if ends is not None:
         markup += _ends(report, ends)
@@ -93,7 +91,7 @@ def _facts(report: Report) -> str:
 
 
 def _settings_table(report: Report) -> str:
-    """Cells carry the number that they are sorted by."""
+    """Each cell has the number by which the script sorts it."""
     header = ["setting", "top-1 %", "95% interval", "top-5 %", "same as dense %", "GFLOPs per video", "p5 to p95"]
     header += ["of dense", "model clips/s"]
     rows = []
@@ -120,11 +118,11 @@ def _settings_table(report: Report) -> str:
 
 
 def _chosen(report: Report) -> list[str]:
-    """What the script fills in for one setting at a time."""
+    """Empty places, which the script fills for the chosen setting."""
     options = "".join(
         f'<option value="{place}">{escaped(s.name)}</option>' for place, s in enumerate(report.summary.settings)
     )
-    against = "" if _dense(report) is None else ", and its change against dense"
+    against = "" if _first(report, lambda setting: setting.is_dense) is None else ", and its change against dense"
     return [
         '<h2 id="one">One setting</h2>',
         f'<p><label>Setting: <select id="chosen">{options}</select></label></p>',
@@ -137,18 +135,19 @@ def _chosen(report: Report) -> list[str]:
     ]
 
 
-def _dense(report: Report) -> SettingSummary | None:
-    names = {setting.name for setting in report.settings if setting.is_dense}
-    return next((s for s in report.summary.settings if s.name in names), None)
+def _first(report: Report, wanted: Callable[[Setting], bool]) -> int | None:
+    """Place of the first setting of a kind among those of the summary."""
+    names = {setting.name for setting in report.settings if wanted(setting)}
+    return next((place for place, s in enumerate(report.summary.settings) if s.name in names), None)
 
 
-def _data(report: Report, predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """What the script draws from."""
-    dense = _dense(report)
+def _data(report: Report, results: Results) -> dict[str, Any]:
+    """Data for the script."""
+    dense = _first(report, lambda setting: setting.is_dense)
     settings = []
     for place, s in enumerate(report.summary.settings):
-        costs = [p.gflops for p in predictions if p.setting == s.name]
-        low, high = min(costs), max(costs)
+        costs = results.of[s.name].gflops
+        low, high = float(costs.min()), float(costs.max())
         counts, edges = np.histogram(costs, _BINS, (low, high) if high > low else (0.98 * low, 1.02 * low or 1.0))
         settings.append(
             {
@@ -159,19 +158,13 @@ def _data(report: Report, predictions: Sequence[Prediction]) -> dict[str, Any]:
                 "edges": edges.tolist(),
                 "mean": s.gflops_video.mean,
                 "correct": [c.correct for c in s.per_class.values() if c.evaluated],
-                "dense": dense is not None and place == report.summary.settings.index(dense),
+                "dense": place == dense,
             }
         )
     first = report.summary.settings[0].per_class
     names = report.label_names
     classes = [(names[label] if names else str(label), c.evaluated) for label, c in first.items() if c.evaluated]
-    return {"settings": settings, "classes": classes, "shown": _shown_first(report)}
-
-
-def _shown_first(report: Report) -> int:
-    """The first setting with ATS, or else the first."""
-    ats = {setting.name for setting in report.settings if setting.is_ats}
-    return next((place for place, s in enumerate(report.summary.settings) if s.name in ats), 0)
+    return {"settings": settings, "classes": classes, "shown": _first(report, lambda setting: setting.is_ats) or 0}
 
 
 def _ends(report: Report, ends: ShownEnds) -> list[str]:
@@ -187,13 +180,11 @@ def _ends(report: Report, ends: ShownEnds) -> list[str]:
 
 
 def _video(report: Report, video: ShownVideo) -> str:
-    line = video.prediction
-    guess = "correct" if line.label == line.top5[0] else f"taken for {_label(report, line.top5[0])}"
-    caption = escaped(f"{line.video}: {line.gflops:.4g} GFLOPs, {_label(report, line.label)} ({guess})")
-    picture = "<p>could not be read again</p>"
-    if video.picture is not None:
-        picture = f'<img src="{escaped(video.picture)}" alt="{caption}">'
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    guess = "correct" if video.label == video.top1 else f"taken for {_label(report, video.top1)}"
+    caption = f"{video.video}: {video.gflops:.4g} GFLOPs, {_label(report, video.label)} ({guess})"
+    if video.picture is None:
+        return f"<figure><p>could not be read again</p><figcaption>{escaped(caption)}</figcaption></figure>"
+    return figure(video.picture, caption)
 
 
 def _label(report: Report, label: int) -> str:

@@ -1,32 +1,54 @@
-"""The evaluation job: its configuration, checked and loaded; `evaluation.run` does the work."""
+"""The evaluation job: `prepare` checks the configuration and loads the model, `run` scores the videos and reports."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from video_ats.atomic import write_text
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.division import SHARD, Batch, Shard, divide, part_of
-from video_ats.evaluation.ranks import Ranks
+from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
+from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
+from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
+from video_ats.evaluation.report import Report, make_report, write_report
+from video_ats.evaluation.shown_videos import ShownEnds, show_ends
+from video_ats.evaluation.summary import Results, collect
 from video_ats.models.registry import get_variant
-from video_ats.runs.budget import Budget, SettledBudget
+from video_ats.runs.budget import (
+    Budget,
+    SettledBudget,
+    calibrate_budget,
+    describe_budget,
+    settle_budget,
+    write_calibrated,
+)
 from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.files import differences, sole_user
 from video_ats.runs.options import check_samplers, fill_in_dataset
-from video_ats.runs.settings import Setting, make_settings
+from video_ats.runs.settings import Setting, make_settings, setting_name
 from video_ats.runs.views import dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
-from video_ats.video.lists import VideoList
+from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.source import open_videos
 from video_ats.video.views import ViewPlan
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """Everything that an evaluation needs, checked and loaded; `prepare` makes it and `run` does the work.
+    """Everything that an evaluation needs, checked and loaded.
 
     The settings of a ``budget`` have a whole frame's samples until `run` has ``settled`` it. Several ``ranks`` share
     the list, or its ``shard``.
@@ -55,10 +77,12 @@ class EvaluationJob:
         """Videos in a batch."""
         return self.execution.videos_at_once(self.plan.num_views)
 
-    def batches(self) -> Sequence[Batch]:
+    def entries(self) -> Sequence[VideoEntry]:
         """The videos that all ranks have to score."""
-        batches = divide(self.videos.entries, self.videos_at_once)
-        return batches if self.shard is None else part_of(batches, self.shard.number - 1, self.shard.of)
+        listed = self.videos.entries
+        if self.shard is None:
+            return listed
+        return [listed[place] for place in self.shard.places(len(listed), self.videos_at_once)]
 
     def with_settled(self, settled: SettledBudget) -> EvaluationJob:
         """With the samples that the budget led to."""
@@ -66,7 +90,7 @@ class EvaluationJob:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know about the weights before believing a number."""
+        """Warnings about the weights, for a reader of the report."""
         if self.finetuned is None:
             return self.given.notes
         return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in self.finetuned.notes)
@@ -94,14 +118,9 @@ class EvaluationJob:
             # Other versions decode and round otherwise.
             "software": {name: metadata.version(name) for name in ("torch", "av")},
             "device": self.execution.device.type,
-            # What makes shards fit together; not part of what they are put together to.
+            # Shards fit together if these do; the merged run does not have them.
             **({} if self.shard is None else {SHARD: {**asdict(self.shard), "videos_at_once": self.videos_at_once}}),
         }
-
-    def weights(self) -> dict[str, str]:
-        """What the weights are, for a reader."""
-        finetuned = {"finetuned_weights": self.finetuned.weights} if self.finetuned else {}
-        return {"weights": self.given.weights, **finetuned}
 
     def dense_macs(self) -> int:
         """Multiply-adds of one view without samplers."""
@@ -109,7 +128,7 @@ class EvaluationJob:
 
 
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:
-    """Check the whole configuration and load the model, before the first video is touched.
+    """Check the whole configuration and load the model, before the first video is read.
 
     Args:
         config: of the run.
@@ -143,3 +162,169 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
 def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:
     own, finetuned = get_variant(config.model).sampler, config.finetuned is not None
     return make_settings(config.sweep, config.samplers, own=own, calibrated=calibrated, finetuned=finetuned)
+
+
+def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:
+    """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
+
+    Args:
+        job: from `prepare`.
+        say: receives progress messages.
+
+    Returns:
+        The report, and the files written. None where there is no report to write: the job is a shard, or another rank
+        writes it.
+
+    Raises:
+        ValueError: if the output folder holds another run, one that is still running, or one of other files.
+        ChildProcessError: if another rank ended, or no reading worker starts.
+        KeyboardInterrupt: passed on; every finished video is kept.
+    """
+    if not job.ranks.is_first:
+        _run_other_rank(job)
+        return None
+    for note in job.notes:
+        say(f"note: {note}")
+    if job.shard is None and not (job.folder / PREDICTIONS).exists() and any(job.folder.glob(SHARD_FOLDERS)):
+        # A run of the whole list beside its shards would score every video once more.
+        raise ValueError(
+            f"output {job.folder}: holds shards of a run; put them together with video-ats merge-predictions --output "
+            f"{job.folder}, or choose another output folder"
+        )
+    with sole_user(job.folder):
+        return _run(job, say)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """What rank 0 sends to the others.
+
+    Attributes:
+        identity: of the run, which theirs must equal.
+        settled: what the budget led to.
+        parts: the file that each rank appends to.
+        done, again (bool [N]): as in `VideoLog`.
+    """
+
+    identity: dict[str, Any]
+    settled: SettledBudget | None
+    parts: list[Path]
+    done: npt.NDArray[np.bool_]
+    again: npt.NDArray[np.bool_]
+
+
+def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
+    job = _settle(job, say)
+    identity, entries = job.identity(), job.entries()
+    keys, names = [entry.key for entry in entries], [setting.name for setting in job.settings]
+    log = VideoLog(job.folder, identity, keys, names, retry_lost=job.config.retry_lost)
+    if job.settled is not None:
+        write_calibrated(job.folder, asdict(job.config.settled(job.settled.samplers)))
+    _check_same_files(log, entries)
+    if log.done.any():
+        say(f"{log.done.sum()} of {len(entries)} videos were done before; continuing")
+    unmatched = sum(bool(entry.problem) for entry in entries)
+    if unmatched:
+        say(f"{unmatched} of {len(entries)} listed videos match no file; they are recorded as missing")
+    session = _Session(identity, job.settled, log.parts(job.ranks.count), log.done, log.again)
+    _score(job, entries, job.ranks.told_by_first(session))
+    job.ranks.wait()
+    log.finish()
+    if job.shard is not None:
+        say(
+            f"{job.shard} is done, {len(entries)} videos. Once all {job.shard.of} are: video-ats merge-predictions "
+            f"--output {job.config.output}, then this command without --shard"
+        )
+        return None
+    return _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
+
+
+def _run_other_rank(job: EvaluationJob) -> None:
+    session: _Session = job.ranks.told_by_first(None)
+    if session.settled is not None:
+        job = job.with_settled(session.settled)
+    changed = differences(session.identity, job.identity())
+    if changed:
+        raise ValueError(f"rank {job.ranks.number} is not as rank 0 ({'; '.join(changed[:3])}); start all alike")
+    if not session.parts[job.ranks.number].exists():
+        raise ValueError(
+            f"output {job.config.output}: rank {job.ranks.number} does not find there what rank 0 wrote; name a folder "
+            "that all machines share, or use --shard"
+        )
+    _score(job, job.entries(), session)
+    job.ranks.wait()
+
+
+def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session) -> None:
+    """Score this rank's part of what is left, video by video."""
+    left = left_over(job.videos_at_once, session.done, session.again)
+    mine = part_of(left, job.ranks.number, job.ranks.count)
+    if not mine:
+        return
+    finished = evaluate(
+        job.given.model,
+        read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan),
+        job.plan,
+        job.settings,
+        job.execution,
+        ensemble=job.config.ensemble,
+        finetuned=job.finetuned.model if job.finetuned else None,
+    )
+    places = list(chain.from_iterable(mine))
+    failed, name = 0, "" if job.ranks.count == 1 else f"rank 0 of {job.ranks.count}"
+    with tqdm(total=len(places), desc=name, unit="video", file=sys.stderr, disable=not job.ranks.is_first) as bar:
+        for place, lines in zip(places, finished, strict=True):
+            if not session.done[place]:
+                # The run takes a rank's seconds once for all ranks.
+                shared = [replace(line, wall_seconds=line.wall_seconds / job.ranks.count) for line in lines]
+                append_lines(session.parts[job.ranks.number], shared)
+            failed += lines[0].setting is None
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+
+
+def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
+    """Find the samples that the budget leads to, or take those that the run in the folder has."""
+    if job.budget is None:
+        return job
+    budget, samplers = job.budget, job.config.sweep.of_any_samples()
+
+    def calibrate() -> SettledBudget:
+        say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
+        entries, data = job.videos.entries, job.config.data
+        return calibrate_budget(budget, samplers, job.given.model, entries, data, job.plan, job.execution)
+
+    settled = settle_budget(job.folder, budget.asked(samplers), calibrate)
+    for sentence in describe_budget(budget, settled):
+        say(sentence)
+    return job.with_settled(settled)
+
+
+def _check_same_files(log: VideoLog, entries: Sequence[VideoEntry]) -> None:
+    """A run that continues on another copy of the videos would mix two."""
+    for place in map(int, np.flatnonzero(log.done)):
+        before, now = log.file_bytes[place], file_bytes(entries[place].path)
+        if now != before:
+            raise ValueError(
+                f"output {log.path.parent}: video {entries[place].key!r} had {before} bytes when it was scored, {now} "
+                "now; is data.videos another copy? Choose another output folder, or delete this one"
+            )
+
+
+def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> tuple[Report, list[Path]]:
+    report = make_report(job, identity, results)
+    page = job.folder / "report.html"
+    written = write_report(job.folder, report)
+    write_text(page, report_page(report, results, _ends(job, results)))
+    return report, [*written, page]
+
+
+def _ends(job: EvaluationJob, results: Results) -> ShownEnds | None:
+    """Of the first setting that a budget led to, or else the first with ATS."""
+    found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
+    every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
+    if not every_ats or not results.videos:
+        return None
+    loaded = job.finetuned if every_ats[0].finetuned and job.finetuned else job.given
+    entries, data = job.videos.entries, job.config.data
+    return show_ends(loaded.model, every_ats[0], results, entries, data, job.plan, job.execution)

@@ -1,16 +1,33 @@
-"""What is known of each video, one JSON line a video and setting, kept through interruptions."""
+"""Predictions of a run on the disk: one JSON line for each video and setting, in parts that are joined into one file.
+
+A *part* is a file that one process appends to. The lines of a video are written and flushed together, as one *block* of
+whole lines, so a kill loses only the video that was being written. All processes use the same mechanism:
+
+- A process alone, and rank 0 of several, appends to ``predictions.jsonl``; every other rank appends to
+  ``predictions.part-SESSION-RANK.jsonl`` beside it. A shard is a run in a folder of its own, which may be on another
+  machine; its ``predictions.jsonl`` is its part of the whole run.
+- `VideoLog` and `division.merge_shards` read each part once, line by line, and note where the block of each video is,
+  in an `Index` of numbers in list order. Incomplete blocks, and second blocks of a video, are left out.
+- `Index.join` copies the blocks into one file in the order of the list. The file appears whole or not at all, and only
+  then are the parts removed: after a kill at any moment the next run finds every block at least once.
+
+`VideoLog` joins when it opens the folder of an interrupted run and when all videos are done; `merge_shards` joins the
+shards. So the finished file is the same, whoever wrote its lines. `read_predictions` streams it to the report.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from video_ats.atomic import write_text
+import numpy as np
+
+from video_ats.atomic import replacing
 from video_ats.runs.files import append_text, claim_run
 from video_ats.video import VideoStatus
 
@@ -56,144 +73,229 @@ class Prediction:
     wall_seconds: float = 0.0
 
 
+_NAMES = {each.name for each in fields(Prediction)}
+
+
+def append_lines(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Append the lines of finished videos to a part; on return they are on the disk."""
+    append_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
+
+
+def read_predictions(path: Path) -> Iterator[Prediction]:
+    """Stream the predictions in a file, in its order; errors as `read_blocks`."""
+    for block in read_blocks(path):
+        yield from block.lines
+
+
+class Block(NamedTuple):
+    """The lines of one video in a part, and where they are, in bytes."""
+
+    start: int
+    length: int
+    lines: list[Prediction]
+
+    @property
+    def video(self) -> str:
+        """Key of the video."""
+        return self.lines[0].video
+
+    def is_complete(self, settings: Set[str]) -> bool:
+        """Whether the video is done: it has a line for each setting, or a single line without a setting."""
+        return {line.setting for line in self.lines} in (settings, {None})
+
+    def is_read_again(self, *, retry_lost: bool) -> bool:
+        """Whether a run that continues reads the video again: it was missing, or lost and ``retry_lost`` is set."""
+        status = VideoStatus(self.lines[0].status)
+        return status is VideoStatus.MISSING or (retry_lost and status.is_lost)
+
+
+def read_blocks(path: Path) -> Iterator[Block]:
+    """Stream the blocks of a part. A last line without a newline is left out: a kill cut it.
+
+    Raises:
+        ValueError: for a line that is no prediction.
+    """
+    start, length = 0, 0
+    lines: list[Prediction] = []
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.endswith(b"\n"):
+                break
+            line = _parse(text, path, number)
+            if lines and not _continues(lines, line):
+                yield Block(start, length, lines)
+                start, length, lines = start + length, 0, []
+            length += len(text)
+            lines.append(line)
+    if lines:
+        yield Block(start, length, lines)
+
+
+def _continues(lines: Sequence[Prediction], line: Prediction) -> bool:
+    of_video = {other.setting for other in lines}
+    return line.video == lines[0].video and None not in (line.setting, *of_video) and line.setting not in of_video
+
+
+def _parse(text: bytes, path: Path, number: int) -> Prediction:
+    try:
+        record = json.loads(text)
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise ValueError(f"{path} line {number}: is not JSON ({error}); the file was changed") from None
+    if not isinstance(record, dict) or set(record) != _NAMES:
+        raise ValueError(f"{path} line {number}: is not a prediction of this version; choose another output")
+    return Prediction(**record)
+
+
+class Places:
+    """The place of each key in a list. Takes 12 bytes a key beside the list, where a dict takes about 90."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
+        self.keys = keys
+        self._order = hashes.argsort().astype(np.int32)
+        self._hashes = hashes[self._order]
+
+    def __getitem__(self, key: str) -> int:
+        first, end = (self._hashes.searchsorted(hash(key), side) for side in ("left", "right"))
+        for place in self._order[first:end].tolist():
+            if self.keys[place] == key:
+                return int(place)
+        raise ValueError(f"video {key!r}: is not in the list of this run; was the file of predictions changed?")
+
+
+class Index:
+    """Where the block of each video is; arrays over the places in the list, 28 bytes a video.
+
+    Attributes:
+        parts: the files.
+        part (int32 [N]): number of the file; -1 where no block was found.
+        start, length (int64 [N]): of the block in the file, in bytes.
+        file_bytes (int64 [N]): size of the video's file when it was read.
+    """
+
+    def __init__(self, parts: Sequence[Path], count: int) -> None:
+        self.parts = list(parts)
+        self.part = np.full(count, -1, np.int32)
+        self.start, self.length, self.file_bytes = (np.zeros(count, np.int64) for _ in range(3))
+
+    @property
+    def found(self) -> Any:
+        """Which videos have a block, bool [N]."""
+        return self.part >= 0
+
+    def add(self, place: int, part: int, block: Block) -> None:
+        """Note a block; the first one of a video counts."""
+        if self.part[place] < 0:
+            self.part[place], self.start[place], self.length[place] = part, block.start, block.length
+            self.file_bytes[place] = block.lines[0].file_bytes
+
+    def blocks(self) -> Iterator[bytes]:
+        """The blocks in the order of the list."""
+        with ExitStack() as stack:
+            numbers = np.unique(self.part[self.found]).tolist()
+            files = {number: stack.enter_context(self.parts[number].open("rb")) for number in numbers}
+            for place in np.flatnonzero(self.found):
+                file = files[int(self.part[place])]
+                file.seek(self.start[place])
+                yield file.read(self.length[place])
+
+    def join(self, path: Path) -> None:
+        """Write the blocks to one file, unless they are the whole of it already."""
+        lengths = self.length[self.found]
+        starts = np.cumsum(lengths) - lengths
+        in_order = self.parts == [path] and np.array_equal(starts, self.start[self.found])
+        if in_order and lengths.sum() == path.stat().st_size:
+            return
+        with replacing(path) as temporary, temporary.open("wb") as joined:
+            joined.writelines(self.blocks())
+
+
 class VideoLog:
-    """The growing JSON-lines file of one run.
+    """The predictions of one run in its output folder, kept through interruptions.
 
-    A video's lines are written together and flushed to the disk, so that an interruption loses no finished video.
-    A video that was missing is not finished: when the run continues it is looked for again. One that was lost
-    (crashed, timed out, out of memory) is, unless ``retry_lost``: each of them may take minutes.
-
-    Processes beside the one that holds the log write to `parts` of it: files of their own, of which nobody else knows
-    the names. They are taken in when the log is opened again or finished.
+    A video that was missing is looked for again when the run continues. One that was lost (crashed, timed out, out of
+    memory) is read again with ``retry_lost`` only: each of them may take minutes.
 
     Args:
         folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
-        settings: names of all settings; a video is done when it has a line for each, or one without a setting.
+        keys: of the videos to score, in list order.
+        settings: names of all settings.
         name: of the file.
-        retry_lost: lost videos are not finished either.
+        retry_lost: read lost videos again.
 
     Attributes:
-        predictions: lines of the videos that are done.
-        again: keys of those that an earlier session could not read and that are tried once more.
+        path: the file.
+        places: of the videos in the list.
+        done (bool [N]): videos that are finished.
+        again (bool [N]): videos that an earlier session could not read and that are tried once more.
+        file_bytes (int64 [N]): sizes of the files of the finished videos.
 
     Raises:
-        ValueError: if the folder holds another run, or lines that are not ours.
+        ValueError: if the folder holds another run, or lines that are not predictions of this list.
     """
 
     def __init__(
         self,
         folder: Path,
         identity: dict[str, Any],
+        keys: Sequence[str],
         settings: Sequence[str],
         *,
         name: str = PREDICTIONS,
         retry_lost: bool = False,
     ) -> None:
         self.path = folder / name
+        self.places = Places(keys)
         self._settings = set(settings)
-        self._retry_lost = retry_lost
         claim_run(self.path, identity)
-        self.predictions, self.again = self._recover()
-
-    @property
-    def done(self) -> set[str]:
-        """Keys of the videos that are finished."""
-        return {prediction.video for prediction in self.predictions}
-
-    def append(self, predictions: Iterable[Prediction]) -> None:
-        """Write the lines of finished videos; on return they are on the disk."""
-        new = list(predictions)
-        append_lines(self.path, new)
-        self.predictions.extend(new)
+        index, again = Index(self._files(), len(keys)), np.zeros(len(keys), bool)
+        for place, part, block in self._complete_blocks(index.parts):
+            if block.is_read_again(retry_lost=retry_lost):
+                again[place] = True
+            else:
+                index.add(place, part, block)
+        if index.parts:
+            index.join(self.path)
+        self._remove_parts()
+        self.done, self.again, self.file_bytes = index.found, again & ~index.found, index.file_bytes
 
     def parts(self, count: int) -> list[Path]:
-        """New empty files for the lines of ``count`` processes beside this one."""
+        """The files that ``count`` processes append to; this process takes the first."""
         session = secrets.token_hex(4)
-        paths = [
-            self.path.with_name(f"{self.path.stem}.part-{session}-{number}.jsonl") for number in range(1, count + 1)
-        ]
-        for path in paths:
+        others = [self.path.with_name(f"{self.path.stem}.part-{session}-{rank}.jsonl") for rank in range(1, count)]
+        for path in others:
             path.touch(exist_ok=False)
-        return paths
+        return [self.path, *others]
 
-    def finish(self, keys: Sequence[str]) -> None:
-        """Take in the parts and put the videos into the order of ``keys``, those of all videos that are done."""
-        by_video = complete_videos(self.predictions, self._settings)
-        parts = self._parts()
-        for part in parts:
-            for video, lines in complete_videos(read_lines(part)[0], self._settings).items():
-                by_video.setdefault(video, lines)
-        lost = [key for key in keys if key not in by_video]
-        if lost:
-            raise ValueError(f"output {self.path.parent}: the lines of {lost[0]!r} are gone; was a file removed?")
-        ordered = [line for key in keys for line in by_video[key]]
-        if ordered != self.predictions:
-            write_text(self.path, "".join(map(as_line, ordered)))
-            self.predictions = ordered
-        for part in parts:
-            part.unlink()
+    def finish(self) -> None:
+        """Join the parts once all videos are done.
 
-    def _parts(self) -> list[Path]:
+        Raises:
+            ValueError: if one is not.
+        """
+        if not self.done.all():
+            index = Index(self._files(), len(self.places.keys))
+            for found in self._complete_blocks(index.parts):
+                index.add(*found)
+            if not index.found.all():
+                lost = self.places.keys[int(index.found.argmin())]
+                raise ValueError(f"output {self.path.parent}: the lines of {lost!r} are gone; was a file removed?")
+            index.join(self.path)
+        self._remove_parts()
+
+    def _files(self) -> list[Path]:
+        return [path for path in (self.path, *self._other_parts()) if path.exists()]
+
+    def _other_parts(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
 
-    def _recover(self) -> tuple[list[Prediction], set[str]]:
-        """Finished videos only, and keys of those to read again; what an interruption left half-written is taken out of
-        the file, and what it left in parts is put in.
-        """
-        parts = self._parts()
-        by_video: dict[str, list[Prediction]] = {}
-        again: set[str] = set()
-        lines, whole = 0, True
-        for path in [self.path, *parts] if self.path.exists() else parts:
-            found, ends_whole = read_lines(path)
-            lines, whole = lines + len(found), whole and ends_whole
-            again |= {line.video for line in found if self._is_read_again(line)}
-            final = [line for line in found if not self._is_read_again(line)]
-            for video, of_video in complete_videos(final, self._settings).items():
-                by_video.setdefault(video, of_video)
-        kept = list(chain.from_iterable(by_video.values()))
-        if len(kept) < lines or not whole or parts:
-            write_text(self.path, "".join(map(as_line, kept)))
-        for part in parts:
+    def _remove_parts(self) -> None:
+        for part in self._other_parts():
             part.unlink()
-        return kept, again - by_video.keys()
 
-    def _is_read_again(self, line: Prediction) -> bool:
-        status = VideoStatus(line.status)
-        return status is VideoStatus.MISSING or (self._retry_lost and status.is_lost)
-
-
-def complete_videos(lines: Iterable[Prediction], settings: Set[str]) -> dict[str, list[Prediction]]:
-    """The lines of each video that has one for every setting, or a single one without; what is there twice, once."""
-    found: dict[str, dict[str | None, Prediction]] = {}
-    for line in lines:
-        found.setdefault(line.video, {}).setdefault(line.setting, line)
-    return {video: list(of.values()) for video, of in found.items() if of.keys() in (settings, {None})}
-
-
-def append_lines(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write lines of finished videos to the end of a file; on return they are on the disk."""
-    append_text(path, "".join(map(as_line, predictions)))
-
-
-def as_line(prediction: Prediction) -> str:
-    """As it stands in a log."""
-    return json.dumps(asdict(prediction)) + "\n"
-
-
-def read_lines(path: Path) -> tuple[list[Prediction], bool]:
-    """The predictions in a log, and whether its last line is whole."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    unfinished = lines.pop()  # empty when the file ends with a newline
-    names = {f.name for f in fields(Prediction)}
-    predictions = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number}: is not JSON ({error.msg}); the file was changed") from None
-        if not isinstance(record, dict) or set(record) != names:
-            raise ValueError(f"{path} line {number}: is not a prediction of this version; choose another output")
-        predictions.append(Prediction(**record))
-    return predictions, not unfinished
+    def _complete_blocks(self, parts: Sequence[Path]) -> Iterator[tuple[int, int, Block]]:
+        for number, part in enumerate(parts):
+            for block in read_blocks(part):
+                if block.is_complete(self._settings):
+                    yield self.places[block.video], number, block

@@ -7,7 +7,7 @@ const table = document.getElementById("settings");
 const withPlace = [...document.querySelectorAll(".point, #settings tbody tr")];
 
 function element(name, attributes = {}, text = "") {
-  const svg = ["svg", "rect", "text", "line"].includes(name);
+  const svg = ["svg", "rect", "text", "line", "circle"].includes(name);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.textContent = text;
@@ -16,15 +16,21 @@ function element(name, attributes = {}, text = "") {
 
 // --- the curve and the table point at each other
 
+// A circle around each mark: easier to hit than the mark, and seen where the point is lit.
+for (const point of document.querySelectorAll(".point")) {
+  const box = point.getBBox();
+  point.append(element("circle", { class: "reach", cx: box.x + box.width / 2, cy: box.y + box.height / 2, r: 7 }));
+}
+
 function light(place) {
   for (const one of withPlace) one.classList.toggle("on", one.dataset.place === String(place));
 }
 
 function showTip(at) {
-  const box = at.querySelector(".mark").getBoundingClientRect();
+  const box = at.querySelector(".reach").getBoundingClientRect();
   // Points may lie on one another: all of them are named, the one on top first.
   const beside = [...document.querySelectorAll(".point")].filter((other) => {
-    const there = other.querySelector(".mark").getBoundingClientRect();
+    const there = other.querySelector(".reach").getBoundingClientRect();
     return other !== at && Math.hypot(there.x - box.x, there.y - box.y) < 6;
   });
   tip.textContent = [at, ...beside].map((one) => data.settings[one.dataset.place].tip).join("\n\n");

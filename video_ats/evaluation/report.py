@@ -1,23 +1,28 @@
-"""Write a run's report: JSON for programs, CSV for tables, Markdown for reading, a curve for looking at."""
+"""The report of a run as JSON, CSV and Markdown, and the picture of its curve."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.claim import Comparison
+from video_ats.evaluation.claim import Comparison, make_claims
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.summary import RunSummary, SettingSummary
+from video_ats.evaluation.summary import Results, RunSummary, SettingSummary, summarise
+from video_ats.runs.budget import describe_budget
+from video_ats.runs.execution import describe_environment
 from video_ats.runs.metrics import Accuracy
 from video_ats.runs.settings import Setting
+from video_ats.runs.tables import csv_text, markdown_table, number
+from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.views import VIEW_PRESETS
+
+if TYPE_CHECKING:
+    from video_ats.evaluation.job import EvaluationJob
 
 _MOST_FAILURES_SHOWN = 20
 
@@ -27,16 +32,16 @@ class Report:
     """A run's figures and what they were measured on.
 
     Attributes:
-        run: what the predictions depend on (model, weights, list, views, settings).
+        run: everything that the predictions depend on (model, weights, list, views, settings).
         environment: machine and package versions of the last session.
-        notes: what a reader must know before believing a number, such as random weights.
+        notes: warnings about the weights, such as that they are random.
         settings: of the run.
         summary: the figures.
         label_names: class names, or None where none are known.
         dense_macs: multiply-adds of one dense view.
-        claims: what the run says, in sentences.
+        claims: sentences about the run.
         comparisons: the paired differences behind them.
-        budget: what a target led to, on the videos that it was calibrated on and on the evaluated ones.
+        budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
     """
 
     run: dict[str, Any]
@@ -49,6 +54,43 @@ class Report:
     claims: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     budget: tuple[str, ...] = ()
+
+
+def make_report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> Report:
+    """Compute the figures of a finished run, and what they say."""
+    summary = summarise(
+        results, listed_labels=(entry.label for entry in job.videos.entries), dense_macs=job.dense_macs()
+    )
+    # Of random weights nothing is claimed.
+    pretrained = job.config.checkpoint != RANDOM_WEIGHTS
+    claims, comparisons = make_claims(results) if pretrained else ((), ())
+    weights = {"weights": job.given.weights}
+    if job.finetuned:
+        weights["finetuned_weights"] = job.finetuned.weights
+    budget: tuple[str, ...] = ()
+    if job.budget and job.settled:
+        budget = describe_budget(job.budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
+    return Report(
+        run={
+            **identity,
+            "model": {**identity["model"], **weights},
+            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
+        },
+        environment={
+            **describe_environment(job.execution.device),
+            "batch size": str(job.execution.batch_size),
+            "reading workers": str(job.config.data.num_workers),
+            "processes": str(job.ranks.count),
+        },
+        notes=job.notes,
+        settings=job.settings,
+        summary=summary,
+        label_names=job.videos.label_names,
+        dense_macs=job.dense_macs(),
+        claims=claims,
+        comparisons=comparisons,
+        budget=budget,
+    )
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -103,17 +145,10 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
             accuracy: Accuracy = getattr(s, name)
             row |= {name: accuracy.percent, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
         row |= {"clip_top1": s.clip_top1, "mean_class": s.mean_class, "agreement_with_dense": s.agreement}
-        for name in ("gflops_view", "gflops_video"):
-            row |= {f"{name}_{part}": value for part, value in asdict(getattr(s, name)).items()}
+        row |= {"gflops_view": asdict(s.gflops_view), "gflops_video": asdict(s.gflops_video)}
         row |= {"relative_to_dense": s.relative_to_dense, "model_clips_per_second": s.model_clips_per_second}
-        row |= {f"kept_block{block}": count for block, count in enumerate(s.kept)}
-        rows.append(row)
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+        rows.append(row | {"kept": {f"block{block}": count for block, count in enumerate(s.kept)}})
+    return csv_text(rows)
 
 
 def as_markdown(report: Report) -> str:
@@ -166,65 +201,40 @@ def _views(views: dict[str, Any]) -> str:
 
 def _accuracy_table(summary: RunSummary, has_top5: bool) -> list[str]:
     """With five classes or fewer a top-5 accuracy says nothing."""
-    rows = [
-        "| setting | top-1 % [95% interval] | top-5 % | top-1 of listed % | top-5 of listed % | clip top-1 % "
-        "| mean class % | same top-1 as dense % |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["setting", "top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %"]
+    header += ["clip top-1 %", "mean class %", "same top-1 as dense %"]
+    rows = []
     for s in summary.settings:
+        top5, top5_listed = (str(s.top5), str(s.top5_listed)) if has_top5 else ("-", "-")
         agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
-        rows.append(
-            f"| {s.name} | {s.top1} | {s.top5 if has_top5 else '-'} | {s.top1_listed} "
-            f"| {s.top5_listed if has_top5 else '-'} | {s.clip_top1:.1f} | {s.mean_class:.1f} | {agreement} |"
-        )
-    return rows
+        accuracies = [str(s.top1), top5, str(s.top1_listed), top5_listed]
+        rows.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
+    return markdown_table(header, rows)
 
 
 def _cost_table(summary: RunSummary) -> list[str]:
-    rows = [
-        "| setting | GFLOPs per view: mean | sd | p5 | p95 | GFLOPs per video: mean | sd | p5 | p95 | of dense "
-        "| model clips/s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = ["setting", "GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
+    rows = []
     for s in summary.settings:
-        view, video = s.gflops_view, s.gflops_video
-        rows.append(
-            f"| {s.name} | {_number(view.mean)} | {_number(view.sd)} | {_number(view.p5)} | {_number(view.p95)} "
-            f"| {_number(video.mean)} | {_number(video.sd)} | {_number(video.p5)} | {_number(video.p95)} "
-            f"| {s.relative_to_dense:.3f} | {s.model_clips_per_second:.2f} |"
-        )
-    return rows
+        costs = [number(value) for spread in (s.gflops_view, s.gflops_video) for value in asdict(spread).values()]
+        rows.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
+    return markdown_table([*header, "of dense", "model clips/s"], rows)
 
 
 def _kept_table(summary: RunSummary) -> list[str]:
-    blocks = range(len(summary.settings[0].kept))
-    rows = [
-        "Patch tokens that leave each block, mean per view:",
-        "",
-        "| setting | " + " | ".join(map(str, blocks)) + " |",
-        "|---|" + "---|" * len(blocks),
-    ]
-    return rows + [f"| {s.name} | " + " | ".join(f"{count:.0f}" for count in s.kept) + " |" for s in summary.settings]
+    header = ["setting", *map(str, range(len(summary.settings[0].kept)))]
+    rows = [[s.name, *(f"{count:.0f}" for count in s.kept)] for s in summary.settings]
+    return ["Patch tokens that leave each block, mean per view:", "", *markdown_table(header, rows)]
 
 
 def _failures(summary: RunSummary) -> list[str]:
     if not summary.failures:
         return []
-    lines = ["## Not evaluated", "", "| video | status | reason |", "|---|---|---|"]
-    for video, status, reason in summary.failures[:_MOST_FAILURES_SHOWN]:
-        lines.append(f"| {_cell(video)} | {status} | {_cell(reason)} |")
-    left = len(summary.failures) - _MOST_FAILURES_SHOWN
-    return lines + ([f"| … {left} more in report.json | | |"] if left > 0 else []) + [""]
-
-
-def _cell(text: str) -> str:
-    printable = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
-    return printable.replace("|", "\\|").replace("\n", " ")
-
-
-def _number(value: float) -> str:
-    """Three significant digits or one decimal, whichever says more."""
-    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+    rows = summary.failures[:_MOST_FAILURES_SHOWN]
+    left = len(summary.failures) - len(rows)
+    if left:
+        rows = [*rows, (f"… {left} more in report.json", "", "")]
+    return ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], rows), ""]
 
 
 def _class_name(label_names: tuple[str, ...] | None, label: int) -> str:

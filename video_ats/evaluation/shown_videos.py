@@ -1,4 +1,4 @@
-"""The cheapest and the most expensive videos of a run, with what was kept of them as pictures."""
+"""The cheapest and the most expensive videos of a run, with pictures of the patches that were kept."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from video_ats.evaluation.predictions import Prediction
-from video_ats.models.insert import sampling
+from video_ats.evaluation.summary import Results
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import forward_traced
+from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoSample
@@ -27,21 +26,25 @@ _TILE = 160  # pixels
 
 @dataclass(frozen=True)
 class ShownVideo:
-    """One video at an end of the costs.
+    """One of the cheapest or most expensive videos.
 
     Attributes:
-        prediction: its line.
-        picture: data URI of frames of its first view, what the last sampler dropped dimmed; None: it could not be read
-            again.
+        video: its key.
+        label, top1: index of its class, and of the best class under the setting.
+        gflops: multiply-adds of all its views in units of 1e9.
+        picture: data URI of frames of its first view, with dropped patches dimmed; None: it could not be read again.
     """
 
-    prediction: Prediction
+    video: str
+    label: int
+    top1: int
+    gflops: float
     picture: str | None
 
 
 @dataclass(frozen=True)
 class ShownEnds:
-    """Of one setting, the cheapest and the most expensive videos, cheapest and most expensive first."""
+    """The cheapest and the most expensive videos under one setting; the extreme one first."""
 
     setting: str
     cheapest: tuple[ShownVideo, ...]
@@ -51,46 +54,48 @@ class ShownEnds:
 def show_ends(
     model: torch.nn.Module,
     setting: Setting,
-    predictions: Sequence[Prediction],
+    results: Results,
     entries: Sequence[VideoEntry],
     data: DataConfig,
     plan: ViewPlan,
     execution: Execution,
 ) -> ShownEnds:
-    """Look once more at the videos at either end of a setting's costs.
+    """Read the cheapest and the most expensive videos of a setting once more, and draw what is kept of them.
 
     Args:
         model: of the setting; its sampler slots are empty afterwards.
-        setting: with a sampler that finds its own number of tokens.
-        predictions: of the run.
+        setting: an ATS setting.
+        results: of the run.
         entries: the listed videos.
         data: how they are read.
         plan: the views.
         execution: device and precision.
     """
-    lines = sorted((p for p in predictions if p.setting == setting.name), key=lambda p: (p.gflops, p.video))
-    low = lines[: min(_SHOWN, (len(lines) + 1) // 2)]
-    high = lines[len(low) :][::-1][:_SHOWN]  # none twice
-    by_key = {entry.key: entry for entry in entries}
-    wanted = [by_key[p.video] for p in (*low, *high)]
-    pictures = {}
-    for sample in read_videos(wanted, data, plan):
-        if sample.status is VideoStatus.OK:
-            pictures[sample.entry.key] = jpeg_data_uri(_picture(model, setting, sample, plan, execution))
-    cheapest, dearest = (tuple(ShownVideo(p, pictures.get(p.video)) for p in end) for end in (low, high))
-    return ShownEnds(setting.name, cheapest, dearest)
+    scored, by_key = results.of[setting.name], results.by_key()
+    rows = by_key[scored.gflops[by_key].argsort(kind="stable")].tolist()
+    low = rows[: min(_SHOWN, (len(rows) + 1) // 2)]
+    high = rows[len(low) :][::-1][:_SHOWN]  # none twice
+    keys = {results.videos[row] for row in (*low, *high)}
+    pictures = {
+        sample.entry.key: jpeg_data_uri(_picture(model, setting, sample, plan, execution))
+        for sample in read_videos([entry for entry in entries if entry.key in keys], data, plan)
+        if sample.status is VideoStatus.OK
+    }
+
+    def shown(row: int) -> ShownVideo:
+        video, gflops = results.videos[row], float(scored.gflops[row])
+        return ShownVideo(video, int(results.labels[row]), int(scored.top1[row]), gflops, pictures.get(video))
+
+    return ShownEnds(setting.name, tuple(map(shown, low)), tuple(map(shown, high)))
 
 
 @torch.inference_mode()
 def _picture(
     model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
 ) -> UInt8Array:
-    """Frames of the first view, as they are and with what was dropped dimmed."""
-    assert setting.sampler is not None
+    """Frames of the first view, and below them the same with dropped patches dimmed."""
     views = sample.views(plan, device=execution.device)
-    with sampling(model, setting.sampler):
-        _, trace = forward_traced(model, views[:1], None, execution)
-    kept = trace.kept[-1][0].cpu().numpy()
+    kept = run_setting(model, setting, [views[:1]], execution).traces[0].kept[-1][0].cpu().numpy()
     preset = VIEW_PRESETS[plan.preset]
     pixels = (views[0].float() * preset.std + preset.mean).clamp(0, 1).mul(255).round().byte()
     frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
@@ -105,7 +110,7 @@ def _picture(
 
 
 def _enlarged(picture: UInt8Array) -> UInt8Array:
-    """By a whole factor or to every so many pixels, to about the size of a tile."""
+    """Resized to a tile by repeating or skipping pixels."""
     side = picture.shape[0]
     places = np.arange(_TILE) * side // _TILE
     return picture[places][:, places]

@@ -3,14 +3,120 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.predictions import Places, Prediction
 from video_ats.runs.metrics import Accuracy, Spread
 from video_ats.runs.settings import Setting
+
+
+class SettingResults:
+    """Results of one setting; arrays over the N evaluated videos, in list order.
+
+    Attributes:
+        top1 (int32 [N]): best class.
+        in_top5 (bool [N]): whether the video's class is among the five best.
+        macs (float64 [N, V]): multiply-adds of each view, integers.
+        kept (int64 [depth]): patch tokens that leave each block, of all views.
+        correct_views: views whose best class is the video's.
+        model_seconds, videos: of all videos, and how many there are.
+    """
+
+    def __init__(self, count: int, first: Prediction) -> None:
+        self.top1, self.in_top5 = np.zeros(count, np.int32), np.zeros(count, bool)
+        self.macs = np.zeros((count, len(first.macs)))
+        self.kept = np.zeros(len(first.kept[0]), np.int64)
+        self.correct_views, self.model_seconds, self.videos = 0, 0.0, 0
+
+    @property
+    def gflops(self) -> npt.NDArray[np.float64]:
+        """Multiply-adds of each video in units of 1e9, float64 [N]."""
+        return self.macs.sum(axis=1) / 1e9
+
+    def add(self, place: int, line: Prediction) -> None:
+        """Take in a video."""
+        self.top1[place], self.in_top5[place] = line.top5[0], line.label in line.top5
+        self.macs[place] = line.macs
+        self.kept += np.sum(line.kept, axis=0)
+        self.correct_views += line.view_top1.count(line.label)
+        self.model_seconds += line.model_seconds
+        self.videos += 1
+
+    def leave_out_others(self, rows: npt.NDArray[np.int64]) -> None:
+        """Keep these places only."""
+        if len(rows) < len(self.top1):
+            self.top1, self.in_top5, self.macs = self.top1[rows], self.in_top5[rows], self.macs[rows]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the figures of a run are computed from: 29 bytes a prediction of three views.
+
+    Attributes:
+        settings: of the run.
+        of: results by name of the setting; empty if no video could be read.
+        videos: keys of the N evaluated videos, in list order.
+        labels (int32 [N]): their classes.
+        failures: (video, status, reason) of each video that could not be read.
+        decoders: evaluated videos that each decoder read.
+        decode_seconds: worker time of reading the evaluated videos.
+        wall_seconds: of the whole pipeline, interruptions left out.
+    """
+
+    settings: tuple[Setting, ...]
+    of: dict[str, SettingResults]
+    videos: Sequence[str]
+    labels: npt.NDArray[np.int32]
+    failures: list[tuple[str, str, str]]
+    decoders: dict[str, int]
+    decode_seconds: float
+    wall_seconds: float
+
+    def by_key(self) -> npt.NDArray[np.int64]:
+        """The videos in the order of their keys, which is that of no list."""
+        return np.array(self.videos, dtype=object).argsort(kind="stable")
+
+
+def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], places: Places) -> Results:
+    """Read predictions once.
+
+    Args:
+        predictions: of finished videos, in any order.
+        settings: of the run.
+        places: of the listed videos.
+
+    Raises:
+        ValueError: for a video that is not in the list, or settings that were not scored on the same videos.
+    """
+    count = len(places.keys)
+    of: dict[str, SettingResults] = {}
+    labels, evaluated = np.zeros(count, np.int32), np.zeros(count, bool)
+    failures, decoders, decode_seconds, wall_seconds = [], Counter[str](), 0.0, 0.0
+    for line in predictions:
+        wall_seconds += line.wall_seconds
+        if line.setting is None:
+            failures.append((line.video, line.status, line.reason))
+            continue
+        place = places[line.video]
+        if line.setting not in of:
+            of[line.setting] = SettingResults(count, line)
+        of[line.setting].add(place, line)
+        if not evaluated[place]:
+            labels[place], evaluated[place] = line.label, True
+            decoders[line.decoder] += 1
+            decode_seconds += line.decode_seconds
+    rows = np.flatnonzero(evaluated)
+    for name, results in of.items():
+        if results.videos != len(rows):
+            raise ValueError(f"setting {name!r}: was scored on {results.videos} of {len(rows)} videos")
+        results.leave_out_others(rows)
+    of = {setting.name: of[setting.name] for setting in settings if setting.name in of}
+    videos = places.keys if len(rows) == count else [places.keys[int(row)] for row in rows]
+    return Results(tuple(settings), of, videos, labels[rows], failures, dict(decoders), decode_seconds, wall_seconds)
 
 
 @dataclass(frozen=True)
@@ -86,85 +192,70 @@ class RunSummary:
     decoders: dict[str, int]
 
 
-def summarise(
-    predictions: Sequence[Prediction],
-    settings: Sequence[Setting],
-    *,
-    listed_labels: Sequence[int],
-    dense_macs: int,
-) -> RunSummary:
+def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int) -> RunSummary:
     """Compute a run's figures.
 
     Args:
-        predictions: of finished videos, in any order.
-        settings: of the run.
+        results: from `collect`.
         listed_labels: the class of every listed video.
         dense_macs: multiply-adds of one view without samplers.
     """
-    failed = [p for p in predictions if p.setting is None]
-    by_setting = {s.name: [p for p in predictions if p.setting == s.name] for s in settings}
-    scored = by_setting[settings[0].name]
-    dense = {p.video: p.top5[0] for s in settings if s.is_dense for p in by_setting[s.name]}
-    wall = sum(p.wall_seconds for p in predictions)
-    clips = sum(len(p.macs) for p in predictions)
+    listed = dict(sorted(Counter(listed_labels).items()))
+    evaluated, wall = len(results.videos), results.wall_seconds
+    dense = next((results.of.get(s.name) for s in results.settings if s.is_dense), None)
     return RunSummary(
-        listed=len(listed_labels),
-        evaluated=len(scored),
-        failed=dict(Counter(p.status for p in failed)),
-        failures=[(p.video, p.status, p.reason) for p in failed],
+        listed=sum(listed.values()),
+        evaluated=evaluated,
+        failed=dict(Counter(status for _, status, _ in results.failures)),
+        failures=results.failures,
         settings=[
-            _summarise_setting(name, of_setting, dense, listed_labels, dense_macs)
-            for name, of_setting in by_setting.items()
-            if of_setting
+            _summarise_setting(name, scored, results.labels, dense, listed, dense_macs)
+            for name, scored in results.of.items()
         ],
         wall_seconds=wall,
-        videos_per_second=_rate(len(scored), wall),
-        pipeline_clips_per_second=_rate(clips, wall),
-        model_share=sum(p.model_seconds for p in predictions) / wall if wall > 0 else 0.0,
-        decode_seconds=float(np.mean([p.decode_seconds for p in scored])) if scored else 0.0,
-        decoders=dict(Counter(p.decoder for p in scored)),
+        videos_per_second=_rate(evaluated, wall),
+        pipeline_clips_per_second=_rate(sum(scored.macs.size for scored in results.of.values()), wall),
+        model_share=_rate(sum(scored.model_seconds for scored in results.of.values()), wall),
+        decode_seconds=_rate(results.decode_seconds, evaluated),
+        decoders=results.decoders,
     )
 
 
 def _summarise_setting(
     name: str,
-    predictions: Sequence[Prediction],
-    dense: dict[str, int],
-    listed_labels: Sequence[int],
+    scored: SettingResults,
+    labels: npt.NDArray[np.int32],
+    dense: SettingResults | None,
+    listed: dict[int, int],
     dense_macs: int,
 ) -> SettingSummary:
-    evaluated, listed = len(predictions), len(listed_labels)
-    top1 = sum(p.label == p.top5[0] for p in predictions)
-    top5 = sum(p.label in p.top5 for p in predictions)
-    views = [(p.label, guess) for p in predictions for guess in p.view_top1]
-    per_class = _per_class(predictions, listed_labels)
+    right = scored.top1 == labels
+    top1, top5, total = int(right.sum()), int(scored.in_top5.sum()), sum(listed.values())
+    evaluated, correct = _counts(labels), _counts(labels[right])
+    per_class = {label: ClassAccuracy(correct[label], evaluated[label], listed[label]) for label in listed}
     shares = [c.correct / c.evaluated for c in per_class.values() if c.evaluated]
-    macs = [macs for p in predictions for macs in p.macs]
-    agreeing = [dense[p.video] == p.top5[0] for p in predictions if p.video in dense]
     return SettingSummary(
         name=name,
-        top1=Accuracy.of(top1, evaluated),
-        top5=Accuracy.of(top5, evaluated),
-        top1_listed=Accuracy.of(top1, listed),
-        top5_listed=Accuracy.of(top5, listed),
-        clip_top1=100 * float(np.mean([label == guess for label, guess in views])),
+        top1=Accuracy.of(top1, len(labels)),
+        top5=Accuracy.of(top5, len(labels)),
+        top1_listed=Accuracy.of(top1, total),
+        top5_listed=Accuracy.of(top5, total),
+        clip_top1=100 * (scored.correct_views / scored.macs.size),
         mean_class=100 * float(np.mean(shares)),
         per_class=per_class,
-        agreement=100 * float(np.mean(agreeing)) if agreeing else None,
-        gflops_view=Spread.of(macs, unit=1e9),
-        gflops_video=Spread.of([sum(p.macs) for p in predictions], unit=1e9),
-        relative_to_dense=float(np.mean(macs)) / dense_macs,
-        kept=np.mean([view for p in predictions for view in p.kept], axis=0).tolist(),
-        model_clips_per_second=_rate(len(macs), sum(p.model_seconds for p in predictions)),
+        agreement=None if dense is None else 100 * float((dense.top1 == scored.top1).mean()),
+        gflops_view=Spread.of(scored.macs, unit=1e9),
+        gflops_video=Spread.of(scored.macs.sum(axis=1), unit=1e9),
+        relative_to_dense=float(scored.macs.mean()) / dense_macs,
+        kept=(scored.kept / scored.macs.size).tolist(),
+        model_clips_per_second=_rate(scored.macs.size, scored.model_seconds),
     )
 
 
-def _per_class(predictions: Sequence[Prediction], listed_labels: Sequence[int]) -> dict[int, ClassAccuracy]:
-    listed = Counter(listed_labels)
-    evaluated = Counter(p.label for p in predictions)
-    correct = Counter(p.label for p in predictions if p.label == p.top5[0])
-    return {label: ClassAccuracy(correct[label], evaluated[label], listed[label]) for label in sorted(listed)}
+def _counts(labels: npt.NDArray[np.int32]) -> Counter[int]:
+    values, counts = np.unique(labels, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-def _rate(count: int, seconds: float) -> float:
-    return count / seconds if seconds > 0 else 0.0
+def _rate(count: float, per: float) -> float:
+    return count / per if per > 0 else 0.0

@@ -28,15 +28,16 @@ class Execution:
     batch_size: int = 8
 
     def autocast(self) -> AbstractContextManager[object]:
-        """To stand around a forward pass."""
+        """Context manager for a forward pass."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
     @contextmanager
     def cast_weights(self, *models: nn.Module) -> Iterator[None]:
-        """Linear layers and convolutions have their weights in this precision while it stands, then their own, not
-        copies. Autocast computes in the same numbers, but casts every weight again in every forward pass of inference.
+        """Cast the weights of linear layers and convolutions to this precision; afterwards put the original ones back.
+
+        The results are those of autocast, which casts every weight again in each forward pass of inference.
         """
         layers = [
             layer
@@ -56,25 +57,25 @@ class Execution:
                 layer.weight, layer.bias = weight, bias
 
     def videos_at_once(self, views: int) -> int:
-        """Videos of so many views that make a batch: at least one, which then takes several forward passes."""
+        """Videos in a batch of ``batch_size`` clips; at least one, which may then take several forward passes."""
         return max(self.batch_size // views, 1)
 
     def clock(self) -> float:
-        """A wall clock in seconds that waits for the device's queue first."""
+        """Wall clock in seconds, read once the device has finished its queue."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
 
 def open_device(name: str, rank: int | None = None) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; ``auto`` is a GPU where there is one.
+    """The device with this name; ``auto`` is a GPU where there is one.
 
     Args:
-        name: of the device.
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         rank: of this process among several on this machine, each of which takes the GPU of its number.
 
     Raises:
-        ValueError: for another name, or a GPU that is not there or that every process would take.
+        ValueError: for another name, a GPU that is not there, or one GPU for several processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

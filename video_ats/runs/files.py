@@ -20,7 +20,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit 
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
-    """Hold an output folder, made if it is not there, while a run writes to it; a killed run holds nothing.
+    """Lock an output folder, which is created if needed, while a run writes to it. The lock of a killed run is free.
 
     Raises:
         ValueError: if ``folder`` is a file, or another run is writing to it.
@@ -68,7 +68,7 @@ def claim_run(log: Path, identity: dict[str, Any]) -> None:
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:
-    """What the run in an output folder depends on; None if there is none.
+    """Identity of the run in an output folder; None if there is no run.
 
     Raises:
         ValueError: if its file is no JSON.

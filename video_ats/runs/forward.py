@@ -1,18 +1,100 @@
-"""The forward pass over views: which model under which setting, in which order, and how views are combined."""
+"""Forward passes over views: each setting with its model and its token counts, and how views become one answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from video_ats.models.insert import sampling
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting
 
 Ensemble = Literal["logits", "softmax"]
+Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P]
+
+
+@dataclass(frozen=True)
+class SettingOutput:
+    """Output of a model under one setting for N views.
+
+    Attributes:
+        logits (float32 Tensor[N, num_classes]): on the model's device.
+        traces: one for each batch; they hold the kept tokens, their scores and the multiply-adds.
+        seconds: wall time of the forward passes.
+    """
+
+    logits: Tensor
+    traces: tuple[Trace, ...]
+    seconds: float
+
+    def macs(self) -> Tensor:
+        """Multiply-adds of each view, int64 Tensor[N] on the CPU."""
+        return torch.cat([trace.macs() for trace in self.traces]).cpu()
+
+    def kept_counts(self) -> Tensor:
+        """Patch tokens that leave each block, int64 Tensor[N, depth] on the CPU."""
+        return torch.cat([trace.kept_counts() for trace in self.traces]).cpu()
+
+
+def run_settings(
+    model: nn.Module,
+    settings: Sequence[Setting],
+    batches: Sequence[Tensor],
+    execution: Execution,
+    *,
+    finetuned: nn.Module | None = None,
+) -> Iterator[tuple[Setting, SettingOutput]]:
+    """Run the same views under each setting, within ``torch.inference_mode()`` of the caller.
+
+    Args:
+        model: with sampler slots, in evaluation mode, on ``execution.device``. Its samplers are replaced, and its slots
+            are empty afterwards.
+        settings: in any order. A control that follows an ``ats`` setting runs after it and takes its token counts.
+        batches (Tensor[B, 3, T, S, S] each): on the same device.
+        execution: device and precision.
+        finetuned: same as ``model``, with the weights for the settings that ask for fine-tuned ones.
+
+    Raises:
+        ValueError: if a setting needs a model or another setting that is not given.
+    """
+    presence: dict[str, list[Presence]] = {}
+    pairs = in_order(model, finetuned, settings)
+    with execution.cast_weights(*(model for model, _ in pairs)):
+        for chosen, setting in pairs:
+            followed = None if setting.follows is None else presence[setting.follows]
+            output = run_setting(chosen, setting, batches, execution, followed=followed)
+            presence[setting.name] = [trace.kept for trace in output.traces]
+            yield setting, output
+
+
+def run_setting(
+    model: nn.Module,
+    setting: Setting,
+    batches: Sequence[Tensor],
+    execution: Execution,
+    *,
+    followed: Sequence[Presence] | None = None,
+) -> SettingOutput:
+    """Run views under one setting; a control that follows ``ats`` takes its counts from ``followed``, batch by batch.
+
+    For other arguments see `run_settings`. The weights are not cast here.
+    """
+    with sampling(model, setting.sampler):
+        start = execution.clock()
+        parts = [
+            forward_traced(model, batch, presence, execution)
+            for batch, presence in zip_longest(batches, followed or ())
+        ]
+        seconds = execution.clock() - start
+    logits, traces = zip(*parts, strict=True)
+    return SettingOutput(torch.cat(logits), traces, seconds)
 
 
 def in_order(
@@ -36,9 +118,9 @@ def in_order(
 
 
 def forward_traced(
-    model: nn.Module, batch: Tensor, followed: tuple[Tensor, ...] | None, execution: Execution
+    model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution
 ) -> tuple[Tensor, Trace]:
-    """Logits and trace of a batch; ``followed``: the presence, by block, that samplers take their counts from."""
+    """Logits (float32) and trace of a batch; the samplers take their counts from ``followed``."""
     with ExitStack() as stack:
         for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
             if block.sampler is not None:
@@ -49,7 +131,7 @@ def forward_traced(
 
 
 def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:
-    """Combine views by summing.
+    """Combine the views of a video.
 
     Args:
         logits (Tensor[V, num_classes]): one row a view.

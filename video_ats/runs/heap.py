@@ -1,4 +1,4 @@
-"""The C library's heap, which holds the tensors of a CPU. Imports no torch, so that it can be set before torch is."""
+"""A setting of the C library's heap, which holds CPU tensors. Imports no torch: it can be made before torch loads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SET_BY_USER = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHO
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep the memory of freed tensors for new ones, for the rest of this process.
+    """Make the C library keep the memory of freed tensors for new ones, for the rest of this process.
 
     glibc gives large blocks back to the system as soon as they are free; the next tensor then gets new pages, each of
-    which the system clears first. That takes its part of every pass over several clips (benchmarks/freed_memory.py).
-    The price: the process stays as large as it ever was.
+    which the system clears first. That costs time in every pass over several clips (benchmarks/freed_memory.py). The
+    drawback: the process does not shrink again.
 
     Returns:
-        Whether it does; not where the user's environment says how, or where the C library has no such setting.
+        Whether the setting was made; not if the user's environment sets it, or the C library does not have it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None or any(name in os.environ for name in _SET_BY_USER):

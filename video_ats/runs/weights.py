@@ -1,4 +1,4 @@
-"""The model of an evaluation with one set of weights, and how they are told from others."""
+"""Load a model with its weights, and hash weights to tell them apart."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RANDOM_WEIGHTS = "random"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model without samplers, what its weights are, and notes about them for a reader."""
+    """A model without samplers, a description of its weights, and notes on them for the reader of a report."""
 
     model: nn.Module
     weights: str
     notes: tuple[str, ...]
 
     def to(self, device: torch.device) -> LoadedModel:
-        """The same, moved to a device."""
+        """Move the model to a device; returns the same object."""
         self.model.to(device)
         return self
 
@@ -37,7 +37,7 @@ def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int
         name: a registered name, or ``hf:`` and a hub name or folder.
         checkpoint: file, folder or hub name of weights, or ``random``; None: those of a model of Hugging Face.
         num_classes: outputs of the head; must be the checkpoint's.
-        seed: of random weights, and of what a checkpoint lacks.
+        seed: of random weights, and of parameters that a checkpoint lacks.
 
     Raises:
         ValueError: if there is no checkpoint, or it does not fit, its head included.
@@ -68,7 +68,7 @@ def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int
 
 
 def hash_weights(model: nn.Module) -> str:
-    """SHA-256 of all names and values: equal weights hash equally in whatever format they came."""
+    """SHA-256 of all names and values; the same for equal weights, whatever format they were loaded from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -17,7 +17,8 @@ from torch.optim import Optimizer
 
 from video_ats.evaluation.division import divide, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.summary import summarise
+from video_ats.evaluation.predictions import Places
+from video_ats.evaluation.summary import collect, summarise
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
@@ -25,7 +26,7 @@ from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budg
 from video_ats.runs.execution import Execution
 from video_ats.runs.options import fill_in_dataset
 from video_ats.runs.settings import Setting, setting_name
-from video_ats.runs.views import plan_views
+from video_ats.runs.views import dense_view_macs, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
@@ -127,12 +128,11 @@ class TrainingJob:
         samples = read_batches(mine, self.config.validation, self.plan)
         found = [p for ps in evaluate(model.eval(), samples, self.plan, [setting], self.execution) for p in ps]
         predictions = gather_object(found) if accelerator.num_processes > 1 else found
-        size = {"num_frames": self.plan.num_frames, "crop_size": self.plan.crop_size}
+        entries = self.validation.entries
         summary = summarise(
-            predictions,
-            [setting],
-            listed_labels=[entry.label for entry in self.validation.entries],
-            dense_macs=model.dense_macs(**size),  # type: ignore[operator]
+            collect(predictions, [setting], Places([entry.key for entry in entries])),
+            listed_labels=[entry.label for entry in entries],
+            dense_macs=dense_view_macs(model, self.plan),
         )
         if not summary.settings:
             raise ValueError(f"validation {Path(self.validation.source).name}: none of its videos could be read")

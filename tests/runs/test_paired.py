@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from video_ats.evaluation.paired import Difference, paired_difference
+from video_ats.runs.metrics import Difference, paired_difference
 
 
 def right(videos: int, share: float, seed: int) -> np.ndarray:
