@@ -66,23 +66,6 @@ def realisation_table(root: Path) -> str:
     return "\n".join([*markdown_table(header, rows), "", *measured]) if measured else _NOT_YET
 
 
-def speed_up_table(root: Path) -> str:
-    """How many times as fast as dense, one row for each model."""
-    header = ["model", "of dense GFLOPs", "times as fast in float32: batch 1, 8", "in bfloat16: batch 1, 8"]
-    rows, measured = [], []
-    for _, result in _realisation(root):
-        sampled = {_place(f): f for f in result["figures"] if f["speedup"] is not None}
-        dense = next(f["gflops"]["mean"] for f in result["figures"] if f["setting"] == "dense")
-        share = sampled["float32", 1]["gflops"]["mean"] / dense
-        cells = [
-            ", ".join(f"{sampled[precision, batch]['speedup']['median']:.2f}" for batch in (1, 8))
-            for precision in ("float32", "bfloat16")
-        ]
-        rows.append([f"`{result['run']['model']}`", f"{share:.2f}", *cells])
-        measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{_RESULTS / 'realisation'}"))
-    return "\n".join([*markdown_table(header, rows), "", *dict.fromkeys(measured)]) if measured else _NOT_YET
-
-
 def _realisation(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     paths = sorted((root / _RESULTS / "realisation").glob("*/benchmark.json"))
     return [(path, json.loads(path.read_text())) for path in paths]

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from headline_table import headline_table
 from kills_table import kills_table
 from reliability_tables import reliability_blocks
 from scale_tables import scale_blocks
-from speed_tables import speed_blocks, speed_up_table
+from speed_tables import speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -42,7 +43,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
     speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
-    reliability = root / "docs" / "reliability.md"
+    reliability, results = root / "docs" / "reliability.md", root / "docs" / "results.md"
     findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
         {
@@ -56,14 +57,14 @@ def updated_documents(root: Path) -> dict[Path, str]:
         configs: _replace_block(
             configs, {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")}
         ),
-        readme: _replace_block(
-            readme,
+        readme: _replace_block(readme, {"headline": headline_table(root)}),
+        results: _replace_block(
+            results,
             {
                 "mini kinetics": "\n\n".join(
                     accuracy_table(report, source, _default_settings(root, report))
                     for source, report in validation.items()
                 ),
-                "speed-up": speed_up_table(root),
                 "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
             },
         ),
