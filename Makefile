@@ -8,12 +8,12 @@ BIN := $(VENV)/bin
 .PHONY: evaluate demo test lint clean
 
 evaluate: $(VENV)/.installed
-	$(BIN)/python tools/make_mini_kinetics.py --output outputs/mini_kinetics
-	$(BIN)/python tools/evaluate.py --config configs/mini/timesformer_mini.yaml
-	$(BIN)/python tools/evaluate.py --config configs/mini/xvit_mini.yaml
+	$(BIN)/video-ats make-mini-kinetics --output outputs/mini_kinetics
+	$(BIN)/video-ats evaluate --config configs/mini/timesformer_mini.yaml
+	$(BIN)/video-ats evaluate --config configs/mini/xvit_mini.yaml
 
 demo: $(VENV)/.installed
-	$(BIN)/python tools/demo.py
+	$(BIN)/video-ats demo
 
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest

@@ -29,16 +29,16 @@ from video_ats.models.insert import sampler_slots
 RUN, PARSE, DRAWING = "run", "parse", "drawing"
 
 BLOCKS: dict[tuple[str, str], str] = {
-    ("Makefile", "python tools/make_mini_kinetics.py"): RUN,
+    ("Makefile", "video-ats make-mini-kinetics"): RUN,
     ("README.md", "git clone"): RUN,
     ("README.md", ". .venv/bin/activate"): RUN,
     ("README.md", "import torch"): RUN,
     ("CONTRIBUTING.md", "make test"): RUN,
-    ("configs/README.md", "python tools/evaluate.py"): RUN,
-    ("configs/README.md", "python tools/train.py"): RUN,
+    ("configs/README.md", "video-ats evaluate"): RUN,
+    ("configs/README.md", "video-ats train"): RUN,
     # many hours; tests/test_configs.py makes all of these recipes, tests/tools/test_ship_weights.py runs the last step
-    ("video_ats/weights/README.md", "python tools/make_mini_kinetics.py"): PARSE,
-    ("video_ats/weights/README.md", "python tools/convert_checkpoint.py"): PARSE,
+    ("video_ats/weights/README.md", "video-ats make-mini-kinetics"): PARSE,
+    ("video_ats/weights/README.md", "video-ats convert"): PARSE,
     ("docs/add_a_host.md", "import torch"): RUN,
     ("docs/add_a_sampler.md", "import torch"): RUN,
     ("docs/architecture.md", "file ─probe─▶"): DRAWING,
