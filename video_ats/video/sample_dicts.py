@@ -33,10 +33,6 @@ def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
 
     Returns:
         The same dictionary with ``video`` as a normalised float32 Tensor[3, T, S, S].
-
-    Raises:
-        ValueError: a plan of several clips, an ``aug_index`` that it has no crop for, or a ``video`` of another shape
-            or range.
     """
     if plan.clips != 1:
         raise ValueError(f"plan of {plan.clips} clips: must have 1, pytorchvideo's clip sampler chooses the clips")
@@ -67,12 +63,6 @@ class SampleDicts(IterableDataset[dict[str, Any]]):
     (in the list), ``clip_index`` and ``aug_index`` (the crop). Videos come in list order, and of a clip all crops
     before the next clip. Each video is decoded once. Each of n DataLoader workers takes every n-th video. A video that
     cannot be read is left out with a warning that says why; ``video-ats evaluate`` counts it.
-
-    Args:
-        dataset: the videos, with a plan.
-
-    Raises:
-        ValueError: a data set without a plan.
     """
 
     def __init__(self, dataset: VideoDataset) -> None:
