@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.mini_kinetics.motion import CLASSES, Floats, Path, fold
+from video_ats.video.encode import UInt8Array
 
-UInt8Array = npt.NDArray[np.uint8]
 _Random = np.random.Generator
 
 FRAME_RATES = (15, 20, 24, 25, 30)
@@ -113,7 +113,6 @@ class _Figure:
     border: bool
 
     def negative(self) -> _Figure:
-        """The figure in opposite colours."""
         return replace(self, colours=255 - self.colours)
 
 
@@ -153,14 +152,13 @@ class _Scene:
 
     ground: UInt8Array
     ground_speed: tuple[float, float]
-    things: tuple[_Thing, ...]
+    things: list[_Thing]
     noise: npt.NDArray[np.float32]
     flicker: float
     flicker_rate: float
     flicker_phase: float
 
     def ground_at(self, seconds: float) -> UInt8Array:
-        """The ground after its drift; what leaves the frame comes back on the other side."""
         down, right = (round(speed * seconds) for speed in self.ground_speed)
         return np.roll(self.ground, (down, right), axis=(0, 1))
 
@@ -187,9 +185,7 @@ def _draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int
     return _Scene(
         ground=_draw_ground(random, difficulty, height, width),
         ground_speed=(speed * math.sin(direction), speed * math.cos(direction)),
-        things=tuple(
-            _draw_thing(random, difficulty, height, width, moves=number >= still) for number in range(still + drifting)
-        ),
+        things=[_draw_thing(random, difficulty, height, width, moves=i >= still) for i in range(still + drifting)],
         noise=random.normal(0, difficulty.noise, 4 * height * width * 3).astype(np.float32),
         flicker=random.uniform(0, difficulty.flicker),
         flicker_rate=random.uniform(0.2, 1.0),

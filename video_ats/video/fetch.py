@@ -1,7 +1,7 @@
 """Videos and lists that are not local files: on any storage that fsspec reads, and inside tar files.
 
-A video is copied to a temporary local file and decoded from there in the ordinary way, so its frames are those of a
-local file. It is not decoded from a stream: decoders seek, and a second way of reading would have to be proven exact.
+A video is copied to a temporary local file and decoded from there. It is not decoded from a stream: decoders seek, and
+a second way of reading would have to be proven exact.
 """
 
 from __future__ import annotations
@@ -57,11 +57,7 @@ def path_in_tar(tar: str, offset: int, size: int, name: str) -> str:
 
 
 def list_files(root: str) -> list[str]:
-    """Relative paths with ``/`` of all files under a folder or a URL, sorted, without hidden files and folders.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
+    """Sorted relative paths with ``/`` of all files under a folder or URL, without hidden ones; OSError if it fails."""
     check_protocol(root)
     try:
         files, folder = fsspec.core.url_to_fs(root)
@@ -86,7 +82,7 @@ def read_bytes(url: str) -> bytes:
 
 
 def check_protocol(url: str) -> None:
-    """Raise ValueError unless the library that reads this kind of URL is installed."""
+    """Raise ValueError unless the library for this kind of URL is installed."""
     protocol = url.partition("://")[0].rpartition("::")[2] if is_url(url) else "file"
     try:
         fsspec.get_filesystem_class(protocol)

@@ -29,7 +29,7 @@ def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
 
     Args:
         sample: with ``video`` (Tensor[3, F, H, W], whole numbers in 0..255) as decoded, and ``aug_index``.
-        plan: the views, of one clip.
+        plan: of one clip.
 
     Returns:
         The same dictionary with ``video`` as a normalised float32 Tensor[3, T, S, S].
@@ -51,8 +51,8 @@ def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
     frames = chosen.to(torch.uint8)
     if not torch.equal(frames.to(chosen.dtype), chosen):
         raise ValueError("video: must hold whole numbers in 0..255 as decoded; was it scaled or normalised already?")
-    frames = frames.permute(1, 2, 3, 0)  # (3, T, H, W) to (T, H, W, 3)
-    views = make_views(frames, torch.arange(plan.num_frames)[None], plan)
+    # (3, T, H, W) to (T, H, W, 3)
+    views = make_views(frames.permute(1, 2, 3, 0), torch.arange(plan.num_frames)[None], plan)
     return {**sample, "video": views[crop]}
 
 

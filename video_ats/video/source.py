@@ -34,8 +34,6 @@ class VideoSample:
     """One listed video, decoded or not.
 
     Attributes:
-        entry: the video as listed.
-        status: how reading it ended.
         reason: why it failed, in one line. For ``ok``: damage that FFmpeg concealed, else empty.
         decode_seconds: wall-clock time of reading.
         frames (uint8 Tensor[F, H, W, 3]): the distinct frames of all clips, RGB; None unless the status is ok and
@@ -83,9 +81,6 @@ class DataConfig:
         fetch_timeout_seconds: longest time to fetch a video that is not a local file; then it is recorded as missing.
             It counts into decode_timeout_seconds.
         fetch_most_mb: largest video, in MiB, that is fetched to a temporary file, one for each worker at a time.
-
-    Raises:
-        ValueError: an unknown decoder, or a value outside its range.
     """
 
     videos: str | None = None
@@ -199,14 +194,12 @@ def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan 
 def read_some_views(
     entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """All views of ``count`` videos that can be read, drawn in a fixed random order: neighbours in a list are often of
-    one class.
+    """All views of ``count`` videos that can be read; ValueError where none can.
+
+    They are drawn in a fixed random order, since neighbours in a list are often of one class.
 
     Returns:
         views (float32 Tensor[N, 3, T, S, S]) on the device, and the keys of their videos.
-
-    Raises:
-        ValueError: none can be read.
     """
     order = random.Random(0).sample(list(entries), len(entries))
     views, keys, failures = [], [], []

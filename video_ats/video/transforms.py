@@ -1,8 +1,7 @@
 """From decoded frames to the views that a model takes: scale, normalise, resize, crop.
 
-The steps of the released test code of TimeSformer and XViT, in its order: divide by 255, normalise, resize the short
-side with ``F.interpolate`` (bilinear, no antialiasing), crop. Resizing inside a decoder or with antialiasing changes
-pixels by 1 of 255 on average and by up to 48.
+The steps and their order are those of the released test code of TimeSformer and XViT. Resizing inside a decoder or with
+antialiasing changes pixels by 1 of 255 on average and by up to 48.
 """
 
 from __future__ import annotations
@@ -105,7 +104,5 @@ def _check(frames: Tensor, positions: Tensor, plan: ViewPlan) -> None:
         raise ValueError(f"clip_frames have shape {tuple(positions.shape)}, the plan has (clips, T) {expected}")
     low, high = int(positions.min()), int(positions.max())
     if low < 0 or high >= len(frames):
-        raise ValueError(
-            f"clip_frames reach from {low} to {high}, there are {len(frames)} frames; "
-            "are these frame numbers, not positions?"
-        )
+        reason = f"clip_frames reach from {low} to {high}, there are {len(frames)} frames"
+        raise ValueError(f"{reason}; are these frame numbers, not positions?")

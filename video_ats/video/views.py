@@ -59,9 +59,6 @@ class ViewPlan:
         crops: 3 (start, centre, end of the longer side) or 1 (centre).
         short_side: short side in pixels that frames are resized to; None: ``crop_size``, as with the published three
             crops.
-
-    Raises:
-        ValueError: an unknown preset, or a value outside its range.
     """
 
     preset: str

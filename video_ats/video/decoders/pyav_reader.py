@@ -23,11 +23,7 @@ from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, Vid
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read header and packets of a video, and decode one frame for its rotation.
-
-    Raises:
-        VideoError: missing, unreadable or no_video.
-    """
+    """Read header and packets of a video, and decode one frame for its rotation. VideoError as in `open_video`."""
     name = os.fspath(path)
     packets, rotation = 0, None
     times: list[int | None] = []  # of the shown packets

@@ -104,27 +104,22 @@ def _read_kinetics_csv(file: ListFile) -> Listing | None:
         raise ValueError(f"{file.source!r} has no column {missing[0]!r}; its columns are {', '.join(header)}")
     videos = [_kinetics_row(file, line, header, fields) for line, fields in rows]
     folder = index_videos(file.root)
-    times_listed = Counter(_youtube_id(video) for video in videos)
+    times_listed = Counter(video.path for video in videos)
 
     def find(video: ListedVideo, class_name: str) -> tuple[str, str]:
         exact = folder.find(video.key, class_name)
         if exact is not None:
             return exact
-        youtube_id = _youtube_id(video)
-        plain = folder.find(youtube_id, class_name)
+        plain = folder.find(video.path, class_name)
         if plain is None:
-            expected = os.path.join(folder.root, video.path)
-            return expected, f"no file {video.key}.* or {youtube_id}.* under {folder.root}"
-        if (times := times_listed[youtube_id]) > 1:
+            expected = os.path.join(folder.root, f"{video.key}.mp4")
+            return expected, f"no file {video.key}.* or {video.path}.* under {folder.root}"
+        if (times := times_listed[video.path]) > 1:
             name = os.path.basename(plain[0])
             return plain[0], f"{name} may be any of the {times} clips of this id in the list; name it {video.key}.*"
         return plain
 
     return Listing("kinetics_csv", videos, find)
-
-
-def _youtube_id(video: ListedVideo) -> str:
-    return video.key.rsplit("_", 2)[0]
 
 
 def _kinetics_row(file: ListFile, line: int, header: Sequence[str], fields: Sequence[str]) -> ListedVideo:
@@ -146,5 +141,4 @@ def _kinetics_row(file: ListFile, line: int, header: Sequence[str], fields: Sequ
         raise ValueError(
             f"{place}: time_start {start!r} and time_end {end!r} are not whole seconds with the start before the end"
         )
-    key = f"{youtube_id}_{int(start):06d}_{int(end):06d}"
-    return ListedVideo(line, key, label, path=f"{key}.mp4")
+    return ListedVideo(line, f"{youtube_id}_{int(start):06d}_{int(end):06d}", label, path=youtube_id)

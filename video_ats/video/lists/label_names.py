@@ -221,7 +221,7 @@ def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
     lines = lines[header:]
     for pattern in (_INDEX_FIRST, _INDEX_LAST):
         matches = [pattern.fullmatch(line) for line in lines]
-        found = [match for match in matches if match is not None]
+        found = [match for match in matches if match]
         if found and len(found) == len(lines):
             return [(clean_label(match["name"]), int(match["index"])) for match in found]
         if 2 * len(found) > len(lines):

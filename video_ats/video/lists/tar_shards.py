@@ -1,7 +1,7 @@
 """Videos in tar files (WebDataset shards): write an index of where each lies, which is then read as a list.
 
-Videos are read by byte range with the standard library. The webdataset library streams shards in order and leaves
-broken samples out; here entry i is always the same video, a run can continue at any entry, and each ends in a status.
+Videos are read by byte range. The webdataset library streams shards in order and leaves broken samples out; here entry
+i is always the same video, a run can continue at any entry, and each ends in a status.
 """
 
 from __future__ import annotations

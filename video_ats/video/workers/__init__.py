@@ -72,9 +72,7 @@ def map_in_workers(
 
     Args:
         function: called in the workers; it is pickled where processes are not forked.
-        items: its arguments.
         lost: makes the result of an item that has none; called in this process.
-        workers: their number and limits.
         ahead: items that each worker may be ahead of the next result.
 
     Raises:

@@ -123,10 +123,9 @@ def send_value(connection: Connection, value: object) -> None:
 
 
 def receive_value(connection: Connection) -> Any:
-    """Receive what `send_value` sent; arrays lie in the sender's memory, are not copied, and may be written to.
+    """Receive what `send_value` sent, or raise EOFError where the sender has ended.
 
-    Raises:
-        EOFError: the sender ended before it had sent everything.
+    Arrays lie in the sender's memory, are not copied, and may be written to.
     """
     try:
         head, sizes = connection.recv()
