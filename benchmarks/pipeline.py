@@ -23,9 +23,8 @@ from turns import time_in_turns, write_result
 from video_ats.models.registry import get_variant
 from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, open_videos, read_videos
+from video_ats.video.source import DataConfig, VideoDataset, open_videos, read_videos
 from video_ats.video.views import ViewPlan
 
 MODEL = "timesformer_base_8x32_224"
@@ -43,8 +42,8 @@ def main() -> None:
         videos = open_videos(DataConfig(videos=folder_of_videos, annotations=str(listed)), num_classes=400)
         for entry in videos.entries:
             calls: dict[str, Callable[[], object]] = {
-                "data path, pyav": partial(views_of, entry, plan, "pyav"),
-                "data path, auto": partial(views_of, entry, plan, "auto"),
+                "data path, pyav": partial(views_of, entry, plan, DataConfig(decoder="pyav")),
+                "data path, auto": partial(views_of, entry, plan, DataConfig(decoder="auto")),
                 "bare pyav": partial(bare_pyav, entry.path, plan),
                 "bare decord": partial(bare_decord, entry.path, plan, last=False),
                 "bare decord, last frame too": partial(bare_decord, entry.path, plan, last=True),
@@ -75,9 +74,9 @@ def main() -> None:
     write_result(Path(__file__).stem, rows, torch.device("cpu"))
 
 
-def views_of(entry: VideoEntry, plan: ViewPlan, decoder: str) -> torch.Tensor:
+def views_of(entry: VideoEntry, plan: ViewPlan, data: DataConfig) -> torch.Tensor:
     """The views of one video, as an evaluation makes them."""
-    sample = VideoDataset([entry], plan, decoder=decoder)[0]
+    sample = VideoDataset([entry], plan, data)[0]
     assert sample.status is VideoStatus.OK, sample.reason
     return sample.views(plan)
 

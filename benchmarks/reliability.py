@@ -30,7 +30,7 @@ from helpers.clean_videos import DAMAGED_FORMATS, write_clean  # noqa: E402
 from helpers.hostile_videos import HostileVideo, write_hostile_videos  # noqa: E402
 
 from video_ats.evaluation.check import CheckConfig, check_videos  # noqa: E402
-from video_ats.video import dataset  # noqa: E402
+from video_ats.video import source  # noqa: E402
 from video_ats.video.source import DataConfig  # noqa: E402
 
 DRAWS = 24
@@ -122,7 +122,7 @@ def broken_decoders(folder: Path) -> list[dict[str, Any]]:
     listed = folder / "list.txt"
     listed.write_text("".join(f"{path.name} 0\n" for path in sorted(folder.glob("*.mp4"))))
     data = DataConfig(str(folder), str(listed), decode_timeout_seconds=3, decode_memory_mb=200)
-    with patch.object(dataset, "read_frames", breaking(dataset.read_frames)):
+    with patch.object(source, "read_frames", breaking(source.read_frames)):
         lines, _ = check_videos(CheckConfig(str(folder / "checked"), data))
     rows = []
     for kind in (*ENDS, "whole"):

@@ -13,9 +13,8 @@ from PIL import Image
 from video_ats import create_model, insert_samplers_
 from video_ats.evaluation.evaluate import Execution
 from video_ats.evaluation.shown_videos import ShownEnds, show_ends
-from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig
+from video_ats.video.source import DataConfig, VideoDataset
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.pictures import dim_dropped
 

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import Any
 
-from video_ats.video import dataset
+from video_ats.video import source
 
 
 def crash(kind: str) -> None:
@@ -56,6 +56,6 @@ def breaking(read_frames: Any) -> Any:
     return read
 
 
-def break_decoders(monkeypatch: Any, module: Any = dataset) -> None:
+def break_decoders(monkeypatch: Any, module: Any = source) -> None:
     """Put a `breaking` decoder into a module that names ``read_frames``; workers started from now on have it."""
     monkeypatch.setattr(module, "read_frames", breaking(module.read_frames))

@@ -7,10 +7,9 @@ from helpers.broken_decoders import ENDS, break_decoders
 from helpers.drawn_videos import frame_number, numbered_frames
 
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoDataset
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, read_videos
+from video_ats.video.source import DataConfig, VideoDataset, read_videos
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=8, crop_size=32, clips=2)
@@ -80,9 +79,9 @@ def test_without_a_plan_videos_are_only_counted(entries):
 
 
 def test_min_frames_and_decoder_are_passed_on(entries):
-    assert VideoDataset(entries, PLAN, min_frames=4)[3].status is VideoStatus.TOO_SHORT
+    assert VideoDataset(entries, PLAN, DataConfig(min_frames=4))[3].status is VideoStatus.TOO_SHORT
     with pytest.raises(ValueError, match="did you mean 'pyav'"):
-        VideoDataset(entries, PLAN, decoder="pyaf")
+        VideoDataset(entries, PLAN, DataConfig(decoder="pyaf"))
 
 
 def test_what_the_list_knows_against_a_video_is_the_reason():

@@ -16,9 +16,8 @@ from video_ats.runs.execution import Execution
 from video_ats.runs.forward import Ensemble, combine_views, in_order, run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoSample
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, read_videos
+from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import ViewPlan
 
 

@@ -13,9 +13,8 @@ from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoSample
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, read_videos
+from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import VIEW_PRESETS, ViewPlan
 from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri
 

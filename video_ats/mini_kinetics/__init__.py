@@ -6,8 +6,6 @@ and with any number of processes. An interrupted generation can be continued.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -89,21 +87,15 @@ def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator
 
     Yields:
         The name of a split, the number of its clips, and the iterator of `write_mini_kinetics`, which draws them.
-
-    Raises:
-        ValueError: for an unknown split.
     """
     processes = (os.cpu_count() or 1) if config.processes is None else config.processes
     unknown = [split for split in config.splits if split not in SPLITS]
     if unknown:
         raise ValueError(f"splits {unknown}: must be among {', '.join(SPLITS)}")
     for name in config.splits:
-        split = SPLITS[name]
-        count = split.clips_per_class if config.clips_per_class is None else config.clips_per_class
-        progress = write_mini_kinetics(
-            config.output, name, clips_per_class=count, seed=config.seed, processes=processes
-        )
-        yield name, count * len(split.classes), progress
+        count = SPLITS[name].clips_per_class if config.clips_per_class is None else config.clips_per_class
+        writing = write_mini_kinetics(config.output, name, clips_per_class=count, seed=config.seed, processes=processes)
+        yield name, count * len(SPLITS[name].classes), writing
 
 
 def write_mini_kinetics(
@@ -111,18 +103,13 @@ def write_mini_kinetics(
 ) -> Iterator[int]:
     """Write a split. Existing files are kept. Its list ``ROOT/SPLIT.csv``, like Kinetics' own, is written at the end.
 
-    Args:
-        root: folder of the data set.
-        split: a name in `SPLITS`.
-        clips_per_class: clips in each class; None: the number of the split.
-        seed: of the whole data set; 0 for the published one.
-        processes: processes that draw and encode at the same time.
+    The arguments are those of `MiniKineticsConfig`.
 
     Yields:
         The number of finished clips: of existing ones first, then after each new one.
 
     Raises:
-        ValueError: for an unknown split, or numbers out of range.
+        ValueError: an unknown split, numbers out of range, or a folder of another seed or version.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
@@ -134,7 +121,7 @@ def write_mini_kinetics(
     rows = list(_rows(split, count, seed))
     for name in SPLITS[split].classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    files = {folder / row.name / f"{row.key}.mp4": row for row in rows}
+    files = {folder / row.name / f"{row.video_id}_000000_000004.mp4": row for row in rows}
     todo = {path: row for path, row in files.items() if not path.exists()}
     there = len(files) - len(todo)
     yield there
@@ -145,7 +132,8 @@ def write_mini_kinetics(
             written = pool.map(_write, todo.keys(), todo.values(), repeat(SPLITS[split]), chunksize=chunk)
             for done, _ in enumerate(written, start=there + 1):
                 yield done
-    write_text(Path(root) / f"{split}.csv", _list_text(rows, split))
+    lines = ["label,youtube_id,time_start,time_end,split", *(f"{row.name},{row.video_id},0,4,{split}" for row in rows)]
+    write_text(Path(root) / f"{split}.csv", "\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)
@@ -156,30 +144,23 @@ class _Row:
     video_id: str
     seed: tuple[int, ...]
 
-    @property
-    def key(self) -> str:
-        return f"{self.video_id}_000000_000004"
-
 
 def _claim(root: Path, seed: int) -> None:
     """Write version and seed into the folder, or check that those in it are the same."""
     root.mkdir(parents=True, exist_ok=True)
     mark, identity = root / "mini_kinetics.json", {"version": VERSION, "seed": seed}
-    if mark.exists():
-        there = json.loads(mark.read_text(encoding="utf-8"))
-        if there != identity:
-            raise ValueError(f"folder {root}: holds {there}, wanted is {identity}; name another folder or delete it")
-    else:
+    if not mark.exists():
         mark.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+    there = json.loads(mark.read_text(encoding="utf-8"))
+    if there != identity:
+        raise ValueError(f"folder {root}: holds {there}, wanted is {identity}; name another folder or delete it")
 
 
 def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
     """Yield a clip of every class, then the next of every class: a smaller split is a part of a larger one."""
     for clip in range(clips_per_class):
-        for label, name in enumerate(CLASSES):
-            if name not in SPLITS[split].classes:
-                continue
-            clip_seed = (seed, SPLITS[split].number, clip, label)
+        for name in SPLITS[split].classes:
+            clip_seed = (seed, SPLITS[split].number, clip, list(CLASSES).index(name))
             letters = np.random.default_rng((*clip_seed, 1)).integers(len(_ID_LETTERS), size=11)
             yield _Row(name, "".join(_ID_LETTERS[letter] for letter in letters), (*clip_seed, 0))
 
@@ -193,20 +174,6 @@ def _write(path: Path, row: _Row, split: Split) -> None:
         clip.frames,
         frame_rate=clip.frame_rate,
         # cpu-independent: otherwise, x264's rate control depends on the processor, and with AVX-512 on the run.
-        encoder_options={
-            "preset": "veryfast",
-            "crf": "23",
-            "tune": "fastdecode",
-            "x264-params": "cpu-independent=1",
-        },
+        encoder_options={"preset": "veryfast", "crf": "23", "tune": "fastdecode", "x264-params": "cpu-independent=1"},
         muxer_options={"movflags": "faststart"},
     )
-
-
-def _list_text(rows: list[_Row], split: str) -> str:
-    """A CSV in the form of the official validation lists."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
-    writer.writerows([row.name, row.video_id, 0, 4, split] for row in rows)
-    return text.getvalue()

@@ -3,8 +3,7 @@
 What leaves the frame on one side comes back on the other. At every moment, position, size and angle of the actor are
 uniformly distributed over their ranges for *every class*; the class decides only how they change. So a single frame has
 the same distribution for all classes and cannot show the class. (At full difficulty: there, colours are uniformly
-distributed, and so are their opposites.) Colours, shape, speed, ground and distractors do not depend on the class. Only
-the actor has a border, a white ring in a black one.
+distributed, and so are their opposites.) Only the actor has a border, a white ring in a black one.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.mini_kinetics.motion import CLASSES, Floats, Path, fold
+from video_ats.video.encode import UInt8Array
 
-UInt8Array = npt.NDArray[np.uint8]
 _Random = np.random.Generator
 
 FRAME_RATES = (15, 20, 24, 25, 30)
@@ -72,13 +71,10 @@ def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = F
     """Draw a clip of a class: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
 
     Args:
-        name: a class of `CLASSES`.
+        name: a class of `CLASSES`; ValueError for another.
         random: generator of all random numbers.
         level: difficulty from 0 to 2; see `Difficulty.at`.
         still: repeat one random frame of the clip. From such clips, a model can learn nothing from motion.
-
-    Raises:
-        ValueError: for an unknown class.
     """
     if name not in CLASSES:
         raise ValueError(f"class {name!r}: the mini Kinetics has {', '.join(CLASSES)}")
@@ -91,17 +87,15 @@ def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = F
     difficulty = Difficulty.at(level)
     actor = _draw_actor(random, CLASSES[name](random, t), difficulty, height, width)
     scene = _draw_scene(random, difficulty, height, width)
-    moments = np.arange(len(t))
-    if still:
-        moments = random.integers(len(t), size=1)
+    moments = random.integers(len(t), size=1) if still else np.arange(len(t))
     frames = np.stack([_frame(scene, actor, int(moment), t[moment], random) for moment in moments])
     return Clip(frames.repeat(len(t), axis=0) if still else frames, Fraction(rate))
 
 
 def _frame(scene: _Scene, actor: _Actor, index: int, seconds: float, random: _Random) -> UInt8Array:
     frame = scene.ground_at(seconds)
-    for thing in scene.things:
-        _paint(frame, thing.sprite, thing.y + thing.speed_y * seconds, thing.x + thing.speed_x * seconds)
+    for sprite, y, x, speed_y, speed_x in scene.things:
+        _paint(frame, sprite, y + speed_y * seconds, x + speed_x * seconds)
     figure = actor.figure.negative() if actor.negative[index] else actor.figure
     sprite = _sprite(figure, actor.radius[index], actor.angle[index])
     _paint(frame, sprite, actor.y[index], actor.x[index])
@@ -119,7 +113,6 @@ class _Figure:
     border: bool
 
     def negative(self) -> _Figure:
-        """The figure in opposite colours."""
         return replace(self, colours=255 - self.colours)
 
 
@@ -143,8 +136,7 @@ class _Actor:
     negative: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _Thing:
+class _Thing(NamedTuple):
     """A distractor: centre at the start in pixels, speed in pixels per second."""
 
     sprite: _Sprite
@@ -160,14 +152,13 @@ class _Scene:
 
     ground: UInt8Array
     ground_speed: tuple[float, float]
-    things: tuple[_Thing, ...]
+    things: list[_Thing]
     noise: npt.NDArray[np.float32]
     flicker: float
     flicker_rate: float
     flicker_phase: float
 
     def ground_at(self, seconds: float) -> UInt8Array:
-        """The ground after its drift; what leaves the frame comes back on the other side."""
         down, right = (round(speed * seconds) for speed in self.ground_speed)
         return np.roll(self.ground, (down, right), axis=(0, 1))
 
@@ -194,9 +185,7 @@ def _draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int
     return _Scene(
         ground=_draw_ground(random, difficulty, height, width),
         ground_speed=(speed * math.sin(direction), speed * math.cos(direction)),
-        things=tuple(
-            _draw_thing(random, difficulty, height, width, moves=number >= still) for number in range(still + drifting)
-        ),
+        things=[_draw_thing(random, difficulty, height, width, moves=i >= still) for i in range(still + drifting)],
         noise=random.normal(0, difficulty.noise, 4 * height * width * 3).astype(np.float32),
         flicker=random.uniform(0, difficulty.flicker),
         flicker_rate=random.uniform(0.2, 1.0),
@@ -207,15 +196,10 @@ def _draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int
 def _draw_thing(random: _Random, difficulty: Difficulty, height: int, width: int, *, moves: bool) -> _Thing:
     short = min(height, width)
     direction, speed = random.uniform(0, 2 * math.pi), random.uniform(0.1, 0.5) * short * moves
-    return _Thing(
-        sprite=_sprite(
-            _draw_figure(random, difficulty, border=False), random.uniform(*difficulty.actor_size) * short / 2
-        ),
-        y=random.uniform(0, height),
-        x=random.uniform(0, width),
-        speed_y=speed * math.sin(direction),
-        speed_x=speed * math.cos(direction),
-    )
+    figure = _draw_figure(random, difficulty, border=False)
+    sprite = _sprite(figure, random.uniform(*difficulty.actor_size) * short / 2)
+    y, x = random.uniform(0, height), random.uniform(0, width)
+    return _Thing(sprite, y, x, speed * math.sin(direction), speed * math.cos(direction))
 
 
 def _draw_figure(random: _Random, difficulty: Difficulty, *, border: bool) -> _Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +30,9 @@ class Path(NamedTuple):
     negative: Floats | None = None
 
 
-def _straight(x: int, y: int) -> Callable[[_Random, Floats], Path]:
-    def path(random: _Random, t: Floats) -> Path:
-        way = random.uniform(0.3, 0.5) * t
-        return Path(x * way, y * way, 0 * t, 0 * t)
-
-    return path
+def _straight(random: _Random, t: Floats, *, x: int, y: int) -> Path:
+    way = random.uniform(0.3, 0.5) * t
+    return Path(x * way, y * way, 0 * t, 0 * t)
 
 
 def _circling(random: _Random, t: Floats) -> Path:
@@ -43,12 +41,9 @@ def _circling(random: _Random, t: Floats) -> Path:
     return Path(radius * np.cos(phase), radius * np.sin(phase), 0 * t, 0 * t)
 
 
-def _back_and_forth(x: int, y: int) -> Callable[[_Random, Floats], Path]:
-    def path(random: _Random, t: Floats) -> Path:
-        way = random.uniform(0.3, 0.42) * fold(random.uniform(0, 2) + t * 2 / random.uniform(1.1, 1.6))
-        return Path(x * way, y * way, 0 * t, 0 * t)
-
-    return path
+def _back_and_forth(random: _Random, t: Floats, *, x: int, y: int) -> Path:
+    way = random.uniform(0.3, 0.42) * fold(random.uniform(0, 2) + t * 2 / random.uniform(1.1, 1.6))
+    return Path(x * way, y * way, 0 * t, 0 * t)
 
 
 def _zigzagging(random: _Random, t: Floats) -> Path:
@@ -57,11 +52,8 @@ def _zigzagging(random: _Random, t: Floats) -> Path:
     return Path(way, side, 0 * t, 0 * t)
 
 
-def _resizing(direction: int) -> Callable[[_Random, Floats], Path]:
-    def path(random: _Random, t: Floats) -> Path:
-        return Path(0 * t, 0 * t, direction * t / random.uniform(1.3, 1.9), 0 * t, resets=True)
-
-    return path
+def _resizing(random: _Random, t: Floats, *, direction: int) -> Path:
+    return Path(0 * t, 0 * t, direction * t / random.uniform(1.3, 1.9), 0 * t, resets=True)
 
 
 def _pulsing(random: _Random, t: Floats) -> Path:
@@ -97,19 +89,19 @@ def _standing(random: _Random, t: Floats) -> Path:
 
 # Sorted by name; the position is the label.
 CLASSES: dict[str, Callable[[_Random, Floats], Path]] = {
-    "bouncing up and down": _back_and_forth(0, 1),
+    "bouncing up and down": partial(_back_and_forth, x=0, y=1),
     "circling": _circling,
     "flashing": _flashing,
-    "growing": _resizing(1),
+    "growing": partial(_resizing, direction=1),
     "hopping about": _hopping,
-    "moving down": _straight(0, 1),
-    "moving left": _straight(-1, 0),
-    "moving right": _straight(1, 0),
-    "moving up": _straight(0, -1),
-    "pacing left and right": _back_and_forth(1, 0),
+    "moving down": partial(_straight, x=0, y=1),
+    "moving left": partial(_straight, x=-1, y=0),
+    "moving right": partial(_straight, x=1, y=0),
+    "moving up": partial(_straight, x=0, y=-1),
+    "pacing left and right": partial(_back_and_forth, x=1, y=0),
     "pulsing": _pulsing,
     "shaking": _shaking,
-    "shrinking": _resizing(-1),
+    "shrinking": partial(_resizing, direction=-1),
     "spinning": _spinning,
     "standing still": _standing,
     "zigzagging": _zigzagging,

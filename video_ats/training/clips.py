@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from video_ats.training.augment import ClipAugment, seed_of
-from video_ats.video.dataset import VideoSample, lost_video
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig
+from video_ats.video.source import DataConfig, VideoSample, lost_video
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 

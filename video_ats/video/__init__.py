@@ -33,13 +33,7 @@ class VideoStatus(str, Enum):
 
 
 class VideoError(ValueError):
-    """A video that cannot be used.
-
-    Attributes:
-        status: which kind of failure.
-        reason: one line, with FFmpeg's words where it has any.
-        path: the file.
-    """
+    """A video that cannot be used: how it failed, the reason in one line (FFmpeg's words), and the file."""
 
     def __init__(self, status: VideoStatus, reason: str, path: str) -> None:
         self.status = status
@@ -56,7 +50,6 @@ class VideoInfo:
     """What the header and the packets of a file say about its best video stream.
 
     Attributes:
-        path: the file.
         container: FFmpeg's name of the format, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
         codec: canonical codec name, e.g. ``h264``, ``av1``.
         pixel_format: FFmpeg's name, e.g. ``yuv420p``; empty when unknown.

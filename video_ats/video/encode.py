@@ -49,7 +49,11 @@ def write_video(
     """
     target = Path(path)
     images = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
-    encoder, pixel_format, options = _encoding(codec, lossless)
+    if lossless and codec not in _LOSSLESS:
+        raise ValueError(f"codec {codec!r} has no lossless setting here, take one of {', '.join(_LOSSLESS)}")
+    encoder, pixel_format, options = _LOSSLESS[codec] if lossless else (codec, "yuv420p", {})
+    if encoder not in av.codecs_available:
+        raise ValueError(f"codec {encoder!r} is not in this FFmpeg; is it the encoder's name (libx264, not h264)?")
     _check_writable(target, images, even=not lossless)
     muxer = _MUXERS[target.suffix.lower()]
     with (
@@ -66,16 +70,6 @@ def write_video(
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             container.mux(stream.encode(converter.reformat(picture, format=pixel_format, threads=1)))
         container.mux(stream.encode())
-
-
-def _encoding(codec: str, lossless: bool) -> tuple[str, str, dict[str, str]]:
-    """Encoder, pixel format and options."""
-    if lossless and codec not in _LOSSLESS:
-        raise ValueError(f"codec {codec!r} has no lossless setting here, take one of {', '.join(_LOSSLESS)}")
-    encoder, pixel_format, options = _LOSSLESS[codec] if lossless else (codec, "yuv420p", {})
-    if encoder not in av.codecs_available:
-        raise ValueError(f"codec {encoder!r} is not in this FFmpeg; is it the encoder's name (libx264, not h264)?")
-    return encoder, pixel_format, options
 
 
 def _check_writable(target: Path, images: npt.NDArray[Any], *, even: bool) -> None:

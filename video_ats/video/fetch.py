@@ -1,7 +1,7 @@
 """Videos and lists that are not local files: on any storage that fsspec reads, and inside tar files.
 
-A video is copied to a temporary local file and decoded from there in the ordinary way, so its frames are those of a
-local file. It is not decoded from a stream: decoders seek, and a second way of reading would have to be proven exact.
+A video is copied to a temporary local file and decoded from there. It is not decoded from a stream: decoders seek, and
+a second way of reading would have to be proven exact.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ _CHUNK = 4 * 2**20  # bytes of one request to a store that serves byte ranges
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Limits for fetching one video: seconds to wait, MiB of temporary disk space, and the folder for the copy (None:
-    the system's folder for temporary files).
-    """
+    """Limits for fetching one video: seconds, MiB, and the folder for the copy (None: the system's temporary one)."""
 
     timeout_seconds: float = 120.0
     most_mb: int = 2048
@@ -41,16 +39,6 @@ class FetchLimits:
         """The same limits with a folder that is removed at the end, with the copies that killed workers left in it."""
         with tempfile.TemporaryDirectory(prefix="video_ats_") as folder:
             yield replace(self, folder=folder)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Bytes of a file: all of them, or ``size`` bytes from ``offset`` on. ``name`` is the name of a local copy."""
-
-    url: str
-    name: str
-    offset: int = 0
-    size: int | None = None
 
 
 def is_url(path: str) -> bool:
@@ -69,12 +57,7 @@ def path_in_tar(tar: str, offset: int, size: int, name: str) -> str:
 
 
 def list_files(root: str) -> list[str]:
-    """Relative paths with ``/`` of all files under a folder or a URL, sorted, hidden ones and their folders left out.
-
-    Raises:
-        ValueError: see `check_protocol`.
-        OSError: it cannot be listed.
-    """
+    """Sorted relative paths with ``/`` of all files under a folder or URL, without hidden ones; OSError if it fails."""
     check_protocol(root)
     try:
         files, folder = fsspec.core.url_to_fs(root)
@@ -86,12 +69,7 @@ def list_files(root: str) -> list[str]:
 
 
 def read_bytes(url: str) -> bytes:
-    """All bytes of the file at a URL.
-
-    Raises:
-        OSError: it cannot be read, in one line.
-        ValueError: see `check_protocol`.
-    """
+    """All bytes of the file at a URL; an OSError of one line where it cannot be read."""
     check_protocol(url)
     try:
         with fsspec.open(url, "rb") as file:
@@ -104,7 +82,7 @@ def read_bytes(url: str) -> bytes:
 
 
 def check_protocol(url: str) -> None:
-    """Raise ValueError unless the library that reads this kind of URL is installed."""
+    """Raise ValueError unless the library for this kind of URL is installed."""
     protocol = url.partition("://")[0].rpartition("::")[2] if is_url(url) else "file"
     try:
         fsspec.get_filesystem_class(protocol)
@@ -121,16 +99,19 @@ def local_file(path: str, limits: FetchLimits | None = None) -> Iterator[str]:
             attempt may end otherwise; ``unreadable`` where it is too large. A VideoError of the caller's block is
             raised again with ``path`` instead of the path of the copy.
     """
-    source = _source(path)
-    if source is None:
+    in_tar = _IN_TAR.fullmatch(path)
+    if in_tar is None and not is_url(path):
         yield path
         return
+    url, name, part = path, re.split(r"[?#]", path, maxsplit=1)[0], None
+    if in_tar is not None:
+        url, name, part = in_tar["tar"], in_tar["name"], (int(in_tar["offset"]), int(in_tar["size"]))
     limits = limits or FetchLimits()
-    ending = os.path.splitext(source.name)[1][:16]  # the decoder may look at it
+    ending = os.path.splitext(name)[1][:16]  # the decoder may look at it
     handle, copy = tempfile.mkstemp(prefix="video_ats_", suffix=ending, dir=limits.folder)
     os.close(handle)
     try:
-        _fetch(source, copy, limits)
+        _fetch(url, part, copy, limits)
         yield copy
     except VideoError as error:
         raise VideoError(error.status, error.reason, path) from error
@@ -138,21 +119,17 @@ def local_file(path: str, limits: FetchLimits | None = None) -> Iterator[str]:
         os.unlink(copy)
 
 
-def _source(path: str) -> _Source | None:
-    found = _IN_TAR.fullmatch(path)
-    if found is not None:
-        return _Source(found["tar"], found["name"], int(found["offset"]), int(found["size"]))
-    return _Source(path, re.split(r"[?#]", path, maxsplit=1)[0]) if is_url(path) else None
+def _fetch(url: str, part: tuple[int, int] | None, copy: str, limits: FetchLimits) -> None:
+    """Copy a file, or (offset, size) of it.
 
-
-def _fetch(source: _Source, copy: str, limits: FetchLimits) -> None:
-    """Copy in a thread, since not every store's client has a timeout; one that never answers keeps its thread."""
+    This is done in a thread, since not every store's client has a timeout; one that never answers keeps its thread.
+    """
     failures: list[Exception] = []
-    meter = _Meter(source.url, limits)
+    meter = _Meter(url, limits.most_mb)
 
     def work() -> None:
         try:
-            _copy(source, copy, meter)
+            _copy(url, part, copy, meter)
         except Exception as error:  # noqa: BLE001 (each store's client has exceptions of its own)
             failures.append(error)
 
@@ -162,28 +139,26 @@ def _fetch(source: _Source, copy: str, limits: FetchLimits) -> None:
     if thread.is_alive():
         meter.stopped = True
         reason = f"was not fetched within fetch_timeout_seconds {limits.timeout_seconds:g}"
-        raise VideoError(VideoStatus.MISSING, reason, source.url)
+        raise VideoError(VideoStatus.MISSING, reason, url)
     for error in failures:
         if isinstance(error, VideoError):
             raise error
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be fetched: {_words(error)}"
-        raise VideoError(VideoStatus.MISSING, reason, source.url) from error
+        raise VideoError(VideoStatus.MISSING, reason, url) from error
 
 
 class _Meter(Callback):
     """Counts the bytes that arrive, and ends a copy that is too large or no longer waited for."""
 
-    def __init__(self, url: str, limits: FetchLimits) -> None:
+    def __init__(self, url: str, most_mb: int) -> None:
         super().__init__()
-        self.url, self.most_mb, self.count, self.stopped = url, limits.most_mb, 0, False
+        self.url, self.most_mb, self.count, self.stopped = url, most_mb, 0, False
 
-    def set_size(self, size: int | None) -> None:
-        """Take the size that the store gives before the first byte."""
+    def set_size(self, size: int | None) -> None:  # called before the first byte
         super().set_size(size)
         self._check(size or 0)
 
     def relative_update(self, inc: int = 1) -> None:
-        """Count ``inc`` more bytes."""
         self.count += inc
         self._check(self.count)
         if self.stopped:
@@ -194,19 +169,20 @@ class _Meter(Callback):
             raise VideoError(VideoStatus.UNREADABLE, f"is larger than fetch_most_mb {self.most_mb}", self.url)
 
 
-def _copy(source: _Source, copy: str, meter: _Meter) -> None:
-    if source.size is None:
-        files, path = fsspec.core.url_to_fs(source.url)
+def _copy(url: str, part: tuple[int, int] | None, copy: str, meter: _Meter) -> None:
+    if part is None:
+        files, path = fsspec.core.url_to_fs(url)
         files.get_file(path, copy, callback=meter)
     else:
-        meter.set_size(source.size)
-        with open_range(source.url) as remote, open(copy, "wb") as file:
-            remote.seek(source.offset)
-            while chunk := remote.read(min(_CHUNK, source.size - meter.count)):
+        offset, length = part
+        meter.set_size(length)
+        with open_range(url) as remote, open(copy, "wb") as file:
+            remote.seek(offset)
+            while chunk := remote.read(min(_CHUNK, length - meter.count)):
                 meter.relative_update(file.write(chunk))
     size = os.path.getsize(copy)
     if meter.size is not None and size < meter.size:
-        raise VideoError(VideoStatus.MISSING, f"was cut off after {size} of {meter.size} bytes", source.url)
+        raise VideoError(VideoStatus.MISSING, f"was cut off after {size} of {meter.size} bytes", url)
 
 
 def open_range(path: str) -> IO[bytes]:

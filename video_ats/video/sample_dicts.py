@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from video_ats.video import VideoStatus
-from video_ats.video.dataset import VideoDataset
+from video_ats.video.source import VideoDataset
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
@@ -29,14 +29,10 @@ def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
 
     Args:
         sample: with ``video`` (Tensor[3, F, H, W], whole numbers in 0..255) as decoded, and ``aug_index``.
-        plan: the views, of one clip.
+        plan: of one clip.
 
     Returns:
         The same dictionary with ``video`` as a normalised float32 Tensor[3, T, S, S].
-
-    Raises:
-        ValueError: a plan of several clips, an ``aug_index`` that it has no crop for, or a ``video`` of another shape
-            or range.
     """
     if plan.clips != 1:
         raise ValueError(f"plan of {plan.clips} clips: must have 1, pytorchvideo's clip sampler chooses the clips")
@@ -55,8 +51,8 @@ def clip_to_view(sample: Mapping[str, Any], plan: ViewPlan) -> dict[str, Any]:
     frames = chosen.to(torch.uint8)
     if not torch.equal(frames.to(chosen.dtype), chosen):
         raise ValueError("video: must hold whole numbers in 0..255 as decoded; was it scaled or normalised already?")
-    frames = frames.permute(1, 2, 3, 0)  # (3, T, H, W) to (T, H, W, 3)
-    views = make_views(frames, torch.arange(plan.num_frames)[None], plan)
+    # (3, T, H, W) to (T, H, W, 3)
+    views = make_views(frames.permute(1, 2, 3, 0), torch.arange(plan.num_frames)[None], plan)
     return {**sample, "video": views[crop]}
 
 
@@ -67,12 +63,6 @@ class SampleDicts(IterableDataset[dict[str, Any]]):
     (in the list), ``clip_index`` and ``aug_index`` (the crop). Videos come in list order, and of a clip all crops
     before the next clip. Each video is decoded once. Each of n DataLoader workers takes every n-th video. A video that
     cannot be read is left out with a warning that says why; ``video-ats evaluate`` counts it.
-
-    Args:
-        dataset: the videos, with a plan.
-
-    Raises:
-        ValueError: a data set without a plan.
     """
 
     def __init__(self, dataset: VideoDataset) -> None:

@@ -1,8 +1,7 @@
 """From decoded frames to the views that a model takes: scale, normalise, resize, crop.
 
-The steps of the released test code of TimeSformer and XViT, in its order: divide by 255, normalise, resize the short
-side with ``F.interpolate`` (bilinear, no antialiasing), crop. Resizing inside a decoder or with antialiasing changes
-pixels by 1 of 255 on average and by up to 48.
+The steps and their order are those of the released test code of TimeSformer and XViT. Resizing inside a decoder or with
+antialiasing changes pixels by 1 of 255 on average and by up to 48.
 """
 
 from __future__ import annotations
@@ -25,9 +24,6 @@ def crop_offsets(height: int, width: int, size: int, crops: int) -> list[tuple[i
         height, width: of the resized frame in pixels, >= ``size``.
         size: side of the crops in pixels.
         crops: 3: start, centre, end of the longer side (of the width where both are equal); 1: the centre.
-
-    Raises:
-        ValueError: the crop does not fit.
     """
     if min(height, width) < size:
         raise ValueError(f"a crop of {size} does not fit into {height}x{width}; resize the short side first")
@@ -40,11 +36,7 @@ def crop_offsets(height: int, width: int, size: int, crops: int) -> list[tuple[i
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Size (height, width) of a frame resized to a short side, the long side rounded down.
-
-    Raises:
-        ValueError: a size below 1.
-    """
+    """Size (height, width) of a frame resized to a short side, the long side rounded down."""
     if min(height, width, short_side) < 1:
         raise ValueError(f"cannot resize {height}x{width} to short side {short_side}: sizes are at least 1")
     if width < height:
@@ -70,10 +62,6 @@ def make_views(
 
     Returns:
         float32 Tensor[V, 3, T, S, S]; view v is crop ``v % crops`` of clip ``v // crops``.
-
-    Raises:
-        TypeError: frames that are not uint8, or positions that are not integers.
-        ValueError: shapes that do not fit, or a position outside ``frames``.
     """
     positions = torch.as_tensor(clip_frames)
     _check(frames, positions, plan)
@@ -116,7 +104,5 @@ def _check(frames: Tensor, positions: Tensor, plan: ViewPlan) -> None:
         raise ValueError(f"clip_frames have shape {tuple(positions.shape)}, the plan has (clips, T) {expected}")
     low, high = int(positions.min()), int(positions.max())
     if low < 0 or high >= len(frames):
-        raise ValueError(
-            f"clip_frames reach from {low} to {high}, there are {len(frames)} frames; "
-            "are these frame numbers, not positions?"
-        )
+        reason = f"clip_frames reach from {low} to {high}, there are {len(frames)} frames"
+        raise ValueError(f"{reason}; are these frame numbers, not positions?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
@@ -23,13 +22,12 @@ class ViewPreset:
 
     Attributes:
         position: rule for the frames of clip k of K, for a video of N frames.
-            ``timesformer`` and ``xvit``: a clip covers ``span = frame_stride * T * fps / 30`` frames (not rounded),
-            and its T frames are spread over the span from end to end. With ``slack = max(N - span, 0)`` it starts at
-            slack k / K, for ``timesformer`` rounded up to a whole frame; frame numbers are rounded down.
-            ``segments``: the whole video is cut into T equal segments, whatever its frame rate; a clip takes the
-            middle (clip 0), the first (clip 1) or the last frame (clip 2) of each.
-        mean: subtracted from RGB values in [0, 1], the same for the three channels.
-        std: divides the values after that.
+            ``timesformer`` and ``xvit``: the T frames of a clip are spread from end to end over a span of
+            ``frame_stride * T * fps / 30`` frames (not rounded), which starts at ``max(N - span, 0) * k / K``, for
+            ``timesformer`` rounded up to a whole frame; frame numbers are rounded down. ``segments``: the whole video
+            is cut into T equal segments, whatever its frame rate; a clip takes the middle (clip 0), the first (clip 1)
+            or the last frame (clip 2) of each.
+        mean, std: of RGB values in [0, 1], the same for the three channels.
     """
 
     position: Literal["timesformer", "xvit", "segments"]
@@ -61,9 +59,6 @@ class ViewPlan:
         crops: 3 (start, centre, end of the longer side) or 1 (centre).
         short_side: short side in pixels that frames are resized to; None: ``crop_size``, as with the published three
             crops.
-
-    Raises:
-        ValueError: an unknown preset, or a value outside its range.
     """
 
     preset: str
@@ -80,18 +75,14 @@ class ViewPlan:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"view preset {self.preset!r} is unknown, the presets are {', '.join(VIEW_PRESETS)}{hint}")
         for name in ("num_frames", "frame_stride", "crop_size", "clips"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} is {value}, it must be at least 1")
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
         if self.position == "segments" and self.clips > len(_SEGMENT_SHARES):
             raise ValueError(f"clips is {self.clips}, view preset {self.preset!r} has at most {len(_SEGMENT_SHARES)}")
         if self.crops not in (1, 3):
             raise ValueError(f"crops is {self.crops}, it must be 1 (centre) or 3 (start, centre, end)")
         if self.short_side is not None and self.short_side < self.crop_size:
-            raise ValueError(
-                f"short_side is {self.short_side}, it must be at least crop_size {self.crop_size}: "
-                "the crop would not fit"
-            )
+            raise ValueError(f"short_side is {self.short_side}, it must be at least crop_size {self.crop_size}")
 
     @property
     def position(self) -> Literal["timesformer", "xvit", "segments"]:
@@ -118,30 +109,19 @@ class ViewPlan:
 
         Returns:
             int64 array (clips, T), rows not decreasing, values in [0, N - 1]; short videos repeat their last frame.
-
-        Raises:
-            ValueError: no frames, or a negative rate.
         """
-        shares: Sequence[Fraction] = [Fraction(clip, self.clips) for clip in range(self.clips)]
-        if self.position == "segments":
-            shares = _SEGMENT_SHARES[: self.clips]
+        in_order = [Fraction(clip, self.clips) for clip in range(self.clips)]
+        shares = _SEGMENT_SHARES[: self.clips] if self.position == "segments" else in_order
         whole = self.position == "timesformer"
         return np.stack([self._clip(share, num_frames, frame_rate, whole_start=whole) for share in shares])
 
     def clip_at(self, share: float, num_frames: int, frame_rate: Fraction) -> npt.NDArray[np.int64]:
-        """Frame numbers of one clip that starts anywhere, as training clips do.
+        """Frame numbers, int64 array (T), of one clip that starts anywhere, as training clips do; see `frame_indices`.
 
         Args:
             share: where it starts, from 0 (at the first frame) to 1 (it ends with the video). With ``segments``: the
                 place within every segment, where the released code draws one place for each segment.
-            num_frames: as in `frame_indices`.
-            frame_rate: likewise.
-
-        Returns:
-            int64 array (T).
-
-        Raises:
-            ValueError: as `frame_indices`, or a share outside its range.
+            num_frames, frame_rate: of the video.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}, it must be from 0 (first frame) to 1 (last start)")

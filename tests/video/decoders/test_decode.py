@@ -453,7 +453,7 @@ def test_errors_travel_between_processes():
 
 
 def test_importing_does_not_import_a_second_decoder():
-    code = "import sys, video_ats.video.dataset; sys.exit(bool({'decord', 'torchcodec'} & set(sys.modules)))"
+    code = "import sys, video_ats.video.source; sys.exit(bool({'decord', 'torchcodec'} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 

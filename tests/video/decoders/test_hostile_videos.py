@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from helpers.hostile_videos import HostileVideo, write_hostile_videos
 
-from video_ats.video.dataset import VideoSample
 from video_ats.video.encode import UInt8Array
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.lists.folders import is_video_name
-from video_ats.video.source import DataConfig, read_videos
+from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=2, crop_size=32, crops=1)

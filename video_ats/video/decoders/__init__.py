@@ -34,16 +34,13 @@ def read_frames(
     """Read the frames of a video that ``plan`` wants, in one pass over the file.
 
     Args:
-        path: the video file; a URL or a member of a tar file is fetched first, see `video.fetch`.
+        path: a local file, or a URL or a member of a tar file, which is fetched first, see `video.fetch`.
         plan: called with the number of frames N and the average frame rate (0 when unknown); returns the wanted indices
             in [0, N - 1], in any order, with repeats, or none at all (then the file is only verified). It is called a
             second time where another number of frames decodes than the header counts, and that call decides.
-        decoder: ``pyav``, the reference, decodes and counts every frame. ``decord`` and ``torchcodec`` refuse files on
-            which they are known to be wrong. ``auto`` takes decord where its frames are proven equal to PyAV's, and
-            PyAV everywhere else and whenever decord fails, so that failures are always PyAV's. It never takes
-            torchcodec, whose FFmpeg is the machine's, so that nothing is proven about its pixels on other machines.
-            decord and torchcodec decode only what the wanted frames and the last one need, and miss damage elsewhere,
-            which ``pyav`` reports.
+        decoder: ``pyav``, the reference, decodes and counts every frame. ``decord`` and ``torchcodec`` seek, miss
+            damage where they do not decode, and refuse files on which they are known to be wrong. ``auto`` takes decord
+            where its frames are proven equal to PyAV's, and PyAV everywhere else and whenever decord fails.
         min_frames: a video with fewer decodable frames, or with none, is ``too_short``.
         fetch: limits for videos that have to be fetched; None: the defaults.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -19,41 +18,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from av.video.reformatter import VideoReformatter
-from torch import Tensor
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """The result of decoding a whole file once."""
-
-    frames: Tensor
-    num_frames: int
-    packets: int
-    hidden_packets: int
-    damaged_frames: int
-
-
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read header and packets of a video, and decode one frame for its rotation.
-
-    Raises:
-        VideoError: missing, unreadable or no_video.
-    """
+    """Read header and packets of a video, and decode one frame for its rotation. VideoError as in `open_video`."""
     name = os.fspath(path)
-    packets, hidden, rotation = 0, 0, None
-    times: list[int | None] = []
+    packets, rotation = 0, None
+    times: list[int | None] = []  # of the shown packets
     with open_video(name) as (container, stream):
         try:
             for packet in container.demux(stream):
                 if rotation is None:
                     rotation = next((int(frame.rotation) for frame in packet.decode()), None)
-                if packet.size == 0:
-                    continue
-                packets += 1
-                hidden += packet.is_discard
-                if not packet.is_discard:
+                packets += packet.size > 0
+                if packet.size and not packet.is_discard:
                     times.append(packet.pts)
         except av.FFmpegError as error:
             raise _unreadable(error, name, f"after {packets} packets") from error
@@ -66,7 +46,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             frame_rate=average_rate(stream),
             header_frames=stream.frames,
             packets=packets,
-            hidden_packets=hidden,
+            hidden_packets=packets - len(times),
             even_timestamps=_are_even(times),
             rotation=rotation or 0,
             video_streams=sum(not _is_attached_picture(s) for s in container.streams.video),
@@ -78,36 +58,30 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
 
     The plan is called with the header's number of frames (without one: the number of packets). If another number
     decodes, it is called again with that number and the file is read a second time. Fewer frames than the header counts
-    is ``truncated``, with one exception, see `_check_count`. Rotation metadata is ignored, as by the released Kinetics
-    loaders.
+    is ``truncated``. Rotation metadata is ignored, as by the released Kinetics loaders.
 
     Raises:
         VideoError: missing, unreadable, no_video, truncated, too_short or out_of_memory.
         ValueError: the plan wants a frame outside the video.
     """
-    with open_video(path) as (container, stream):
-        rate = average_rate(stream)
-        planned = stream.frames or _count_shown_packets(path)
-        wanted = wanted_indices(plan, planned, rate)
-        read = _decode(path, container, stream, wanted)
-        _check_count(path, container, stream, read, min_frames)
-    if read.num_frames != planned:
-        wanted = wanted_indices(plan, read.num_frames, rate)
-        first_count = read.num_frames
+    count: int | None = None
+    for _ in range(2):
         with open_video(path) as (container, stream):
-            read = _decode(path, container, stream, wanted)
-        if read.num_frames != first_count:
-            reason = f"decoded {first_count} frames, then {read.num_frames}; did the file change?"
-            raise VideoError(VideoStatus.UNREADABLE, reason, path)
-    return DecodedFrames(read.frames, tuple(wanted), read.num_frames, rate, "pyav", read.damaged_frames)
+            planned = count or stream.frames
+            if not planned:
+                info = probe(path)
+                planned = info.packets - info.hidden_packets
+            read = _decode(path, container, stream, wanted_indices(plan, planned, average_rate(stream)))
+        check_min_frames(path, read.num_frames, min_frames)
+        if read.num_frames == planned:
+            return read
+        count = read.num_frames
+    reason = f"decoded {planned} frames, then {read.num_frames}; did the file change?"
+    raise VideoError(VideoStatus.UNREADABLE, reason, path)
 
 
 def wanted_indices(plan: FramePlan, num_frames: int, frame_rate: Fraction) -> list[int]:
-    """The distinct indices that ``plan`` wants of ``num_frames`` frames, increasing.
-
-    Raises:
-        ValueError: an index outside [0, num_frames - 1].
-    """
+    """The distinct indices that ``plan`` wants, increasing; ValueError for one outside [0, num_frames - 1]."""
     if num_frames == 0:
         return []
     wanted = sorted({int(index) for index in plan(num_frames, frame_rate)})
@@ -121,7 +95,7 @@ def wanted_indices(plan: FramePlan, num_frames: int, frame_rate: Fraction) -> li
 def open_video(path: str) -> Iterator[tuple[Any, Any]]:
     """Open a file and its best video stream for single-threaded decoding, and close it at the end.
 
-    A context manager, since an unclosed container in a process that forks hangs or kills the child.
+    An unclosed container in a process that forks hangs or kills the child.
 
     Yields:
         PyAV's input container and video stream.
@@ -155,8 +129,13 @@ def file_url(path: str) -> str:
     return "file:" + path
 
 
-def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _Pass:
-    """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
+def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> DecodedFrames:
+    """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB.
+
+    Fewer frames than the header counts, without those that an edit list hides, are an error, with one exception: MPEG-4
+    part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty packet after it, so
+    one frame fewer than the header counts decodes although every packet is there.
+    """
     slots = {index: slot for slot, index in enumerate(wanted)}
     converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
     frames: npt.NDArray[np.uint8] | None = None
@@ -182,27 +161,16 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> _P
     if frames is None:
         width, height = size or (0, 0)
         frames = np.empty((0, height, width, 3), dtype=np.uint8)
-    return _Pass(torch.from_numpy(frames), count, packets, hidden, damaged)
-
-
-def _check_count(path: str, container: Any, stream: Any, read: _Pass, min_frames: int) -> None:
-    """Raise VideoError if fewer frames decoded than the header counts without those that an edit list hides.
-
-    One exception: MPEG-4 part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty
-    packet after it, so one frame fewer than the header counts decodes although every packet is there.
-    """
-    promised = stream.frames - read.hidden_packets
+    promised = stream.frames - hidden
     packed_b_frames = (
-        container.format.name == "avi"
-        and stream.codec_context.codec.canonical_name == "mpeg4"
-        and read.packets == stream.frames
-        and read.num_frames == promised - 1
+        (container.format.name, stream.codec_context.codec.canonical_name) == ("avi", "mpeg4")
+        and packets == stream.frames
+        and count == promised - 1
     )
-    if read.num_frames < promised and not packed_b_frames:
-        source = "header and edit list count" if read.hidden_packets else "header counts"
-        reason = f"decoded {read.num_frames} of the {promised} frames the {source}"
-        raise VideoError(VideoStatus.TRUNCATED, reason, path)
-    check_min_frames(path, read.num_frames, min_frames)
+    if count < promised and not packed_b_frames:
+        source = "header and edit list count" if hidden else "header counts"
+        raise VideoError(VideoStatus.TRUNCATED, f"decoded {count} of the {promised} frames the {source}", path)
+    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), count, average_rate(stream), "pyav", damaged)
 
 
 def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:
@@ -210,11 +178,6 @@ def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:
     if num_frames < max(min_frames, 1):
         reason = f"has {num_frames} frames, at least {max(min_frames, 1)} are needed"
         raise VideoError(VideoStatus.TOO_SHORT, reason, path)
-
-
-def _count_shown_packets(path: str) -> int:
-    info = probe(path)
-    return info.packets - info.hidden_packets
 
 
 def average_rate(stream: Any) -> Fraction:
@@ -229,9 +192,8 @@ def _is_attached_picture(stream: Any) -> bool:
 
 def _are_even(times: list[int | None]) -> bool:
     known = sorted(time for time in times if time is not None)
-    if len(known) != len(times) or not known or known[0] != 0:
-        return False
-    return len({after - before for before, after in pairwise(known)}) <= 1
+    steps = {after - before for before, after in pairwise(known)}
+    return len(known) == len(times) > 0 and known[0] == 0 and len(steps) <= 1
 
 
 def _unreadable(error: av.FFmpegError, path: str, when: str) -> VideoError:

@@ -1,7 +1,4 @@
-"""The part of a video that can be read, for the demo: it ends at the first damage.
-
-An evaluation reads whole videos only (`video.decoders`).
-"""
+"""The part of a video up to the first damage, for the demo. Evaluations read whole videos only."""
 
 from __future__ import annotations
 
@@ -28,7 +25,6 @@ class ReadablePart:
     """The frames of a video up to its end or to the first one that cannot be used.
 
     Attributes:
-        path: the file.
         num_frames: frames that decode, all of one size.
         frame_rate: frames per second; 0 when the file does not say.
         width, height: coded size in pixels.
@@ -50,11 +46,7 @@ class ReadablePart:
 
 
 def find_readable_part(path: str | os.PathLike[str]) -> ReadablePart:
-    """Decode a video to find out how far it can be read.
-
-    Raises:
-        VideoError: not a single frame can be used.
-    """
+    """Decode a video to find out how far it can be read; VideoError where not a single frame can be used."""
     name, failure = os.fspath(path), None
     try:
         read_frames(name, lambda _frames, _rate: [])  # wants no frames: verifies the file
@@ -84,9 +76,6 @@ def read_windows(path: str | os.PathLike[str], windows: Sequence[Sequence[int]])
 
     Yields:
         uint8 Tensor[T, H, W, 3] for each window, RGB as coded, not turned.
-
-    Raises:
-        VideoError: the file cannot be opened any more.
     """
     converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
     held: dict[int, Tensor] = {}

@@ -7,8 +7,8 @@ repeats frames behind edit lists, returns wrong frames of AVI with packed B-fram
 and converts 10-bit video to other RGB values.
 
 torchcodec 0.17 over FFmpeg 5.1: bit-identical to PyAV on H.264, HEVC and AV1 of 8 bits in MP4 and MKV, variable frame
-rates among them. It repeats frames of MPEG-TS, returns wrong frames of AVI with packed B-frames, applies rotations, and
-converts 10-bit video to other RGB values. It uses the FFmpeg of the machine, so another machine may differ.
+rates among them. It repeats frames of MPEG-TS; AVI, rotations and 10-bit video are as with decord. It uses the FFmpeg
+of the machine, so another machine may differ, and ``auto`` never takes it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+?:\d+: |[^,]+, [^,]+:\d+, ")
 def refusal(decoder: str, info: VideoInfo) -> str:
     """Why ``decord`` or ``torchcodec`` must not read a file, in one line; empty when nothing is known against it."""
     is_decord = decoder == "decord"
+    colours = av.VideoFormat(info.pixel_format).components if info.pixel_format else ()
     known_wrong = {
         "hangs on MPEG-TS" if is_decord else "repeats frames of MPEG-TS": info.container == "mpegts",
         "returns wrong frames of MPEG-4 in AVI": info.container == "avi" and info.codec == "mpeg4",
@@ -42,7 +43,7 @@ def refusal(decoder: str, info: VideoInfo) -> str:
         "applies the rotation that the Kinetics protocol ignores": info.rotation != 0,
         "repeats frames behind an edit list": is_decord and info.hidden_packets > 0,
         "may choose another of several video streams": is_decord and info.video_streams > 1,
-        "makes other colours of more than 8 bits": _has_deep_colours(info),
+        "makes other colours of more than 8 bits": any(colour.bits > 8 for colour in colours),
     }
     return next((f"{decoder} {reason}" for reason, holds in known_wrong.items() if holds), "")
 
@@ -82,7 +83,8 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
         reader = decord.VideoReader(file_url(info.path), num_threads=1)
     try:
         num_frames = len(reader)
-        wanted = _wanted("decord", info, plan, num_frames, info.header_frames, min_frames)
+        _check_count("decord", info, num_frames, info.header_frames, min_frames)
+        wanted = wanted_indices(plan, num_frames, info.frame_rate)
         with _failures("decord", info, decord.DECORDError):
             batch = reader.get_batch(sorted({*wanted, num_frames - 1}))
     finally:
@@ -93,12 +95,7 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
 
 
 def read_with_torchcodec(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -> DecodedFrames:
-    """Read the wanted frames of a probed video with torchcodec; the last frame as in `read_with_decord`.
-
-    Raises:
-        VideoError: unreadable (refused, or torchcodec failed), truncated or too_short.
-        ValueError: the plan wants a frame outside the video, or torchcodec cannot be loaded.
-    """
+    """Read the wanted frames of a probed video with torchcodec; the last frame and errors as in `read_with_decord`."""
     load = torchcodec_decoder()
     _refuse("torchcodec", info)
     with _failures("torchcodec", info, *_TORCHCODEC_ERRORS):
@@ -107,18 +104,15 @@ def read_with_torchcodec(info: VideoInfo, plan: FramePlan, *, min_frames: int = 
     num_frames = len(decoder)
     # MKV headers count no frames, but packets do; packets that an edit list hides are not shown as frames.
     promised = max(info.header_frames, info.packets) - info.hidden_packets
-    wanted = _wanted("torchcodec", info, plan, num_frames, promised, min_frames)
+    _check_count("torchcodec", info, num_frames, promised, min_frames)
+    wanted = wanted_indices(plan, num_frames, info.frame_rate)
     with _failures("torchcodec", info, *_TORCHCODEC_ERRORS):
         frames = decoder.get_frames_at(sorted({*wanted, num_frames - 1})).data
     return DecodedFrames(frames[: len(wanted)], tuple(wanted), num_frames, info.frame_rate, "torchcodec")
 
 
 def torchcodec_decoder() -> Any:
-    """torchcodec's ``VideoDecoder``, imported only here: the import loads a second FFmpeg.
-
-    Raises:
-        ValueError: torchcodec is not installed, or its import fails.
-    """
+    """torchcodec's ``VideoDecoder``, imported only here, since that loads a second FFmpeg; ValueError without it."""
     if find_spec("torchcodec") is None:
         raise ValueError(
             "decoder 'torchcodec' needs the package torchcodec, which is not installed; "
@@ -140,15 +134,11 @@ def _refuse(decoder: str, info: VideoInfo) -> None:
         raise VideoError(VideoStatus.UNREADABLE, f"{reason}; use decoder 'pyav'", info.path)
 
 
-def _wanted(
-    decoder: str, info: VideoInfo, plan: FramePlan, num_frames: int, promised: int, min_frames: int
-) -> list[int]:
-    """The wanted indices of a video in which the decoder counts ``num_frames`` of the ``promised`` frames."""
+def _check_count(decoder: str, info: VideoInfo, num_frames: int, promised: int, min_frames: int) -> None:
     if num_frames < promised:
         reason = f"{decoder} counts {num_frames} of the {promised} frames the header counts"
         raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
     check_min_frames(info.path, num_frames, min_frames)
-    return wanted_indices(plan, num_frames, info.frame_rate)
 
 
 @contextmanager
@@ -163,10 +153,3 @@ def _failures(decoder: str, info: VideoInfo, *errors: type[Exception]) -> Iterat
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _has_deep_colours(info: VideoInfo) -> bool:
-    """Whether pixels have more than 8 bits a channel; decoders convert these to different RGB values."""
-    if not info.pixel_format:
-        return False
-    return any(component.bits > 8 for component in av.VideoFormat(info.pixel_format).components)

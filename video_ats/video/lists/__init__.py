@@ -1,4 +1,4 @@
-"""Lists of labelled videos: what every form of list is read into, and what a reader of one form gets and returns."""
+"""Lists of labelled videos: the `VideoList` that every form becomes, and what a reader of one form gets and returns."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ class VideoList:
     sha256: str
 
     def identity(self) -> dict[str, str | int]:
-        """What identifies a list, independent of where its files lie: the form, a hash of the source, a hash of the
-        keys and labels read from it, and the number of videos.
-        """
+        """Form, hash of the source, hash of the keys and labels, and number of videos, wherever the files lie."""
         return {
             "form": self.form,
             "sha256": self.sha256,
@@ -98,9 +96,8 @@ class ListedVideo:
 
     Attributes:
         line: its number, from 1.
-        key: see `VideoEntry`.
         label: the label as written, a name or an integer.
-        path: the path as listed; of the tar file for a member of one.
+        path: the path or id as listed; the path of the tar file for a member of one.
         member: for a member of a tar file, what follows the path of the tar file; see `video.fetch.path_in_tar`.
     """
 
@@ -115,11 +112,8 @@ class ListedVideo:
 class Listing:
     """What the reader of one form returns.
 
-    Attributes:
-        form: see `VideoList`.
-        videos: the lines.
-        find: for lists of ids, a function from a line and its class name to the path of the file and a problem (empty:
-            none); None: the listed paths are the files.
+    ``find`` is for lists of ids: a function from a line and its class name to the path of the file and a problem
+    (empty: none). With None, the listed paths are the files.
     """
 
     form: str

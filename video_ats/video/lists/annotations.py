@@ -30,23 +30,19 @@ def read_video_list(
 
     The form of a file is recognised by its text:
 
-    - The official Kinetics CSV, recognised by a header with ``youtube_id``: ``label``, ``youtube_id``, ``time_start``,
-      ``time_end`` (whole seconds) in any order, further columns ignored. Rows are matched to the files under
-      ``videos``: first ``ID_START_END.*`` (six digits each), then ``ID.*``; see `VideoFolder.find` for several.
-      ``ID.*`` is ambiguous when the list has ID more than once.
+    - The official Kinetics CSV, by a header with ``youtube_id``: ``label``, ``youtube_id``, ``time_start``,
+      ``time_end`` (whole seconds) in any order. Its rows stand for the files ``ID_START_END.*`` (six digits each) or
+      else ``ID.*`` under ``videos``.
     - Lists of videos in tar files, which ``video-ats index-tars`` writes.
     - Lists of ``path label`` or ``path frames label``, and of ids (Something-Something); see `read_path_list`.
 
-    Without a file, the class folders ``videos/<class>/**/*.mp4`` are listed, with the other video endings too.
-
     Args:
-        annotations: annotation file (UTF-8), or None to list the class folders of ``videos``.
+        annotations: annotation file (UTF-8), or None to list the class folders ``videos/<class>/**/*.mp4``.
         videos: folder or URL that relative paths are joined with and ids are looked up in; may be None for path lists,
             whose relative paths then start at the working directory. Paths may be URLs.
-        labels: class names in label order; see `load_label_names`.
+        labels: see `load_label_names`.
         num_classes: the model's number of classes; checks labels and lists. Without ``labels``, 400 and 600 stand for
-            the Kinetics names if every name that occurs is one; otherwise classes are numbered by their sorted names,
-            of which there must be ``num_classes``.
+            the Kinetics names if every name that occurs is one; otherwise classes are numbered by their sorted names.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory). A list
             that somebody else wrote could name any file of this machine.
 
@@ -70,8 +66,12 @@ def read_video_list(
     if not listing.videos:
         raise ValueError(f"annotation file {annotations!r} lists no video")
     places = [file.place(video.line) for video in listing.videos]
-    if listing.find is None and not allow_outside_root:
-        _check_inside(listing.videos, places, videos)
+    for video, place in zip(listing.videos, places, strict=True):
+        if listing.find is None and not allow_outside_root and not is_inside(video.path, videos):
+            raise ValueError(
+                f"{place}: {video.path!r} leads out of {repr(videos) if videos else 'the working directory'}; pass the "
+                "folder that holds all listed videos as videos, or, if you trust the list, allow_outside_root true"
+            )
     indices, names = number_labels([video.label for video in listing.videos], places, names, num_classes)
     entries, listed_at = [], dict[str, str]()
     for video, place, label in zip(listing.videos, places, indices, strict=True):
@@ -83,15 +83,6 @@ def read_video_list(
             path, problem = listing.find(video, names[label] if names else video.label)
         entries.append(VideoEntry(video.key, path, label, problem))
     return VideoList(tuple(entries), names, annotations, listing.form, sha256)
-
-
-def _check_inside(videos: Sequence[ListedVideo], places: Sequence[str], root: str | None) -> None:
-    for video, place in zip(videos, places, strict=True):
-        if not is_inside(video.path, root):
-            raise ValueError(
-                f"{place}: {video.path!r} leads out of {'the working directory' if root is None else repr(root)}; pass "
-                "the folder that holds all listed videos as videos, or, if you trust the list, allow_outside_root true"
-            )
 
 
 def _read_kinetics_csv(file: ListFile) -> Listing | None:
@@ -113,50 +104,41 @@ def _read_kinetics_csv(file: ListFile) -> Listing | None:
         raise ValueError(f"{file.source!r} has no column {missing[0]!r}; its columns are {', '.join(header)}")
     videos = [_kinetics_row(file, line, header, fields) for line, fields in rows]
     folder = index_videos(file.root)
-    times_listed = Counter(_youtube_id(video) for video in videos)
+    times_listed = Counter(video.path for video in videos)
 
     def find(video: ListedVideo, class_name: str) -> tuple[str, str]:
-        youtube_id = _youtube_id(video)
         exact = folder.find(video.key, class_name)
         if exact is not None:
             return exact
-        plain = folder.find(youtube_id, class_name)
+        plain = folder.find(video.path, class_name)
         if plain is None:
-            expected = os.path.join(folder.root, video.path)
-            return expected, f"no file {video.key}.* or {youtube_id}.* under {folder.root}"
-        if times_listed[youtube_id] > 1:
-            return plain[0], (
-                f"{os.path.basename(plain[0])} may be any of the {times_listed[youtube_id]} clips of this id in the "
-                f"list; name it {video.key}.*"
-            )
+            expected = os.path.join(folder.root, f"{video.key}.mp4")
+            return expected, f"no file {video.key}.* or {video.path}.* under {folder.root}"
+        if (times := times_listed[video.path]) > 1:
+            name = os.path.basename(plain[0])
+            return plain[0], f"{name} may be any of the {times} clips of this id in the list; name it {video.key}.*"
         return plain
 
     return Listing("kinetics_csv", videos, find)
 
 
-def _youtube_id(video: ListedVideo) -> str:
-    return video.key.rsplit("_", 2)[0]
-
-
 def _kinetics_row(file: ListFile, line: int, header: Sequence[str], fields: Sequence[str]) -> ListedVideo:
+    place = file.place(line)
     if len(fields) != len(header):
         raise ValueError(
-            f"{file.place(line)} has {len(fields)} fields but the header has {len(header)} (a label with a comma needs "
-            "quotes)"
+            f"{place} has {len(fields)} fields but the header has {len(header)} (a label with a comma needs quotes)"
         )
     values = dict(zip(header, fields, strict=True))
     label, youtube_id, start, end = (values[column] for column in _KINETICS_COLUMNS)
     if not label:
-        raise ValueError(f"{file.place(line)} has no label; every video needs one")
+        raise ValueError(f"{place} has no label; every video needs one")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", youtube_id):
         raise ValueError(
-            f"{file.place(line)}: youtube_id {youtube_id!r} is not made of letters, digits, - and _ "
+            f"{place}: youtube_id {youtube_id!r} is not made of letters, digits, - and _ "
             "(spreadsheets spoil ids that start with -)"
         )
     if not re.fullmatch(r"[0-9]{1,9},[0-9]{1,9}", f"{start},{end}") or int(start) >= int(end):
         raise ValueError(
-            f"{file.place(line)}: time_start {start!r} and time_end {end!r} are not whole seconds with the start "
-            "before the end"
+            f"{place}: time_start {start!r} and time_end {end!r} are not whole seconds with the start before the end"
         )
-    key = f"{youtube_id}_{int(start):06d}_{int(end):06d}"
-    return ListedVideo(line, key, label, path=f"{key}.mp4")
+    return ListedVideo(line, f"{youtube_id}_{int(start):06d}_{int(end):06d}", label, path=youtube_id)

@@ -19,13 +19,7 @@ VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".m
 
 @dataclass(frozen=True)
 class VideoFolder:
-    """The videos under one folder.
-
-    Attributes:
-        root: the folder or URL as given.
-        paths: relative paths with ``/``, sorted.
-        by_stem: relative paths by file name without extension, each list sorted.
-    """
+    """The videos under a folder or URL: relative paths with ``/``, sorted, and the same by name without extension."""
 
     root: str
     paths: tuple[str, ...]
@@ -84,13 +78,10 @@ def is_inside(path: str, root: str | None) -> bool:
 
 
 def index_videos(root: str) -> VideoFolder:
-    """Find all videos under ``root``, a folder or a URL that can be listed.
+    """Find all videos under ``root``, a folder or a URL; OSError where one cannot be listed.
 
     Links to files and folders are followed, except a link to a folder that contains it. Hidden files and folders are
     left out.
-
-    Raises:
-        OSError: a folder that cannot be listed.
     """
     if is_url(root):
         paths = [path for path in list_files(root) if is_video_name(os.path.basename(path))]
@@ -125,18 +116,13 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: int | None) -> VideoList:
-    """List the videos of a tree of one folder a class; arguments as in `label_names.number_labels`.
-
-    Raises:
-        ValueError: no video, a video outside class folders, or names that cannot be numbered.
-        OSError: a folder that cannot be listed.
-    """
+    """List the videos of a tree of one folder a class; arguments as in `label_names.number_labels`."""
     paths = index_videos(root).paths
     if not paths:
         raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>")
-    loose = next((path for path in paths if "/" not in path), None)
-    if loose is not None:
-        raise ValueError(f"video {loose!r} in {root!r} lies in no class folder; pass annotations, or move it")
+    for path in paths:
+        if "/" not in path:
+            raise ValueError(f"video {path!r} in {root!r} lies in no class folder; pass annotations, or move it")
     written = [path.split("/")[0] for path in paths]
     places = [f"class folder {folder!r} of {root!r}" for folder in written]
     indices, found = number_names(written, places, names, num_classes)
@@ -146,13 +132,7 @@ def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: in
 
 
 def read_unlabelled(root: str) -> VideoList:
-    """List every video under a folder or URL, in class folders or not, where labels do not matter: all are 0.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        ValueError: it holds no video, or is not a folder.
-        OSError: it cannot be listed.
-    """
+    """List every video under a folder or URL, in class folders or not, where labels do not matter: all are 0."""
     check_video_root(root)
     paths = index_videos(root).paths
     if not paths:
@@ -164,11 +144,8 @@ def _list_of_folder(
     root: str, paths: Sequence[str], labels: Sequence[int], names: tuple[str, ...] | None, form: str
 ) -> VideoList:
     digest = hashlib.sha256("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
-    entries = tuple(
-        VideoEntry(key=path, path=os.path.join(root, path), label=label)
-        for path, label in zip(paths, labels, strict=True)
-    )
-    return VideoList(entries, names, root, form, digest.hexdigest())
+    entries = [VideoEntry(path, os.path.join(root, path), label) for path, label in zip(paths, labels, strict=True)]
+    return VideoList(tuple(entries), names, root, form, digest.hexdigest())
 
 
 def _check_own_numbering(root: str, names: Sequence[str]) -> None:
@@ -177,10 +154,9 @@ def _check_own_numbering(root: str, names: Sequence[str]) -> None:
     if not is_url(root):
         with os.scandir(root) as items:
             folders = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
-    empty = sorted(folders - set(names))
-    if empty:
+    for empty in sorted(folders - set(names)):
         raise ValueError(
-            f"folder {empty[0]!r} of {root!r} holds no video, so whether it is a class is unknown; "
+            f"folder {empty!r} of {root!r} holds no video, so whether it is a class is unknown; "
             "pass labels, or remove it"
         )
     if all(name.isdecimal() for name in names) and sorted(names, key=int) != list(names):

@@ -9,14 +9,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from video_ats.video.fetch import is_url, read_bytes
 
 #: The Kinetics label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
 BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
-#: Lists with classes that a mirror image turns into others ("moving left").
-_MIRROR_UNSAFE_LISTS = ("mini_kinetics",)
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # a longer one is no index
 _INDEX_FIRST = re.compile(r"(?P<index>[0-9]{1,18})[\s,]+(?P<name>[^\s,].*)")
@@ -28,11 +27,6 @@ def read_text_file(path: str, what: str) -> tuple[str, str]:
 
     UTF-8 with or without a byte-order mark. Bytes that are not UTF-8 become surrogates, as in ``os.fsdecode``, so that
     a path with such bytes still opens its file.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        OSError: the URL cannot be read.
-        ValueError: it is a folder, or not a text file.
     """
     if is_url(path):
         data = read_bytes(path)
@@ -41,8 +35,7 @@ def read_text_file(path: str, what: str) -> tuple[str, str]:
     elif not os.path.exists(path):
         raise FileNotFoundError(f"{what} {path!r} does not exist")
     else:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = Path(path).read_bytes()
     if b"\0" in data:
         raise ValueError(f"{what} {path!r} is not UTF-8 text (it has zero bytes: UTF-16, or a binary file?)")
     return data.decode("utf-8-sig", errors="surrogateescape"), hashlib.sha256(data).hexdigest()
@@ -75,12 +68,9 @@ def load_label_names(labels: str) -> tuple[str, ...]:
 
             - one name per line, the first with index 0;
             - an index before (``0 abseiling``) or after (``abseiling,0``) every name, separated by white space or a
-              comma, and ``id,name`` or ``name,id`` as an optional first line. A list in which every line begins (else:
-              ends) with a separate integer is read so;
-            - a JSON object in either direction: ``{"abseiling": 0}`` or ``{"0": "abseiling"}`` (Hugging Face
-              ``label2id`` and ``id2label``), or with the index in quotes, ``{"Approaching something": "0"}``
-              (Something-Something);
-            - an object with one of these under ``id2label``, such as Hugging Face's ``config.json``.
+              comma, and ``id,name`` or ``name,id`` as an optional first line;
+            - a JSON object in either direction, ``{"abseiling": 0}`` or ``{"0": "abseiling"}``, with the index in
+              quotes or not, or one with such an object under ``id2label`` (Hugging Face's ``config.json``).
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -99,9 +89,8 @@ def load_label_names(labels: str) -> tuple[str, ...]:
 
 
 def is_mirror_safe(names: Sequence[str] | None) -> bool:
-    """Whether a horizontal flip keeps every class what it is; assumed of names that the package does not know."""
-    unsafe = [set(load_label_names(labels)) for labels in _MIRROR_UNSAFE_LISTS]
-    return not names or not any(set(map(fold_label, names)) <= classes for classes in unsafe)
+    """Whether a horizontal flip keeps every class what it is, unlike "moving left"; assumed of unknown names."""
+    return not names or not set(map(fold_label, names)) <= set(load_label_names("mini_kinetics"))
 
 
 def known_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
@@ -127,17 +116,14 @@ def built_in_names(num_classes: int | None) -> tuple[str, ...] | None:
 def number_labels(
     written: Sequence[str], places: Sequence[str], names: Sequence[str] | None, num_classes: int | None
 ) -> tuple[list[int], tuple[str, ...] | None]:
-    """Indices of labels that are all integers or all names, and the class names if they are known.
+    """Indices of labels that are all integers or all names (see `number_names`), and the class names if they are known.
 
     Args:
         written: labels as written. All integers: they are the indices, and without ``names`` the class names are the
-            Kinetics list for 400 or 600 classes. All names: see `number_names`.
+            Kinetics list for 400 or 600 classes.
         places: where each was found, for errors ("'val.csv' line 3").
         names: class names in label order, or None.
         num_classes: number of classes, or None.
-
-    Raises:
-        ValueError: integers and names are mixed, an integer is out of range, a name is unknown.
     """
     labels = [clean_label(text) for text in written]
     whole = [is_integer(label) for label in labels]
@@ -164,7 +150,7 @@ def number_names(
     """Indices of labels that are names, and the class names.
 
     Without ``names`` they are the Kinetics list for 400 or 600 classes if every label is in it, otherwise the sorted
-    distinct labels, of which there must be ``num_classes``. Arguments and errors as in `number_labels`.
+    distinct labels, of which there must be ``num_classes``. Arguments as in `number_labels`.
     """
     if names is None:
         names = _names_from_labels(written, places, num_classes)
@@ -231,18 +217,17 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
 
 def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
     lines = [line.strip() for line in text.rstrip().split("\n")]
-    offset = 1
-    if lines[0].lower() in ("id,name", "name,id"):
-        lines, offset = lines[1:], 2
+    header = lines[0].lower() in ("id,name", "name,id")
+    lines = lines[header:]
     for pattern in (_INDEX_FIRST, _INDEX_LAST):
         matches = [pattern.fullmatch(line) for line in lines]
-        found = [match for match in matches if match is not None]
+        found = [match for match in matches if match]
         if found and len(found) == len(lines):
             return [(clean_label(match["name"]), int(match["index"])) for match in found]
         if 2 * len(found) > len(lines):
-            number = matches.index(None) + offset
+            number = matches.index(None) + header + 1
             raise ValueError(f"label list {labels!r} line {number} has no index, but most lines have one")
-    if offset == 2:
+    if header:
         raise ValueError(f"label list {labels!r} has the header of an index and a name, but not both on each line")
     return [(clean_label(line), index) for index, line in enumerate(lines)]
 

@@ -25,12 +25,11 @@ _INTEGERS_AFTER_VIDEO = re.compile(
 
 
 def read_path_list(file: ListFile) -> Listing:
-    """Read a list of paths or ids.
+    """Read a list of paths or ids; blank lines are skipped.
 
-    The separator (tab, comma or white space) and the form are decided once for the whole file. Every line is cut from
-    the right, so paths may contain the separator; fields may be quoted as in CSV. A reading must fit every line: a path
-    and a label, and between them an integer for ``path_frames_label``. Of several that fit, the first difference in
-    this order decides:
+    The separator (tab, comma or white space) and the form are the same in the whole file. Every line is cut from the
+    right, so paths may contain the separator; fields may be quoted as in CSV. Of several readings that fit all lines,
+    the first difference in this order decides:
 
     1. all labels are integers, or all are in ``file.names``;
     2. the number of listed paths that exist on disk;
@@ -38,14 +37,10 @@ def read_path_list(file: ListFile) -> Listing:
     4. tab before comma before space, and ``path_frames_label`` before ``path_label``.
 
     So lines like ``my clip 3 17`` are the file ``my clip 3`` with label 17 if such files exist, and otherwise 3 frames
-    of ``my clip``. Two labels on *every* line look like a frame count and a label. Blank lines are skipped; ``#`` is an
-    ordinary character.
+    of ``my clip``.
 
     Where every path is an id (letters, digits, ``_`` and ``-``), none is a file under the root and ``ID.*`` is there
     for one at least, the form is ``id_label`` and the files are ``ID.*`` anywhere under the root.
-
-    Raises:
-        ValueError: a line that cannot be read, several labels on a line.
     """
     lines = [(i, line.strip()) for i, line in enumerate(re.split(r"\r\n|\n|\r", file.text), start=1)]
     lines = [(number, line) for number, line in lines if line]
@@ -56,7 +51,11 @@ def read_path_list(file: ListFile) -> Listing:
             if len(fitting) == len(lines):
                 readings.append(Listing(form, fitting))
     if not readings:
-        raise ValueError(_first_unreadable(lines, file))
+        number, line = _first_unreadable(lines)
+        raise ValueError(
+            f"{file.place(number)}: {line[:80]!r} is not a path and a label as on the other lines "
+            "('path label', 'path,label' or tab; one separator in the whole file)"
+        )
     listing = _best(readings, file)
     for video in listing.videos:
         if _INTEGERS_AFTER_VIDEO.fullmatch(video.path) and not _exists(video.path, file.root):
@@ -69,22 +68,20 @@ def read_path_list(file: ListFile) -> Listing:
 
 def _read_line(number: int, line: str, separator: str, form: str) -> ListedVideo | None:
     fields = _last_fields(line, separator, 3 if form == "path_frames_label" else 2)
-    if fields is None or not all(fields):
-        return None
-    if form == "path_frames_label" and not fields[1].isdecimal():
+    if not fields or not all(fields) or (form == "path_frames_label" and not fields[1].isdecimal()):
         return None
     return ListedVideo(number, key=fields[0], label=clean_label(fields[-1]), path=fields[0])
 
 
-def _last_fields(line: str, separator: str, count: int) -> list[str] | None:
-    """The line cut at its last ``count - 1`` separators; None or empty fields where it has fewer."""
+def _last_fields(line: str, separator: str, count: int) -> list[str]:
+    """The line cut at its last ``count - 1`` separators; no fields or empty ones where it has fewer."""
     if line.startswith('"') or line.endswith('"'):
         try:
             quoted = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
         except csv.Error:
-            return None
+            return []
         if len(quoted) < count:
-            return None
+            return []
         return [separator.join(quoted[: 1 - count]).strip(), *(field.strip() for field in quoted[1 - count :])]
     fields: list[str] = []
     for _ in range(count - 1):
@@ -136,12 +133,9 @@ def _as_ids(listing: Listing, root: str | None) -> Listing | None:
     return Listing("id_label", listing.videos, find)
 
 
-def _first_unreadable(lines: Sequence[tuple[int, str]], file: ListFile) -> str:
+def _first_unreadable(lines: Sequence[tuple[int, str]]) -> tuple[int, str]:
+    """The first line that does not fit the separator that most lines have."""
     unreadable = [
         [line for line in lines if _read_line(*line, separator, "path_label") is None] for separator in _SEPARATORS
     ]
-    number, line = min(unreadable, key=len)[0]
-    return (
-        f"{file.place(number)}: {line[:80]!r} is not a path and a label as on the other lines "
-        "('path label', 'path,label' or tab; one separator in the whole file)"
-    )
+    return min(unreadable, key=len)[0]

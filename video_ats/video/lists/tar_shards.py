@@ -1,7 +1,7 @@
 """Videos in tar files (WebDataset shards): write an index of where each lies, which is then read as a list.
 
-Videos are read by byte range with the standard library. The webdataset library streams shards in order and leaves
-broken samples out; here entry i is always the same video, a run can continue at any entry, and each ends in a status.
+Videos are read by byte range. The webdataset library streams shards in order and leaves broken samples out; here entry
+i is always the same video, a run can continue at any entry, and each ends in a status.
 """
 
 from __future__ import annotations
@@ -50,11 +50,7 @@ _COLUMNS = ",".join(TarMember._fields)
 
 
 def find_tars(root: str) -> list[str]:
-    """The tar files under a folder or URL, relative to it, sorted.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """The tar files under a folder or URL, relative to it, sorted; ValueError where there are none."""
     found = [path for path in list_files(root) if path.endswith(".tar")]
     if not found:
         raise ValueError(f"videos {root}: holds no .tar file")
@@ -66,10 +62,6 @@ def index_tar(root: str, tar: str) -> list[TarMember]:
 
     Only headers and ``.cls`` files are read. The label of ``a/b.mp4`` is the text of ``a/b.cls``, if that exists;
     otherwise the folder ``a``.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not an uncompressed tar file, holds no video, or one without a label.
     """
     path = join_path(root, tar)
     try:
@@ -83,15 +75,15 @@ def index_tar(root: str, tar: str) -> list[TarMember]:
                     labels[_key(member.name)] = clean_label(text.read().decode("utf-8", "surrogateescape"))
     except tarfile.TarError as error:
         raise ValueError(f"{path}: is not an uncompressed tar file ({error})") from None
-    videos = [member for member in members if is_video_name(os.path.basename(member.name))]
-    if not videos:
-        raise ValueError(f"{path}: holds no video")
     found = []
-    for member in videos:
-        label = labels.get(_key(member.name)) or os.path.basename(os.path.dirname(member.name))
-        if not label:
-            raise ValueError(f"{path}: {member.name!r} has neither a .cls file nor a folder that names its class")
-        found.append(TarMember(tar, member.offset_data, member.size, member.name, label))
+    for member in members:
+        if is_video_name(os.path.basename(member.name)):
+            label = labels.get(_key(member.name)) or os.path.basename(os.path.dirname(member.name))
+            if not label:
+                raise ValueError(f"{path}: {member.name!r} has neither a .cls file nor a folder that names its class")
+            found.append(TarMember(tar, member.offset_data, member.size, member.name, label))
+    if not found:
+        raise ValueError(f"{path}: holds no video")
     return found
 
 
@@ -105,11 +97,7 @@ def as_tar_list(members: Sequence[TarMember]) -> str:
 
 
 def write_tar_list(config: IndexConfig) -> tuple[int, int]:
-    """Index all tar files of a configuration and write the list; returns the numbers of videos and of tar files.
-
-    Raises:
-        ValueError: the output exists, there is no tar file, or one is not an uncompressed tar file of videos.
-    """
+    """Index all tar files of a configuration and write the list; returns the numbers of videos and of tar files."""
     output = Path(config.output)
     if output.exists():
         raise ValueError(f"output {output}: exists already; remove it, or choose another")
@@ -121,11 +109,7 @@ def write_tar_list(config: IndexConfig) -> tuple[int, int]:
 
 
 def read_tar_list(file: ListFile) -> Listing | None:
-    """Read a list that `as_tar_list` wrote; None for a text of another form.
-
-    Raises:
-        ValueError: a line that is not one of such a list.
-    """
+    """Read a list that `as_tar_list` wrote; None for a text of another form."""
     if file.text.split("\n", 1)[0].strip() != _COLUMNS:
         return None
     videos = []

@@ -37,7 +37,7 @@ class Workers:
     """Number of worker processes, and the limits for one item.
 
     Attributes:
-        count: processes; with 0 the function is called in this process, without any protection.
+        count: with 0 the function is called in this process, without any protection.
         timeout_seconds: longest time to wait for one item; the time that the caller spends on results does not count.
         memory_mb: memory in MiB that a worker may take on top of what it starts with; None: no limit. Linux only.
     """
@@ -49,9 +49,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Loss:
-    """Why an item has no result: ``crashed``, ``timed_out`` or ``out_of_memory``, the reason in one line, and the
-    seconds that were spent waiting for it.
-    """
+    """Why an item has no result (crashed, timed_out or out_of_memory), in one line too, and how long it was tried."""
 
     status: VideoStatus
     reason: str
@@ -74,9 +72,7 @@ def map_in_workers(
 
     Args:
         function: called in the workers; it is pickled where processes are not forked.
-        items: its arguments.
         lost: makes the result of an item that has none; called in this process.
-        workers: number of workers, and their limits.
         ahead: items that each worker may be ahead of the next result.
 
     Raises:
@@ -86,11 +82,7 @@ def map_in_workers(
     if workers.count == 0:
         yield from map(function, items)
         return
-    pool = _Pool(function, items, lost, workers, ahead)
-    try:
-        yield from pool.results()
-    finally:
-        pool.close()
+    yield from _Pool(function, items, lost, workers, ahead).results()
 
 
 @dataclass(eq=False)
@@ -100,7 +92,7 @@ class _Worker:
     given: deque[int] = field(default_factory=deque)  # indices of its items; it is on the first
     waited: float = 0.0  # seconds spent waiting for that item
     is_ready: bool = False
-    finished: int = 0  # number of items
+    has_finished_one: bool = False
 
 
 @dataclass
@@ -119,30 +111,29 @@ class _Pool(Generic[Item, Result]):
         self.todo = list(range(len(self.items)))  # a heap, so that items of a lost worker return to the front
 
     def results(self) -> Iterator[Result]:
-        for _ in range(min(self.limits.count, len(self.items))):
-            self._start()
-        for index in range(len(self.items)):
-            self._collect(wait_for_one=False)
-            self._give_out(index)
-            while index not in self.results_of:
-                self._collect(wait_for_one=True)
+        try:
+            for _ in range(min(self.limits.count, len(self.items))):
+                self._start()
+            for index in range(len(self.items)):
+                self._collect(0.0)
                 self._give_out(index)
-            yield self.results_of.pop(index)
-
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.process.kill()
-        for worker in self.workers:
-            _bury(worker)
+                while index not in self.results_of:
+                    self._collect(_MOST_WAIT_SECONDS)
+                    self._give_out(index)
+                yield self.results_of.pop(index)
+        finally:
+            for worker in self.workers:
+                worker.process.kill()
+            for worker in self.workers:
+                _bury(worker)
 
     def _start(self) -> _Worker:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=work, args=(self.function, theirs, self.limits.memory_mb), daemon=True)
         process.start()
         theirs.close()  # so that the pipe ends when the worker does
-        worker = _Worker(process, ours)
-        self.workers.append(worker)
-        return worker
+        self.workers.append(_Worker(process, ours))
+        return self.workers[-1]
 
     def _give_out(self, waited_for: int) -> None:
         most = waited_for + self.ahead * self.limits.count
@@ -159,10 +150,9 @@ class _Pool(Generic[Item, Result]):
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, which `_hear` will notice
             worker.connection.send(self.items[index])
 
-    def _collect(self, *, wait_for_one: bool) -> None:
-        """Take what workers have finished, and replace those that have ended or are late."""
-        left = [self._time_left(worker) for worker in self.workers]
-        seconds = min(_MOST_WAIT_SECONDS, *left) if wait_for_one else 0.0
+    def _collect(self, most_seconds: float) -> None:
+        """Wait for an answer, take what workers have finished, and replace those that have ended or are late."""
+        seconds = min([most_seconds, *map(self._time_left, self.workers)])
         start = time.monotonic()
         heard = wait([worker.connection for worker in self.workers], seconds)
         # Not more than asked for: while a run is stopped (Ctrl-Z), time passes but its workers do nothing.
@@ -195,7 +185,7 @@ class _Pool(Generic[Item, Result]):
                     return
                 else:
                     self.results_of[worker.given.popleft()] = value
-                    worker.finished += 1
+                    worker.has_finished_one = True
                 worker.waited = 0.0
         except EOFError:
             worker.process.join(_PATIENCE_SECONDS)
@@ -212,7 +202,7 @@ class _Pool(Generic[Item, Result]):
                 raise ChildProcessError(f"reading workers end before they begin: {_end_of(worker.process)}")
         elif worker.given:
             index = worker.given.popleft()
-            if status is not VideoStatus.TIMED_OUT and worker.finished and index not in self.suspects:
+            if status is not VideoStatus.TIMED_OUT and worker.has_finished_one and index not in self.suspects:
                 self.suspects.add(index)
                 suspect = index
             else:

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from itertools import accumulate
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
@@ -106,46 +107,44 @@ def send_value(connection: Connection, value: object) -> None:
         return
     sizes = [len(buffer) for buffer in buffers]
     connection.send((head.getvalue(), sizes))
-    if not sum(sizes):
+    *starts, total = _starts(sizes)
+    if not total:
         return
     memory = os.memfd_create("video_ats")
     try:
         with open(memory, "wb", closefd=False) as file:
-            for buffer, start in zip(buffers, _starts(sizes), strict=True):
+            for buffer, start in zip(buffers, starts, strict=True):
                 file.seek(start)
                 file.write(buffer)
-            file.truncate(_starts(sizes)[-1] + sizes[-1])
+            file.truncate(total)
         send_handle(connection, memory, None)
     finally:
         os.close(memory)
 
 
 def receive_value(connection: Connection) -> Any:
-    """Receive what `send_value` sent; arrays lie in the sender's memory, are not copied, and may be written to.
+    """Receive what `send_value` sent, or raise EOFError where the sender has ended.
 
-    Raises:
-        EOFError: the sender ended before it had sent everything.
+    Arrays lie in the sender's memory, are not copied, and may be written to.
     """
     try:
         head, sizes = connection.recv()
-    except ConnectionResetError:
-        raise EOFError from None
     except OSError as error:  # "got end of file during message" has no number
-        if error.errno is None:
+        if error.errno is None or isinstance(error, ConnectionResetError):
             raise EOFError from None
         raise
     if not _HAS_MEMORY_FILES:
         return pickle.loads(head, buffers=sizes)  # noqa: S301 (of our own process)
-    buffers = [memoryview(bytearray())] * len(sizes)
-    if sum(sizes):
+    *starts, total = _starts(sizes)
+    mapped = memoryview(bytearray())
+    if total:
         memory = recv_handle(connection)
         try:
             # torch's mapping, unlike Python's, keeps no descriptor open for as long as a tensor lives.
-            whole = {"size": _starts(sizes)[-1] + sizes[-1], "dtype": torch.uint8}
-            mapped = torch.from_file(f"/proc/self/fd/{memory}", shared=True, **whole).numpy().data
+            mapped = torch.from_file(f"/proc/self/fd/{memory}", shared=True, size=total, dtype=torch.uint8).numpy().data
         finally:
             os.close(memory)
-        buffers = [mapped[start : start + size] for start, size in zip(_starts(sizes), sizes, strict=True)]
+    buffers = [mapped[start : start + size] for start, size in zip(starts, sizes, strict=True)]
     return pickle.loads(head, buffers=buffers)  # noqa: S301 (of our own process)
 
 
@@ -159,9 +158,5 @@ class _Pickler(pickle.Pickler):
 
 
 def _starts(sizes: list[int]) -> list[int]:
-    """Offset of each buffer in the shared memory, in bytes."""
-    starts, end = [], 0
-    for size in sizes:
-        starts.append(end)
-        end += -(-size // _ALIGNMENT) * _ALIGNMENT
-    return starts
+    """Offset of each buffer in the shared memory, and its size, in bytes."""
+    return [0, *accumulate(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]
