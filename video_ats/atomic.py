@@ -10,12 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write to a temporary file beside ``path``, which replaces ``path`` at the end. After an error it is removed.
+    """The path of a temporary file to write, which replaces ``path`` at the end. After an error it is removed.
 
     A killed process leaves the temporary file. Its name depends on ``path`` only, so that the next write replaces it.
-
-    Yields:
-        The path of the temporary file, to be created or overwritten.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

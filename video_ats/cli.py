@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -19,53 +18,40 @@ _MOST_CHARACTERS = 2000  # of an error
 
 
 def parse_config(
-    config: type[Config],
-    description: str,
-    arguments: Sequence[str] | None = None,
-    *,
-    positional: str | None = None,
+    config: type[Config], description: str, arguments: Sequence[str] | None = None, *, positional: str | None = None
 ) -> Config:
-    """Read a configuration. ``--help`` prints its keys and exits.
+    """Read a configuration from a command line. ``--help`` prints the keys and exits.
 
     Args:
         config: a dataclass. Its fields are the keys; ``inner.depth`` is the field ``depth`` of the dataclass ``inner``.
             Types: bool, int, float, str, None, Literal of texts, list, Sequence, tuple, dataclass, and their unions.
         description: what the command does, for ``--help``.
-        arguments: the command line; None: the process's own.
+        arguments: the command line; None: the process's own. Its ``--key value`` wins over the file of its
+            ``--config``, and the file over the defaults.
         positional: key of type list[str] that takes the words of the command line that belong to no key.
 
-    Returns:
-        An instance of ``config``. ``--key value`` wins over the file of ``--config``, and the file over the defaults.
-
     Raises:
-        ValueError: one line, for a file that is not plain YAML, an unknown or a missing key, or a value of a wrong type
-            or out of range.
+        ValueError: for a wrong file, key or value. `describe_error` makes it one line.
     """
-    try:
-        pairs, words = _split(sys.argv[1:] if arguments is None else arguments)
-        if ("help", "") in pairs:
-            print(_help(config, description, positional))
-            sys.exit(0)
-        if words and positional is None:
-            raise ValueError(f"argument {words[0]!r}: belongs to no key; keys begin with --")
-        hints = {key.name: key.hint for key in list_keys(config)}
-        values: dict[str, Any] = {}
-        for key, text in sorted(pairs, key=lambda pair: pair[0] != "config"):  # files first
-            more = load_config_file(text) if key == "config" else {key: _load_value(text, hints.get(key, str))}
-            _merge(values, more)
-        if positional is not None and words:
-            values[positional] = words
-        built: Config = build(config, values, "")
-        return built
-    except ValueError as error:
-        raise ValueError(_one_line(str(error))) from None
+    pairs, words = _split(sys.argv[1:] if arguments is None else arguments)
+    if ("help", "") in pairs:
+        print(_help(config, description, positional))
+        sys.exit(0)
+    if words and positional is None:
+        raise ValueError(f"argument {words[0]!r}: belongs to no key; keys begin with --")
+    hints = {key.name: key.hint for key in list_keys(config)}
+    values: dict[str, Any] = {}
+    for key, text in sorted(pairs, key=lambda pair: pair[0] != "config"):  # files first
+        more = load_config_file(text) if key == "config" else {key: _load_value(text, hints.get(key, str))}
+        _merge(values, more)
+    if positional is not None and words:
+        values[positional] = words
+    return build(config, values, "")
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Keys and values of ``--key value`` and ``--key=value``, and the other words; after ``--`` all are words.
-
-    Argparse would refuse words that begin with a hyphen, as names of Kinetics videos may.
-    """
+    """Keys and values of ``--key value`` and ``--key=value``, and the other words; after ``--`` all are words."""
+    # Argparse would refuse words that begin with a hyphen, as names of Kinetics videos may.
     pairs, words, left = list[tuple[str, str]](), list[str](), list(arguments)
     while left:
         word = left.pop(0)
@@ -76,10 +62,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
             pairs.append(("help", ""))
         elif not word.startswith("--"):
             words.append(word)
-        elif equals:
-            pairs.append((key, text))
-        elif left and not left[0].startswith("--"):
-            pairs.append((key, left.pop(0)))
+        elif equals or (left and not left[0].startswith("--")):
+            pairs.append((key, text if equals else left.pop(0)))
         else:
             raise ValueError(f"{word}: expected one argument")
     return pairs, words
@@ -91,8 +75,7 @@ def _load_value(text: str, hint: Any) -> Any:
         loaded = load_yaml(text)
     except ValueError:
         return text
-    is_text = isinstance(loaded, str) or not fits(loaded, hint)
-    return text if is_text and fits(text, hint) else loaded
+    return text if fits(text, hint) and (isinstance(loaded, str) or not fits(loaded, hint)) else loaded
 
 
 def _merge(values: dict[str, Any], more: Mapping[Any, Any]) -> None:
@@ -113,7 +96,7 @@ def _help(config: Any, description: str, positional: str | None) -> str:
     lines = [
         f"usage: {Path(sys.argv[0]).name} [--config FILE] [--key value ...]{words}",
         "",
-        re.split(r"\n\n(?:Raises|Returns):", description)[0],
+        description,
         "",
         "  --config FILE",
         "      YAML file of keys and values. A key on the command line wins over it. Its value is YAML too:",
@@ -131,11 +114,7 @@ def _help(config: Any, description: str, positional: str | None) -> str:
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
-    """Run a tool's ``main``, and exit with its result.
-
-    For bad input, a file that cannot be used or a missing extra, print one line and exit with 2; for Ctrl-C, exit
-    with 130.
-    """
+    """Run a tool's ``main``, and exit with its result: 2 and one line for bad input, 130 for Ctrl-C."""
     try:
         sys.exit(main() or 0)
     except (ValueError, OSError, MissingExtraError) as error:
@@ -146,14 +125,10 @@ def run_tool(main: Callable[[], int | None]) -> None:
 
 
 def describe_error(error: ValueError | OSError | MissingExtraError) -> str:
-    """The message of an error, as one printable line."""
+    """The message of an error as one printable line, cut in the middle where it is long."""
+    message = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return _one_line(f"{error.filename}: {error.strerror}")
-    return _one_line(str(error))
-
-
-def _one_line(message: str) -> str:
-    """A message without line breaks and control characters, and cut in the middle where it is long."""
+        message = f"{error.filename}: {error.strerror}"
     line = " ".join(message.split())
     if len(line) > _MOST_CHARACTERS:
         line = f"{line[: _MOST_CHARACTERS * 2 // 3]} ... {line[-_MOST_CHARACTERS // 3 :]}"

@@ -1,7 +1,6 @@
 """The ``video-ats`` commands: each calls one library function with its configuration, and prints the result.
 
-A command is a function here and a row of the table in ``video_ats_command.py``. Each function imports what it needs, so
-that no command loads what only others need.
+A command is a function here and a row of the table in ``video_ats_command.py``; it imports only what it needs.
 """
 
 from __future__ import annotations
@@ -24,17 +23,11 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Evaluate a video transformer on a list of videos, with and without token sampling, and write a report.
-
-    Raises:
-        ValueError: if no listed video could be evaluated.
-    """
+    """Evaluate a video transformer on a list of videos, with and without token sampling, and write a report."""
     from video_ats.evaluation.division import joined_ranks
     from video_ats.evaluation.job import prepare, run
     from video_ats.evaluation.report import as_markdown
-    from video_ats.runs.heap import keep_freed_memory
 
-    keep_freed_memory()
     try:
         with joined_ranks() as ranks:
             finished = run(prepare(config, ranks))
@@ -44,19 +37,16 @@ def evaluate(config: EvaluateConfig) -> None:
     if finished is None:
         return
     report, written = finished
-    print(as_markdown(report))
-    _print_written(written)
+    _print_report(as_markdown(report), written)
     if not report.summary.evaluated:
         raise ValueError(f"none of the {report.summary.listed} listed videos could be evaluated; see the reasons above")
 
 
 def train(config: TrainConfig) -> None:
     """Fine-tune a video transformer, dense or with token samplers, on one process or many (torchrun, accelerate)."""
-    from video_ats.runs.heap import keep_freed_memory
     from video_ats.training.job import prepare
     from video_ats.training.run import run
 
-    keep_freed_memory()
     job = prepare(config)
     say = print if job.accelerator.is_main_process else lambda _: None
     for note in job.notes:
@@ -71,24 +61,16 @@ def train(config: TrainConfig) -> None:
 
 
 def demo(config: DemoConfig) -> int:
-    """Show what a model predicts for videos, and which patches it keeps. Without a video, it draws a clip.
-
-    Returns:
-        Exit code: 2 if one of the videos could not be shown.
-    """
+    """Show what a model predicts for videos, and which patches it keeps. Without a video, it draws a clip."""
     from video_ats.cli import describe_error
     from video_ats.demo.job import Demo, prepare, run
     from video_ats.demo.report import as_text, write_demo
-    from video_ats.runs.heap import keep_freed_memory
 
-    keep_freed_memory()
     job = prepare(config)
     failed = False
     for folder, seen in run(job):
         if isinstance(seen, Demo):
-            written = write_demo(job, seen, folder)
-            print(as_text(job, seen) + "\n")
-            _print_written(written)
+            _print_report(as_text(job, seen) + "\n", write_demo(job, seen, folder))
             print()
         else:
             print(f"error: {describe_error(seen)}", file=sys.stderr)
@@ -99,17 +81,14 @@ def demo(config: DemoConfig) -> int:
 def benchmark(config: BenchmarkConfig) -> None:
     """Measure latency, clips/s, memory and GFLOPs of a video transformer on real clips, dense and with samplers."""
     from video_ats.benchmarking.job import prepare, run
-    from video_ats.runs.heap import keep_freed_memory
 
-    keep_freed_memory()
     job = prepare(config)
     try:
         written = run(job)
     except KeyboardInterrupt:
         print(f"\ninterrupted: what was measured is in {config.output}")
         raise
-    print(written[-1].read_text())
-    _print_written(written)
+    _print_report(written[-1].read_text(), written)
 
 
 def count_gflops(config: CountConfig) -> None:
@@ -117,9 +96,7 @@ def count_gflops(config: CountConfig) -> None:
     from video_ats.benchmarking.gflops import as_markdown, count_gflops, write_table
 
     table = count_gflops(config)
-    written = write_table(Path(config.output), table)
-    print(as_markdown(table))
-    _print_written(written)
+    _print_report(as_markdown(table), write_table(Path(config.output), table))
 
 
 def check_videos(config: CheckConfig) -> None:
@@ -131,8 +108,7 @@ def check_videos(config: CheckConfig) -> None:
     except KeyboardInterrupt:
         print(f"\ninterrupted: what was scanned is kept in {config.output}; the same command continues")
         raise
-    print(as_text(lines))
-    _print_written([written])
+    _print_report(as_text(lines), [written])
 
 
 def index_tars(config: IndexConfig) -> None:
@@ -174,5 +150,6 @@ def make_mini_kinetics(config: MiniKineticsConfig) -> None:
     print(f"mini Kinetics: {config.output} ({', '.join(config.splits)})")
 
 
-def _print_written(paths: list[Path]) -> None:
-    print("written: " + ", ".join(map(str, paths)))
+def _print_report(text: str, written: list[Path]) -> None:
+    print(text)
+    print("written: " + ", ".join(map(str, written)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from inspect import cleandoc
 from pathlib import Path
@@ -22,22 +22,14 @@ class _Loader(yaml.SafeLoader):
     """Without tags for Python objects. ``1e-4`` is a number, as in YAML 1.2, and a date is text."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.yaml_constructors["tag:yaml.org,2002:str"])
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a YAML text.
-
-    Raises:
-        ValueError: if it is not plain YAML, or has too many values or levels. With aliases, a few lines can stand for
-            any number of values: an alias counts as often as it is used.
-    """
+    """The value of a plain YAML text, within limits: with aliases, a few lines can stand for any number of values."""
     try:
         loaded = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -59,11 +51,7 @@ def load_yaml(text: str) -> Any:
 
 
 def load_config_file(path: str) -> Mapping[Any, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        ValueError: if the file cannot be read, or holds something else.
-    """
+    """The mapping in a YAML file."""
     try:
         loaded = load_yaml(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -80,32 +68,31 @@ class Misfit(ValueError):
 
 
 def build(config: Any, values: Mapping[str, Any], prefix: str, base: Any = None) -> Any:
-    """Make an instance of a dataclass.
+    """Make an instance of a dataclass from values of its fields, as YAML has them.
 
     Args:
         config: the dataclass.
-        values: of its fields, as YAML has them; of a dataclass in it: a mapping.
+        values: of its fields; of a dataclass in it: a mapping.
         prefix: what its keys begin with in messages, such as ``inner.``.
         base: instance to take the other values from; None: from the defaults.
 
     Raises:
         ValueError: for an unknown or missing key, or a value of a wrong type (`Misfit`) or out of range.
     """
-    hints, defaults = get_type_hints(config), _defaults(config, base)
+    hints, filled = get_type_hints(config), _defaults(config, base)
     for name, value in values.items():
         if name not in hints:
             raise ValueError(_unknown(config, name, value, prefix))
-    converted = {
-        name: _convert(value, hints[name], f"{prefix}{name}", defaults[name]) for name, value in values.items()
-    }
-    missing = [f"{prefix}{name}" for name in defaults if defaults[name] is MISSING and name not in values]
+    for name, value in values.items():
+        filled[name] = _convert(value, hints[name], f"{prefix}{name}", filled[name])
+    missing = [f"{prefix}{name}" for name, value in filled.items() if value is MISSING]
     if missing:
         raise ValueError(f"the following arguments are required: {', '.join(missing)}")
-    return config(**converted) if base is None else replace(base, **converted)
+    return config(**filled)
 
 
 def _defaults(config: Any, base: Any) -> dict[str, Any]:
-    """Default of each field, MISSING for a required one; with an instance ``base``, its values."""
+    """Value of each field in ``base``, or else its default; MISSING for a required one."""
     if base is not None:
         return {field.name: getattr(base, field.name) for field in fields(config)}
     return {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(config)}

@@ -39,12 +39,8 @@ class Execution:
 
         The results are those of autocast, which casts every weight again in each forward pass of inference.
         """
-        layers = [
-            layer
-            for model in (models if self.precision != "float32" else ())
-            for layer in model.modules()
-            if isinstance(layer, nn.Linear | nn.Conv2d)
-        ]
+        modules = [module for model in models if self.precision != "float32" for module in model.modules()]
+        layers = [module for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
         own = {layer: (layer.weight, layer.bias) for layer in layers}
         try:
             for layer in own:
@@ -68,10 +64,9 @@ class Execution:
 
 
 def open_device(name: str, rank: int | None = None) -> torch.device:
-    """The device with this name; ``auto`` is a GPU where there is one.
+    """The device with this name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         rank: of this process among several on this machine, each of which takes the GPU of its number.
 
     Raises:
@@ -113,8 +108,6 @@ def describe_environment(device: torch.device) -> dict[str, str]:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -15,17 +15,11 @@ from filelock import FileLock, Timeout
 from video_ats.atomic import write_text
 
 RUN = "run.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on the size of files
 
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
-    """Lock an output folder, which is created if needed, while a run writes to it. The lock of a killed run is free.
-
-    Raises:
-        ValueError: if ``folder`` is a file, or another run is writing to it.
-        OSError: if the disk is full; it names the folder.
-    """
+    """Lock an output folder, which is created if needed, while a run writes to it. The lock of a killed run is free."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +29,7 @@ def sole_user(folder: Path) -> Iterator[None]:
     except Timeout:
         raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # full: the disk, a quota, a file
             raise
         # Where a file is written to, Python does not say which.
         raise OSError(
@@ -53,42 +47,27 @@ def append_text(path: Path, text: str) -> None:
 
 
 def claim_run(log: Path, identity: dict[str, Any]) -> None:
-    """Write a run's identity beside its log, or check that the one there is the same.
-
-    Raises:
-        ValueError: if the folder holds another run, or a log of an unknown one.
-    """
+    """Write a run's identity beside its log, or check that the one there is the same."""
     there = read_identity(log.parent)
     if there is not None:
         refuse_other_run(log.parent, there, identity)
-        return
-    if log.exists():
+    elif log.exists():
         raise ValueError(f"output {log.parent}: holds {log.name} but no {RUN}; choose another output folder")
-    write_text(log.parent / RUN, json.dumps(identity, indent=1) + "\n")
+    else:
+        write_text(log.parent / RUN, json.dumps(identity, indent=1) + "\n")
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:
-    """Identity of the run in an output folder; None if there is no run.
-
-    Raises:
-        ValueError: if its file is no JSON.
-    """
+    """Identity of the run in an output folder; None if there is no run."""
     run = folder / RUN
-    if not run.exists():
-        return None
     try:
-        there: dict[str, Any] = json.loads(run.read_text(encoding="utf-8"))
+        return json.loads(run.read_text(encoding="utf-8")) if run.exists() else None
     except json.JSONDecodeError as error:
         raise ValueError(f"{run}: is not JSON ({error.msg}); choose another output folder") from None
-    return there
 
 
 def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Check that (parts of) the identity of the run in a folder are those of this run.
-
-    Raises:
-        ValueError: names what differs.
-    """
+    """Check that (parts of) the identity of the run in a folder are those of this run."""
     changed = differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
     if changed:
         raise ValueError(
@@ -99,14 +78,12 @@ def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) 
 
 def differences(there: Any, here: Any, key: str = "") -> list[str]:
     """What differs between two identities, one short text for each key."""
+    if there == here:
+        return []
     if isinstance(there, dict) and isinstance(here, dict):
         found = []
         for name in sorted({*there, *here}):
             found += differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
         return found
-    return [] if there == here else [f"{key}: {_short(there)} there, {_short(here)} now"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in map(json.dumps, (there, here)))
+    return [f"{key}: {old} there, {new} now"]

@@ -16,10 +16,8 @@ def keep_freed_memory() -> bool:
 
     glibc gives large blocks back to the system as soon as they are free; the next tensor then gets new pages, each of
     which the system clears first. That costs time in every pass over several clips (benchmarks/freed_memory.py). The
-    drawback: the process does not shrink again.
-
-    Returns:
-        Whether the setting was made; not if the user's environment sets it, or the C library does not have it.
+    drawback: the process does not shrink again. Returns False if the user's environment already has such a setting, or
+    the C library has none.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None or any(name in os.environ for name in _SET_BY_USER):

@@ -16,7 +16,10 @@ def number(value: float | None) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table; ``|`` and line breaks in cells are escaped."""
-    lines = [f"| {' | '.join(map(_cell, cells))} |" for cells in (header, *rows)]
+    lines = []
+    for cells in (header, *rows):
+        escaped = " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
+        lines.append(f"| {escaped} |".encode(errors="backslashreplace").decode())  # file names need not be UTF-8
     return [lines[0], f"|{'---|' * len(header)}", *lines[1:]]
 
 
@@ -35,25 +38,13 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
     A mapping as a value takes one column for each of its keys, ``KEY_PART``.
     """
-    flat = [_flat(row) for row in rows]
+    flat = []
+    for row in rows:
+        parts = [(f"{key}_", value) if isinstance(value, Mapping) else ("", {key: value}) for key, value in row.items()]
+        flat.append({f"{prefix}{key}": value for prefix, part in parts for key, value in part.items()})
     text = io.StringIO()
     if flat:
         writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(flat)
     return text.getvalue()
-
-
-def _flat(row: Mapping[str, object]) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}_{part}": inner for part, inner in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _cell(text: str) -> str:
-    printable = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
-    return printable.replace("|", "\\|").replace("\n", " ")

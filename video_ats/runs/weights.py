@@ -31,20 +31,16 @@ class LoadedModel:
 
 
 def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int) -> LoadedModel:
-    """Build a registered model and load weights into it.
+    """Build a registered model and load weights into it, which must fit, the head included.
 
     Args:
         name: a registered name, or ``hf:`` and a hub name or folder.
         checkpoint: file, folder or hub name of weights, or ``random``; None: those of a model of Hugging Face.
         num_classes: outputs of the head; must be the checkpoint's.
         seed: of random weights, and of parameters that a checkpoint lacks.
-
-    Raises:
-        ValueError: if there is no checkpoint, or it does not fit, its head included.
     """
     variant = get_variant(name)
-    if checkpoint is None:
-        checkpoint = variant.checkpoint
+    checkpoint = variant.checkpoint if checkpoint is None else checkpoint
     if checkpoint is None:
         raise ValueError(
             f"checkpoint: none given; name a file, folder or hub id, or {RANDOM_WEIGHTS!r} to try the pipeline without"

@@ -8,8 +8,8 @@ from os import PathLike
 
 from torch import Tensor, nn
 
-from video_ats.models.checkpoints.fit import check_config, check_fit, kind_of_model, table_rows
-from video_ats.models.checkpoints.formats import Translated, translate
+from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
+from video_ats.models.checkpoints.formats import Translated, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.checkpoints.write import save_checkpoint
 from video_ats.models.host import resize_positions, resize_time
@@ -67,13 +67,9 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
         model: a model of `create_model`, with or without samplers.
         source: a file, a folder, ``shipped/NAME``, a hub name ``org/name`` (if no such path exists), or a state dict.
 
-    Returns:
-        What was loaded, replaced, resized, initialised and ignored.
-
     Raises:
         ValueError: if the checkpoint does not fit, is damaged, or holds more than tensors. The model is then unchanged.
         FileNotFoundError: if there is no such file.
-        TypeError: if ``source`` is neither a path nor a mapping.
         ConnectionError: if a hub name cannot be downloaded.
     """
     raw = read_checkpoint(source)
@@ -86,8 +82,9 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
     tensors, resized = _resize_embeddings(raw.label, found.tensors, target)
-    tensors, replaced = _leave_other_head(found, tensors, target)
-    check_fit(raw.label, tensors, {name: t for name, t in target.items() if name not in replaced})
+    replaced = _other_head(found, target)
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in replaced}
+    check_fit(raw.label, tensors, {name: tensor for name, tensor in target.items() if name not in replaced})
     if frames is not None and isinstance(model, XViT):
         resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
         model.set_time_embed_frames_(frames)
@@ -126,7 +123,7 @@ def _time_embed_frames(
 def _resize_embeddings(
     label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Resize position and time embeddings of another length. Returns all tensors, and a sentence for each change."""
+    """All tensors, with position and time embeddings as long as the target's, and a sentence for each change."""
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
         rows, wanted = table_rows(label, tensors["pos_embed"]), table_rows("of the model", target["pos_embed"])
@@ -140,26 +137,22 @@ def _resize_embeddings(
 
 
 def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> bool:
-    if name not in tensors or name not in target:
+    if name not in tensors or name not in target or tensors[name].dim() != 3:
         return False
-    shape, wanted = tensors[name].shape, target[name].shape
-    same_width = len(shape) == 3 and (shape[0], shape[2]) == (wanted[0], wanted[2])
-    return same_width and shape[1] != wanted[1] and shape[1] > 0
+    (rows, length, width), wanted = tensors[name].shape, target[name].shape
+    return (rows, width) == (wanted[0], wanted[2]) and length not in (0, wanted[1])
 
 
-def _leave_other_head(
-    found: Translated, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Leave out a head for another number of classes. Returns the rest, and a sentence for each name left out."""
-    replaced: dict[str, str] = {}
-    head, own = tensors.get("head.weight"), target.get("head.weight")
-    if not found.needs_head and not any(name.startswith("head.") for name in tensors):
+def _other_head(found: Translated, target: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names of a head that the checkpoint lacks or has for another number of classes, each with a sentence."""
+    tensors = found.tensors
+    if found.source_format == "vit_timm" and not any(name.startswith("head.") for name in tensors):
         sentence = "the checkpoint has no head; left at its initial values"
-        replaced = {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}
-    elif head is not None and own is not None and head.shape[1:] == own.shape[1:] and len(head) != len(own):
-        sentence = f"checkpoint has {len(head)} classes, the model {len(own)}; left at its initial values"
-        for name in ("head.weight", "head.bias"):
-            # A bias of a third length does not belong to this head: it stays in, and check_fit refuses it.
-            if name in target and name in tensors and tensors[name].shape[:1] == head.shape[:1]:
-                replaced[name] = f"{name}: {sentence}"
-    return {name: tensor for name, tensor in tensors.items() if name not in replaced}, replaced
+        return {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}
+    head, own = tensors.get("head.weight"), target.get("head.weight")
+    if head is None or own is None or head.shape[1:] != own.shape[1:] or len(head) == len(own):
+        return {}
+    sentence = f"checkpoint has {len(head)} classes, the model {len(own)}; left at its initial values"
+    # A bias of a third length does not belong to this head: it stays in, and check_fit refuses it.
+    names = [name for name in ("head.weight", "head.bias") if name in target and name in tensors]
+    return {name: f"{name}: {sentence}" for name in names if tensors[name].shape[:1] == head.shape[:1]}

@@ -13,8 +13,17 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from video_ats.models.checkpoints.fit import check_fit, find_architecture, kind_of_model
-from video_ats.models.checkpoints.formats import HUGGINGFACE, TIMESFORMER_PREFIX, XVIT, Translated, translate
+from video_ats.models.checkpoints.fit import check_fit, find_architecture
+from video_ats.models.checkpoints.formats import (
+    HUGGINGFACE,
+    TIMESFORMER_PREFIX,
+    XVIT,
+    Translated,
+    inverse,
+    kind_of_model,
+    rename,
+    translate,
+)
 from video_ats.models.checkpoints.huggingface import NORM_EPS, builder_arguments, make_config, norm_eps, with_labels
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, read_checkpoint
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
@@ -29,12 +38,7 @@ _SUFFIXES = {
     "vit_timm": ".safetensors",
 }
 # The parts of a video transformer that an image ViT without a head does not have.
-_BEYOND_IMAGE = {
-    "time_embed": re.compile(r"time_embed"),
-    "blocks.*.temporal_": re.compile(r"blocks\.\d+\.temporal_"),
-    "temporal_head.": re.compile(r"temporal_head\."),
-    "head.": re.compile(r"head\."),
-}
+_BEYOND_IMAGE = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
 _HEAD_DIM = 64  # channels of a head in every published model
 
 
@@ -64,8 +68,7 @@ class Conversion:
     """What `convert_checkpoint` did.
 
     Attributes:
-        source_format: as in `LoadReport`.
-        target_format: likewise.
+        source_format, target_format: as in `LoadReport`.
         output: file or folder that was written.
         tensors: number of tensors written.
         dropped: what the source has and the target has no place for.
@@ -97,11 +100,10 @@ def convert_checkpoint(
 
     Args:
         source: what `load_checkpoint` reads, except image models.
-        output: file to write, with the suffix of the format; for Hugging Face a folder. It must not exist.
-        to: format to write; see `ConvertConfig`. Our format has a place for TimeSformer and XViT. ``vit_timm`` is the
-            image part of either, without a head.
-        num_heads: attention heads for Hugging Face's config.json; None: from the source's config.json, or one for each
-            64 channels, as in the published models.
+        output: file or folder to write, as in `ConvertConfig`.
+        to: format to write. Our format has a place for TimeSformer and XViT; ``vit_timm`` is the image part of either,
+            without a head.
+        num_heads: attention heads for Hugging Face's config.json, as in `ConvertConfig`.
         label_names: class names for that config.json; None: from the source, or none.
 
     Raises:
@@ -118,23 +120,22 @@ def convert_checkpoint(
         arguments |= builder_arguments(raw.config, raw.label)
     with torch.device("meta"):
         check_fit(raw.label, found.tensors, builder(**arguments).state_dict())
-    dropped, assumed = found.ignored, tuple[str, ...]()
+    tensors, dropped, assumed = found.tensors, found.ignored, tuple[str, ...]()
     if to == "timesformer_huggingface":
         config, assumed = _huggingface_config(raw, arguments, found.tensors, num_heads, label_names)
-        tensors = {HUGGINGFACE.to_theirs(name): tensor for name, tensor in found.tensors.items()}
+        tensors = {rename(name, inverse(HUGGINGFACE)): tensor for name, tensor in tensors.items()}
         write_huggingface_folder(path, tensors, config)
     elif num_heads is not None or label_names is not None:
         raise ValueError(f"num_heads, label_names: only timesformer_huggingface has a place for them, not {to}")
     elif to == "vit_timm":
-        groups = {group: list(filter(pattern.match, found.tensors)) for group, pattern in _BEYOND_IMAGE.items()}
-        dropped += tuple(f"{group}: no part of an image model" for group, names in groups.items() if names)
-        beyond = set().union(*groups.values())
-        tensors = {name: tensor for name, tensor in found.tensors.items() if name not in beyond}
+        generic = {name: re.sub(r"^blocks\.\d+\.", "blocks.*.", name) for name in found.tensors}
+        tensors = {name: t for name, t in found.tensors.items() if not generic[name].startswith(_BEYOND_IMAGE)}
+        parts = [part for part in _BEYOND_IMAGE if any(name.startswith(part) for name in generic.values())]
+        dropped += tuple(f"{part}: no part of an image model" for part in parts)
         write_safetensors(path, tensors, {})
-        return Conversion(found.source_format, to, path, len(tensors), dropped)
     elif to == "video_ats":
         metadata = {"format": OUR_FORMAT} | ({"config": json.dumps(raw.config)} if raw.config else {})
-        write_safetensors(path, found.tensors, metadata)
+        write_safetensors(path, tensors, metadata)
     else:
         if norm_eps(raw.config) != NORM_EPS:
             raise ValueError(
@@ -142,8 +143,14 @@ def convert_checkpoint(
                 f"for it, and is read with {NORM_EPS}"
             )
         dropped += ("config.json",) if raw.config else ()
-        write_pickled(path, {"model_state": _official(found.tensors, to)})
-    return Conversion(found.source_format, to, path, len(found.tensors), dropped, assumed)
+        if to == "timesformer_official":
+            tensors = {f"{TIMESFORMER_PREFIX}{name}": tensor for name, tensor in tensors.items()}
+        else:
+            # (1, F, D) -> (1, F, 1, D)
+            tensors = {name: t.unsqueeze(2) if name == "time_embed" else t for name, t in tensors.items()}
+            tensors = {rename(name, inverse(XVIT)): tensor for name, tensor in tensors.items()}
+        write_pickled(path, {"model_state": tensors})
+    return Conversion(found.source_format, to, path, len(tensors), dropped, assumed)
 
 
 def _check_output(path: Path, to: CheckpointFormat) -> Path:
@@ -211,13 +218,3 @@ def _huggingface_config(
         assumed.append("class names: none; give labels to have id2label")
     dtype = tensors["head.weight"].dtype
     return make_config(arguments | {"num_heads": num_heads}, dtype=dtype, label_names=label_names), tuple(assumed)
-
-
-def _official(tensors: dict[str, Tensor], to: CheckpointFormat) -> dict[str, Tensor]:
-    if to == "timesformer_official":
-        return {f"{TIMESFORMER_PREFIX}{name}": tensor for name, tensor in tensors.items()}
-    # The released time embedding is (1, F, 1, D).
-    return {
-        XVIT.to_theirs(name): tensor.unsqueeze(2) if name == "time_embed" else tensor
-        for name, tensor in tensors.items()
-    }

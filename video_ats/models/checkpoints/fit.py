@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention
-from video_ats.models.checkpoints.formats import has_temporal_attention
+from video_ats.models.checkpoints.formats import kind_of_model
 from video_ats.models.checkpoints.huggingface import MODEL_TYPE, builder_arguments, mlp_ratio, norm_eps
 from video_ats.models.checkpoints.read import RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
@@ -17,22 +17,12 @@ from video_ats.models.xvit import create_xvit
 
 _LISTED = 8
 # Tensors whose shapes tell the architecture, with their numbers of dimensions.
-_MEASURED = {
-    "cls_token": 3,
-    "pos_embed": 3,
-    "patch_embed.proj.weight": 4,
-    "head.weight": 2,
-    "blocks.0.mlp.fc1.weight": 2,
-}
-_MEASURED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
+_SIZED = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "head.weight": 2, "blocks.0.mlp.fc1.weight": 2}
+_SIZED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
 
 
 def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
-    """Compare a checkpoint's configuration with the model where shapes do not show a difference.
-
-    Raises:
-        ValueError: if the model has another number of heads, LayerNorm epsilon or activation.
-    """
+    """Check that the model has the attention heads, LayerNorm epsilon and activation of a config.json."""
     heads = raw.config.get("num_attention_heads")
     own = {module.num_heads for module in model.modules() if isinstance(module, ClassAttention)}
     if heads is not None and own and own != {heads}:
@@ -52,11 +42,7 @@ def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
 
 
 def table_rows(label: str, pos_embed: Tensor) -> int:
-    """Number of patch rows (= columns) of a position embedding ``(1, 1 + rows * rows, D)``.
-
-    Raises:
-        ValueError: if the patches do not form a square.
-    """
+    """Number of patch rows (= columns) of a position embedding ``(1, 1 + rows * rows, D)``."""
     positions = pos_embed.shape[1] - 1
     rows = isqrt(max(positions, 0))
     if rows < 1 or rows**2 != positions:
@@ -68,20 +54,15 @@ def table_rows(label: str, pos_embed: Tensor) -> int:
 
 
 def check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """Check that the tensors have exactly the names and shapes of the target, and are of floating point.
-
-    Raises:
-        ValueError: with the likely mistake and the first few differences.
-    """
+    """Check that the tensors have exactly the names and shapes of the target, and are of floating point."""
     problems = [f"missing {name}" for name in target if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in target]
-    for name, own in target.items():
-        if name not in tensors:
-            continue
-        if tensors[name].shape != own.shape:
-            problems.append(f"{name} is {tuple(tensors[name].shape)}, in the model {tuple(own.shape)}")
-        elif not tensors[name].is_floating_point():
-            problems.append(f"{name} is {tensors[name].dtype}, must be floating point")
+    for name in (name for name in target if name in tensors):
+        found, own = tensors[name], target[name]
+        if found.shape != own.shape:
+            problems.append(f"{name} is {tuple(found.shape)}, in the model {tuple(own.shape)}")
+        elif not found.is_floating_point():
+            problems.append(f"{name} is {found.dtype}, must be floating point")
     if problems:
         listed = ", ".join(problems[:_LISTED])
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
@@ -91,65 +72,49 @@ def check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Te
 def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
     if not tensors.keys() & target.keys():
         return "has no name in common with the model; it is of another kind of model"
-    attention, own = kind_of_model(tensors), kind_of_model(target)
-    if attention == "xvit" != own:
+    kind, own = kind_of_model(tensors), kind_of_model(target)
+    if kind == "xvit" != own:
         return "seems to be of an XViT with a temporal head, which this model is not"
-    if own == "xvit" != attention:
+    if own == "xvit" != kind:
         return "seems to be of another kind of model than this XViT, or of an XViT without a temporal head"
-    if attention != own:
-        return f"seems to be of a model with attention={attention!r}, this one has {own!r}"
-    for what, measure in (("embed_dim", _width), ("depth", _depth), ("patch_size", _patch_size)):
-        theirs, ours = measure(tensors), measure(target)
-        if None not in (theirs, ours) and theirs != ours:
-            return f"seems to be of a model with {what}={theirs}, this one has {ours}"
+    if kind != own:
+        return f"seems to be of a model with attention={kind!r}, this one has {own!r}"
+    sizes = _sizes(target)
+    for what, theirs in _sizes(tensors).items():
+        if theirs != sizes.get(what, theirs):
+            return f"seems to be of a model with {what}={theirs}, this one has {sizes[what]}"
     return "does not fit the model; is it incomplete, or of another architecture?"
 
 
-def kind_of_model(names: Mapping[str, Tensor]) -> str:
-    """``xvit`` (with a temporal head), or the attention of a TimeSformer: ``divided``, ``joint`` or ``space``."""
-    if any(name.startswith("temporal_head.") for name in names):
-        return "xvit"
-    if has_temporal_attention(names):
-        return "divided"
-    return "joint" if "time_embed" in names else "space"
-
-
-def _width(tensors: Mapping[str, Tensor]) -> int | None:
-    return tensors["cls_token"].shape[-1] if "cls_token" in tensors else None
-
-
-def _depth(tensors: Mapping[str, Tensor]) -> int | None:
-    return len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}) or None
-
-
-def _patch_size(tensors: Mapping[str, Tensor]) -> int | None:
-    return tensors["patch_embed.proj.weight"].shape[-1] if "patch_embed.proj.weight" in tensors else None
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The builders' arguments that can be read off the tensors, as far as these are there."""
+    sizes = {}
+    for argument, name in (("embed_dim", "cls_token"), ("patch_size", "patch_embed.proj.weight")):
+        if name in tensors and tensors[name].dim() == _SIZED[name]:
+            sizes[argument] = tensors[name].shape[-1]
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+    return sizes | ({"depth": len(blocks)} if blocks else {})
 
 
 def find_architecture(label: str, tensors: Mapping[str, Tensor]) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
     """Builder and arguments of the model that has these tensors, under our names.
 
     No shape shows the number of attention heads: it is 1 here.
-
-    Raises:
-        ValueError: if one of the tensors that tell the architecture is missing or has other dimensions.
     """
     kind = kind_of_model(tensors)
-    measured = _MEASURED | (_MEASURED_XVIT if kind == "xvit" else {})
+    measured = _SIZED | (_SIZED_XVIT if kind == "xvit" else {})
     for name, dimensions in measured.items():
-        if name not in tensors or tensors[name].dim() != dimensions:
+        if name not in tensors or tensors[name].dim() != dimensions or not tensors[name].numel():
             raise ValueError(
                 f"checkpoint {label}: has no {name} of {dimensions} dimensions; is it a whole TimeSformer or XViT?"
             )
-    patch, (mlp_dim, width) = tensors["patch_embed.proj.weight"].shape[-1], tensors["blocks.0.mlp.fc1.weight"].shape
+    sizes = _sizes(tensors)
     arguments = {
-        "crop_size": table_rows(label, tensors["pos_embed"]) * patch,
-        "patch_size": patch,
+        **sizes,
+        "crop_size": table_rows(label, tensors["pos_embed"]) * sizes["patch_size"],
         "num_classes": len(tensors["head.weight"]),
-        "embed_dim": width,
-        "depth": _depth(tensors),
         "num_heads": 1,
-        "mlp_ratio": mlp_ratio(mlp_dim, width),
+        "mlp_ratio": mlp_ratio(len(tensors["blocks.0.mlp.fc1.weight"]), sizes["embed_dim"]),
         "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
     }
     if "time_embed" in tensors:

@@ -32,10 +32,8 @@ _SIZES = (
     ("num_hidden_layers", "depth", 12),
     ("num_attention_heads", "num_heads", 12),
 )
-_MLP_DIM = 3072  # default of transformers
 _ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
-_NUM_LABELS = 2  # default of transformers
 
 
 @dataclass(frozen=True)
@@ -70,18 +68,16 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     if path is None or not path.is_file():
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
-    return HuggingFaceModel(source, builder_arguments(config, source), str(path) if has_label_names(config) else None)
+    # Without names of their own, transformers numbers the classes: LABEL_0, LABEL_1, …
+    named = any(label != f"LABEL_{index}" for index, label in (config.get("id2label") or {}).items())
+    return HuggingFaceModel(source, builder_arguments(config, source), str(path) if named else None)
 
 
 def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """The arguments with which `create_timesformer` makes the same model, without dropout.
-
-    Args:
-        config: the content of config.json.
-        label: name of the checkpoint in errors.
+    """The arguments with which `create_timesformer` makes the model of a config.json, without dropout.
 
     Raises:
-        ValueError: for another kind of model, or a value that our model cannot have.
+        ValueError: for another kind of model, or a value that our model cannot have. It names the checkpoint ``label``.
     """
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
@@ -92,16 +88,14 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     for key, only in (("hidden_act", "gelu"), ("num_channels", 3)):
         if config.get(key, only) != only:
             raise ValueError(f"checkpoint {label}: config.json says {key} {config[key]!r}; our model has {only!r} only")
-    arguments: dict[str, Any] = {
-        ours: _side(config.get(theirs, default), theirs, label) for theirs, ours, default in _SIZES
-    }
+    arguments: dict[str, Any] = {ours: _side(config, key, default, label) for key, ours, default in _SIZES}
     attention = config.get("attention_type", "divided_space_time")
     if attention not in _ATTENTION:
         raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(_ATTENTION)}")
     arguments["attention"] = _ATTENTION[attention]
     arguments["qkv_bias"] = bool(config.get("qkv_bias", True))
-    arguments["num_classes"] = len(config.get("id2label") or ()) or config.get("num_labels", _NUM_LABELS)
-    mlp_dim = _side(config.get("intermediate_size", _MLP_DIM), "intermediate_size", label)
+    arguments["num_classes"] = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+    mlp_dim = _side(config, "intermediate_size", 3072, label)
     arguments["mlp_ratio"] = mlp_ratio(mlp_dim, arguments["embed_dim"])
     if norm_eps(config) != NORM_EPS:
         arguments["norm"] = partial(nn.LayerNorm, eps=norm_eps(config))
@@ -111,11 +105,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
 def make_config(
     arguments: Mapping[str, Any], *, dtype: torch.dtype, label_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The config.json of the model that `create_timesformer` makes with these arguments; all sizes must be given.
-
-    Raises:
-        ValueError: for space-only attention.
-    """
+    """The config.json of the model that `create_timesformer` makes with these arguments; all sizes must be given."""
     attention = next(theirs for theirs, ours in _ATTENTION.items() if ours == arguments["attention"])
     if attention == "space_only":
         raise ValueError("attention 'space': transformers does not average its frames, so its logits would be others")
@@ -150,20 +140,15 @@ def norm_eps(config: Mapping[str, Any]) -> float:
     return float(config.get("layer_norm_eps", NORM_EPS))
 
 
-def has_label_names(config: Mapping[str, Any]) -> bool:
-    """Whether id2label has class names, and not only the numbers ``LABEL_0``, ``LABEL_1``, … of transformers."""
-    names = config.get("id2label") or {}
-    return any(name != f"LABEL_{index}" for index, name in names.items())
-
-
 def mlp_ratio(mlp_dim: int, embed_dim: int) -> float:
     """The ratio from which the builder, which rounds down, gets ``mlp_dim`` again."""
     ratio = mlp_dim / embed_dim
     return ratio if int(embed_dim * ratio) == mlp_dim else math.nextafter(ratio, math.inf)
 
 
-def _side(value: Any, key: str, label: str) -> int:
+def _side(config: Mapping[str, Any], key: str, default: int, label: str) -> int:
     """A size. Transformers allows (height, width) too; here both must be equal."""
+    value = config.get(key, default)
     both = value if isinstance(value, list) else [value]
     if len(set(map(str, both))) != 1 or type(both[0]) is not int or both[0] < 1:
         raise ValueError(f"checkpoint {label}: config.json says {key} {value!r}; must be one positive whole number")
@@ -171,11 +156,7 @@ def _side(value: Any, key: str, label: str) -> int:
 
 
 def parse_json(text: str | bytes, path: Path) -> dict[str, Any]:
-    """The JSON object in the text of a file.
-
-    Raises:
-        ValueError: if the text is not JSON, or not an object.
-    """
+    """The JSON object in the text of a file."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -189,44 +170,29 @@ def download(name: str) -> Path:
     """The local folder with a hub repository's weights and configuration: from the hub's cache, or else downloaded.
 
     The hub is not asked for newer files: without a network, that takes long.
-
-    Raises:
-        ValueError: if the repository has no weights.
-        ConnectionError: if the hub cannot be reached.
     """
-    cached = next((path for file in _HUB_WEIGHTS if (path := _cached_file(name, file))), None)
-    weights = cached or next((path for file in _HUB_WEIGHTS if (path := _hub_file(name, file))), None)
+    tries = [(file, cached_only) for cached_only in (True, False) for file in _HUB_WEIGHTS]
+    weights = next((path for file, cached_only in tries if (path := _hub_file(name, file, cached_only))), None)
     if weights is None:
         raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(_HUB_WEIGHTS)} of it; {_elsewhere(name)}")
     _hub_file(name, CONFIG)
     return weights.parent
 
 
-def _cached_file(name: str, file: str) -> Path | None:
+def _hub_file(name: str, file: str, cached_only: bool = False) -> Path | None:
+    """A file of a hub repository, from the cache or else downloaded; None if it is not there."""
     try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise _unreachable(name, error) from error
-    try:
-        found = try_to_load_from_cache(name, file)
-    except HFValidationError as error:
-        raise _unreachable(name, error) from error
-    return Path(found) if isinstance(found, str) else None
-
-
-def _hub_file(name: str, file: str) -> Path | None:
-    """A file of a hub repository, from the cache or downloaded; None if the repository does not have it."""
-    cached = _cached_file(name, file)
-    if cached is not None:
-        return cached
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
     # The base error of the HTTP library, which differs between versions of huggingface_hub.
     http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     try:
-        return Path(hf_hub_download(name, file))
+        cached = try_to_load_from_cache(name, file)
+        if isinstance(cached, str):
+            return Path(cached)
+        return None if cached_only else Path(hf_hub_download(name, file))
     except LocalEntryNotFoundError as error:  # no network; a subclass of EntryNotFoundError
         raise _unreachable(name, error) from error
     except EntryNotFoundError:

@@ -17,9 +17,8 @@ from video_ats.models.checkpoints.pickles import first_sentence, read_pickled
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
 _SHIPPED = "shipped/"
 _WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
-_PICKLED = (".pyth", ".pth", ".pt", ".bin")
 _SAFE = ".safetensors"
-
+_SUFFIXES = (".pyth", ".pth", ".pt", ".bin", _SAFE)
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -28,11 +27,11 @@ class RawCheckpoint:
     """A checkpoint as read, before its format is known.
 
     Attributes:
-        label: its name in errors: a path, a hub name, or ``state dict``.
+        label: its name in errors.
         entries: a state dict, or a container with one inside.
-        metadata: of a safetensors file; empty for other files.
-        config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files;
-            empty if there is none. It has what shapes do not show, such as the number of heads.
+        metadata: of a safetensors file.
+        config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files.
+            It has what shapes do not show, such as the number of heads.
     """
 
     label: str
@@ -42,31 +41,22 @@ class RawCheckpoint:
 
 
 def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCheckpoint:
-    """Read a checkpoint.
-
-    Args:
-        source: a file, a folder in Hugging Face's layout, a hub name ``org/name`` (if no such path exists),
-            ``shipped/NAME`` for weights of the package, or a state dict, which is not changed.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        TypeError: if ``source`` is neither a path nor a mapping.
-        ValueError: if there are no weights, they cannot be read, or reading them would run code.
-        ConnectionError: if the hub cannot be reached.
-    """
+    """Read a checkpoint: any source of `load_checkpoint`, with its errors. A state dict is not changed."""
     if isinstance(source, Mapping):
         return RawCheckpoint("state dict", source)
     if not isinstance(source, (str, PathLike)):
         raise TypeError(f"checkpoint {source!r}: must be a path, a hub name or a state dict")
     if isinstance(source, str) and source.startswith(_SHIPPED):
-        return _read_file(_shipped(source.removeprefix(_SHIPPED)))
+        name, known = source.removeprefix(_SHIPPED), list_shipped_weights()
+        if name not in known:
+            raise FileNotFoundError(f"checkpoint {source}: not among the weights of the package, {', '.join(known)}")
+        return _read_file(_WEIGHTS / f"{name}{_SAFE}")
     path = Path(source)
     if path.is_dir():
         return _read_folder(path)
     if path.is_file():
         return _read_file(path)
-    is_file_name = path.suffix in (*_PICKLED, _SAFE)
-    if isinstance(source, str) and HUB_NAME.fullmatch(source) and not is_file_name:
+    if isinstance(source, str) and HUB_NAME.fullmatch(source) and path.suffix not in _SUFFIXES:
         return _read_folder(download(source))
     raise FileNotFoundError(f"checkpoint {path}: no such file or folder; check the path")
 
@@ -76,18 +66,9 @@ def list_shipped_weights() -> list[str]:
     return sorted(path.stem for path in _WEIGHTS.glob(f"*{_SAFE}"))
 
 
-def _shipped(name: str) -> Path:
-    if name not in list_shipped_weights():
-        raise FileNotFoundError(
-            f"checkpoint {_SHIPPED}{name}: not among the weights of the package, {', '.join(list_shipped_weights())}"
-        )
-    return _WEIGHTS / f"{name}{_SAFE}"
-
-
 def _read_file(path: Path) -> RawCheckpoint:
-    if path.suffix not in (*_PICKLED, _SAFE):
-        known = ", ".join((*_PICKLED, _SAFE))
-        raise ValueError(f"checkpoint {path}: the suffix must be one of {known}; is this another file?")
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"checkpoint {path}: the suffix must be one of {', '.join(_SUFFIXES)}; is this another file?")
     with path.open("rb") as file:
         beginning = file.read(32)
     if not beginning:
