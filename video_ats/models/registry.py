@@ -187,7 +187,9 @@ def create_model(
     checkpoint: str | PathLike[str] | None = None,
     **arguments: Any,
 ) -> nn.Module:
-    """Build a registered variant with random weights, or a TimeSformer of Hugging Face with its own, in evaluation mode.
+    """Build a registered variant with random weights, or a TimeSformer of Hugging Face with its own.
+
+    The model is in evaluation mode.
 
     Args:
         name: see `list_models`; or ``hf:ORG/NAME``, from the hub's cache or downloaded, or ``hf:FOLDER``, as
