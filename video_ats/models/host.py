@@ -81,10 +81,14 @@ class VideoTransformer(nn.Module, ABC):
         Args:
             clip (float Tensor[B, 3, T, H, W]): normalised frames. T, H and W may differ from what the model was
                 built for: position embeddings are then resized with nearest interpolation, as in the released
-                TimeSformer; for other T see the host's class. The patch size must divide H and W.
+                TimeSformer; for other T see the host's class.
+            return_trace: also return which tokens each block kept, and the scores of its sampler.
 
         Returns:
             logits (Tensor[B, num_classes]), or (logits, Trace).
+
+        Raises:
+            ValueError: for a clip of integers, of another shape, or with sides that the patch size does not divide.
         """
         tokens = self._embed(clip)
         recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
