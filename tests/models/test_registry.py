@@ -4,7 +4,6 @@ import re
 import runpy
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -190,18 +189,14 @@ def test_the_variant_is_in_pytorchvideo_s_hub(name: str) -> None:
     assert any(sampled) == name.endswith("_ats")
 
 
-def test_a_name_that_is_there_is_never_overwritten() -> None:
-    theirs = ModuleType("theirs")
-    theirs.timesformer_mini = "theirs"  # type: ignore[attr-defined]
-    hub._add(theirs, hub.HUB_FUNCTIONS)
-    assert theirs.timesformer_mini == "theirs"
-    assert theirs.timesformer_mini_ats is hub.HUB_FUNCTIONS[f"{MINI}_ats"]
-
-
-def test_registering_twice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_there_is_never_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytorchvideo.models, "create_timesformer", "pytorchvideo's own")
+    monkeypatch.setattr(pytorchvideo.models.hub, MINI, "theirs")
+    monkeypatch.delattr(pytorchvideo.models.hub, f"{MINI}_ats")
     hub.register_with_pytorchvideo()
     assert pytorchvideo.models.create_timesformer == "pytorchvideo's own"
+    assert getattr(pytorchvideo.models.hub, MINI) == "theirs"
+    assert getattr(pytorchvideo.models.hub, f"{MINI}_ats") is hub.HUB_FUNCTIONS[f"{MINI}_ats"]
 
 
 def load(name: str, **arguments: Any) -> torch.nn.Module:

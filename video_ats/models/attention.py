@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,26 +13,19 @@ from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
 from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
+# Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and which tokens stay.
+_Attended = tuple[Tensor, Tensor, Tensor | None, Origin]
 
 
 class Projections(NamedTuple):
-    """The linear layers of an attention.
+    """The linear layers of an attention."""
 
-    Attributes:
-        qkv: `nn.Linear` from the width to queries, keys and values in this order, heads concatenated, or `SeparateQkv`.
-        proj: from the concatenated heads back to the width, per token; linear, but for dropout.
-    """
-
-    qkv: nn.Module
-    proj: nn.Module
+    qkv: nn.Module  # `nn.Linear` to queries, keys and values in this order, heads concatenated; or `SeparateQkv`
+    proj: nn.Module  # from the concatenated heads back to the width, per token; linear, but for dropout
 
 
 class SeparateQkv(nn.Module):
-    """Three modules in the place of one linear layer.
-
-    Args:
-        query, key, value: from ``(..., D)`` to ``(..., heads * d)``.
-    """
+    """Three modules in the place of one linear layer, each from ``(..., D)`` to ``(..., heads * d)``."""
 
     def __init__(self, query: nn.Module, key: nn.Module, value: nn.Module) -> None:
         super().__init__()
@@ -40,17 +33,12 @@ class SeparateQkv(nn.Module):
 
 
 def linear_projections(dim: int, *, qkv_bias: bool = True) -> Projections:
-    """New layers of width ``dim``; ``qkv_bias``: whether queries, keys and values have a bias."""
+    """New layers of width ``dim``."""
     return Projections(nn.Linear(dim, 3 * dim, bias=qkv_bias), nn.Linear(dim, dim))
 
 
 class PatchAttention(nn.Module):
-    """Multi-head self-attention among the patch tokens of each group, without class token.
-
-    Args:
-        projections: the linear layers.
-        num_heads: heads; must divide the width.
-    """
+    """Multi-head self-attention among the patch tokens of each group, without class token."""
 
     def __init__(self, projections: Projections, num_heads: int) -> None:
         super().__init__()
@@ -62,25 +50,6 @@ class PatchAttention(nn.Module):
         ragged = groups.slots is not None
         qkv = _project(self, patches, 0, 3, ragged=ragged)  # (P, 3, heads, d)
         return in_few_sizes(self.proj, attend_within(qkv, groups).flatten(1), ragged=ragged)
-
-
-class KeyValueMixing(Protocol):
-    """Mixes keys and values among tokens before attention, as XViT does."""
-
-    def __call__(self, patches: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
-        """Packed ``(P, n, heads, d)`` and ``(B, C, n, heads, d)`` to the same shapes."""
-
-
-class Attended(NamedTuple):
-    """What `ClassAttention` returns.
-
-    Attributes:
-        update: what attention adds to the tokens that stay. Their tokens take its origin, which knows its groupings.
-        keep (bool Tensor[P] or None): which tokens stay; None without a sampler, where all do.
-    """
-
-    update: TokenSet
-    keep: Tensor | None
 
 
 class ClassAttention(nn.Module):
@@ -101,51 +70,50 @@ class ClassAttention(nn.Module):
     of the group takes the place of the class token's. Then all queries are needed.
 
     Args:
-        projections: the linear layers.
-        num_heads: heads; must divide the width.
-        mixing: of keys and values before attention (XViT), or None.
+        mixing: of keys and values among tokens before attention, as in XViT: packed ``(P, n, heads, d)``,
+            ``(B, C, n, heads, d)`` and an `Origin` to the same shapes.
     """
 
-    def __init__(self, projections: Projections, num_heads: int, *, mixing: KeyValueMixing | None = None) -> None:
+    def __init__(self, projections: Projections, num_heads: int, *, mixing: nn.Module | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv, self.proj = projections
         self.mixing = mixing
 
-    def forward(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None) -> Attended:
-        """Attend within each group of the token set.
+    def forward(
+        self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None
+    ) -> tuple[TokenSet, Tensor | None]:
+        """Attend within each group of normalised tokens.
 
-        Args:
-            tokens: already normalised.
-            groups: ``"frame"`` or ``"clip"``.
-            sampler: decides which patch tokens stay; None keeps all.
+        Returns:
+            What attention adds to the tokens that stay, with their origin, which knows its groupings already; and
+            which patch tokens stay, bool Tensor[P], or None without a sampler, where all do.
         """
         if sampler is None:
             out, leading, keep, origin = self._dense(tokens, groups)
-        elif tokens.leading:
-            out, leading, keep, origin = self._sampled(tokens, groups, sampler)
         else:
-            out, leading, keep, origin = self._sampled_by_all(tokens, groups, sampler)
+            attend_sampled = self._sampled if tokens.leading else self._sampled_by_all
+            out, leading, keep, origin = attend_sampled(tokens, groups, sampler)
         clips, count = tokens.class_tokens.shape[:2]
         if count == tokens.leading:  # one set per clip, the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
         update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
-        return Attended(tokens.with_joined(update, origin), keep)
+        return tokens.with_joined(update, origin), keep
 
-    def _dense(self, tokens: TokenSet, groups: Groups) -> _Attention:
+    def _dense(self, tokens: TokenSet, groups: Groups) -> _Attended:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches, classes = self._heads(tokens, 0, 3)  # (P, 3, heads, d) and (B, C, 3, heads, d)
         if self.mixing is None:
             q, k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         else:
             (q,) = _table(patches[:, :1], classes[:, :, :1], grouping, first)
-            mixed = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
+            mixed: tuple[Tensor, Tensor] = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
             k, v = _table(*mixed, grouping, first)
         out = attend(q, k, v, _mask_with_leading(grouping, first))
-        return _Attention(out[:, :, first:], out[:, :, :first].transpose(1, 2), None, tokens.origin)
+        return out[:, :, first:], out[:, :, :first].transpose(1, 2), None, tokens.origin
 
-    def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
+    def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attended:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches, classes = self._heads(tokens, 1, 3)  # keys and values: (P, 2, heads, d) and (B, C, 2, heads, d)
         queries = _per_group(_project(self, tokens.class_tokens, 0, 1).squeeze(-3), grouping, first)  # (G, R, heads, d)
@@ -165,9 +133,9 @@ class ClassAttention(nn.Module):
         out = attend(q.transpose(1, 2), k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
         leading = _led(class_out, out[:, :, : first - 1].transpose(1, 2))  # (G, R, heads, d)
-        return _Attention(out[:, :, first - 1 :], leading, keep, origin)
+        return out[:, :, first - 1 :], leading, keep, origin
 
-    def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attention:
+    def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attended:
         grouping = _grouping(tokens.origin, groups)
         q, k, v = grouping.pad(self._heads(tokens, 0, 3)[0]).transpose(1, 3).unbind(2)  # (G, heads, N, d)
         attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
@@ -179,20 +147,11 @@ class ClassAttention(nn.Module):
         rows = kept.pad(grouping.place[keep])[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
         out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, N', d)
         leading = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, 0, heads, d)
-        return _Attention(out, leading, keep, origin)
+        return out, leading, keep, origin
 
     def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
         return tokens.split(_project(self, tokens.joined, start, stop, ragged=not tokens.origin.is_whole))
-
-
-class _Attention(NamedTuple):
-    """Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and which tokens stay."""
-
-    patches: Tensor
-    leading: Tensor
-    keep: Tensor | None
-    origin: Origin
 
 
 def _grouping(origin: Origin, groups: Groups) -> Grouping:
@@ -234,12 +193,11 @@ def _project(
 
     For some parts of a single linear layer the rows of its weight are taken, and the layer is not called.
     """
-    qkv, heads = attention.qkv, (attention.num_heads, -1)
+    qkv = attention.qkv
     if isinstance(qkv, SeparateQkv):
         parts = qkv.parts[start:stop]
-        out = in_few_sizes(lambda x: torch.stack([part(x) for part in parts], dim=-2), x, ragged=ragged)
-        return out.unflatten(-1, heads)
-    if (start, stop) == (0, 3):
+        out = in_few_sizes(lambda x: torch.cat([part(x) for part in parts], dim=-1), x, ragged=ragged)
+    elif (start, stop) == (0, 3):
         out = in_few_sizes(qkv, x, ragged=ragged)
     else:
         assert isinstance(qkv, nn.Linear)
@@ -247,4 +205,4 @@ def _project(
         rows = slice(start * part, stop * part)
         weight, bias = qkv.weight[rows], None if qkv.bias is None else qkv.bias[rows]
         out = in_few_sizes(lambda x: F.linear(x, weight, bias), x, ragged=ragged)
-    return out.unflatten(-1, (stop - start, *heads))
+    return out.unflatten(-1, (stop - start, attention.num_heads, -1))

@@ -26,8 +26,7 @@ class Calibration:
 
     Attributes:
         sampler: with the ``samples`` found: one K, or one per block if the step from one K to the next is too large.
-        target_macs: target multiply-adds of a clip.
-        dense_macs: multiply-adds of a clip without samplers.
+        target_macs, dense_macs: multiply-adds of a clip, as wanted and without samplers.
         clip_macs: multiply-adds of each calibration clip with ``sampler``.
     """
 
@@ -64,8 +63,7 @@ def calibrate_samples(
     than 2% off, as on small grids, the first blocks get one point more than the others; their number is bisected too.
 
     Args:
-        model: with sampler slots. Its samplers and mode are restored afterwards. Call this under the autocast that the
-            model will run with.
+        model: its samplers and mode are restored afterwards. Call this under the autocast that it will run with.
         clips (float Tensor[N, 3, T, H, W]): normalised, on any device; for a model of another library its own input:
             ``(N, T, 3, H, W)`` for transformers, images ``(N, 3, H, W)`` for timm.
         sampler: kind, scope, blocks and scheme; its ``samples`` are replaced.
@@ -73,7 +71,6 @@ def calibrate_samples(
         target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
         max_samples: largest K to try; None for the patches of a whole frame. If scores are peaked, more points than
             that keep still more tokens.
-        batch_size: clips in one forward pass.
 
     Raises:
         ValueError: for an invalid target, no clips, or a target that no K up to ``max_samples`` reaches; the message
@@ -82,8 +79,11 @@ def calibrate_samples(
     check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
     if not len(clips) or (isinstance(model, VideoTransformer) and clips.dim() != 5):
         raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
-    with restoring(model):
-        positions, dense = _dense(model, clips, sampler)
+    low = sampler.least_samples
+    with restoring(model), torch.no_grad():
+        insert_samplers_(model, replace(sampler, samples=low))  # the fewest, for a cheap pass
+        _, trace = trace_of(model, clips[:1].to(next(model.parameters()).device))
+        positions, dense = trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
         measured: dict[Samples, tuple[int, ...]] = {}
 
@@ -92,26 +92,17 @@ def calibrate_samples(
                 measured[samples] = clip_macs(model, clips, replace(sampler, samples=samples), batch_size)
             return fmean(measured[samples])
 
-        low = sampler.least_samples
         high = max(low, positions if max_samples is None else max_samples)
-        ends = (cost(low), cost(high))
-        if ends[0] > target * (1 + TOLERANCE) or ends[1] < target * (1 - TOLERANCE):
-            raise _unreachable(sampler, (low, high), ends, target=target, dense=dense, positions=positions)
+        if cost(low) > target * (1 + TOLERANCE) or cost(high) < target * (1 - TOLERANCE):
+            raise _unreachable(sampler, {low: cost(low), high: cost(high)}, target, dense, positions)
         samples = _find(cost, low, high, len(sampler.for_depth(len(sampler_slots(model)))), target)
     return Calibration(replace(sampler, samples=samples), target, dense, measured[samples])
 
 
 def check_target(*, target_gflops: float | None, target_ratio: float | None, max_samples: int | None = None) -> None:
-    """Check a budget.
-
-    Raises:
-        ValueError: for both or none of the two, a cost that is not positive, a ratio outside (0, 1), a K below 2.
-    """
+    """Raise ValueError for both or none of the targets, a cost <= 0, a ratio outside (0, 1), or a K below 2."""
     if (target_gflops is None) == (target_ratio is None):
-        raise ValueError(
-            f"target_gflops {target_gflops}, target_ratio {target_ratio}: give one of the two, the cost of a view or "
-            "its share of the dense model's"
-        )
+        raise ValueError(f"target_gflops {target_gflops}, target_ratio {target_ratio}: give one of the two")
     if target_gflops is not None and not 0 < target_gflops < float("inf"):  # nor NaN
         raise ValueError(f"target_gflops {target_gflops}: must be positive, in 1e9 multiply-adds per view")
     if target_ratio is not None and not 0 < target_ratio < 1:
@@ -150,16 +141,10 @@ def _bracket(cost: Callable[[int], float], low: int, high: int, target: float) -
 
 
 def _unreachable(
-    sampler: SamplerConfig,
-    samples: tuple[int, int],
-    costs: tuple[float, float],
-    *,
-    target: float,
-    dense: float,
-    positions: int,
+    sampler: SamplerConfig, costs: dict[int, float], target: float, dense: float, positions: int
 ) -> ValueError:
-    """``costs``: of the least and the most ``samples``."""
-    (low, high), (cheapest, dearest) = samples, costs
+    """``costs``: of the least and of the largest K."""
+    (low, cheapest), (high, dearest) = min(costs.items()), max(costs.items())
     what = f"K = {high}, a whole frame" if high == positions else f"K = {high}"
     advice = "sample earlier blocks too"
     if dearest < target:
@@ -171,14 +156,6 @@ def _unreachable(
         f"(K = {low}) to {dearest / 1e9:.4g} ({what}), {cheapest / dense:.3g} to {dearest / dense:.3g} of dense; "
         f"{advice}"
     )
-
-
-@torch.no_grad()
-def _dense(model: nn.Module, clips: Tensor, sampler: SamplerConfig) -> tuple[int, float]:
-    """Patches of a frame and multiply-adds without samplers, from one cheap pass with the fewest points."""
-    insert_samplers_(model, replace(sampler, samples=sampler.least_samples))
-    _, trace = trace_of(model, clips[:1].to(next(model.parameters()).device))
-    return trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
 
 
 @torch.no_grad()

@@ -37,12 +37,8 @@ class VideoTransformer(nn.Module, ABC):
 
     Args:
         patch_embed: maps ``(B * T, 3, H, W)`` to ``(B * T, H/P * W/P, D)``.
-        blocks: `Block`s.
-        norm: the last norm.
-        head: from ``(B, D)`` to ``(B, num_classes)``.
+        norm, head: after the last block; the head maps ``(B, D)`` to ``(B, num_classes)``.
         shape: sizes, for the multiply-adds.
-        embed_dim: width D.
-        num_frames: frames of a clip.
         time_embed_frames: entries of the time embedding; None for no time embedding.
         patch_rows: rows (= columns) of the position embedding.
     """
@@ -113,11 +109,7 @@ class VideoTransformer(nn.Module, ABC):
         return {"stem": stem, "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^pre_logits|^temporal_head", (99999,))]}
 
     def dense_macs(self, *, num_frames: int | None = None, crop_size: int | None = None) -> int:
-        """Multiply-adds of one clip without samplers, by default at the size the model was built for.
-
-        Raises:
-            ValueError: if the patch size does not divide ``crop_size``.
-        """
+        """Multiply-adds of one clip without samplers, by default at the size the model was built for."""
         patch = self.patch_embed.patch_size[0]
         if crop_size is not None and crop_size % patch:
             raise ValueError(f"crop_size {crop_size}: must be a multiple of the patch size {patch}")
@@ -140,12 +132,10 @@ class VideoTransformer(nn.Module, ABC):
             raise ValueError(
                 f"clip of {clip.dtype}: must be floating point and normalised; see video.transforms.make_views"
             )
-        fits = clip.dim() == 5 and clip.shape[1] == 3 and clip.numel() > 0
-        if not fits or clip.shape[3] % patch or clip.shape[4] % patch:
-            raise ValueError(
-                f"clip {tuple(clip.shape)}: must be (B, 3, T, H, W), not empty, H and W multiples of {patch}"
-            )
-        grid = Grid(clip.shape[0], clip.shape[2], clip.shape[3] // patch, clip.shape[4] // patch)
+        shape = tuple(clip.shape)
+        if len(shape) != 5 or shape[1] != 3 or not clip.numel() or shape[3] % patch or shape[4] % patch:
+            raise ValueError(f"clip {shape}: must be (B, 3, T, H, W), not empty, H and W multiples of {patch}")
+        grid = Grid(shape[0], shape[2], shape[3] // patch, shape[4] // patch)
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
         positions = resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]  # (1, H * W, D)
         patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + positions
@@ -153,7 +143,7 @@ class VideoTransformer(nn.Module, ABC):
         return TokenSet.of(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
 
 
-def check_sizes(*, crop_size: int, patch_size: int, embed_dim: int, num_heads: int, **sizes: int) -> None:
+def check_sizes(crop_size: int, patch_size: int, embed_dim: int, num_heads: int, **sizes: int) -> None:
     """Raise ValueError for a size below 1, or if a crop is no multiple of the patch or the width none of the heads."""
     sizes = {"crop_size": crop_size, "patch_size": patch_size, "embed_dim": embed_dim, "num_heads": num_heads, **sizes}
     for name, size in sizes.items():
@@ -187,7 +177,7 @@ def resize_time(time_embed: Tensor, num_frames: int) -> Tensor:
 
 
 def initialise_(model: VideoTransformer, how: Initialisation) -> None:
-    """Set the weights, in place; see `create_timesformer`. Raises ValueError for another ``how``."""
+    """Set the weights, in place; see `create_timesformer`."""
     if how not in ("released", "scratch"):
         raise ValueError(f"initialisation {how!r}: must be released or scratch")
     for name, module in model.named_modules():
@@ -198,12 +188,12 @@ def initialise_(model: VideoTransformer, how: Initialisation) -> None:
                 nn.init.zeros_(module.bias)
     for embedding in (model.cls_token, model.pos_embed):
         trunc_normal_(embedding, std=0.02)
-    if how == "released":
-        for block in model.blocks:
-            if isinstance(block.temporal_fc, nn.Linear):
-                nn.init.zeros_(block.temporal_fc.weight)
+    if how == "scratch":
+        _tell_places_apart_(model)
         return
-    _tell_places_apart_(model)
+    for block in model.blocks:
+        if isinstance(block.temporal_fc, nn.Linear):
+            nn.init.zeros_(block.temporal_fc.weight)
 
 
 class _Axis(NamedTuple):
@@ -212,16 +202,14 @@ class _Axis(NamedTuple):
     start: int
     rates: list[float]  # radians per place, one for each pair of channels
 
-    @property
-    def stop(self) -> int:
-        return self.start + 2 * len(self.rates)
-
-    def embedding(self, places: Tensor) -> Tensor:
-        """``(N)`` places to ``(N, stop - start)``."""
+    def write_(self, embeddings: Tensor, places: Tensor) -> None:
+        """Set the channels of this axis in ``embeddings (..., N, D)`` of ``places (N)``."""
         angles = places[:, None] * torch.tensor(self.rates)
-        return _EMBEDDING_SCALE * torch.cat([angles.sin(), angles.cos()], dim=1)
+        waves = _EMBEDDING_SCALE * torch.cat([angles.sin(), angles.cos()], dim=1)
+        embeddings[..., self.start : self.start + waves.shape[1]] = waves
 
 
+@torch.no_grad()
 def _tell_places_apart_(model: VideoTransformer) -> None:
     """Sine-cosine embeddings; all heads but each block's last look at a place beside their own.
 
@@ -231,48 +219,37 @@ def _tell_places_apart_(model: VideoTransformer) -> None:
     and right.
     """
     blocks = [block for block in model.blocks if isinstance(block, Block)]
-    dim, rows = model.pos_embed.shape[-1], model.patch_rows
-    heads = blocks[0].attn.num_heads
+    dim, rows, heads = model.pos_embed.shape[-1], model.patch_rows, blocks[0].attn.num_heads
     head_dim = dim // heads
     pairs = min(head_dim // 4, dim // 12)  # both axes in one head; and with time at most half of the channels
     rates = [1.5 * (pair + 1) / pairs for pair in range(pairs)]
     row, column = _Axis(0, rates), _Axis(2 * pairs, rates)
     time_pairs = min(head_dim // 2, dim // 12)
-    time = _Axis(column.stop, [math.pi * (pair + 0.5) / time_pairs for pair in range(time_pairs)])
-    with torch.no_grad():
-        places = torch.arange(rows) * _SIDE / rows
-        positions = model.pos_embed[0, 1:].unflatten(0, (rows, rows))  # (rows, columns, D)
-        model.pos_embed[0, 0] = 0
-        positions.zero_()
-        positions[..., row.start : row.stop] = row.embedding(places)[:, None]
-        positions[..., column.start : column.stop] = column.embedding(places)
-        if model.time_embed is not None:
-            model.time_embed.zero_()
-            moments = torch.arange(model.time_embed.shape[1])
-            model.time_embed[0, :, time.start : time.stop] = time.embedding(moments)
-        for number, block in enumerate(blocks):
-            # XViT mixes over frames mostly the first head's keys and values, so that head looks everywhere in turn.
-            first = number if block.temporal_attn is None else number * (heads - 1)
-            for head in range(heads - 1):
-                look = _IN_SPACE[(first + head) % len(_IN_SPACE)]
-                _look_(_linear(block.attn.qkv), head, head_dim, (row, column), look)
-                if block.temporal_attn is not None:
-                    _look_(_linear(block.temporal_attn.qkv), head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
+    time = _Axis(4 * pairs, [math.pi * (pair + 0.5) / time_pairs for pair in range(time_pairs)])
+    model.pos_embed.zero_()
+    positions = model.pos_embed[0, 1:].unflatten(0, (rows, rows))  # (rows, columns, D)
+    places = torch.arange(rows) * _SIDE / rows
+    row.write_(positions.transpose(0, 1), places)
+    column.write_(positions, places)
+    if model.time_embed is not None:
+        model.time_embed.zero_()
+        time.write_(model.time_embed[0], torch.arange(model.time_embed.shape[1]))
+    for number, block in enumerate(blocks):
+        # XViT mixes over frames mostly the first head's keys and values, so that head looks everywhere in turn.
+        first = number if block.temporal_attn is None else number * (heads - 1)
+        for head in range(heads - 1):
+            _look_(block.attn.qkv, head, head_dim, (row, column), _IN_SPACE[(first + head) % len(_IN_SPACE)])
+            if block.temporal_attn is not None:
+                _look_(block.temporal_attn.qkv, head, head_dim, (time,), _IN_TIME[head % len(_IN_TIME)])
 
 
-def _linear(module: nn.Module) -> nn.Linear:
-    assert isinstance(module, nn.Linear)  # in our own models it is
-    return module
-
-
-def _look_(qkv: nn.Linear, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
+def _look_(qkv: nn.Module, head: int, head_dim: int, axes: tuple[_Axis, ...], shifts: tuple[int, ...]) -> None:
     """Add to a head's queries and keys what makes it attend to the place ``shifts`` away along the axes."""
-    dim, pairs = qkv.in_features, sum(len(axis.rates) for axis in axes)
+    pairs = sum(len(axis.rates) for axis in axes)
     if not pairs:
         return
     gain = (_SHARPNESS * head_dim**0.5 / pairs) ** 0.5
-    query = qkv.weight[head * head_dim : (head + 1) * head_dim]  # (head_dim, D), a view
-    key = qkv.weight[dim + head * head_dim : dim + (head + 1) * head_dim]
+    query, key = qkv.get_parameter("weight").unflatten(0, (3, -1, head_dim))[:2, head]  # views, (head_dim, D) each
     row = 0
     for axis, shift in zip(axes, shifts, strict=True):
         for number, rate in enumerate(axis.rates):

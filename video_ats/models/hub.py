@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from os import PathLike
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -29,11 +28,7 @@ HubFunction = Callable[..., nn.Module]
 
 def _hub_function(variant: Variant) -> HubFunction:
     def build(
-        pretrained: bool = False,
-        progress: bool = True,
-        *,
-        checkpoint: str | PathLike[str] | None = None,
-        **kwargs: Any,
+        pretrained: bool = False, progress: bool = True, *, checkpoint: str | PathLike[str] | None = None, **kwargs: Any
     ) -> nn.Module:
         if pretrained:
             raise ValueError(f"{variant.name}: pretrained weights have no download address; pass checkpoint=PATH")
@@ -46,11 +41,8 @@ def _hub_function(variant: Variant) -> HubFunction:
     build.__name__ = build.__qualname__ = variant.name
     build.__doc__ = f"""Build {variant.name} with random weights, or those of ``checkpoint``, in evaluation mode.
 
-    Args:
-        pretrained: must be False; the published weights cannot be downloaded by name.
-        progress: ignored, as there is no download.
-        checkpoint: weights in any format that `load_checkpoint` knows.
-        **kwargs: replace the variant's builder arguments; None stands for the variant's.
+    ``kwargs`` replace builder arguments; None stands for the variant's. ``pretrained`` must be False: no weights can be
+    downloaded by name.
     """
     return build
 
@@ -63,11 +55,7 @@ globals().update(HUB_FUNCTIONS)
 def register_with_pytorchvideo() -> None:
     """Add the builders to ``pytorchvideo.models`` and the variants to ``pytorchvideo.models.hub``."""
     builders = {variant.builder.__name__: variant.builder for variant in VARIANTS.values()}
-    _add(pytorchvideo.models, builders)
-    _add(pytorchvideo.models.hub, HUB_FUNCTIONS)
-
-
-def _add(module: ModuleType, functions: dict[str, HubFunction]) -> None:
-    for name, function in functions.items():
-        if not hasattr(module, name):
-            setattr(module, name, function)
+    for module, functions in ((pytorchvideo.models, builders), (pytorchvideo.models.hub, HUB_FUNCTIONS)):
+        for name, function in functions.items():
+            if not hasattr(module, name):
+                setattr(module, name, function)

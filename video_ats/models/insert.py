@@ -25,10 +25,6 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     Args:
         model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT and VideoMAE for
             video classification. Of a wrapper pass ``.module``.
-        config: which blocks sample, and how.
-
-    Returns:
-        The same model.
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
@@ -39,11 +35,7 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 
 
 def remove_samplers_(model: Model) -> Model:
-    """Take all samplers out, in place: the published model again, bit for bit. Returns the same model.
-
-    Raises:
-        TypeError: see `insert_samplers_`.
-    """
+    """Take all samplers out, in place: the published model again, bit for bit. Returns the same model."""
     own = own_blocks(model)
     if own is not None:
         for block in own:
@@ -83,11 +75,7 @@ def restoring(model: nn.Module) -> Iterator[None]:
 
 
 def sampler_slots(model: nn.Module) -> nn.ModuleList:
-    """The blocks with sampler slots: a model's own, or those made for a model of another library.
-
-    Raises:
-        TypeError: for a model of no supported family.
-    """
+    """The blocks with sampler slots: a model's own, or those made for a model of another library."""
     own, graft = own_blocks(model), graft_of(model)
     if own is not None:
         return own

@@ -20,10 +20,7 @@ _SMALL_GROUP = 576
 def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: bool) -> Tensor:
     """``layer(rows)`` of packed rows ``(P, D)``, in half precision on a CPU with zero rows appended and dropped again.
 
-    Args:
-        layer: works row by row.
-        rows: packed tokens.
-        ragged: whether tokens were dropped, so that P differs from batch to batch; else the layer is just called.
+    ``ragged``: whether tokens were dropped, so that P differs from batch to batch; else the layer is just called.
     """
     missing = -len(rows) % _ROWS
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
@@ -36,12 +33,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention within groups: `F.scaled_dot_product_attention`, or written out where that is faster.
 
     Args:
-        q (Tensor[G, heads, N', d]): queries.
+        q (Tensor[G, heads, N', d]): queries; the output has the same shape.
         k, v (Tensor[G, heads, N, d]): keys and values.
         mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query.
-
-    Returns:
-        Tensor[G, heads, N', d].
     """
     heads_mask = None if mask is None else mask[:, None, None]
     if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
@@ -60,19 +54,12 @@ def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = No
 
 
 def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
-    """Attention of the tokens of each group among themselves.
+    """Attention among the tokens of each group: packed ``qkv (P, 3, heads, d)`` to ``(P, heads, d)``.
 
     After sampling, most positions are left in a few frames only, so a table of all groups would be mostly padding. On
     a CPU, groups of equal length are computed together instead, without padding or mask: the fastest of torch's ways
     there (benchmarks/ragged_attention.py). On other devices they are padded, which takes one kernel and not many small
     ones (not measured).
-
-    Args:
-        qkv (Tensor[P, 3, heads, d]): packed queries, keys and values.
-        groups: of the same tokens.
-
-    Returns:
-        Tensor[P, heads, d].
     """
     if groups.mask is None or qkv.device.type != "cpu":
         q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
@@ -93,11 +80,9 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
 
 
 def by_length(groups: Grouping) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Groups of equal length side by side.
+    """The order ``(int64 Tensor[P])`` that sorts packed tokens by the length of their group, each group in one piece.
 
-    Returns:
-        The order ``(int64 Tensor[P])`` that sorts packed tokens by the length of their group, each group in one piece;
-        and ``(length, number of groups)`` for each length, in that order. Empty groups are left out.
+    And ``(length, number of groups)`` for each length, in that order. Empty groups are left out.
     """
     assert groups.slots is not None
     order = torch.argsort(groups.lengths[groups.group] * (groups.num_groups * groups.longest) + groups.slots)

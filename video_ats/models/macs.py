@@ -21,9 +21,9 @@ class HostShape(Protocol):
     """The sizes of a host that its multiply-adds depend on."""
 
     def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B].
+        """Of each clip (int64 Tensor[B]), from the tokens after the embedding and after each block.
 
-        ``kept`` (bool Tensor[B, T, H/P, W/P] each): the tokens after the embedding and after each block.
+        ``kept``: bool Tensor[B, T, H/P, W/P] each.
         """
 
 
@@ -32,11 +32,9 @@ class TimesformerShape:
     """Sizes of a TimeSformer.
 
     Attributes:
-        attention: ``divided``, ``joint`` or ``space``.
         embed_dim: width D.
         mlp_dim: hidden width of the MLP.
         patch_inputs: numbers in a patch, 3 * P * P.
-        num_classes: outputs of the head.
         logits_per_frame: whether the head classifies each frame, not the clip.
     """
 
@@ -65,15 +63,11 @@ class TimesformerShape:
 
 @dataclass(frozen=True)
 class XvitShape:
-    """Sizes of an XViT. Mixing moves numbers and multiplies nothing.
+    """Sizes of an XViT, as of `TimesformerShape`. Mixing moves numbers and multiplies nothing.
 
     Attributes:
-        embed_dim: width D.
-        mlp_dim: hidden width of the MLP.
-        patch_inputs: numbers in a patch, 3 * P * P.
         pre_logits_dim: outputs of the layer after the last norm, or None.
         temporal_head: hidden widths of its MLP and of the classifier after it; None for the mean over frames.
-        num_classes: outputs of the head.
     """
 
     embed_dim: int
@@ -105,12 +99,10 @@ class VitShape:
     """Sizes of a plain vision transformer of images or clips: all tokens of a clip attend to each other.
 
     Attributes:
-        embed_dim: width D.
         mlp_weights: weights of the linear layers of an MLP, which are its multiply-adds per token.
         patch_inputs: numbers in a patch.
         leading: tokens in front of the patches that always stay. If 0, a block with a sampler computes the queries of
             all tokens, as all of them score.
-        head_macs: multiply-adds of the head.
     """
 
     embed_dim: int
@@ -133,12 +125,8 @@ class VitShape:
 
 def linear_weights(*modules: nn.Module) -> int:
     """Weights of all linear layers in ``modules``, which are the multiply-adds of one token."""
-    return sum(
-        layer.in_features * layer.out_features
-        for module in modules
-        for layer in module.modules()
-        if isinstance(layer, nn.Linear)
-    )
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]
+    return sum(layer.in_features * layer.out_features for layer in layers)
 
 
 def _count(tokens: Tensor) -> Tensor:

@@ -50,16 +50,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table.
+    """A named model: what builds it, and how it was tested when it was published.
 
     Attributes:
         name: what `create_model` takes.
-        builder: the keyword-only builder.
-        arguments: of the builder.
+        builder: keyword-only; takes ``arguments``.
         view_preset: name of the preset in `video.views` with the published frame positions and normalisation.
         frame_stride: frames between sampled frames at 30 fps; None if unknown.
         clips, crops: the published test views.
-        published: results of papers and model zoos.
         sampler: samplers that `create_model` inserts; None is the published dense model.
         checkpoint: its weights; None for random ones.
         labels: file with the class names of ``checkpoint``, if there is one.
@@ -78,120 +76,66 @@ class Variant:
     labels: str | None = None
 
 
+_PUBLISHED = (
+    ("timesformer_base_8x32_224", Published("kinetics400", 77.9, 93.2, 3 * 196, "1x3", _TIMESFORMER)),
+    ("timesformer_base_8x32_224", Published("kinetics600", 79.1, 94.4, 3 * 196, "1x3", _TIMESFORMER)),
+    ("timesformer_hr_16x16_448", Published("kinetics400", 79.6, 94.0, 3 * 1703, "1x3", _TIMESFORMER)),
+    ("timesformer_hr_16x16_448", Published("kinetics600", 81.8, 95.8, 3 * 1703, "1x3", _TIMESFORMER)),
+    ("timesformer_hr_16x16_448_ats", Published("kinetics600", 82.2, None, 3103, "1x3", _ATS)),
+    ("timesformer_large_96x4_224", Published("kinetics400", 80.6, 94.7, 3 * 2380, "1x3", _TIMESFORMER)),
+    ("timesformer_large_96x4_224", Published("kinetics600", 82.2, 95.6, 3 * 2380, "1x3", _TIMESFORMER)),
+    ("timesformer_large_96x4_224_ats", Published("kinetics400", 80.5, None, 3510, "1x3", _ATS)),
+    ("timesformer_base_8x32_224_joint", Published("kinetics400", 77.01, 93.08, None, "1x3", _MMACTION2)),
+    ("timesformer_base_8x32_224_space", Published("kinetics400", 76.93, 92.90, None, "1x3", _MMACTION2)),
+    ("xvit_base_8x16_224", Published("kinetics400", 78.5, 93.7, 425, "1x3", _XVIT)),
+    ("xvit_base_16x16_224", Published("kinetics400", 80.2, 94.7, 850, "1x3", _XVIT)),
+    ("xvit_base_16x16_224", Published("kinetics600", 84.51, 96.26, 850, "1x3", _XVIT)),
+    ("xvit_base_16x16_224_ats", Published("kinetics400", 80.0, None, 259, "1x3", _ATS_XVIT_K400)),
+    ("xvit_base_16x16_224_ats", Published("kinetics600", 84.4, None, 521, "1x3", _ATS)),
+    ("xvit_base_16_224_ssv2", Published("ssv2", 67.19, 91.0, None, "2x3", _XVIT)),
+)
+
+
 def _rows(
-    builder: Callable[..., nn.Module],
-    view_preset: str,
-    name: str,
-    *,
-    frame_stride: int,
-    published: tuple[Published, ...] = (),
-    published_with_ats: tuple[Published, ...] = (),
-    clips: int = 1,
-    **arguments: Any,
+    builder: Callable[..., nn.Module], view_preset: str, name: str, stride: int, *, clips: int = 1, **arguments: Any
 ) -> tuple[Variant, Variant]:
     """A dense row, and that of the same model with the published setting of ATS."""
-    dense = Variant(name, builder, MappingProxyType(arguments), view_preset, frame_stride, clips, published=published)
+    dense = Variant(name, builder, MappingProxyType(arguments), view_preset, stride, clips)
     sampler = SamplerConfig(kind="ats", scope="clip" if arguments.get("attention") == "joint" else "frame")
-    return dense, replace(dense, name=f"{name}_ats", sampler=sampler, published=published_with_ats)
-
-
-def _published(source: str, gflops: float | None, **accuracy: tuple[float, float | None]) -> tuple[Published, ...]:
-    return tuple(Published(data, top1, top5, gflops, "1x3", source) for data, (top1, top5) in accuracy.items())
+    return dense, replace(dense, name=f"{name}_ats", sampler=sampler)
 
 
 _timesformer = partial(_rows, create_timesformer, "timesformer")
 _xvit = partial(_rows, create_xvit, "xvit")
+_xvit_ssv2 = partial(_rows, create_xvit, "xvit_ssv2", clips=2, num_classes=174)
 # For the mini Kinetics: small enough for any laptop; no published counterpart.
-_MINI_SIZES: dict[str, Any] = {
-    "num_frames": 8,
-    "crop_size": 96,
-    "patch_size": 8,
-    "embed_dim": 144,
-    "depth": 6,
-    "num_heads": 3,
-    "initialisation": "scratch",
-}
+_MINI: dict[str, Any] = {"patch_size": 8, "embed_dim": 144, "depth": 6, "num_heads": 3, "initialisation": "scratch"}
+# Name, frame stride, builder arguments.
 _ROWS = (
-    *_timesformer(
-        "timesformer_base_8x32_224",
-        frame_stride=32,
-        num_frames=8,
-        crop_size=224,
-        published=_published(_TIMESFORMER, 3 * 196, kinetics400=(77.9, 93.2), kinetics600=(79.1, 94.4)),
-    ),
-    *_timesformer(
-        "timesformer_hr_16x16_448",
-        frame_stride=16,
-        num_frames=16,
-        crop_size=448,
-        published=_published(_TIMESFORMER, 3 * 1703, kinetics400=(79.6, 94.0), kinetics600=(81.8, 95.8)),
-        published_with_ats=_published(_ATS, 3103, kinetics600=(82.2, None)),
-    ),
-    *_timesformer(
-        "timesformer_large_96x4_224",
-        frame_stride=4,
-        num_frames=96,
-        crop_size=224,
-        published=_published(_TIMESFORMER, 3 * 2380, kinetics400=(80.6, 94.7), kinetics600=(82.2, 95.6)),
-        published_with_ats=_published(_ATS, 3510, kinetics400=(80.5, None)),
-    ),
-    *_timesformer(
-        "timesformer_base_8x32_224_joint",
-        frame_stride=32,
-        num_frames=8,
-        crop_size=224,
-        attention="joint",
-        published=_published(_MMACTION2, None, kinetics400=(77.01, 93.08)),
-    ),
-    *_timesformer(
-        "timesformer_base_8x32_224_space",
-        frame_stride=32,
-        num_frames=8,
-        crop_size=224,
-        attention="space",
-        published=_published(_MMACTION2, None, kinetics400=(76.93, 92.90)),
-    ),
-    *_xvit(
-        "xvit_base_8x16_224",
-        frame_stride=16,
-        num_frames=8,
-        crop_size=224,
-        segment_frames=8,
-        representation_size=768,
-        published=_published(_XVIT, 425, kinetics400=(78.5, 93.7)),
-    ),
-    *_xvit(
-        "xvit_base_16x16_224",
-        frame_stride=16,
-        num_frames=16,
-        crop_size=224,
-        segment_frames=8,  # as released: two halves of 8 frames that the temporal head joins
-        representation_size=768,
-        published=_published(_XVIT, 850, kinetics400=(80.2, 94.7), kinetics600=(84.51, 96.26)),
-        published_with_ats=(
-            *_published(_ATS_XVIT_K400, 259, kinetics400=(80.0, None)),
-            *_published(_ATS, 521, kinetics600=(84.4, None)),
-        ),
-    ),
-    *_rows(
-        create_xvit,
-        "xvit_ssv2",
+    *_timesformer("timesformer_base_8x32_224", 32, num_frames=8, crop_size=224),
+    *_timesformer("timesformer_hr_16x16_448", 16, num_frames=16, crop_size=448),
+    *_timesformer("timesformer_large_96x4_224", 4, num_frames=96, crop_size=224),
+    *_timesformer("timesformer_base_8x32_224_joint", 32, num_frames=8, crop_size=224, attention="joint"),
+    *_timesformer("timesformer_base_8x32_224_space", 32, num_frames=8, crop_size=224, attention="space"),
+    *_xvit("xvit_base_8x16_224", 16, num_frames=8, crop_size=224, segment_frames=8, representation_size=768),
+    # As released: two halves of 8 frames that the temporal head joins.
+    *_xvit("xvit_base_16x16_224", 16, num_frames=16, crop_size=224, segment_frames=8, representation_size=768),
+    *_xvit_ssv2(
         "xvit_base_16_224_ssv2",
-        frame_stride=16,
+        16,
         num_frames=16,
         crop_size=224,
-        num_classes=174,
         segment_frames=16,
         time_embed_frames=8,
         shift_divisor=4,
         representation_size=768,
-        clips=2,
-        published=(Published("ssv2", 67.19, 91.0, None, "2x3", _XVIT),),
     ),
-    *_timesformer("timesformer_mini", frame_stride=8, **_MINI_SIZES),
-    *_xvit("xvit_mini", frame_stride=8, **_MINI_SIZES, segment_frames=8, temporal_head_mlp_dim=144),
+    *_timesformer("timesformer_mini", 8, num_frames=8, crop_size=96, **_MINI),
+    *_xvit("xvit_mini", 8, num_frames=8, crop_size=96, segment_frames=8, temporal_head_mlp_dim=144, **_MINI),
 )
-VARIANTS: Mapping[str, Variant] = MappingProxyType({row.name: row for row in _ROWS})
+VARIANTS: Mapping[str, Variant] = MappingProxyType(
+    {row.name: replace(row, published=tuple(found for name, found in _PUBLISHED if name == row.name)) for row in _ROWS}
+)
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -204,7 +148,7 @@ def get_variant(name: str) -> Variant:
 
     Raises:
         ValueError: for an unknown name; lists near matches.
-        ValueError, ConnectionError: for a model of Hugging Face, see `describe_huggingface`.
+        ConnectionError: if neither the hub's cache nor the hub gives a model of Hugging Face.
     """
     if name.startswith(HUGGINGFACE_PREFIX):
         return _of_huggingface(name)
@@ -216,9 +160,7 @@ def get_variant(name: str) -> Variant:
 
 
 def _of_huggingface(name: str) -> Variant:
-    """A row with the test views of the registered model of the same architecture, if trained on Kinetics: a
-    config.json has no test views.
-    """
+    # A config.json has no test views: they are those of the registered model of the same sizes, if trained on Kinetics.
     found = describe_huggingface(name)
     arguments = {"attention": "divided", **found.arguments}
     row = Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
@@ -233,10 +175,9 @@ def _of_huggingface(name: str) -> Variant:
 
 def build_model(variant: Variant, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:
     """Build a row with random weights, in evaluation mode; arguments as of `create_model`."""
-    arguments = {**variant.arguments, "sampler": variant.sampler, **arguments}
     if num_classes is not None:
         arguments["num_classes"] = num_classes
-    return variant.builder(**arguments).eval()
+    return variant.builder(**{**variant.arguments, "sampler": variant.sampler, **arguments}).eval()
 
 
 def create_model(
@@ -248,6 +189,8 @@ def create_model(
 ) -> nn.Module:
     """Build a registered variant with random weights, or a TimeSformer of Hugging Face with its own.
 
+    The model is in evaluation mode.
+
     Args:
         name: see `list_models`; or ``hf:ORG/NAME``, from the hub's cache or downloaded, or ``hf:FOLDER``, as
             ``save_pretrained`` writes it.
@@ -256,12 +199,8 @@ def create_model(
         checkpoint: weights to load, in any format that `load_checkpoint` knows.
         **arguments: replace the variant's builder arguments.
 
-    Returns:
-        The model in evaluation mode.
-
     Raises:
         ValueError: for an unknown name, or a checkpoint that does not fit.
-        TypeError: for an argument that the builder does not have.
         ConnectionError: if neither the hub's cache nor the hub gives a model of Hugging Face.
     """
     variant = get_variant(name)

@@ -16,10 +16,9 @@ from video_ats.tokens import SamplerConfig
 
 
 class TimeSformer(VideoTransformer):
-    """A TimeSformer; `create_timesformer` makes the parts.
+    """For clips of another T the time embedding is resized with nearest interpolation, as in the released code.
 
-    For clips of another T the time embedding is resized with nearest interpolation, as in the released code. Space-only
-    attention has no time embedding, and one class token per frame; the others have one per clip.
+    Space-only attention has no time embedding, and one class token per frame; the others have one per clip.
     """
 
     def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,18 +80,12 @@ def create_timesformer(
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
     check_sizes(
-        num_frames=num_frames,
-        crop_size=crop_size,
-        patch_size=patch_size,
-        num_classes=num_classes,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=num_heads,
+        crop_size, patch_size, embed_dim, num_heads, num_frames=num_frames, num_classes=num_classes, depth=depth
     )
     mlp_dim = int(embed_dim * mlp_ratio)
+    divided = attention == "divided"
 
     def block(index: int) -> Block:
-        divided = attention == "divided"
         over_time = PatchAttention(linear_projections(embed_dim, qkv_bias=qkv_bias), num_heads) if divided else None
         return Block(
             temporal_norm1=norm(embed_dim) if divided else None,

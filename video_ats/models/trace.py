@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.models.adapters import recognise
-from video_ats.models.adapters.graft import Graft, graft_, graft_of, ungraft_
+from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
 from video_ats.models.insert import own_blocks
 from video_ats.models.macs import HostShape
 from video_ats.tokens import Origin
@@ -48,43 +48,28 @@ class Trace:
 def trace_of(model: nn.Module, *inputs: Any, **named_inputs: Any) -> tuple[Any, Trace]:
     """Run a model and record which tokens each block keeps.
 
-    For models of other libraries, whose ``forward`` has no ``return_trace``; it also takes ours. Without samplers,
-    the layers run as our blocks here, which give the same output up to rounding.
-
-    Args:
-        model: ours, or of a family that `insert_samplers_` takes.
-        inputs, named_inputs: of the model's ``forward``.
+    For models of other libraries that `insert_samplers_` takes, whose ``forward`` has no ``return_trace``; it also
+    takes ours. Without samplers, the layers run as our blocks here, which give the same output up to rounding.
 
     Returns:
         (output of the model, `Trace`).
-
-    Raises:
-        TypeError: for a model of no supported family.
     """
     if own_blocks(model) is not None:
         return model(*inputs, return_trace=True, **named_inputs)
-    graft = graft_of(model)
-    if graft is not None:
-        return _trace(graft, model, inputs, named_inputs)
+    present = graft_of(model)
+    graft = present or graft_(recognise(model))
     try:
-        return _trace(graft_(recognise(model)), model, inputs, named_inputs)
+        with recording(graft.host.blocks) as (kept, scores):
+            output = model(*inputs, **named_inputs)
     finally:
-        ungraft_(model)
-
-
-def _trace(graft: Graft, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Trace]:
-    with recording(graft.host.blocks) as (kept, scores):
-        output = model(*inputs, **named)
+        if present is None:
+            ungraft_(model)
     return output, Trace(tuple(kept), graft.host.shape, tuple(scores))
 
 
 @contextmanager
 def recording(blocks: Iterable[nn.Module]) -> Iterator[tuple[list[Tensor], list[Tensor | None]]]:
-    """Record by hooks which tokens each block keeps, and which scores its sampler gets.
-
-    Yields:
-        Two lists, filled by the pass; see `Trace.kept` and `Trace.scores`.
-    """
+    """Record by hooks, in two lists that the pass fills, what `Trace.kept` and `Trace.scores` hold."""
     kept: list[Tensor] = []
     scores: list[Tensor | None] = []
 

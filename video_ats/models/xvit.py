@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -33,9 +33,6 @@ class TemporalShift(nn.Module):
     Args:
         segment_frames: frames that are mixed with each other; a clip must have a multiple of it.
         divisor: number of parts, at least 2.
-
-    Raises:
-        ValueError: for values outside these.
     """
 
     def __init__(self, *, segment_frames: int, divisor: int = 8) -> None:
@@ -50,16 +47,7 @@ class TemporalShift(nn.Module):
         return f"segment_frames={self.segment_frames}, divisor={self.divisor}"
 
     def forward(self, patches: Tensor, classes: Tensor, origin: Origin) -> tuple[Tensor, Tensor]:
-        """Mix keys and values, or any ``n`` such tables; the result has the same shapes.
-
-        Args:
-            patches (Tensor[P, n, heads, d]): of the patch tokens, packed.
-            classes (Tensor[B, T, n, heads, d]): of the class tokens.
-            origin: where the patches come from.
-
-        Raises:
-            ValueError: if the clip is no whole number of segments, or has not one class token per frame.
-        """
+        """Mix ``n`` tables, as keys and values: patches ``(P, n, heads, d)``, class tokens ``(B, T, n, heads, d)``."""
         if origin.grid.frames % self.segment_frames or classes.shape[1] != origin.grid.frames:
             raise ValueError(
                 f"clip of {origin.grid.frames} frames with {classes.shape[1]} class tokens: must be a multiple of "
@@ -103,21 +91,19 @@ class TemporalHead(nn.Module):
     No time embedding, and no bias for queries, keys and values.
 
     Args:
-        dim: width of the frames' tokens.
-        num_heads: attention heads; must divide ``dim``.
+        dim: width of the frames' tokens; a multiple of ``num_heads``.
         mlp_dim: hidden width of the layer's MLP.
         fc_dim: outputs.
-        norm_eps: LayerNorm epsilon; 1e-5 in the released models, unlike in their blocks.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, mlp_dim: int, fc_dim: int, norm_eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_dim: int, fc_dim: int) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm1 = nn.LayerNorm(dim)  # epsilon 1e-5 as in the released models, unlike in their blocks
         self.attn = PatchAttention(linear_projections(dim, qkv_bias=False), num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, mlp_dim)
-        self.norm = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm = nn.LayerNorm(dim)
         self.fc = nn.Linear(dim, fc_dim)
         self.act = nn.GELU()
 
@@ -134,14 +120,11 @@ class TemporalHead(nn.Module):
     @torch.no_grad()
     def start_as_mean_(self) -> None:
         """Initialise the layer as the mean over frames: equal attention, values unchanged, nothing from the MLP."""
-        qkv, proj = self.attn.qkv, self.attn.proj
-        assert isinstance(qkv, nn.Linear)
-        assert isinstance(proj, nn.Linear)
-        dim = qkv.in_features
+        query, _, value = self.attn.get_parameter("qkv.weight").chunk(3)
         nn.init.zeros_(self.cls_token)
-        nn.init.zeros_(qkv.weight[:dim])  # queries: equal attention to every frame
-        nn.init.eye_(qkv.weight[2 * dim :])
-        nn.init.eye_(proj.weight)
+        nn.init.zeros_(query)  # equal attention to every frame
+        nn.init.eye_(value)
+        nn.init.eye_(self.attn.get_parameter("proj.weight"))
         nn.init.zeros_(self.mlp.fc2.weight)
 
 
@@ -155,18 +138,11 @@ class XViT(VideoTransformer):
     Args:
         pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``, or None.
         temporal_head: from ``(B, T, E)`` to the input of ``head``; None for the mean over frames.
-        blocks, parts: see `VideoTransformer`.
+        **parts: as of `VideoTransformer`.
     """
 
-    def __init__(
-        self,
-        *,
-        pre_logits: nn.Module | None,
-        temporal_head: nn.Module | None,
-        blocks: Sequence[Block],
-        **parts: Any,
-    ) -> None:
-        super().__init__(blocks=blocks, **parts)
+    def __init__(self, *, pre_logits: nn.Module | None, temporal_head: nn.Module | None, **parts: Any) -> None:
+        super().__init__(**parts)
         self.pre_logits = pre_logits
         self.temporal_head = temporal_head
 
@@ -225,7 +201,7 @@ def create_xvit(
 
     Args:
         num_frames: frames T of a clip; a multiple of ``segment_frames``.
-        num_heads: attention heads; must divide ``embed_dim`` and the width that the temporal head reads.
+        num_heads: must divide ``embed_dim`` and the width that the temporal head reads.
         segment_frames: frames among which keys and values are mixed. The released Kinetics models have 8 in clips of
             16: two halves that only the temporal head joins.
         time_embed_frames: entries of the time embedding, which longer clips repeat; None for ``segment_frames``.
@@ -235,8 +211,8 @@ def create_xvit(
         temporal_head: ``transformer``, or ``mean`` over the frames' class tokens.
         temporal_head_mlp_dim: hidden width of the classifier after the transformer layer.
         mlp_ratio: hidden width over width of the MLPs, the temporal head's included.
-        crop_size, patch_size, num_classes, embed_dim, depth, qkv_bias, drop_path_rate, norm, activation,
-            initialisation, sampler: see `create_timesformer`.
+
+    Other arguments as of `create_timesformer`.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -245,25 +221,15 @@ def create_xvit(
         raise ValueError(f"temporal_head {temporal_head!r}: must be transformer or mean")
     width = embed_dim if representation_size is None else representation_size
     time_frames = segment_frames if time_embed_frames is None else time_embed_frames
-    check_sizes(
-        num_frames=num_frames,
-        crop_size=crop_size,
-        patch_size=patch_size,
-        num_classes=num_classes,
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=num_heads,
-        segment_frames=segment_frames,
-        time_embed_frames=time_frames,
-        representation_size=width,
-        temporal_head_mlp_dim=temporal_head_mlp_dim,
-    )
+    frames = {"num_frames": num_frames, "segment_frames": segment_frames, "time_embed_frames": time_frames}
+    outputs = {"num_classes": num_classes, "representation_size": width, "temporal_head_mlp_dim": temporal_head_mlp_dim}
+    check_sizes(crop_size, patch_size, embed_dim, num_heads, depth=depth, **frames, **outputs)
     if num_frames % segment_frames:
         raise ValueError(f"num_frames {num_frames}: must be a multiple of segment_frames {segment_frames}")
-    if temporal_head == "transformer" and width % num_heads:
-        raise ValueError(f"representation_size {width}: must be a multiple of num_heads {num_heads}")
     mlp_dim = int(embed_dim * mlp_ratio)
-    head_mlp_dim = int(width * mlp_ratio)
+    head_widths = (int(width * mlp_ratio), temporal_head_mlp_dim) if temporal_head == "transformer" else None
+    if head_widths is not None and width % num_heads:
+        raise ValueError(f"representation_size {width}: must be a multiple of num_heads {num_heads}")
 
     def block(index: int) -> Block:
         shift = TemporalShift(segment_frames=segment_frames, divisor=shift_divisor)
@@ -275,26 +241,16 @@ def create_xvit(
             drop_path=DropPath(drop_path_rate * index / max(depth - 1, 1)),
         )
 
-    transformer = temporal_head == "transformer"
     model = XViT(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        pre_logits=nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh()))
-        if representation_size is not None
-        else None,
-        temporal_head=TemporalHead(width, num_heads, mlp_dim=head_mlp_dim, fc_dim=temporal_head_mlp_dim)
-        if transformer
-        else None,
-        head=nn.Linear(temporal_head_mlp_dim if transformer else width, num_classes),
-        shape=XvitShape(
-            embed_dim=embed_dim,
-            mlp_dim=mlp_dim,
-            patch_inputs=3 * patch_size**2,
-            pre_logits_dim=representation_size,
-            temporal_head=(head_mlp_dim, temporal_head_mlp_dim) if transformer else None,
-            num_classes=num_classes,
-        ),
+        pre_logits=None
+        if representation_size is None
+        else nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh())),
+        temporal_head=None if head_widths is None else TemporalHead(width, num_heads, *head_widths),
+        head=nn.Linear(width if head_widths is None else temporal_head_mlp_dim, num_classes),
+        shape=XvitShape(embed_dim, mlp_dim, 3 * patch_size**2, representation_size, head_widths, num_classes),
         embed_dim=embed_dim,
         num_frames=num_frames,
         time_embed_frames=time_frames,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
-from video_ats.tokens.token_set import Grid, Grouping, Origin
+from video_ats.tokens.token_set import Grouping, Origin
 
 Control = Literal["topk", "random", "uniform"]
 Kind = Literal["ats", Control]
@@ -38,9 +38,6 @@ class SamplerConfig:
         matched: a control keeps as many tokens in every group as ``ats`` with these ``samples`` would keep of the
             tokens that the control itself left before. An evaluation lets it follow a run of ``ats`` instead; see
             `TokenSampler.following`.
-
-    Raises:
-        ValueError: for a value outside these.
     """
 
     kind: Kind = "ats"
@@ -77,11 +74,7 @@ class SamplerConfig:
         return replace(self, kind="ats", matched=False) if self.matched else None
 
     def for_depth(self, depth: int) -> dict[int, TokenSampler]:
-        """A sampler for each block that has one, in a model of ``depth`` blocks.
-
-        Raises:
-            ValueError: for a block that the model does not have, or a wrong number of per-block samples.
-        """
+        """A sampler for each block that has one, in a model of ``depth`` blocks."""
         blocks = range(min(3, depth - 1), depth) if self.blocks is None else self.blocks
         outside = [block for block in blocks if not 0 <= block < depth]
         if outside:
@@ -96,10 +89,8 @@ class SamplerConfig:
 
     def _checked_samples(self) -> int | tuple[int, ...] | None:
         if isinstance(self.samples, str):
-            raise ValueError(
-                f"sampler samples {self.samples!r}: must be a number, not text; for as many tokens as ats keeps, "
-                "write matched: true, samples: 8"
-            )
+            hint = "for as many tokens as ats keeps, write matched: true, samples: 8"
+            raise ValueError(f"sampler samples {self.samples!r}: must be a number, not text; {hint}")
         if self.samples is None and self.least_samples == 2:
             return None
         counts: tuple[Any, ...] = tuple(self.samples) if isinstance(self.samples, Sequence) else (self.samples,)
@@ -134,9 +125,6 @@ class TokenSampler(nn.Module):
     Args:
         config: with one value for ``samples``, not one per block.
         block: the block it stands in; the ``random`` control draws another order in every block.
-
-    Raises:
-        ValueError: for samples per block.
     """
 
     def __init__(self, config: SamplerConfig, block: int) -> None:
@@ -160,24 +148,15 @@ class TokenSampler(nn.Module):
 
         Args:
             presence (bool Tensor[B, T, H, W]): the tokens of the same clips that leave this block in that run.
-
-        Raises:
-            ValueError: for a sampler that is no control.
         """
         if self.config.kind == "ats":
             raise ValueError("sampler kind 'ats': draws its own number of tokens; only controls follow another run")
-        self._counts = self._counts_of(presence)
+        groups = {"frame": presence.flatten(0, 1), "tube": presence.any(dim=1), "clip": presence}[self.config.scope]
+        self._counts = groups.flatten(1).sum(dim=1)
         try:
             yield
         finally:
             self._counts = None
-
-    def _counts_of(self, presence: Tensor) -> Tensor:
-        """``int64 Tensor[G]``: the tokens, in ``tube`` the positions, that are present in each group of `forward`."""
-        places = presence.flatten(2)  # (B, T, H * W)
-        if self.config.scope == "tube":
-            return places.any(dim=1).sum(dim=1)
-        return places.sum(dim=2).flatten() if self.config.scope == "frame" else places.sum(dim=(1, 2))
 
     @torch.no_grad()
     def forward(self, scores: Tensor, origin: Origin) -> Tensor:
@@ -185,7 +164,6 @@ class TokenSampler(nn.Module):
 
         Args:
             scores (Tensor[P]): raw significance of each token; see `tokens.scoring.significance`.
-            origin: where the tokens come from.
 
         Returns:
             bool Tensor[P]: True for tokens that stay; at least one in every group that has one. The choice has
@@ -207,26 +185,18 @@ class TokenSampler(nn.Module):
 
     def _choose(self, scores: Tensor, origin: Origin, groups: Grouping, points_or_count: int) -> Tensor:
         table, lengths = groups.pad(scores), groups.lengths
-        kind = self.config.kind
+        kind, sample = self.config.kind, sample_reference if self.config.scheme == "reference" else sample_inverse
         if kind == "ats":
-            return groups.unpad(self._sample(table, lengths, points_or_count))
+            return groups.unpad(sample(table, lengths, points_or_count))
         count: Tensor | int = points_or_count
         if self._counts is not None:
             count = self._counts
         elif self.config.matched:
-            count = self._sample(table, lengths, points_or_count).sum(dim=1)
+            count = sample(table, lengths, points_or_count).sum(dim=1)
         if kind == "uniform":
             return groups.unpad(keep_uniform(table, lengths, count))
-        if kind == "random":
-            order = self._random_order(origin.grid).to(scores.device)
-            table = groups.pad(order[origin.index % origin.grid.per_clip])
+        if kind == "random":  # by a random rank for every place of a clip, without ties
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.block)
+            rank = torch.randperm(origin.grid.per_clip, generator=generator).double().to(scores.device)
+            table = groups.pad(rank[origin.index % origin.grid.per_clip])
         return groups.unpad(keep_top(table, lengths, count))
-
-    def _sample(self, table: Tensor, lengths: Tensor, points: int) -> Tensor:
-        sample = sample_reference if self.config.scheme == "reference" else sample_inverse
-        return sample(table, lengths, points)
-
-    def _random_order(self, grid: Grid) -> Tensor:
-        """``float64 Tensor[T * H * W]``: a random rank for every place of a clip, without ties."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.block)
-        return torch.randperm(grid.per_clip, generator=generator).double()

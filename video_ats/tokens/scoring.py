@@ -34,11 +34,9 @@ def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def all_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    """The softmax attention of every token of its group: Tensor[G, heads, N, N], at least float32.
+    """The softmax attention of every token of its group: ``(G, heads, N, d)`` to ``(G, heads, N, N)``, float32 or more.
 
-    Args:
-        query, key (Tensor[G, heads, N, d]): of the group's tokens.
-        mask (bool Tensor[G, N] or None): True where a token is real; other columns are zero, other rows undefined.
+    ``mask (bool Tensor[G, N] or None)``: True where a token is real; other columns are zero, other rows undefined.
     """
     with torch.autocast(query.device.type, enabled=False):
         query, key = at_least_float32(query), at_least_float32(key)
@@ -52,10 +50,7 @@ def all_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
 def mean_row(attention: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
     """The mean row of the attention, Tensor[G, heads, N]: ours, in place of the class token's row where there is none.
 
-    Args:
-        attention (Tensor[G, heads, N, N]): see `all_attention`.
-        mask (bool Tensor[G, N] or None): True where a token is real.
-        lengths (int64 Tensor[G]): real tokens.
+    Attention and mask as of `all_attention`; ``lengths (int64 Tensor[G])``: real tokens.
     """
     if mask is not None:
         attention = attention.masked_fill(~mask[:, None, :, None], 0)

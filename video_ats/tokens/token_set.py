@@ -142,7 +142,6 @@ class Origin:
     """Where packed tokens come from: ascending raster positions in a ``(B, T, H, W)`` grid.
 
     Attributes:
-        grid: the whole grid.
         index (int64 Tensor[P]): ``((clip * T + frame) * H + row) * W + column``, strictly ascending.
     """
 
@@ -168,16 +167,6 @@ class Origin:
     def frame(self) -> Tensor:
         """``int64 Tensor[P]``, 0 to T - 1, within the clip."""
         return self.index // self.grid.positions % self.grid.frames
-
-    @cached_property
-    def row(self) -> Tensor:
-        """``int64 Tensor[P]``, 0 to H - 1."""
-        return self.index // self.grid.columns % self.grid.rows
-
-    @cached_property
-    def column(self) -> Tensor:
-        """``int64 Tensor[P]``, 0 to W - 1."""
-        return self.index % self.grid.columns
 
     @cached_property
     def by_frame(self) -> Grouping:
@@ -244,12 +233,8 @@ class TokenSet:
     Attributes:
         joined (Tensor[P + B * C, D]): the patch tokens that are left, packed, in raster order; then the class tokens,
             clip by clip: one set of ``leading`` tokens per clip (C = leading) or per frame (C = leading * T).
-        origin: where the patch tokens come from.
         leading: tokens in front of each group that always stay: the class token, then the model's others (distillation
             token, registers). 0 if the model has not even a class token.
-
-    Raises:
-        ValueError: for a tensor of another shape.
     """
 
     joined: Tensor

@@ -18,14 +18,10 @@ _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
     "VivitForVideoClassification": vivit,
     "VideoMAEForVideoClassification": videomae,
 }
+_WINDOWS = "its attention runs in windows, where no class token reads all patches"
+_POOLED = "its attention pools keys and values on the grid, which must be whole"
 # Words in the names of a model's classes, and why such a model does not fit; the first found counts.
-_TELLING = {
-    "Swin": "its attention runs in windows, where no class token reads all patches",
-    "Window": "its attention runs in windows, where no class token reads all patches",
-    "MViT": "its attention pools keys and values on the grid, which must be whole",
-    "MultiScale": "its attention pools keys and values on the grid, which must be whole",
-    "Pooling": "its attention pools keys and values on the grid, which must be whole",
-}
+_TELLING = {"Swin": _WINDOWS, "Window": _WINDOWS, "MViT": _POOLED, "MultiScale": _POOLED, "Pooling": _POOLED}
 
 
 def recognise(model: nn.Module) -> Host:

@@ -7,9 +7,8 @@ module, its class, children, parameters and hooks do not change, so state dict, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import torch
@@ -35,8 +34,7 @@ class Host:
         layers: in the order in which they run.
         blocks: `Block`s made of the layers' modules, one per layer, with empty sampler slots.
         hidden: layout of the layers' input and output.
-        shape: sizes, for the multiply-adds.
-        attention_dropout: probability; must be 0 in training, as our attention has none.
+        attention_dropout: must be 0 in training, as our attention has none.
         in_tuple: whether a layer returns ``(hidden,)``.
         pooled: whether the head reads the mean over all tokens.
         config: of transformers, or None.
@@ -54,30 +52,12 @@ class Host:
     entry: nn.Module | None = None
 
 
+@dataclass(eq=False)
 class Graft:
     """A host whose layers run our blocks, from `graft_` to `ungraft_`."""
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self._replaced: list[tuple[nn.Module, Any]] = []
-
-    def replace_(self, module: nn.Module, forward: Callable[..., Any]) -> None:
-        """Give the module another ``forward``, until `restore_`."""
-        self._replaced.append((module, module.__dict__.get("forward")))
-        module.forward = forward
-
-    def restore_(self) -> None:
-        """Restore every ``forward``: the module's own attribute, or its class's."""
-        for module, before in self._replaced:
-            if before is None:
-                del module.forward
-            else:
-                module.forward = before
-
-    def run(self, index: int, hidden: Tensor) -> Tensor:
-        """Layer ``index``: ``Tensor[S, R + N, D]`` to the same."""
-        tokens = self.host.blocks[index](self.host.hidden.take(hidden))
-        return self.host.hidden.put(tokens, last=index == len(self.host.layers) - 1, pooled=self.host.pooled)
+    host: Host
+    replaced: list[tuple[nn.Module, Any]] = field(default_factory=list)  # with the module's own ``forward``, or None
 
 
 class LayerForward:
@@ -88,19 +68,19 @@ class LayerForward:
         self.modules = tuple(self.layer.modules())
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's own, for ``hidden_states (Tensor[S, R + N, D])``.
-
-        Raises:
-            ValueError: if asked for attention matrices, given a mask, or trained with attention dropout.
-            RuntimeError: if layer and input are on different devices, or the layer's modules were exchanged.
-        """
+        """As the layer's own, for ``hidden_states (Tensor[S, R + N, D])``."""
         self._check(hidden_states, args, kwargs)
-        layer, run = self.layer, partial(self.graft.run, self.index)
+        layer = self.layer
         # transformers 4 checkpoints in a layer's ``__call__``; 5 in the class's ``forward``, which does not run now.
         ours = getattr(layer, "gradient_checkpointing", False) and type(layer).__call__ is nn.Module.__call__
         recompute = ours and layer.training and torch.is_grad_enabled()
-        out = layer._gradient_checkpointing_func(run, hidden_states) if recompute else run(hidden_states)  # type: ignore[operator]
+        out = layer._gradient_checkpointing_func(self._run, hidden_states) if recompute else self._run(hidden_states)  # type: ignore[operator]
         return (out,) if self.graft.host.in_tuple else out
+
+    def _run(self, hidden: Tensor) -> Tensor:
+        host = self.graft.host
+        tokens = host.blocks[self.index](host.hidden.take(hidden))
+        return host.hidden.put(tokens, last=self.index == len(host.layers) - 1, pooled=host.pooled)
 
     def _check(self, hidden_states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         host, name = self.graft.host, type(self.layer).__name__
@@ -127,11 +107,7 @@ class EntryForward:
         self.module, self.before = module, module.__dict__.get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """As the module's own.
-
-        Raises:
-            ValueError: if asked for attention matrices.
-        """
+        """As the module's own."""
         if kwargs.get("output_attentions"):
             raise _no_attention_matrices(self.module, "output_attentions")
         return self.before(*args, **kwargs) if self.before else type(self.module).forward(self.module, *args, **kwargs)
@@ -147,18 +123,23 @@ def _no_attention_matrices(module: nn.Module, given: str) -> ValueError:
 def graft_(host: Host) -> Graft:
     """Let the layers of a host run its blocks, in place."""
     graft = Graft(host)
-    for index, layer in enumerate(host.layers):
-        graft.replace_(layer, LayerForward(graft, index))
+    forwards: list[tuple[nn.Module, Any]] = [(layer, LayerForward(graft, i)) for i, layer in enumerate(host.layers)]
     if host.entry is not None:
-        graft.replace_(host.entry, EntryForward(host.entry))
+        forwards.append((host.entry, EntryForward(host.entry)))
+    for module, forward in forwards:
+        graft.replaced.append((module, module.__dict__.get("forward")))
+        module.forward = forward
     return graft
 
 
 def ungraft_(model: nn.Module) -> None:
     """Give a model back what `graft_` replaced; nothing to do for a model that is not grafted."""
     graft = graft_of(model)
-    if graft is not None:
-        graft.restore_()
+    for module, before in graft.replaced if graft is not None else ():
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
 
 
 def graft_of(model: nn.Module) -> Graft | None:

@@ -20,11 +20,7 @@ from video_ats.models.macs import VitShape, linear_weights
 
 
 def timm_vit(model: VisionTransformer) -> Host:
-    """The host of a ViT for images ``(B, 3, H, W)``: clips of one frame.
-
-    Raises:
-        TypeError: for a head that does not read the class token, or other blocks, attention or patches.
-    """
+    """The host of a ViT for images ``(B, 3, H, W)``: clips of one frame."""
     layers: list[Any] = list(model.blocks)
     reason = next(filter(None, [_misfit(model), *map(_layer_misfit, layers)]), None)
     if reason is not None:
@@ -74,9 +70,6 @@ def _layer_misfit(layer: Any) -> str | None:
         return f"its attention is {type(layer.attn).__name__}, not timm's Attention"
     if type(layer.attn.qkv) is not nn.Linear:
         return f"qkv is {type(layer.attn.qkv).__name__}, not nn.Linear; merge or unload adapters first"
-    extras = [
-        name
-        for name in ("q_norm", "k_norm", "norm", "gate")
-        if not isinstance(getattr(layer.attn, name, None), nn.Identity | None)
-    ]
+    parts = {name: getattr(layer.attn, name, None) for name in ("q_norm", "k_norm", "norm", "gate")}
+    extras = [name for name, part in parts.items() if not isinstance(part, nn.Identity | None)]
     return f"its attention has {' and '.join(extras)}" if extras else None

@@ -1,22 +1,15 @@
 """transformers' video classifiers: TimeSformer, ViViT and VideoMAE, in transformers 4.57 and 5.
 
-TimeSformer: divided, joint or space-only attention, queries, keys and values in one linear layer. Sequences go position
-after position. In its divided attention our blocks compute the class token once, not once per frame, as our own
-TimeSformer does. The space-only model has one sequence per frame, and gives one row of logits per *frame* (B * T): it
-never averages over frames, with samplers or without.
+TimeSformer: sequences go position after position. In divided attention our blocks compute the class token once, not
+once per frame, as our own TimeSformer does. The space-only model has one sequence per frame, and gives one row of
+logits per *frame* (B * T): it never averages over frames, with samplers or without.
 
-ViViT: joint attention over tubelets, with a class token; three linear layers for queries, keys and values.
-
-VideoMAE: likewise, without a class token. The head reads the mean over all tokens, with samplers over those that are
-left. Departure from the paper, which has no such model: a token's score is what all tokens read from it on average,
-times the norm of its value.
-
-A "frame" of a sampler is one step of tubelets.
+ViViT and VideoMAE: joint attention over tubelets; a "frame" of a sampler is one step of tubelets. VideoMAE has no class
+token, see `ClassAttention`; its head reads the mean over all tokens, with samplers over those that are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -36,11 +29,7 @@ _ATTENTION: dict[str, AttentionKind] = {
 
 
 def timesformer(model: Any) -> Host:
-    """The host of a `TimesformerForVideoClassification`, for clips of ``config.num_frames``.
-
-    Raises:
-        TypeError: for layers that were exchanged, or that accelerate moves.
-    """
+    """The host of a `TimesformerForVideoClassification`, for clips of ``config.num_frames``."""
     config, layers = model.config, _checked(model, model.timesformer.encoder.layer)
     for layer in layers:
         qkv = layer.attention.attention.qkv
@@ -67,34 +56,25 @@ def timesformer(model: Any) -> Host:
 
 
 def vivit(model: Any) -> Host:
-    """The host of a `VivitForVideoClassification`.
-
-    Raises:
-        TypeError: for layers that accelerate moves.
-    """
+    """The host of a `VivitForVideoClassification`."""
     early = hasattr(model.vivit, "encoder")  # transformers 4
-    layers = model.vivit.encoder.layer if early else model.vivit.layers
-    return _joint(model, model.vivit, layers, _block_before_5 if early else _vivit_block, leading=1)
+    return _joint(model, model.vivit, model.vivit.encoder.layer if early else model.vivit.layers, leading=1)
 
 
 def videomae(model: Any) -> Host:
-    """The host of a `VideoMAEForVideoClassification`.
-
-    Raises:
-        TypeError: for a head that reads a single patch, or layers that accelerate moves.
-    """
+    """The host of a `VideoMAEForVideoClassification`."""
     if not model.config.use_mean_pooling:
         refuse(model, "with use_mean_pooling=False its head reads the first patch, which samplers may drop")
-    return _joint(model, model.videomae, model.videomae.encoder.layer, _block_before_5, leading=0)
+    return _joint(model, model.videomae, model.videomae.encoder.layer, leading=0)
 
 
-def _joint(model: Any, entry: Any, layers: Any, block: Callable[[Any], Block], *, leading: int) -> Host:
+def _joint(model: Any, entry: Any, layers: Any, *, leading: int) -> Host:
     """The host of a model with joint attention; without a leading token the head reads the mean."""
     config, projection = model.config, entry.embeddings.patch_embeddings.projection
     layers = _checked(model, layers)
     return Host(
         layers=layers,
-        blocks=nn.ModuleList(map(block, layers)),
+        blocks=nn.ModuleList(map(_joint_block, layers)),
         hidden=_hidden_states(config, projection, leading=leading),
         shape=VitShape(
             embed_dim=config.hidden_size,
@@ -128,40 +108,26 @@ def _timesformer_block(layer: Any, kind: AttentionKind) -> Block:
     )
 
 
-def _vivit_block(layer: Any) -> Block:
-    """Of `VivitLayer` in transformers 5, which has one dropout after both attention and MLP."""
+def _joint_block(layer: Any) -> Block:
     attention = layer.attention
-    qkv = SeparateQkv(attention.q_proj, attention.k_proj, attention.v_proj)
-    projections = Projections(qkv, nn.Sequential(attention.o_proj, layer.dropout))
+    if hasattr(attention, "q_proj"):  # `VivitLayer` of transformers 5: one dropout after both attention and MLP
+        qkv = SeparateQkv(attention.q_proj, attention.k_proj, attention.v_proj)
+        proj, mlp = [attention.o_proj, layer.dropout], [layer.mlp, layer.dropout]
+    else:  # `VideoMAELayer`, and `VivitLayer` of transformers 4
+        attention, out = layer.attention.attention, layer.attention.output
+        qkv = SeparateQkv(*(WithBiasApart(attention, name) for name in ("query", "key", "value")))
+        proj, mlp = [out.dense, out.dropout], [layer.intermediate, layer.output.dense, layer.output.dropout]
     return Block(
         norm1=layer.layernorm_before,
-        attn=ClassAttention(projections, attention.num_attention_heads),
+        attn=ClassAttention(Projections(qkv, nn.Sequential(*proj)), attention.num_attention_heads),
         norm2=layer.layernorm_after,
-        mlp=nn.Sequential(layer.mlp, layer.dropout),
-        groups="clip",
-    )
-
-
-def _block_before_5(layer: Any) -> Block:
-    """Of `VideoMAELayer`, and of `VivitLayer` in transformers 4."""
-    attention, out = layer.attention.attention, layer.attention.output
-    qkv = SeparateQkv(*(WithBiasApart(attention, name) for name in ("query", "key", "value")))
-    return Block(
-        norm1=layer.layernorm_before,
-        attn=ClassAttention(Projections(qkv, nn.Sequential(out.dense, out.dropout)), attention.num_attention_heads),
-        norm2=layer.layernorm_after,
-        mlp=nn.Sequential(layer.intermediate, layer.output.dense, layer.output.dropout),
+        mlp=nn.Sequential(*mlp),
         groups="clip",
     )
 
 
 class WithBiasApart(nn.Module):
-    """Query, key or value of a layer; transformers 4 keeps the biases of VideoMAE beside the linear layers.
-
-    Args:
-        attention: with ``query``, ``key``, ``value``, and ``q_bias`` and ``v_bias`` where the layers have none.
-        name: which of the three.
-    """
+    """Query, key or value of a layer; transformers 4 keeps VideoMAE's ``q_bias`` and ``v_bias`` beside the layers."""
 
     def __init__(self, attention: nn.Module, name: str) -> None:
         super().__init__()
