@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from turns import time_in_turns, write_result
 
 from video_ats.models.registry import get_variant
-from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video.dataset import VideoDataset
 from video_ats.video.source import DataConfig, open_videos, read_videos
 

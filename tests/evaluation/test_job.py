@@ -25,8 +25,8 @@ from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.files import sole_user
+from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from video_ats.runs.forward import Ensemble
-from video_ats.runs.options import LabelledRunOptions, check_at_least_one
+from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.execution import Execution
+from video_ats.runs.files import file_bytes
 from video_ats.runs.forward import Ensemble, combine_views, in_order, run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
@@ -95,11 +95,6 @@ def _score(
             for sample, logits, macs, kept in zip(samples, *arrays, strict=True)
         ]
     return list(zip(*(lines[setting.name] for setting in settings), strict=True))
-
-
-def file_bytes(path: str) -> int:
-    """Size of a file; 0 if there is none."""
-    return os.path.getsize(path) if os.path.isfile(path) else 0
 
 
 def unscored(sample: VideoSample) -> Prediction:

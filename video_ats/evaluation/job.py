@@ -17,7 +17,7 @@ from tqdm import tqdm
 from video_ats.atomic import write_text
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
-from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
+from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
 from video_ats.evaluation.report import Report, make_report, write_report
@@ -33,10 +33,10 @@ from video_ats.runs.budget import (
     write_calibrated,
 )
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import differences, sole_user
-from video_ats.runs.options import check_samplers, fill_in_dataset
+from video_ats.runs.files import differences, file_bytes, sole_user
+from video_ats.runs.forward import dense_view_macs
+from video_ats.runs.options import check_samplers, fill_in_dataset, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
-from video_ats.runs.views import dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList

@@ -110,3 +110,8 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def file_bytes(path: str) -> int:
+    """Size of a file; 0 if there is none."""
+    return os.path.getsize(path) if os.path.isfile(path) else 0

@@ -15,6 +15,7 @@ from video_ats.models.insert import sampling
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting
+from video_ats.video.views import ViewPlan
 
 Ensemble = Literal["logits", "softmax"]
 Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P]
@@ -143,3 +144,8 @@ def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:
     """
     logits = logits.float()
     return logits.sum(dim=0) if ensemble == "logits" else logits.softmax(dim=1).mean(dim=0)
+
+
+def dense_view_macs(model: nn.Module, plan: ViewPlan) -> int:
+    """Multiply-adds of one view without samplers."""
+    return model.dense_macs(num_frames=plan.num_frames, crop_size=plan.crop_size)  # type: ignore[operator]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import nn
@@ -14,6 +14,7 @@ from video_ats.runs.execution import Precision
 from video_ats.runs.settings import Setting
 from video_ats.video.lists.label_names import BUILT_IN_LISTS
 from video_ats.video.source import DataConfig
+from video_ats.video.views import ViewPlan
 
 Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
 DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
@@ -131,6 +132,54 @@ def fill_in_dataset(config: _Labelled, variant: Variant) -> _Labelled:
             if isinstance(value, DataConfig) and value.labels is None:
                 filled[name] = replace(value, labels=config.dataset)
     return replace(config, **filled)
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Which views of each video. Null values are those of the model's published test protocol.
+
+    Attributes:
+        preset: frame positions and normalisation: ``timesformer``, ``xvit`` or ``xvit_ssv2``.
+        clips: clips in time.
+        crops: crops in space, 1 or 3.
+        frame_stride: frames between sampled frames at 30 fps.
+        short_side: short side that frames are resized to, in pixels; null: the crop size.
+    """
+
+    preset: str | None = None
+    clips: int | None = None
+    crops: int | None = None
+    frame_stride: int | None = None
+    short_side: int | None = None
+
+
+def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
+    """The published views of a model with the changes of a configuration.
+
+    Raises:
+        ValueError: for impossible views, for a stride if the preset has none, or without a stride if neither the model
+            nor the configuration has one.
+    """
+    stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
+    if stride is None:
+        raise ValueError(
+            f"model {variant.name}: the stride between the frames of its clips is not known; set views.frame_stride"
+        )
+    published = ViewPlan(
+        preset=variant.view_preset,
+        num_frames=variant.arguments["num_frames"],
+        frame_stride=stride,
+        crop_size=variant.arguments["crop_size"],
+        clips=variant.clips,
+        crops=variant.crops,
+    )
+    plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
+    if views.frame_stride is not None and plan.position == "segments":
+        raise ValueError(
+            f"views.frame_stride {views.frame_stride}: preset {plan.preset!r} spreads its frames over the whole video "
+            "and has no stride; leave it out"
+        )
+    return plan
 
 
 def check_at_least_one(config: object, *names: str) -> None:
