@@ -7,22 +7,16 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.claim import Comparison, make_claims
+from video_ats.evaluation.claim import Comparison
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.summary import Results, RunSummary, SettingSummary, summarise
-from video_ats.runs.budget import describe_budget
-from video_ats.runs.execution import describe_environment
+from video_ats.evaluation.summary import RunSummary, SettingSummary
 from video_ats.runs.metrics import Accuracy
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import csv_text, markdown_table, number
-from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.views import VIEW_PRESETS
-
-if TYPE_CHECKING:
-    from video_ats.evaluation.job import EvaluationJob
 
 _MOST_FAILURES_SHOWN = 20
 
@@ -35,12 +29,9 @@ class Report:
         run: everything that the predictions depend on (model, weights, list, views, settings).
         environment: machine and package versions of the last session.
         notes: warnings about the weights, such as that they are random.
-        settings: of the run.
-        summary: the figures.
-        label_names: class names, or None where none are known.
+        label_names: None where none are known.
         dense_macs: multiply-adds of one dense view.
-        claims: sentences about the run.
-        comparisons: the paired differences behind them.
+        claims: sentences about the run. comparisons: the paired differences behind them.
         budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
     """
 
@@ -55,42 +46,9 @@ class Report:
     comparisons: tuple[Comparison, ...]
     budget: tuple[str, ...] = ()
 
-
-def make_report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> Report:
-    """Compute the figures of a finished run, and what they say."""
-    summary = summarise(
-        results, listed_labels=(entry.label for entry in job.videos.entries), dense_macs=job.dense_macs()
-    )
-    # Of random weights nothing is claimed.
-    pretrained = job.config.checkpoint != RANDOM_WEIGHTS
-    claims, comparisons = make_claims(results) if pretrained else ((), ())
-    weights = {"weights": job.given.weights}
-    if job.finetuned:
-        weights["finetuned_weights"] = job.finetuned.weights
-    budget: tuple[str, ...] = ()
-    if job.budget and job.settled:
-        budget = describe_budget(job.budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
-    return Report(
-        run={
-            **identity,
-            "model": {**identity["model"], **weights},
-            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
-        },
-        environment={
-            **describe_environment(job.execution.device),
-            "batch size": str(job.execution.batch_size),
-            "reading workers": str(job.config.data.num_workers),
-            "processes": str(job.ranks.count),
-        },
-        notes=job.notes,
-        settings=job.settings,
-        summary=summary,
-        label_names=job.videos.label_names,
-        dense_macs=job.dense_macs(),
-        claims=claims,
-        comparisons=comparisons,
-        budget=budget,
-    )
+    def class_name(self, label: int) -> str:
+        """Name of a class, or its index where no names are known."""
+        return self.label_names[label] if self.label_names else str(label)
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -98,19 +56,15 @@ def write_report(folder: Path, report: Report) -> list[Path]:
 
     Without an evaluated video there is no curve to draw, and an older ``curve.png`` is removed.
     """
-    contents = {
-        "report.json": json.dumps(as_json(report), indent=1) + "\n",
-        "report.csv": as_csv(report.summary.settings),
-        "report.md": as_markdown(report),
-    }
-    for name, text in contents.items():
-        write_text(folder / name, text)
-    written = [folder / name for name in contents]
+    written = [folder / f"report.{ending}" for ending in ("json", "csv", "md")]
+    texts = json.dumps(as_json(report), indent=1) + "\n", as_csv(report.summary.settings), as_markdown(report)
+    for path, text in zip(written, texts, strict=True):
+        write_text(path, text)
     curve = folder / "curve.png"
     if report.summary.settings:
-        title = f"{report.run['model']['name']}, {report.summary.evaluated} videos"
-        title = "\n".join([title, *(textwrap.fill(note, 90) for note in report.notes)])
-        draw_curve(curve, report.settings, report.summary.settings, title=title)
+        title = [f"{report.run['model']['name']}, {report.summary.evaluated} videos"]
+        title += [textwrap.fill(note, 90) for note in report.notes]
+        draw_curve(curve, report.settings, report.summary.settings, title="\n".join(title))
         written.append(curve)
     else:
         curve.unlink(missing_ok=True)
@@ -121,9 +75,7 @@ def as_json(report: Report) -> dict[str, Any]:
     """The whole report as plain data."""
     summary = asdict(report.summary)
     for setting in summary["settings"]:
-        setting["per_class"] = {
-            _class_name(report.label_names, label): counts for label, counts in setting["per_class"].items()
-        }
+        setting["per_class"] = {report.class_name(label): counts for label, counts in setting["per_class"].items()}
     return {
         "notes": list(report.notes),
         "run": report.run,
@@ -231,11 +183,6 @@ def _failures(summary: RunSummary) -> list[str]:
     if not summary.failures:
         return []
     rows = summary.failures[:_MOST_FAILURES_SHOWN]
-    left = len(summary.failures) - len(rows)
-    if left:
-        rows = [*rows, (f"… {left} more in report.json", "", "")]
+    if rows != summary.failures:
+        rows.append((f"… {len(summary.failures) - len(rows)} more in report.json", "", ""))
     return ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], rows), ""]
-
-
-def _class_name(label_names: tuple[str, ...] | None, label: int) -> str:
-    return label_names[label] if label_names else str(label)
