@@ -39,9 +39,7 @@ def evaluate(
             this runs and are empty afterwards.
         batches: read videos, failed ones among them, such as `read_batches` gives. Those of a batch are scored
             together: to the last digit, the scores of one depend on the others.
-        plan: the views to cut from each.
-        settings: what to score, in any order.
-        execution: device, precision and batch size.
+        settings: in any order.
         ensemble: how views are combined; see `combine_views`.
         finetuned: as ``model``, with the weights of the settings that say so.
 
@@ -82,12 +80,11 @@ def _score(
     execution: Execution,
     ensemble: Ensemble,
 ) -> list[tuple[Prediction, ...]]:
-    """For each video its predictions under the settings, in their order."""
+    """For each video its predictions, in the order of the settings."""
     views = torch.cat([sample.views(plan, device=execution.device) for sample in samples])  # (N, 3, T, S, S)
     lines: dict[str, list[Prediction]] = {}
-    for setting, output in run_settings(
-        model, settings, views.split(execution.batch_size), execution, finetuned=finetuned
-    ):
+    batches = views.split(execution.batch_size)
+    for setting, output in run_settings(model, settings, batches, execution, finetuned=finetuned):
         arrays = (array.split(plan.num_views) for array in (output.logits.cpu(), output.macs(), output.kept_counts()))
         seconds = output.seconds / len(samples)
         lines[setting.name] = [
@@ -98,7 +95,7 @@ def _score(
 
 
 def unscored(sample: VideoSample) -> Prediction:
-    """What is known of a video without a model: the line of one that could not be read, or was only checked."""
+    """The line of a video without a model: it could not be read, or was only checked."""
     return Prediction(
         video=sample.entry.key,
         path=sample.entry.path,
