@@ -48,7 +48,6 @@ def left_over(size: int, done: npt.NDArray[np.bool_], again: npt.NDArray[np.bool
     are tried once more get batches of their own, since the others of their batches are done.
 
     Args:
-        size: videos in a batch.
         done (bool [N]): videos that are on the disk.
         again (bool [N]): videos that could not be read and are tried once more.
     """
@@ -96,7 +95,7 @@ class MergeConfig:
     """Configuration of ``video-ats merge-predictions``.
 
     Attributes:
-        output: the output folder of the shards, in which theirs lie, ``shard-1-of-8`` to ``shard-8-of-8``.
+        output: the ``output`` of the shards, which holds their folders ``shard-1-of-8`` to ``shard-8-of-8``.
     """
 
     output: str

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.execution import Execution
 from video_ats.runs.files import file_bytes
-from video_ats.runs.forward import Ensemble, combine_views, in_order, run_settings
+from video_ats.runs.forward import Ensemble, combine_views, run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
 from video_ats.video.dataset import VideoSample
@@ -49,7 +49,6 @@ def evaluate(
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.
     """
-    in_order(model, finetuned, settings)  # refuses settings that cannot run, before the first video is read
     since = time.perf_counter()
     for group in batches:
         readable = [sample for sample in group if sample.status is VideoStatus.OK]

@@ -6,7 +6,7 @@ The cheapest and the most expensive videos are shown with pictures of the patche
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,6 @@ def report_page(
     """The page.
 
     Args:
-        report: figures of the run.
-        results: of its videos, for the histograms of GFLOPs.
         shown: the ATS setting whose cheapest and most expensive videos are shown; None: show none.
         pictures: from `draw_kept`; a video without one could not be read again.
     """
@@ -118,7 +116,7 @@ def _chosen(report: Report) -> list[str]:
     options = "".join(
         f'<option value="{place}">{escaped(s.name)}</option>' for place, s in enumerate(report.summary.settings)
     )
-    against = "" if _first(report, lambda setting: setting.is_dense) is None else ", and its change against dense"
+    against = "" if report.summary.settings[0].agreement is None else ", and its change against dense"
     return [
         '<h2 id="one">One setting</h2>',
         f'<p><label>Setting: <select id="chosen">{options}</select></label></p>',
@@ -131,17 +129,11 @@ def _chosen(report: Report) -> list[str]:
     ]
 
 
-def _first(report: Report, wanted: Callable[[Setting], bool]) -> int | None:
-    """Place of the first setting of a kind among those of the summary."""
-    names = {setting.name for setting in report.settings if wanted(setting)}
-    return next((place for place, s in enumerate(report.summary.settings) if s.name in names), None)
-
-
 def _data(report: Report, results: Results) -> dict[str, Any]:
     """Data for the script."""
-    dense = _first(report, lambda setting: setting.is_dense)
+    by_name = {setting.name: setting for setting in report.settings}
     settings = []
-    for place, s in enumerate(report.summary.settings):
+    for s in report.summary.settings:
         costs = results.of[s.name].gflops
         low, high = float(costs.min()), float(costs.max())
         counts, edges = np.histogram(costs, _BINS, (low, high) if high > low else (0.98 * low, 1.02 * low or 1.0))
@@ -154,12 +146,13 @@ def _data(report: Report, results: Results) -> dict[str, Any]:
                 "edges": edges.tolist(),
                 "mean": s.gflops_video.mean,
                 "correct": [c.correct for c in s.per_class.values() if c.evaluated],
-                "dense": place == dense,
+                "dense": by_name[s.name].is_dense,
             }
         )
     first = report.summary.settings[0].per_class
     classes = [(report.class_name(label), c.evaluated) for label, c in first.items() if c.evaluated]
-    return {"settings": settings, "classes": classes, "shown": _first(report, lambda setting: setting.is_ats) or 0}
+    every_ats = (place for place, s in enumerate(report.summary.settings) if by_name[s.name].is_ats)
+    return {"settings": settings, "classes": classes, "shown": next(every_ats, 0)}
 
 
 def _ends(report: Report, results: Results, shown: Setting, pictures: Mapping[str, str]) -> list[str]:

@@ -117,9 +117,7 @@ class EvaluationJob:
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:
     """Check the whole configuration and load the model, before the first video is read.
 
-    Args:
-        config: of the run.
-        ranks: this process among those that share the run; None: it is alone.
+    ``ranks`` is this process among those that share the run; None: it is alone.
 
     Raises:
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
@@ -152,10 +150,6 @@ def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tu
 
 def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:
     """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
-
-    Args:
-        job: from `prepare`.
-        say: receives progress messages.
 
     Returns:
         The report, and the files written. None where there is no report to write: the job is a shard, or another rank
@@ -253,12 +247,11 @@ def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
 
 def _check_same_files(log: VideoLog, entries: Sequence[VideoEntry]) -> None:
     """A run that continues on another copy of the videos would mix two."""
-    for place in map(int, np.flatnonzero(log.done)):
-        before, now = log.file_bytes[place], file_bytes(entries[place].path)
-        if now != before:
+    for entry, done, before in zip(entries, log.done, log.file_bytes, strict=True):
+        if done and (now := file_bytes(entry.path)) != before:
             raise ValueError(
-                f"output {log.path.parent}: video {entries[place].key!r} had {before} bytes when it was scored, {now} "
-                "now; is data.videos another copy? Choose another output folder, or delete this one"
+                f"output {log.path.parent}: video {entry.key!r} had {before} bytes when it was scored, {now} now; is "
+                "data.videos another copy? Choose another output folder, or delete this one"
             )
 
 

@@ -202,12 +202,8 @@ class VideoLog:
         folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
         keys: of the videos to score, in list order.
-        settings: names of all settings.
-        name: of the file.
 
     Attributes:
-        path: the file.
-        places: of the videos in the list.
         done (bool [N]): videos that are finished.
         again (bool [N]): videos that an earlier session could not read and that are tried once more.
         file_bytes (int64 [N]): sizes of the files of the finished videos.

@@ -125,8 +125,7 @@ def as_markdown(report: Report) -> str:
         "",
     ]
     if summary.settings:
-        has_top5 = run["model"]["num_classes"] > 5
-        lines += [*_accuracy_table(summary, has_top5), "", *_cost_table(summary), "", *_kept_table(summary), ""]
+        lines += _tables(summary, has_top5=run["model"]["num_classes"] > 5)
     lines += _failures(summary)
     lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
     if report.claims:
@@ -151,32 +150,25 @@ def _views(views: dict[str, Any]) -> str:
     )
 
 
-def _accuracy_table(summary: RunSummary, has_top5: bool) -> list[str]:
-    """With five classes or fewer a top-5 accuracy says nothing."""
-    header = ["setting", "top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %"]
-    header += ["clip top-1 %", "mean class %", "same top-1 as dense %"]
-    rows = []
+def _tables(summary: RunSummary, has_top5: bool) -> list[str]:
+    """Accuracy, cost and kept tokens by setting. With five classes or fewer a top-5 accuracy says nothing."""
+    accuracy, cost, kept = [], [], []
     for s in summary.settings:
         top5, top5_listed = (str(s.top5), str(s.top5_listed)) if has_top5 else ("-", "-")
         agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
         accuracies = [str(s.top1), top5, str(s.top1_listed), top5_listed]
-        rows.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
-    return markdown_table(header, rows)
-
-
-def _cost_table(summary: RunSummary) -> list[str]:
-    header = ["setting", "GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
-    rows = []
-    for s in summary.settings:
+        accuracy.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
         costs = [number(value) for spread in (s.gflops_view, s.gflops_video) for value in asdict(spread).values()]
-        rows.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
-    return markdown_table([*header, "of dense", "model clips/s"], rows)
-
-
-def _kept_table(summary: RunSummary) -> list[str]:
-    header = ["setting", *map(str, range(len(summary.settings[0].kept)))]
-    rows = [[s.name, *(f"{count:.0f}" for count in s.kept)] for s in summary.settings]
-    return ["Patch tokens that leave each block, mean per view:", "", *markdown_table(header, rows)]
+        cost.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
+        kept.append([s.name, *(f"{count:.0f}" for count in s.kept)])
+    of_accuracy = ["top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %", "clip top-1 %"]
+    of_accuracy += ["mean class %", "same top-1 as dense %"]
+    of_cost = ["GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
+    of_cost += ["of dense", "model clips/s"]
+    blocks = map(str, range(len(summary.settings[0].kept)))
+    lines = [*markdown_table(["setting", *of_accuracy], accuracy), "", *markdown_table(["setting", *of_cost], cost), ""]
+    lines += ["Patch tokens that leave each block, mean per view:", ""]
+    return [*lines, *markdown_table(["setting", *blocks], kept), ""]
 
 
 def _failures(summary: RunSummary) -> list[str]:

@@ -189,16 +189,12 @@ def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int
     """
     listed = dict(sorted(Counter(listed_labels).items()))
     evaluated, wall = len(results.videos), results.wall_seconds
-    dense = next((results.of.get(s.name) for s in results.settings if s.is_dense), None)
     return RunSummary(
         listed=sum(listed.values()),
         evaluated=evaluated,
         failed=dict(Counter(status for _, status, _ in results.failures)),
         failures=results.failures,
-        settings=[
-            _summarise_setting(name, scored, results.labels, dense, listed, dense_macs)
-            for name, scored in results.of.items()
-        ],
+        settings=[_summarise_setting(name, results, listed, dense_macs) for name in results.of],
         wall_seconds=wall,
         videos_per_second=_rate(evaluated, wall),
         pipeline_clips_per_second=_rate(sum(scored.macs.size for scored in results.of.values()), wall),
@@ -208,14 +204,9 @@ def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int
     )
 
 
-def _summarise_setting(
-    name: str,
-    scored: SettingResults,
-    labels: npt.NDArray[np.int32],
-    dense: SettingResults | None,
-    listed: dict[int, int],
-    dense_macs: int,
-) -> SettingSummary:
+def _summarise_setting(name: str, results: Results, listed: dict[int, int], dense_macs: int) -> SettingSummary:
+    scored, labels = results.of[name], results.labels
+    dense = next((results.of.get(setting.name) for setting in results.settings if setting.is_dense), None)
     right = scored.top1 == labels
     top1, top5, total = int(right.sum()), int(scored.in_top5.sum()), sum(listed.values())
     correct, evaluated = (np.bincount(of, minlength=max(listed) + 1).tolist() for of in (labels[right], labels))
