@@ -41,10 +41,17 @@ def report_page(
         shown: the ATS setting whose cheapest and most expensive videos are shown; None: show none.
         pictures: from `draw_kept`; a video without one could not be read again.
     """
-    summary = report.summary
-    title = f"{report.run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
+    run, summary = report.run, report.summary
+    title = f"{run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
     markup = [f'<p class="warn">{escaped(note)}</p>' for note in report.notes]
-    markup.append(_facts(report))
+    facts = (
+        f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
+        f"weights: {run['model']['weights']}",
+        f"list: {run['videos']['source']}",
+        f"{run['views']['clips']} x {run['views']['crops']} views of {run['views']['num_frames']} frames",
+        f"dense: {report.dense_macs / 1e9:.4g} GFLOPs per view (multiply-adds / 1e9)",
+    )
+    markup.append('<p class="facts">' + " ".join(f"<span>{escaped(fact)}</span>" for fact in facts) + "</p>")
     if report.claims or report.budget:
         told = (*report.budget, *report.claims)
         markup += ["<h2>What this run says</h2>", "<ul>", *(f"<li>{escaped(claim)}</li>" for claim in told), "</ul>"]
@@ -70,18 +77,6 @@ def report_page(
     files = importlib.resources.files("video_ats.evaluation")
     style, script = ((files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return html_page(title, markup, style=style, script=script if summary.settings else "")
-
-
-def _facts(report: Report) -> str:
-    run, summary = report.run, report.summary
-    facts = (
-        f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
-        f"weights: {run['model']['weights']}",
-        f"list: {run['videos']['source']}",
-        f"{run['views']['clips']} x {run['views']['crops']} views of {run['views']['num_frames']} frames",
-        f"dense: {report.dense_macs / 1e9:.4g} GFLOPs per view (multiply-adds / 1e9)",
-    )
-    return '<p class="facts">' + " ".join(f"<span>{escaped(fact)}</span>" for fact in facts) + "</p>"
 
 
 def _settings_table(report: Report) -> str:
@@ -169,11 +164,8 @@ def _ends(report: Report, results: Results, shown: Setting, pictures: Mapping[st
             video, label, top1 = results.videos[row], int(results.labels[row]), int(scored.top1[row])
             guess = "correct" if label == top1 else f"taken for {word}{report.class_name(top1)}"
             caption = f"{video}: {scored.gflops[row]:.4g} GFLOPs, {word}{report.class_name(label)} ({guess})"
-            if video in pictures:
-                markup.append(figure(pictures[video], caption))
-            else:
-                missing = "<p>could not be read again</p>"
-                markup.append(f"<figure>{missing}<figcaption>{escaped(caption)}</figcaption></figure>")
+            gone = f"<figure><p>could not be read again</p><figcaption>{escaped(caption)}</figcaption></figure>"
+            markup.append(figure(pictures[video], caption) if video in pictures else gone)
         markup.append("</div>")
     return [*markup, "</div>"]
 

@@ -126,7 +126,11 @@ def as_markdown(report: Report) -> str:
     ]
     if summary.settings:
         lines += _tables(summary, has_top5=run["model"]["num_classes"] > 5)
-    lines += _failures(summary)
+    failures = summary.failures[:_MOST_FAILURES_SHOWN]
+    if failures != summary.failures:
+        failures.append((f"… {len(summary.failures) - len(failures)} more in report.json", "", ""))
+    if failures:
+        lines += ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], failures), ""]
     lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
     if report.claims:
         lines += ["## What this run says", "", *(f"- {claim}" for claim in report.claims), ""]
@@ -169,12 +173,3 @@ def _tables(summary: RunSummary, has_top5: bool) -> list[str]:
     lines = [*markdown_table(["setting", *of_accuracy], accuracy), "", *markdown_table(["setting", *of_cost], cost), ""]
     lines += ["Patch tokens that leave each block, mean per view:", ""]
     return [*lines, *markdown_table(["setting", *blocks], kept), ""]
-
-
-def _failures(summary: RunSummary) -> list[str]:
-    if not summary.failures:
-        return []
-    rows = summary.failures[:_MOST_FAILURES_SHOWN]
-    if rows != summary.failures:
-        rows.append((f"… {len(summary.failures) - len(rows)} more in report.json", "", ""))
-    return ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], rows), ""]

@@ -23,7 +23,7 @@ class SettingResults:
         macs (float64 [N, V]): multiply-adds of each view, integers.
         kept (int64 [depth]): patch tokens that leave each block, of all views.
         correct_views: views whose best class is the video's.
-        model_seconds, videos: of all videos, and how many there are.
+        videos: how many were added.
     """
 
     def __init__(self, count: int, first: Prediction) -> None:
@@ -54,10 +54,8 @@ class Results:
     Attributes:
         of: results by name of the setting; empty if no video could be read.
         videos: keys of the N evaluated videos, in list order. labels (int32 [N]): their classes.
-        failures: (video, status, reason) of each video that could not be read.
-        decoders: evaluated videos that each decoder read.
+        failures, decoders, wall_seconds: as in `RunSummary`.
         decode_seconds: worker time of reading the evaluated videos.
-        wall_seconds: of the whole pipeline, interruptions left out.
     """
 
     settings: tuple[Setting, ...]
