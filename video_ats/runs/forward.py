@@ -59,18 +59,16 @@ def run_settings(
             are empty afterwards.
         settings: in any order. A control that follows an ``ats`` setting runs after it and takes its token counts.
         batches (Tensor[B, 3, T, S, S] each): on the same device.
-        execution: device and precision.
         finetuned: same as ``model``, with the weights for the settings that ask for fine-tuned ones.
 
     Raises:
         ValueError: if a setting needs a model or another setting that is not given.
     """
-    presence: dict[str, list[Presence]] = {}
+    presence: dict[str | None, list[Presence]] = {None: []}
     pairs = in_order(model, finetuned, settings)
     with execution.cast_weights(*(model for model, _ in pairs)):
         for chosen, setting in pairs:
-            followed = None if setting.follows is None else presence[setting.follows]
-            output = run_setting(chosen, setting, batches, execution, followed=followed)
+            output = run_setting(chosen, setting, batches, execution, presence[setting.follows])
             presence[setting.name] = [trace.kept for trace in output.traces]
             yield setting, output
 
@@ -80,19 +78,12 @@ def run_setting(
     setting: Setting,
     batches: Sequence[Tensor],
     execution: Execution,
-    *,
-    followed: Sequence[Presence] | None = None,
+    followed: Sequence[Presence] = (),
 ) -> SettingOutput:
-    """Run views under one setting; a control that follows ``ats`` takes its counts from ``followed``, batch by batch.
-
-    For other arguments see `run_settings`. The weights are not cast here.
-    """
+    """Run one setting without casting the weights; a control takes its counts from ``followed``, batch by batch."""
     with sampling(model, setting.sampler):
         start = execution.clock()
-        parts = [
-            forward_traced(model, batch, presence, execution)
-            for batch, presence in zip_longest(batches, followed or ())
-        ]
+        parts = [forward_traced(model, batch, kept, execution) for batch, kept in zip_longest(batches, followed)]
         seconds = execution.clock() - start
     logits, traces = zip(*parts, strict=True)
     return SettingOutput(torch.cat(logits), traces, seconds)
@@ -101,11 +92,7 @@ def run_setting(
 def in_order(
     model: nn.Module, finetuned: nn.Module | None, settings: Sequence[Setting]
 ) -> list[tuple[nn.Module, Setting]]:
-    """Each setting with the model that it needs; those that follow another come after it.
-
-    Raises:
-        ValueError: if a setting needs a model or another setting that is not given.
-    """
+    """Each setting with the model that it needs; those that follow another come after it; errors as `run_settings`."""
     names = {setting.name for setting in settings}
     runs = []
     for setting in sorted(settings, key=lambda setting: setting.follows is not None):

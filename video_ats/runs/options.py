@@ -106,11 +106,7 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         return super().class_count(variant)
 
     def budget(self) -> Budget | None:
-        """The cost that a view shall have; None: no target is set.
-
-        Raises:
-            ValueError: for values of ``target_*`` that are out of range or do not fit together.
-        """
+        """The cost that a view shall have; None: no target is set."""
         check_at_least_one(self, "target_videos")
         if self.target_gflops is None and self.target_ratio is None:
             if self.target_max_samples is not None:
@@ -157,22 +153,15 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
     """The published views of a model with the changes of a configuration.
 
     Raises:
-        ValueError: for impossible views, for a stride if the preset has none, or without a stride if neither the model
-            nor the configuration has one.
+        ValueError: for impossible views, or a stride that is missing or that the preset does not have.
     """
     stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
     if stride is None:
         raise ValueError(
             f"model {variant.name}: the stride between the frames of its clips is not known; set views.frame_stride"
         )
-    published = ViewPlan(
-        preset=variant.view_preset,
-        num_frames=variant.arguments["num_frames"],
-        frame_stride=stride,
-        crop_size=variant.arguments["crop_size"],
-        clips=variant.clips,
-        crops=variant.crops,
-    )
+    frames, crop_size = variant.arguments["num_frames"], variant.arguments["crop_size"]
+    published = ViewPlan(variant.view_preset, frames, stride, crop_size, clips=variant.clips, crops=variant.crops)
     plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
     if views.frame_stride is not None and plan.position == "segments":
         raise ValueError(
@@ -183,23 +172,14 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
 
 
 def check_at_least_one(config: object, *names: str) -> None:
-    """Check numbers of a configuration by name.
-
-    Raises:
-        ValueError: if one of them is less than 1.
-    """
+    """Raise ValueError if one of these numbers of a configuration is less than 1."""
     for name in names:
-        value = getattr(config, name)
-        if value < 1:
+        if (value := getattr(config, name)) < 1:
             raise ValueError(f"{name} {value}: must be at least 1")
 
 
 def check_samplers(settings: Sequence[Setting], model: nn.Module) -> None:
-    """Check that the samplers of all settings fit the blocks of a model.
-
-    Raises:
-        ValueError: for a block that the model does not have, or values for another number of blocks.
-    """
+    """Raise ValueError for a block that the model does not have, or values for another number of blocks."""
     for setting in settings:
         if setting.sampler is not None:
             setting.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]
