@@ -184,9 +184,10 @@ def _refuse_double(output: Path, shards: Sequence[Shard]) -> None:
     seen: dict[str, Shard] = {}
     for shard in shards:
         for block in read_blocks(output / shard.folder / PREDICTIONS):
-            other = seen.setdefault(block.video, shard)
+            video = block.lines[0].video
+            other = seen.setdefault(video, shard)
             if other is not shard:
-                raise ValueError(f"output {output}: video {block.video!r} is in {other} and in {shard}")
+                raise ValueError(f"output {output}: video {video!r} is in {other} and in {shard}")
 
 
 @dataclass(frozen=True)

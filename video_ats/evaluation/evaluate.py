@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.execution import Execution
@@ -39,7 +39,6 @@ def evaluate(
             this runs and are empty afterwards.
         batches: read videos, failed ones among them, such as `read_batches` gives. Those of a batch are scored
             together: to the last digit, the scores of one depend on the others.
-        settings: in any order.
         ensemble: how views are combined; see `combine_views`.
         finetuned: as ``model``, with the weights of the settings that say so.
 
@@ -85,11 +84,26 @@ def _score(
     batches = views.split(execution.batch_size)
     for setting, output in run_settings(model, settings, batches, execution, finetuned=finetuned):
         arrays = (array.split(plan.num_views) for array in (output.logits.cpu(), output.macs(), output.kept_counts()))
-        seconds = output.seconds / len(samples)
-        lines[setting.name] = [
-            _prediction(sample, setting.name, logits, macs, kept, ensemble, seconds)
-            for sample, logits, macs, kept in zip(samples, *arrays, strict=True)
-        ]
+        lines[setting.name] = []
+        for sample, logits, macs, kept in zip(samples, *arrays, strict=True):  # (V, num_classes), (V), (V, depth)
+            if not logits.isfinite().all():
+                raise ValueError(
+                    f"video {sample.entry.key!r}, setting {setting.name}: logits are not finite; "
+                    "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
+                )
+            scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
+            scored = replace(
+                unscored(sample),
+                setting=setting.name,
+                top5=classes.tolist(),
+                scores=scores.tolist(),
+                view_top1=logits.argmax(dim=1).tolist(),
+                gflops=int(macs.sum()) / 1e9,
+                macs=macs.tolist(),
+                kept=kept.tolist(),
+                model_seconds=output.seconds / len(samples),
+            )
+            lines[setting.name].append(scored)
     return list(zip(*(lines[setting.name] for setting in settings), strict=True))
 
 
@@ -105,27 +119,4 @@ def unscored(sample: VideoSample) -> Prediction:
         num_frames=sample.num_frames,
         decoder=sample.decoder,
         decode_seconds=sample.decode_seconds,
-    )
-
-
-def _prediction(
-    sample: VideoSample, setting: str, logits: Tensor, macs: Tensor, kept: Tensor, ensemble: Ensemble, seconds: float
-) -> Prediction:
-    """Logits (V, num_classes), macs (V) and kept (V, depth) are of the video's views."""
-    if not logits.isfinite().all():
-        raise ValueError(
-            f"video {sample.entry.key!r}, setting {setting}: logits are not finite; "
-            "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
-        )
-    scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
-    return replace(
-        unscored(sample),
-        setting=setting,
-        top5=classes.tolist(),
-        scores=scores.tolist(),
-        view_top1=logits.argmax(dim=1).tolist(),
-        gflops=int(macs.sum()) / 1e9,
-        macs=macs.tolist(),
-        kept=kept.tolist(),
-        model_seconds=seconds,
     )

@@ -100,17 +100,14 @@ def _settings_table(report: Report) -> str:
         row = "".join(f'<td data-sort="{escaped(str(value))}">{escaped(text)}</td>' for text, value in cells)
         rows.append(f'<tr data-place="{place}" tabindex="0">{row}</tr>')
     head = "".join(f'<th tabindex="0" aria-sort="none">{escaped(name)}</th>' for name in header)
-    return (
-        f'<div class="scroll"><table id="settings"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    inner = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table id="settings">{inner}</table></div>'
 
 
 def _chosen(report: Report) -> list[str]:
     """Empty places, which the script fills for the chosen setting."""
-    options = "".join(
-        f'<option value="{place}">{escaped(s.name)}</option>' for place, s in enumerate(report.summary.settings)
-    )
+    names = enumerate(s.name for s in report.summary.settings)
+    options = "".join(f'<option value="{place}">{escaped(name)}</option>' for place, name in names)
     against = "" if report.summary.settings[0].agreement is None else ", and its change against dense"
     return [
         '<h2 id="one">One setting</h2>',
@@ -225,8 +222,7 @@ def _picture(
 
 def _enlarged(picture: UInt8Array) -> UInt8Array:
     """Resized to a tile by repeating or skipping pixels."""
-    side = picture.shape[0]
-    places = np.arange(_TILE) * side // _TILE
+    places = np.arange(_TILE) * picture.shape[0] // _TILE
     return picture[places][:, places]
 
 

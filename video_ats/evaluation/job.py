@@ -88,24 +88,21 @@ class EvaluationJob:
 
     def identity(self) -> dict[str, Any]:
         """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""
+        config, data = self.config, self.config.data
         return {
             "video_ats": metadata.version("video-ats"),
             "model": {
-                "name": self.config.model,
-                "num_classes": self.config.num_classes,
+                "name": config.model,
+                "num_classes": config.num_classes,
                 "weights_sha256": hash_weights(self.given.model),
                 **({"finetuned_sha256": hash_weights(self.finetuned.model)} if self.finetuned else {}),
             },
-            "videos": {
-                **self.videos.identity(),
-                "decoder": self.config.data.decoder,
-                "min_frames": self.config.data.min_frames,
-            },
+            "videos": {**self.videos.identity(), "decoder": data.decoder, "min_frames": data.min_frames},
             "views": asdict(self.plan),
             "settings": {s.name: s.identity() for s in self.settings},
             **({} if self.settled is None else self.settled.identity()),
-            "ensemble": self.config.ensemble,
-            "precision": self.config.precision,
+            "ensemble": config.ensemble,
+            "precision": config.precision,
             # Other versions decode and round otherwise.
             "software": {name: metadata.version(name) for name in ("torch", "av")},
             "device": self.execution.device.type,
@@ -196,8 +193,7 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
     _check_same_files(log, entries)
     if log.done.any():
         say(f"{log.done.sum()} of {len(entries)} videos were done before; continuing")
-    unmatched = sum(bool(entry.problem) for entry in entries)
-    if unmatched:
+    if unmatched := sum(bool(entry.problem) for entry in entries):
         say(f"{unmatched} of {len(entries)} listed videos match no file; they are recorded as missing")
     session = _Session(identity, job.settled, log.parts(job.ranks.count), log.done, log.again)
     _score(job, entries, job.ranks.told_by_first(session))
@@ -292,21 +288,19 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     weights = {"weights": job.given.weights}
     if job.finetuned:
         weights["finetuned_weights"] = job.finetuned.weights
-    sentences: tuple[str, ...] = ()
-    if budget and job.settled:
-        sentences = describe_budget(budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
+    environment = describe_environment(job.execution.device)
+    environment["batch size"] = str(job.execution.batch_size)
+    environment["reading workers"] = str(job.config.data.num_workers)
+    environment["processes"] = str(job.ranks.count)
+    spreads = {s.name: s.gflops_view for s in summary.settings}
+    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else ()
     report = Report(
         run={
             **identity,
             "model": {**identity["model"], **weights},
             "videos": {**identity["videos"], "source": Path(job.videos.source).name},
         },
-        environment={
-            **describe_environment(job.execution.device),
-            "batch size": str(job.execution.batch_size),
-            "reading workers": str(job.config.data.num_workers),
-            "processes": str(job.ranks.count),
-        },
+        environment=environment,
         notes=job.notes,
         settings=job.settings,
         summary=summary,

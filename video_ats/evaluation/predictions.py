@@ -86,11 +86,6 @@ class Block(NamedTuple):
     length: int
     lines: list[Prediction]
 
-    @property
-    def video(self) -> str:
-        """Key of the video."""
-        return self.lines[0].video
-
     def is_complete(self, settings: Set[str]) -> bool:
         """Whether the video is done: it has a line for each setting, or a single line without a setting."""
         return {line.setting for line in self.lines} in (settings, {None})
@@ -260,8 +255,9 @@ class VideoLog:
             for block in read_blocks(part):
                 if not block.is_complete(self._settings):
                     continue
-                place = self.places[block.video]
-                if block.lines[0].status in read_again:
+                first = block.lines[0]
+                place = self.places[first.video]
+                if first.status in read_again:
                     again[place] = True
                 else:
                     index.add(place, number, block)

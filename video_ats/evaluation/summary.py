@@ -181,7 +181,6 @@ def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int
     """Compute a run's figures.
 
     Args:
-        results: from `collect`.
         listed_labels: the class of every listed video, evaluated or not.
         dense_macs: multiply-adds of one view without samplers.
     """
