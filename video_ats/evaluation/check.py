@@ -66,7 +66,6 @@ def as_text(lines: Sequence[Prediction]) -> str:
     """Counts by status, then one line for each video that has a problem or a remark."""
     counts = Counter(line.status for line in lines)
     text = [f"{len(lines)} listed: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())]
-    for line in lines:
-        if line.status != VideoStatus.OK.value or line.reason:
-            text.append(f"{line.status:12} {line.video!r}: {line.reason}")
+    told = (line for line in lines if line.status != VideoStatus.OK.value or line.reason)
+    text += [f"{line.status:12} {line.video!r}: {line.reason}" for line in told]
     return "\n".join(text).encode(errors="backslashreplace").decode()  # file names need not be UTF-8

@@ -185,8 +185,7 @@ def _refuse_double(output: Path, shards: Sequence[Shard]) -> None:
     for shard in shards:
         for block in read_blocks(output / shard.folder / PREDICTIONS):
             video = block.lines[0].video
-            other = seen.setdefault(video, shard)
-            if other is not shard:
+            if (other := seen.setdefault(video, shard)) is not shard:
                 raise ValueError(f"output {output}: video {video!r} is in {other} and in {shard}")
 
 
