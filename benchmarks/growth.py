@@ -17,8 +17,8 @@ from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import make_figures
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.runs.settings import Setting
-from video_ats.runs.views import ViewsConfig, plan_views
 
 MODEL = "timesformer_base_8x32_224"
 # (frames, crop, batch)

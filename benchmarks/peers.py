@@ -19,7 +19,7 @@ from video_ats.benchmarking.job import read_clips
 from video_ats.models.registry import get_variant
 from video_ats.models.timesformer import TimeSformer
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video.source import DataConfig
 
 MODEL = "timesformer_base_8x32_224"

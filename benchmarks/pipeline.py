@@ -21,7 +21,7 @@ from real_clips import KINETICS, videos_folder, write_list
 from turns import time_in_turns, write_result
 
 from video_ats.models.registry import get_variant
-from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoDataset, open_videos, read_videos

@@ -107,7 +107,7 @@ def peak_of_a_report(report: Report, lines: list[str], folder: Path, videos: int
     claims, comparisons = make_claims(results)
     whole = replace(report, summary=summary, claims=claims, comparisons=comparisons)
     write_report(folder, whole)
-    report_page(whole, results, None)
+    report_page(whole, results)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return peak

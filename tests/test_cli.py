@@ -12,8 +12,8 @@ from video_ats.cli import describe_error, parse_config, run_tool
 from video_ats.demo.job import DemoConfig
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

@@ -13,9 +13,8 @@ from video_ats.cli import parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant
-from video_ats.runs.options import fill_in_dataset
+from video_ats.runs.options import ViewsConfig, fill_in_dataset, plan_views
 from video_ats.runs.settings import make_settings
-from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.configuration import AugmentConfig, TrainConfig

@@ -46,7 +46,7 @@ def test_it_holds_the_whole_package_and_nothing_else(wheel: zipfile.ZipFile) -> 
     expected = {path.relative_to(ROOT).as_posix() for path in here} | {"video_ats_command.py"}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
     ends = {Path(name).suffix for name in expected}
-    assert {".safetensors", ".txt", ".js", ".typed", ".md"} <= ends
+    assert {".safetensors", ".txt", ".css", ".js", ".typed", ".md"} <= ends
     assert wheel.testzip() is None
 
 

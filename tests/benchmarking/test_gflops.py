@@ -13,7 +13,7 @@ from video_ats import create_model, insert_samplers_
 from video_ats.benchmarking import gflops as gflops_module
 from video_ats.benchmarking.gflops import CountConfig, as_markdown, count_gflops, write_table
 from video_ats.models.registry import VARIANTS, build_model, get_variant, list_models
-from video_ats.runs.views import ViewsConfig, plan_views
+from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig, open_videos, read_videos
 

@@ -18,7 +18,6 @@ from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import Report
-from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
@@ -62,16 +61,15 @@ def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Rep
     return replace(report, **changes)
 
 
-def ends() -> ShownEnds:
+def pictures() -> dict[str, str]:
+    """Of all videos but one."""
     picture = png_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
-    of_ats = [(p.video, p.label, p.top5[0], p.gflops) for p in lines() if p.setting == ATS.name]
-    shown = (ShownVideo(*of_ats[0], picture), ShownVideo(*of_ats[1], None))
-    return ShownEnds(ATS.name, shown, (ShownVideo(*of_ats[3], picture),))
+    return {p.video: picture for p in lines() if p.video != "v1"}
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return report_page(make_report(), results_of(lines(), SETTINGS), ends())
+    return report_page(make_report(), results_of(lines(), SETTINGS), ATS, pictures())
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -125,16 +123,19 @@ def test_the_script_has_what_the_predictions_say(page: str) -> None:
 
 def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     report = make_report(budget=("Budget of <half>.",))
-    text = report_page(report, results_of(lines(), SETTINGS), ends())
+    text = report_page(report, results_of(lines(), SETTINGS), ATS, pictures())
     for sentence in (*report.claims, *report.budget, *report.notes):
         assert html.escape(sentence) in text
     assert "1 of 7 listed videos could not be evaluated: 1 truncated." in text
     assert "172 of 303 &lt;frames&gt;" in text
-    assert page.count("<figure>") == 3
-    assert "could not be read again" in page
+    assert page.count("<figure>") == 6
+    assert page.count("could not be read again") == 1
+    shown = re.findall(r"<figcaption>(\S+): (\S+) GFLOPs", page.replace(html.escape(NASTY), "nasty"))
+    cheapest, dearest = [("v0", "1"), ("v1", "1.2"), ("v2", "1.4")], [("v5", "2"), ("v4", "1.8"), ("nasty", "1.6")]
+    assert shown == [*cheapest, *dearest]
     assert "v1: 1.2 GFLOPs, abseiling (taken for zumba)" in page
     assert "None: all 6 listed" in report_page(
-        replace(report, summary=replace(report.summary, failures=[], listed=6)), results_of(lines(), SETTINGS), None
+        replace(report, summary=replace(report.summary, failures=[], listed=6)), results_of(lines(), SETTINGS)
     )
 
 
@@ -151,7 +152,7 @@ def test_a_browser_finds_no_element_in_a_name(page: str) -> None:
 
 def test_without_evaluated_videos_there_are_the_failures_only() -> None:
     summary = summarise(results_of(lines()[-1:], SETTINGS), listed_labels=[2], dense_macs=BILLION)
-    text = report_page(make_report(summary=summary, claims=()), results_of(lines()[-1:], SETTINGS), None)
+    text = report_page(make_report(summary=summary, claims=()), results_of(lines()[-1:], SETTINGS))
     assert "truncated" in text
     assert "<script" not in text
     assert "curve" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)

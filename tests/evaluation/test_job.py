@@ -25,8 +25,9 @@ from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.files import sole_user
+from video_ats.runs.forward import dense_view_macs
+from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 
@@ -377,7 +378,7 @@ def test_views_are_the_published_ones_unless_told_otherwise(videos: Path, tmp_pa
 def test_a_row_with_samplers_is_scored_with_them_and_dense(videos: Path, tmp_path: Path) -> None:
     job = prepare(config(videos, tmp_path, model=f"{MINI}_ats", sweep=SweepConfig()))
     assert [setting.name for setting in job.settings] == ["dense", "ats-frame-kfull"]
-    assert job.dense_macs() == prepare(config(videos, tmp_path)).dense_macs() == 2_776_481_712
+    assert dense_view_macs(job.given.model, job.plan) == 2_776_481_712
 
 
 def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path: Path) -> None:

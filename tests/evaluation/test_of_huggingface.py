@@ -17,8 +17,8 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare, run
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.timesformer import create_timesformer
+from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.training.configuration import TrainConfig
 from video_ats.training.job import _load_model
 from video_ats.video.source import DataConfig

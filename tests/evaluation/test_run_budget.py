@@ -19,8 +19,8 @@ from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
 from video_ats.models.calibrate import Calibration
 from video_ats.runs.budget import CALIBRATED, Budget, SettledBudget, describe_budget
+from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

@@ -23,7 +23,7 @@ from helpers.training_cases import (
 )
 from safetensors.torch import load_file
 
-from video_ats.runs.views import ViewsConfig
+from video_ats.runs.options import ViewsConfig
 from video_ats.training.configuration import OptimiserConfig, TrainConfig
 
 EPOCHS = 5  # of two steps

@@ -36,7 +36,7 @@ from video_ats import SamplerConfig, create_model
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.checkpoints import save_checkpoint
 from video_ats.runs.files import sole_user
-from video_ats.runs.views import ViewsConfig
+from video_ats.runs.options import ViewsConfig
 from video_ats.training.clips import Draw, TrainingClips
 from video_ats.training.configuration import AugmentConfig, OptimiserConfig, TrainConfig
 from video_ats.training.saved import FAILURES, SavedState

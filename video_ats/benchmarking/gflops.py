@@ -12,11 +12,11 @@ import torch
 from video_ats.atomic import write_text
 from video_ats.models.calibrate import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
+from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.metrics import Spread
-from video_ats.runs.options import ClassOptions, check_at_least_one
+from video_ats.runs.options import ClassOptions, ViewsConfig, check_at_least_one, plan_views
 from video_ats.runs.settings import setting_name
 from video_ats.runs.tables import csv_text, markdown_table, number
-from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig, open_videos, read_some_views

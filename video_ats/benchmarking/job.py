@@ -19,9 +19,8 @@ from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
-from video_ats.runs.options import ClassOptions, RunOptions, check_at_least_one, check_samplers
+from video_ats.runs.options import ClassOptions, RunOptions, ViewsConfig, check_at_least_one, check_samplers, plan_views
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.runs.views import ViewsConfig, plan_views
 from video_ats.runs.weights import LoadedModel, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists.folders import read_unlabelled

@@ -18,15 +18,14 @@ import torch
 from tqdm import tqdm
 
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, model_clip, plan_windows, turned
-from video_ats.evaluation.evaluate import file_bytes
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import claim_run, sole_user
-from video_ats.runs.options import RunOptions, check_samplers
+from video_ats.runs.files import claim_run, file_bytes, sole_user
+from video_ats.runs.forward import dense_view_macs
+from video_ats.runs.options import RunOptions, ViewsConfig, check_samplers, plan_views
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.runs.views import ViewsConfig, dense_view_macs, plan_views
 from video_ats.runs.weights import LoadedModel, hash_weights, load_model
 from video_ats.video import VideoError
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows

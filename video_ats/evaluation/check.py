@@ -16,8 +16,6 @@ from video_ats.runs.files import sole_user
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
 
-_LOG = "videos.jsonl"
-
 
 @dataclass(frozen=True)
 class CheckConfig:
@@ -50,13 +48,11 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
     if not config.output:
         raise ValueError("output '': must name a folder")
     videos = open_videos(config.data, num_classes=config.num_classes)
-    identity = {
-        "check": {"decoder": config.data.decoder, "min_frames": config.data.min_frames},
-        "videos": videos.identity(),
-    }
-    with sole_user(Path(config.output)):
+    how = {"decoder": config.data.decoder, "min_frames": config.data.min_frames}
+    identity, folder = {"check": how, "videos": videos.identity()}, Path(config.output)
+    with sole_user(folder):
         keys = [entry.key for entry in videos.entries]
-        log = VideoLog(Path(config.output), identity, keys, [], name=_LOG, retry_lost=config.retry_lost)
+        log = VideoLog(folder, identity, keys, [], name="videos.jsonl", retry_lost=config.retry_lost)
         todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
         with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
             for sample in read_videos(todo, config.data, None):
@@ -70,7 +66,6 @@ def as_text(lines: Sequence[Prediction]) -> str:
     """Counts by status, then one line for each video that has a problem or a remark."""
     counts = Counter(line.status for line in lines)
     text = [f"{len(lines)} listed: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())]
-    for line in lines:
-        if line.status != VideoStatus.OK.value or line.reason:
-            text.append(f"{line.status:12} {line.video!r}: {line.reason}")
+    told = (line for line in lines if line.status != VideoStatus.OK.value or line.reason)
+    text += [f"{line.status:12} {line.video!r}: {line.reason}" for line in told]
     return "\n".join(text).encode(errors="backslashreplace").decode()  # file names need not be UTF-8

@@ -21,10 +21,10 @@ _ABOUT_HALF = (0.45, 0.55)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference in video top-1, ``settings`` minus ``others``.
+    """A paired difference in video top-1, ``settings`` minus ``others``; of several pairs the mean.
 
     Attributes:
-        settings, others: names, compared pair by pair; of several pairs the mean of their differences.
+        settings, others: names, compared pair by pair.
         difference: in points.
         gflops, others_gflops: mean multiply-adds of a video in units of 1e9, over all ``settings`` and ``others``.
     """
@@ -59,7 +59,13 @@ def make_claims(results: Results) -> tuple[tuple[str, ...], tuple[Comparison, ..
         The sentences, and all comparisons: each ATS setting with the dense model, with each of its controls, and all
         K together with each kind of control.
     """
-    runs = _scored(results)
+    # A mean is taken in the order of the keys: its last digit shall not depend on the list's order.
+    order = results.by_key()
+    runs = [
+        _Scored(setting, scored.top1 == results.labels, float(scored.gflops[order].mean()))
+        for setting in results.settings
+        if (scored := results.of.get(setting.name)) is not None
+    ]
     dense = next((run for run in runs if run.setting.is_dense), None)
     every_ats = [run for run in runs if run.setting.is_ats]
     if not runs or len(runs[0].correct) < 2:
@@ -93,16 +99,6 @@ def make_claims(results: Results) -> tuple[tuple[str, ...], tuple[Comparison, ..
     return tuple(sentences), tuple(comparisons)
 
 
-def _scored(results: Results) -> list[_Scored]:
-    """By setting. A mean is taken in the order of the keys: its last digit shall not depend on the list's order."""
-    order = results.by_key()
-    return [
-        _Scored(setting, scored.top1 == results.labels, float(scored.gflops[order].mean()))
-        for setting in results.settings
-        if (scored := results.of.get(setting.name)) is not None
-    ]
-
-
 def _compare(pairs: Sequence[tuple[_Scored, _Scored]]) -> Comparison:
     settings, others = zip(*pairs, strict=True)
     return Comparison(
@@ -132,22 +128,19 @@ def _against_dense(
     near = [c for c in comparisons if c.difference.points >= -_MARGIN]
     if near:
         cheapest = min(near, key=lambda c: c.gflops)
-        excluded = cheapest.difference.excludes_loss_of(_MARGIN)
+        excluded = "excluded" if cheapest.difference.excludes_loss_of(_MARGIN) else "not excluded"
+        chosen = "; the setting was chosen on them, which flatters it a little" if len(runs) > 1 else ""
         sentences = [
             f"{training}, the cheapest of {len(runs)} ATS settings within {_MARGIN} points of dense is "
-            f"{told(cheapest)}. A larger loss is {'excluded' if excluded else 'not excluded'} by these "
-            f"{cheapest.difference.videos} videos"
-            f"{'; the setting was chosen on them, which flatters it a little' if len(runs) > 1 else ''}."
+            f"{told(cheapest)}. A larger loss is {excluded} by these {cheapest.difference.videos} videos{chosen}."
         ]
     else:
         closest = max(comparisons, key=lambda c: (c.difference.points, -c.gflops))
         sentences = [f"{training}, no ATS setting is within {_MARGIN} points of dense; the closest is {told(closest)}."]
-    about_half = [c for c in comparisons if _ABOUT_HALF[0] <= c.gflops / c.others_gflops <= _ABOUT_HALF[1]]
-    if len(about_half) > 1:
-        best = max(about_half, key=lambda c: (c.difference.points, -c.gflops))
-        which = (
-            f"the most accurate on these videos of {len(about_half)} ATS settings at 45% to 55% of the cost of dense"
-        )
+    half = [c for c in comparisons if _ABOUT_HALF[0] <= c.gflops / c.others_gflops <= _ABOUT_HALF[1]]
+    if len(half) > 1:
+        best = max(half, key=lambda c: (c.difference.points, -c.gflops))
+        which = f"the most accurate on these videos of {len(half)} ATS settings at 45% to 55% of the cost of dense"
     else:
         best = min(comparisons, key=lambda c: abs(c.gflops / c.others_gflops - 0.5))
         which = "the ATS setting nearest to half the cost of dense"
@@ -174,10 +167,6 @@ def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scor
     return families
 
 
-def _named(comparison: Comparison) -> str:
-    return f"{comparison.settings[0]}: {comparison.difference}"
-
-
 def _against_control(kind: str, family: str, each: Sequence[Comparison], pooled: Comparison) -> str:
     d = pooled.difference
     if d.verdict > 0:
@@ -192,7 +181,8 @@ def _against_control(kind: str, family: str, each: Sequence[Comparison], pooled:
     if len(each) == 1:
         return f"{verdict} ({each[0].settings[0]}, at the same tokens in every block, {cost})."
     best, worst = (choose(each, key=lambda c: c.difference.points) for choose in (max, min))
-    extremes = f"; best {_named(best)}, worst {_named(worst)}" if best is not worst else ""
+    named = (f"{c.settings[0]}: {c.difference}" for c in (best, worst))
+    extremes = "; best {}, worst {}".format(*named) if best is not worst else ""
     return (
         f"{verdict} ({family}, mean over {len(each)} values of K, at the same tokens in every block, {cost}){extremes}."
     )

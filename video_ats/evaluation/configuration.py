@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from video_ats.runs.forward import Ensemble
-from video_ats.runs.options import LabelledRunOptions, check_at_least_one
+from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.views import ViewsConfig
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
@@ -54,11 +53,7 @@ class EvaluateConfig(LabelledRunOptions):
             raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are not fine-tuned")
 
     def settled(self, found: Sequence[SamplerConfig]) -> EvaluateConfig:
-        """The configuration of the same run with the samples that were found instead of the target.
-
-        Args:
-            found: one ``ats`` setting for each scope and scheme of the sweep.
-        """
+        """The configuration of the same run without a target; ``found``: one ``ats`` for each scope and scheme."""
         beside = [sampler for ats in found for sampler in self.sweep.with_controls(ats)]
         given = (*self.sweep.samplers(), *self.samplers)
         return replace(

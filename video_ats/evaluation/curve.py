@@ -62,25 +62,21 @@ def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], tit
     few = len(lines) <= _FEW_LINES
     figure = Figure(figsize=(7, 4.5) if few else (11, 6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    # Controls first: the method lies on top.
+    handles = {}
+    # Controls first, dense last: what is drawn later lies on top.
     for name, line in sorted(lines.items(), key=lambda line: _layer(by_name[line[1][0].name])):
         setting = by_name[line[0].name]
         line.sort(key=lambda summary: summary.gflops_video.mean)
         style = _style(setting, joined=len(line) > 1)
-        axes.plot([s.gflops_video.mean for s in line], [s.top1.percent for s in line], label=name, **style)
+        costs, accuracies = [s.gflops_video.mean for s in line], [s.top1.percent for s in line]
+        (handles[name],) = axes.plot(costs, accuracies, label=name, **style)
         for s in line:
             video, top1 = s.gflops_video, s.top1
             # Percentiles of a skewed spread may lie on one side of the mean.
             x_error = [[max(video.mean - video.p5, 0)], [max(video.p95 - video.mean, 0)]]
             y_error = [[top1.percent - top1.low], [top1.high - top1.percent]]
-            bars = {
-                "fmt": "none",
-                "ecolor": style["color"],
-                "elinewidth": 0.5,
-                "capsize": 2,
-                "alpha": 1 if few else 0.15,
-            }
-            axes.errorbar(video.mean, top1.percent, yerr=y_error, xerr=x_error, **bars)
+            bars = {"fmt": "none", "ecolor": style["color"], "elinewidth": 0.5, "capsize": 2}
+            axes.errorbar(video.mean, top1.percent, y_error, x_error, alpha=1 if few else 0.15, **bars)
             # Each point once more on top, as an element of its own.
             own = {"gid": f"{_POINT}{places[s.name]}", "linestyle": "none", "zorder": style.get("zorder", 2) + 1}
             axes.plot(video.mean, top1.percent, **style | own)
@@ -91,24 +87,21 @@ def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], tit
     axes.set_title(title, fontsize=9)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
-    handles, names = axes.get_legend_handles_labels()
-    order = [names.index(name) for name in lines]  # as in the tables
-    handles, names = [handles[place] for place in order], [names[place] for place in order]
+    in_order = [handles[name] for name in lines]  # as in the tables
     if few:
-        axes.legend(handles, names, fontsize=8, handlelength=3)
+        axes.legend(handles=in_order, fontsize=8, handlelength=3)
     else:
-        figure.legend(handles, names, fontsize=7.5, handlelength=3.5, loc="outside right upper")
+        figure.legend(handles=in_order, fontsize=7.5, handlelength=3.5, loc="outside right upper")
     return figure
 
 
 def line_name(setting: Setting) -> str:
     """Name of the line of a setting: settings on one line differ only in their samples."""
     sampler = setting.sampler
-    name = "dense" if sampler is None else f"{sampler.kind}, {sampler.scope}"
-    if setting.finetuned:
-        name = f"fine-tuned: {name}"
+    name = "fine-tuned: " if setting.finetuned else ""
     if sampler is None:
-        return name
+        return f"{name}dense"
+    name += f"{sampler.kind}, {sampler.scope}"
     if sampler.blocks is not None:
         name += f", blocks {block_ranges(sampler.blocks)}"
     if sampler.scheme != "reference":
@@ -121,9 +114,7 @@ def line_name(setting: Setting) -> str:
 
 
 def _layer(setting: Setting) -> int:
-    if setting.sampler is None:
-        return 2
-    return int(setting.is_ats)
+    return 2 if setting.sampler is None else int(setting.is_ats)
 
 
 def _style(setting: Setting, *, joined: bool) -> dict[str, Any]:

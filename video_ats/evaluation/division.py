@@ -1,8 +1,7 @@
 """How a list is divided among processes: batches, shards that are merged later, and the ranks that torchrun starts.
 
-Rounding depends on what shares a batch. A batch is given by the place in the list, whoever scores it: a video has the
-same batch-mates in every run over the same files with the same batch size, on one process or many, interrupted or not,
-so its digits are the same too. How the parts come together again is told in `evaluation.predictions`.
+Rounding depends on what shares a batch. Batches follow from the places in the list alone, so a video has the same
+batch-mates and digits on one process or many, interrupted or not, as long as the batch size is the same.
 """
 
 from __future__ import annotations
@@ -45,12 +44,10 @@ def part_of(batches: Sequence[Item], number: int, of: int) -> Sequence[Item]:
 def left_over(size: int, done: npt.NDArray[np.bool_], again: npt.NDArray[np.bool_]) -> list[Sequence[int]]:
     """Batches of places that an interrupted run has still to score.
 
-    A batch that was scored in part is scored again as a whole, which is the only way to the same digits. Videos that
-    could not be read and are tried once more get batches of their own, since the others of their batches are done. So
-    one that can be read now has other batch-mates than in a run that could read it at once.
+    A batch that was scored in part is scored again as a whole, for the same digits. Videos that could not be read and
+    are tried once more get batches of their own, since the others of their batches are done.
 
     Args:
-        size: videos in a batch.
         done (bool [N]): videos that are on the disk.
         again (bool [N]): videos that could not be read and are tried once more.
     """
@@ -74,11 +71,7 @@ class Shard:
 
     @staticmethod
     def parse(text: str) -> Shard:
-        """From ``2/5``.
-
-        Raises:
-            ValueError: for anything else.
-        """
+        """From text such as ``2/5``."""
         found = re.fullmatch(r"(\d+)/(\d+)", text, flags=re.ASCII)
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             raise ValueError(f"shard {text!r}: must be i/n with i from 1 to n, such as 1/8 to 8/8")
@@ -102,20 +95,10 @@ class MergeConfig:
     """Configuration of ``video-ats merge-predictions``.
 
     Attributes:
-        output: the output folder of the shards, in which theirs lie, ``shard-1-of-8`` to ``shard-8-of-8``.
+        output: the ``output`` of the shards, which holds their folders ``shard-1-of-8`` to ``shard-8-of-8``.
     """
 
     output: str
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A shard on the disk, and what is the same in all shards of a run: identity, and videos in a batch."""
-
-    log: Path
-    shard: Shard
-    identity: dict[str, Any]
-    videos_at_once: int
 
 
 def merge_shards(output: Path) -> tuple[int, Path]:
@@ -138,72 +121,72 @@ def merge_shards(output: Path) -> tuple[int, Path]:
             stack.enter_context(sole_user(folder))
         if log.exists():
             raise ValueError(f"output {output}: holds {PREDICTIONS} already; remove it, to merge once more")
-        parts = sorted(map(_read, folders), key=lambda part: part.shard.number)
-        _check_one_run(output, parts)
-        listed = parts[0].identity["videos"]
-        index = _find_blocks(parts, listed["listed"])
+        shards, identity, videos_at_once = _read_one_run(output, folders)
+        index = _find_blocks(output, shards, identity, videos_at_once)
         first_lines = (json.loads(block.partition(b"\n")[0]) for block in index.blocks())
-        if hash_understood((line["video"], line["label"]) for line in first_lines) != listed["understood_sha256"]:
-            _refuse_double(output, parts)
+        understood = hash_understood((line["video"], line["label"]) for line in first_lines)
+        if understood != identity["videos"]["understood_sha256"]:
+            _refuse_double(output, shards)
             raise ValueError(
                 f"output {output}: the videos of the shards are not those of the list in its order; give the command "
                 "of each shard once more, which checks and sorts its lines"
             )
-        claim_run(log, parts[0].identity)
+        claim_run(log, identity)
         index.join(log)
     return len(index.part), log
 
 
-def _read(folder: Path) -> _Part:
-    identity = read_identity(folder)
-    if identity is None or SHARD not in identity:
-        raise ValueError(f"{folder}: has no {RUN} of a shard; give the shard's command again")
-    of_shard = identity.pop(SHARD)
-    shard = Shard(of_shard["number"], of_shard["of"])
-    if folder.name != shard.folder:
-        raise ValueError(f"{folder}: holds {shard}; was it renamed?")
-    return _Part(folder / PREDICTIONS, shard, identity, of_shard["videos_at_once"])
-
-
-def _check_one_run(output: Path, parts: Sequence[_Part]) -> None:
-    first, *others = parts
-    for part in others:
-        there, here = (p.identity | {"shards": p.shard.of, "videos_at_once": p.videos_at_once} for p in (first, part))
-        changed = differences(there, here)
+def _read_one_run(output: Path, folders: Sequence[Path]) -> tuple[list[Shard], dict[str, Any], int]:
+    """The shards by number, the identity of the whole run, and the videos in a batch."""
+    identities: dict[Shard, dict[str, Any]] = {}
+    for folder in folders:
+        identity = read_identity(folder)
+        if identity is None or SHARD not in identity:
+            raise ValueError(f"{folder}: has no {RUN} of a shard; give the shard's command again")
+        part = identity.pop(SHARD)
+        shard = Shard(part["number"], part["of"])
+        if folder.name != shard.folder:
+            raise ValueError(f"{folder}: holds {shard}; was it renamed?")
+        identities[shard] = identity | {"shards": shard.of, "videos_at_once": part["videos_at_once"]}
+    first, *others = shards = sorted(identities, key=lambda shard: shard.number)
+    for shard in others:
+        changed = differences(identities[first], identities[shard])
         if changed:
             raise ValueError(
-                f"{part.log.parent}: is of another run than {first.shard.folder} ({'; '.join(changed[:3])}); remove "
+                f"{output / shard.folder}: is of another run than {first.folder} ({'; '.join(changed[:3])}); remove "
                 "the one that does not belong"
             )
-    absent = sorted({*range(1, first.shard.of + 1)} - {part.shard.number for part in parts})
+    absent = sorted({*range(1, first.of + 1)} - {shard.number for shard in shards})
     if absent:
-        raise ValueError(f"output {output}: shards {', '.join(map(str, absent))} of {first.shard.of} are not there")
+        raise ValueError(f"output {output}: shards {', '.join(map(str, absent))} of {first.of} are not there")
+    whole = {key: value for key, value in identities[first].items() if key not in ("shards", "videos_at_once")}
+    return shards, whole, identities[first]["videos_at_once"]
 
 
-def _find_blocks(parts: Sequence[_Part], listed: int) -> Index:
+def _find_blocks(output: Path, shards: Sequence[Shard], identity: dict[str, Any], videos_at_once: int) -> Index:
     """The blocks of each shard belong to its places in the list, one after the other."""
-    index = Index([part.log for part in parts], listed)
-    for number, part in enumerate(parts):
-        places, found = part.shard.places(listed, part.videos_at_once), 0
-        for block in read_blocks(part.log) if part.log.exists() else ():
-            if block.is_complete(part.identity["settings"].keys()):
+    index = Index([output / shard.folder / PREDICTIONS for shard in shards], identity["videos"]["listed"])
+    for number, (shard, log) in enumerate(zip(shards, index.parts, strict=True)):
+        places, found = shard.places(len(index.part), videos_at_once), 0
+        for block in read_blocks(log) if log.exists() else ():
+            if block.is_complete(identity["settings"].keys()):
                 if found < len(places):
                     index.add(places[found], number, block)
                 found += 1
         if found != len(places):
             raise ValueError(
-                f"{part.log.parent}: has {found} of its {len(places)} videos; give its command again to complete it"
+                f"{log.parent}: has {found} of its {len(places)} videos; give its command again to complete it"
             )
     return index
 
 
-def _refuse_double(output: Path, parts: Sequence[_Part]) -> None:
+def _refuse_double(output: Path, shards: Sequence[Shard]) -> None:
     seen: dict[str, Shard] = {}
-    for part in parts:
-        for block in read_blocks(part.log):
-            other = seen.setdefault(block.video, part.shard)
-            if other is not part.shard:
-                raise ValueError(f"output {output}: video {block.video!r} is in {other} and in {part.shard}")
+    for shard in shards:
+        for block in read_blocks(output / shard.folder / PREDICTIONS):
+            video = block.lines[0].video
+            if (other := seen.setdefault(video, shard)) is not shard:
+                raise ValueError(f"output {output}: video {video!r} is in {other} and in {shard}")
 
 
 @dataclass(frozen=True)
@@ -231,15 +214,14 @@ class Ranks:
         Raises:
             ChildProcessError: if another rank has ended.
         """
-        if self.count == 1:
-            return value
         values = [value]
-        with _explaining_lost_ranks():
-            dist.broadcast_object_list(values, src=0)
+        if self.count > 1:
+            with _explaining_lost_ranks():
+                dist.broadcast_object_list(values, src=0)
         return values[0]
 
     def wait(self) -> None:
-        """Wait until all ranks are here. Errors: see `told_by_first`."""
+        """Wait until all ranks are here; errors as `told_by_first`."""
         if self.count > 1:
             with _explaining_lost_ranks():
                 dist.barrier()
@@ -249,7 +231,7 @@ class Ranks:
 def joined_ranks() -> Iterator[Ranks]:
     """Connect the processes of this run, if ``torchrun`` (or another launcher with the same variables) started several.
 
-    They exchange a few Python objects and no tensors, so gloo does, on GPUs too.
+    They exchange Python objects and no tensors, so gloo is enough, on GPUs too.
 
     Raises:
         ChildProcessError: if they cannot be connected.

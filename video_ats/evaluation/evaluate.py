@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import Ensemble, combine_views, in_order, run_settings
+from video_ats.runs.files import file_bytes
+from video_ats.runs.forward import Ensemble, combine_views, run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
@@ -38,9 +38,6 @@ def evaluate(
             this runs and are empty afterwards.
         batches: read videos, failed ones among them, such as `read_batches` gives. Those of a batch are scored
             together: to the last digit, the scores of one depend on the others.
-        plan: the views to cut from each.
-        settings: what to score, in any order.
-        execution: device, precision and batch size.
         ensemble: how views are combined; see `combine_views`.
         finetuned: as ``model``, with the weights of the settings that say so.
 
@@ -50,7 +47,6 @@ def evaluate(
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.
     """
-    in_order(model, finetuned, settings)  # refuses settings that cannot run, before the first video is read
     since = time.perf_counter()
     for group in batches:
         readable = [sample for sample in group if sample.status is VideoStatus.OK]
@@ -81,28 +77,37 @@ def _score(
     execution: Execution,
     ensemble: Ensemble,
 ) -> list[tuple[Prediction, ...]]:
-    """For each video its predictions under the settings, in their order."""
+    """For each video its predictions, in the order of the settings."""
     views = torch.cat([sample.views(plan, device=execution.device) for sample in samples])  # (N, 3, T, S, S)
     lines: dict[str, list[Prediction]] = {}
-    for setting, output in run_settings(
-        model, settings, views.split(execution.batch_size), execution, finetuned=finetuned
-    ):
+    batches = views.split(execution.batch_size)
+    for setting, output in run_settings(model, settings, batches, execution, finetuned=finetuned):
         arrays = (array.split(plan.num_views) for array in (output.logits.cpu(), output.macs(), output.kept_counts()))
-        seconds = output.seconds / len(samples)
-        lines[setting.name] = [
-            _prediction(sample, setting.name, logits, macs, kept, ensemble, seconds)
-            for sample, logits, macs, kept in zip(samples, *arrays, strict=True)
-        ]
+        lines[setting.name] = []
+        for sample, logits, macs, kept in zip(samples, *arrays, strict=True):  # (V, num_classes), (V), (V, depth)
+            if not logits.isfinite().all():
+                raise ValueError(
+                    f"video {sample.entry.key!r}, setting {setting.name}: logits are not finite; "
+                    "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
+                )
+            scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
+            scored = replace(
+                unscored(sample),
+                setting=setting.name,
+                top5=classes.tolist(),
+                scores=scores.tolist(),
+                view_top1=logits.argmax(dim=1).tolist(),
+                gflops=int(macs.sum()) / 1e9,
+                macs=macs.tolist(),
+                kept=kept.tolist(),
+                model_seconds=output.seconds / len(samples),
+            )
+            lines[setting.name].append(scored)
     return list(zip(*(lines[setting.name] for setting in settings), strict=True))
 
 
-def file_bytes(path: str) -> int:
-    """Size of a file; 0 if there is none."""
-    return os.path.getsize(path) if os.path.isfile(path) else 0
-
-
 def unscored(sample: VideoSample) -> Prediction:
-    """What is known of a video without a model: the line of one that could not be read, or was only checked."""
+    """The line of a video without a model: it could not be read, or was only checked."""
     return Prediction(
         video=sample.entry.key,
         path=sample.entry.path,
@@ -113,27 +118,4 @@ def unscored(sample: VideoSample) -> Prediction:
         num_frames=sample.num_frames,
         decoder=sample.decoder,
         decode_seconds=sample.decode_seconds,
-    )
-
-
-def _prediction(
-    sample: VideoSample, setting: str, logits: Tensor, macs: Tensor, kept: Tensor, ensemble: Ensemble, seconds: float
-) -> Prediction:
-    """Logits (V, num_classes), macs (V) and kept (V, depth) are of the video's views."""
-    if not logits.isfinite().all():
-        raise ValueError(
-            f"video {sample.entry.key!r}, setting {setting}: logits are not finite; "
-            "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
-        )
-    scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
-    return replace(
-        unscored(sample),
-        setting=setting,
-        top5=classes.tolist(),
-        scores=scores.tolist(),
-        view_top1=logits.argmax(dim=1).tolist(),
-        gflops=int(macs.sum()) / 1e9,
-        macs=macs.tolist(),
-        kept=kept.tolist(),
-        model_seconds=seconds,
     )

@@ -1,57 +1,56 @@
-"""``report.html``: a run on one self-contained page: curve, settings, classes, costs, videos, failures."""
+"""``report.html``: a run on one self-contained page: curve, settings, classes, costs, videos, failures.
+
+The cheapest and the most expensive videos are shown with pictures of the patches that were kept.
+"""
 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.report import Report
-from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import Results
+from video_ats.runs.execution import Execution
+from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
+from video_ats.video import VideoStatus
+from video_ats.video.lists import VideoEntry
+from video_ats.video.source import DataConfig, VideoSample, read_videos
+from video_ats.video.views import VIEW_PRESETS, ViewPlan
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
+from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri
 
-_BINS = 24
-_STYLE = """\
-.warn { background: #fff4d6; border-left: 4px solid #d59a00; padding: .4rem .8rem; }
-.facts { color: #444; } .facts span { white-space: nowrap; margin-right: 1.4em; }
-svg.curve { display: block; width: 100%; max-width: 60rem; height: auto; }
-#histogram text { font: 12px system-ui, sans-serif; fill: #333; }
-.point { cursor: pointer; outline: none; } .reach { fill: transparent; stroke: none; stroke-width: 3; }
-.point:hover .reach, .point:focus .reach, .point.on .reach { stroke: #e0a800; }
-#tip { position: absolute; display: none; background: #fff; border: 1px solid #888; border-radius: 4px;
-  padding: .35rem .6rem; font-size: .85rem; pointer-events: none; box-shadow: 0 2px 8px #0003; white-space: pre; }
-#settings td, #settings th { white-space: nowrap; } .classes th:last-child { text-align: center; }
-#settings th { cursor: pointer; user-select: none; vertical-align: bottom; } #settings tbody tr { cursor: pointer; }
-#settings th[aria-sort=ascending]::after { content: " ▲"; } #settings th[aria-sort=descending]::after { content: " ▼"; }
-tr.on td { background: #fff4d6; }
-.classes { max-height: 32rem; overflow-y: auto; } .classes td.bar { width: 16rem; padding: .1rem .8rem; }
-.classes td { padding-top: .1rem; padding-bottom: .1rem; }
-.half { display: inline-block; width: 50%; height: .8rem; } .half i { display: block; height: 100%; }
-.left i { background: #D55E00; margin-left: auto; } .right i { background: #0072B2; }
-.left { border-right: 1px solid #888; box-sizing: border-box; }
-.ends { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 0 2rem; }
-.ends figure { margin: .6rem 0 1.4rem; } figcaption { overflow-wrap: anywhere; }
-td { overflow-wrap: anywhere; } .words td, .words th { text-align: left; }
-"""
+_BINS = 24  # of a histogram
+_SHOWN = 3  # videos at either end of the costs
+_FRAMES = 4  # of a clip
+_TILE = 160  # pixels
 
 
-def report_page(report: Report, results: Results, ends: ShownEnds | None) -> str:
+def report_page(
+    report: Report, results: Results, shown: Setting | None = None, pictures: Mapping[str, str] | None = None
+) -> str:
     """The page.
 
     Args:
-        report: figures of the run.
-        results: of its videos, for the histograms of GFLOPs.
-        ends: the cheapest and the most expensive videos; None: there is no ATS setting, so all cost the same.
+        shown: the ATS setting whose cheapest and most expensive videos are shown; None: show none.
+        pictures: from `draw_kept`; a video without one could not be read again.
     """
-    summary = report.summary
-    title = f"{report.run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
+    run, summary = report.run, report.summary
+    title = f"{run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
     markup = [f'<p class="warn">{escaped(note)}</p>' for note in report.notes]
-    markup.append(_facts(report))
+    facts = (
+        f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
+        f"weights: {run['model']['weights']}",
+        f"list: {run['videos']['source']}",
+        f"{run['views']['clips']} x {run['views']['crops']} views of {run['views']['num_frames']} frames",
+        f"dense: {report.dense_macs / 1e9:.4g} GFLOPs per view (multiply-adds / 1e9)",
+    )
+    markup.append('<p class="facts">' + " ".join(f"<span>{escaped(fact)}</span>" for fact in facts) + "</p>")
     if report.claims or report.budget:
         told = (*report.budget, *report.claims)
         markup += ["<h2>What this run says</h2>", "<ul>", *(f"<li>{escaped(claim)}</li>" for claim in told), "</ul>"]
@@ -69,25 +68,14 @@ def report_page(report: Report, results: Results, ends: ShownEnds | None) -> str
             *_chosen(report),
             embedded_json("data", _data(report, results)),
         ]
-    if ends is not None:
-        markup += _ends(report, ends)
+    if shown is not None:
+        markup += _ends(report, results, shown, pictures or {})
     markup += _failures(report)
     markup += ["<h2>Measured on</h2>", f'<div class="words">{table(["", ""], list(report.environment.items()))}</div>']
-    script = importlib.resources.files("video_ats.evaluation") / "report.js"
     markup.append('<div id="tip" role="status"></div>')
-    return html_page(title, markup, style=_STYLE, script=script.read_text(encoding="utf-8") if summary.settings else "")
-
-
-def _facts(report: Report) -> str:
-    run, summary = report.run, report.summary
-    facts = (
-        f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
-        f"weights: {run['model']['weights']}",
-        f"list: {run['videos']['source']}",
-        f"{run['views']['clips']} x {run['views']['crops']} views of {run['views']['num_frames']} frames",
-        f"dense: {report.dense_macs / 1e9:.4g} GFLOPs per view (multiply-adds / 1e9)",
-    )
-    return '<p class="facts">' + " ".join(f"<span>{escaped(fact)}</span>" for fact in facts) + "</p>"
+    files = importlib.resources.files("video_ats.evaluation")
+    style, script = ((files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    return html_page(title, markup, style=style, script=script if summary.settings else "")
 
 
 def _settings_table(report: Report) -> str:
@@ -111,18 +99,15 @@ def _settings_table(report: Report) -> str:
         row = "".join(f'<td data-sort="{escaped(str(value))}">{escaped(text)}</td>' for text, value in cells)
         rows.append(f'<tr data-place="{place}" tabindex="0">{row}</tr>')
     head = "".join(f'<th tabindex="0" aria-sort="none">{escaped(name)}</th>' for name in header)
-    return (
-        f'<div class="scroll"><table id="settings"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    inner = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table id="settings">{inner}</table></div>'
 
 
 def _chosen(report: Report) -> list[str]:
     """Empty places, which the script fills for the chosen setting."""
-    options = "".join(
-        f'<option value="{place}">{escaped(s.name)}</option>' for place, s in enumerate(report.summary.settings)
-    )
-    against = "" if _first(report, lambda setting: setting.is_dense) is None else ", and its change against dense"
+    names = enumerate(s.name for s in report.summary.settings)
+    options = "".join(f'<option value="{place}">{escaped(name)}</option>' for place, name in names)
+    against = "" if report.summary.settings[0].agreement is None else ", and its change against dense"
     return [
         '<h2 id="one">One setting</h2>',
         f'<p><label>Setting: <select id="chosen">{options}</select></label></p>',
@@ -135,17 +120,11 @@ def _chosen(report: Report) -> list[str]:
     ]
 
 
-def _first(report: Report, wanted: Callable[[Setting], bool]) -> int | None:
-    """Place of the first setting of a kind among those of the summary."""
-    names = {setting.name for setting in report.settings if wanted(setting)}
-    return next((place for place, s in enumerate(report.summary.settings) if s.name in names), None)
-
-
 def _data(report: Report, results: Results) -> dict[str, Any]:
     """Data for the script."""
-    dense = _first(report, lambda setting: setting.is_dense)
+    by_name = {setting.name: setting for setting in report.settings}
     settings = []
-    for place, s in enumerate(report.summary.settings):
+    for s in report.summary.settings:
         costs = results.of[s.name].gflops
         low, high = float(costs.min()), float(costs.max())
         counts, edges = np.histogram(costs, _BINS, (low, high) if high > low else (0.98 * low, 1.02 * low or 1.0))
@@ -158,37 +137,92 @@ def _data(report: Report, results: Results) -> dict[str, Any]:
                 "edges": edges.tolist(),
                 "mean": s.gflops_video.mean,
                 "correct": [c.correct for c in s.per_class.values() if c.evaluated],
-                "dense": place == dense,
+                "dense": by_name[s.name].is_dense,
             }
         )
     first = report.summary.settings[0].per_class
-    names = report.label_names
-    classes = [(names[label] if names else str(label), c.evaluated) for label, c in first.items() if c.evaluated]
-    return {"settings": settings, "classes": classes, "shown": _first(report, lambda setting: setting.is_ats) or 0}
+    classes = [(report.class_name(label), c.evaluated) for label, c in first.items() if c.evaluated]
+    every_ats = (place for place, s in enumerate(report.summary.settings) if by_name[s.name].is_ats)
+    return {"settings": settings, "classes": classes, "shown": next(every_ats, 0)}
 
 
-def _ends(report: Report, ends: ShownEnds) -> list[str]:
+def _ends(report: Report, results: Results, shown: Setting, pictures: Mapping[str, str]) -> list[str]:
     markup = [
         "<h2>The cheapest and the most expensive videos</h2>",
-        f'<p class="note">With {escaped(ends.setting)}: frames of the first view, and under them what the last block '
+        f'<p class="note">With {escaped(shown.name)}: frames of the first view, and under them what the last block '
         "keeps; dropped patches are pale.</p>",
         '<div class="ends">',
     ]
-    for heading, videos in (("Cheapest", ends.cheapest), ("Most expensive", ends.dearest)):
-        markup += [f"<div><h3>{heading}</h3>", *(_video(report, video) for video in videos), "</div>"]
+    scored, word = results.of[shown.name], "" if report.label_names else "class "
+    for heading, rows in zip(("Cheapest", "Most expensive"), _cost_ends(results, shown), strict=True):
+        markup.append(f"<div><h3>{heading}</h3>")
+        for row in rows:
+            video, label, top1 = results.videos[row], int(results.labels[row]), int(scored.top1[row])
+            guess = "correct" if label == top1 else f"taken for {word}{report.class_name(top1)}"
+            caption = f"{video}: {scored.gflops[row]:.4g} GFLOPs, {word}{report.class_name(label)} ({guess})"
+            gone = f"<figure><p>could not be read again</p><figcaption>{escaped(caption)}</figcaption></figure>"
+            markup.append(figure(pictures[video], caption) if video in pictures else gone)
+        markup.append("</div>")
     return [*markup, "</div>"]
 
 
-def _video(report: Report, video: ShownVideo) -> str:
-    guess = "correct" if video.label == video.top1 else f"taken for {_label(report, video.top1)}"
-    caption = f"{video.video}: {video.gflops:.4g} GFLOPs, {_label(report, video.label)} ({guess})"
-    if video.picture is None:
-        return f"<figure><p>could not be read again</p><figcaption>{escaped(caption)}</figcaption></figure>"
-    return figure(video.picture, caption)
+def _cost_ends(results: Results, setting: Setting) -> tuple[list[int], list[int]]:
+    """Places of the cheapest and of the most expensive videos, the extreme one first; none is in both."""
+    by_key = results.by_key()
+    rows = by_key[results.of[setting.name].gflops[by_key].argsort(kind="stable")].tolist()
+    low = rows[: min(_SHOWN, (len(rows) + 1) // 2)]
+    return low, rows[len(low) :][::-1][:_SHOWN]
 
 
-def _label(report: Report, label: int) -> str:
-    return report.label_names[label] if report.label_names else f"class {label}"
+def draw_kept(
+    model: torch.nn.Module,
+    setting: Setting,
+    results: Results,
+    entries: Sequence[VideoEntry],
+    data: DataConfig,
+    plan: ViewPlan,
+    execution: Execution,
+) -> dict[str, str]:
+    """Read the cheapest and the most expensive videos of an ATS setting once more, and draw what is kept of them.
+
+    The model is that of the setting; its sampler slots are empty afterwards.
+
+    Returns:
+        Data URIs by the key of the video: frames of the first view, and below them the same with dropped patches
+        dimmed. A video that cannot be read again is left out.
+    """
+    low, high = _cost_ends(results, setting)
+    keys = {results.videos[row] for row in (*low, *high)}
+    return {
+        sample.entry.key: jpeg_data_uri(_picture(model, setting, sample, plan, execution))
+        for sample in read_videos([entry for entry in entries if entry.key in keys], data, plan)
+        if sample.status is VideoStatus.OK
+    }
+
+
+@torch.inference_mode()
+def _picture(
+    model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
+) -> UInt8Array:
+    views = sample.views(plan, device=execution.device)
+    kept = run_setting(model, setting, [views[:1]], execution).traces[0].kept[-1][0].cpu().numpy()
+    preset = VIEW_PRESETS[plan.preset]
+    pixels = (views[0].float() * preset.std + preset.mean).clamp(0, 1).mul(255).round().byte()
+    frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
+    numbers = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
+    dimmed = [_enlarged(dim_dropped(frames[t], kept[t])) for t in numbers]
+    return draw_sheet(
+        [[_enlarged(frames[t]) for t in numbers], dimmed],
+        columns=[f"frame {t + 1}" for t in numbers],
+        rows=["view", "kept"],
+        title="",
+    )
+
+
+def _enlarged(picture: UInt8Array) -> UInt8Array:
+    """Resized to a tile by repeating or skipping pixels."""
+    places = np.arange(_TILE) * picture.shape[0] // _TILE
+    return picture[places][:, places]
 
 
 def _failures(report: Report) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -15,29 +15,22 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from video_ats.atomic import write_text
+from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
-from video_ats.evaluation.evaluate import evaluate, file_bytes, read_batches
-from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.evaluate import evaluate, read_batches
+from video_ats.evaluation.html_report import draw_kept, report_page
 from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
-from video_ats.evaluation.report import Report, make_report, write_report
-from video_ats.evaluation.shown_videos import ShownEnds, show_ends
-from video_ats.evaluation.summary import Results, collect
+from video_ats.evaluation.report import Report, write_report
+from video_ats.evaluation.summary import Results, collect, summarise
 from video_ats.models.registry import get_variant
-from video_ats.runs.budget import (
-    Budget,
-    SettledBudget,
-    calibrate_budget,
-    describe_budget,
-    settle_budget,
-    write_calibrated,
-)
-from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import differences, sole_user
-from video_ats.runs.options import check_samplers, fill_in_dataset
+from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
+from video_ats.runs.execution import Execution, describe_environment, open_device
+from video_ats.runs.files import differences, file_bytes, sole_user
+from video_ats.runs.forward import dense_view_macs
+from video_ats.runs.options import check_samplers, fill_in_dataset, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
-from video_ats.runs.views import dense_view_macs, plan_views
-from video_ats.runs.weights import LoadedModel, hash_weights, load_model
+from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.source import open_videos
@@ -50,8 +43,8 @@ Say = Callable[[str], None]
 class EvaluationJob:
     """Everything that an evaluation needs, checked and loaded.
 
-    The settings of a ``budget`` have a whole frame's samples until `run` has ``settled`` it. Several ``ranks`` share
-    the list, or its ``shard``.
+    The settings of a budget have a whole frame's samples until `run` has ``settled`` it. Several ``ranks`` share the
+    list, or its ``shard``.
     """
 
     config: EvaluateConfig
@@ -61,10 +54,9 @@ class EvaluationJob:
     plan: ViewPlan
     settings: tuple[Setting, ...]
     execution: Execution
-    budget: Budget | None = None
+    shard: Shard | None
+    ranks: Ranks
     settled: SettledBudget | None = None
-    shard: Shard | None = None
-    ranks: Ranks = field(default_factory=Ranks)
 
     @property
     def folder(self) -> Path:
@@ -91,30 +83,26 @@ class EvaluationJob:
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the weights, for a reader of the report."""
-        if self.finetuned is None:
-            return self.given.notes
-        return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in self.finetuned.notes)
+        tuned = self.finetuned.notes if self.finetuned else ()
+        return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in tuned)
 
     def identity(self) -> dict[str, Any]:
         """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""
+        config, data = self.config, self.config.data
         return {
             "video_ats": metadata.version("video-ats"),
             "model": {
-                "name": self.config.model,
-                "num_classes": self.config.num_classes,
+                "name": config.model,
+                "num_classes": config.num_classes,
                 "weights_sha256": hash_weights(self.given.model),
                 **({"finetuned_sha256": hash_weights(self.finetuned.model)} if self.finetuned else {}),
             },
-            "videos": {
-                **self.videos.identity(),
-                "decoder": self.config.data.decoder,
-                "min_frames": self.config.data.min_frames,
-            },
+            "videos": {**self.videos.identity(), "decoder": data.decoder, "min_frames": data.min_frames},
             "views": asdict(self.plan),
             "settings": {s.name: s.identity() for s in self.settings},
             **({} if self.settled is None else self.settled.identity()),
-            "ensemble": self.config.ensemble,
-            "precision": self.config.precision,
+            "ensemble": config.ensemble,
+            "precision": config.precision,
             # Other versions decode and round otherwise.
             "software": {name: metadata.version(name) for name in ("torch", "av")},
             "device": self.execution.device.type,
@@ -122,17 +110,11 @@ class EvaluationJob:
             **({} if self.shard is None else {SHARD: {**asdict(self.shard), "videos_at_once": self.videos_at_once}}),
         }
 
-    def dense_macs(self) -> int:
-        """Multiply-adds of one view without samplers."""
-        return dense_view_macs(self.given.model, self.plan)
-
 
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:
     """Check the whole configuration and load the model, before the first video is read.
 
-    Args:
-        config: of the run.
-        ranks: this process among those that share the run; None: it is alone.
+    ``ranks`` is this process among those that share the run; None: it is alone.
 
     Raises:
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
@@ -140,8 +122,7 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     variant = get_variant(config.model)
     config, num_classes = fill_in_dataset(config, variant), config.class_count(variant)
     shard = None if config.shard is None else Shard.parse(config.shard)
-    budget = config.budget()
-    settings = _settings(config, config.sweep.of_any_samples() if budget else ())
+    settings = _settings(config, config.sweep.of_any_samples() if config.budget() else ())
     plan = plan_views(variant, config.views)
     data = config.data
     if data.labels is None and variant.arguments.get("num_classes") == num_classes:
@@ -156,7 +137,7 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, **sizes).to(device)
     check_samplers(settings, given.model)
     execution = Execution(device, config.precision, config.batch_size)
-    return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, budget, shard=shard, ranks=ranks)
+    return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, shard, ranks)
 
 
 def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:
@@ -166,10 +147,6 @@ def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tu
 
 def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:
     """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
-
-    Args:
-        job: from `prepare`.
-        say: receives progress messages.
 
     Returns:
         The report, and the files written. None where there is no report to write: the job is a shard, or another rank
@@ -197,14 +174,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
 
 @dataclass(frozen=True)
 class _Session:
-    """What rank 0 sends to the others.
-
-    Attributes:
-        identity: of the run, which theirs must equal.
-        settled: what the budget led to.
-        parts: the file that each rank appends to.
-        done, again (bool [N]): as in `VideoLog`.
-    """
+    """What rank 0 sends to the others. ``parts``: the file of each rank. ``done``, ``again``: see `VideoLog`."""
 
     identity: dict[str, Any]
     settled: SettledBudget | None
@@ -223,8 +193,7 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
     _check_same_files(log, entries)
     if log.done.any():
         say(f"{log.done.sum()} of {len(entries)} videos were done before; continuing")
-    unmatched = sum(bool(entry.problem) for entry in entries)
-    if unmatched:
+    if unmatched := sum(bool(entry.problem) for entry in entries):
         say(f"{unmatched} of {len(entries)} listed videos match no file; they are recorded as missing")
     session = _Session(identity, job.settled, log.parts(job.ranks.count), log.done, log.again)
     _score(job, entries, job.ranks.told_by_first(session))
@@ -255,39 +224,11 @@ def _run_other_rank(job: EvaluationJob) -> None:
     job.ranks.wait()
 
 
-def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session) -> None:
-    """Score this rank's part of what is left, video by video."""
-    left = left_over(job.videos_at_once, session.done, session.again)
-    mine = part_of(left, job.ranks.number, job.ranks.count)
-    if not mine:
-        return
-    finished = evaluate(
-        job.given.model,
-        read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan),
-        job.plan,
-        job.settings,
-        job.execution,
-        ensemble=job.config.ensemble,
-        finetuned=job.finetuned.model if job.finetuned else None,
-    )
-    places = list(chain.from_iterable(mine))
-    failed, name = 0, "" if job.ranks.count == 1 else f"rank 0 of {job.ranks.count}"
-    with tqdm(total=len(places), desc=name, unit="video", file=sys.stderr, disable=not job.ranks.is_first) as bar:
-        for place, lines in zip(places, finished, strict=True):
-            if not session.done[place]:
-                # The run takes a rank's seconds once for all ranks.
-                shared = [replace(line, wall_seconds=line.wall_seconds / job.ranks.count) for line in lines]
-                append_lines(session.parts[job.ranks.number], shared)
-            failed += lines[0].setting is None
-            bar.set_postfix(failed=failed, refresh=False)
-            bar.update()
-
-
 def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
     """Find the samples that the budget leads to, or take those that the run in the folder has."""
-    if job.budget is None:
+    budget, samplers = job.config.budget(), job.config.sweep.of_any_samples()
+    if budget is None:
         return job
-    budget, samplers = job.budget, job.config.sweep.of_any_samples()
 
     def calibrate() -> SettledBudget:
         say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
@@ -302,29 +243,81 @@ def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
 
 def _check_same_files(log: VideoLog, entries: Sequence[VideoEntry]) -> None:
     """A run that continues on another copy of the videos would mix two."""
-    for place in map(int, np.flatnonzero(log.done)):
-        before, now = log.file_bytes[place], file_bytes(entries[place].path)
-        if now != before:
+    for entry, done, before in zip(entries, log.done, log.file_bytes, strict=True):
+        if done and (now := file_bytes(entry.path)) != before:
             raise ValueError(
-                f"output {log.path.parent}: video {entries[place].key!r} had {before} bytes when it was scored, {now} "
-                "now; is data.videos another copy? Choose another output folder, or delete this one"
+                f"output {log.path.parent}: video {entry.key!r} had {before} bytes when it was scored, {now} now; is "
+                "data.videos another copy? Choose another output folder, or delete this one"
             )
 
 
+def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session) -> None:
+    """Score this rank's part of what is left, video by video."""
+    number, count = job.ranks.number, job.ranks.count
+    mine = part_of(left_over(job.videos_at_once, session.done, session.again), number, count)
+    if not mine:
+        return
+    finished = evaluate(
+        job.given.model,
+        read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan),
+        job.plan,
+        job.settings,
+        job.execution,
+        ensemble=job.config.ensemble,
+        finetuned=job.finetuned.model if job.finetuned else None,
+    )
+    places = list(chain.from_iterable(mine))
+    failed, name = 0, "" if count == 1 else f"rank 0 of {count}"
+    with tqdm(total=len(places), desc=name, unit="video", file=sys.stderr, disable=not job.ranks.is_first) as bar:
+        for place, lines in zip(places, finished, strict=True):
+            if not session.done[place]:
+                # The run takes a rank's seconds once for all ranks.
+                shared = [replace(line, wall_seconds=line.wall_seconds / count) for line in lines]
+                append_lines(session.parts[number], shared)
+            failed += lines[0].setting is None
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+
+
 def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> tuple[Report, list[Path]]:
-    report = make_report(job, identity, results)
-    page = job.folder / "report.html"
-    written = write_report(job.folder, report)
-    write_text(page, report_page(report, results, _ends(job, results)))
-    return report, [*written, page]
-
-
-def _ends(job: EvaluationJob, results: Results) -> ShownEnds | None:
-    """Of the first setting that a budget led to, or else the first with ATS."""
+    """Compute the figures of a finished run and what they say, and write all files of the report."""
+    dense_macs, entries, budget = dense_view_macs(job.given.model, job.plan), job.videos.entries, job.config.budget()
+    summary = summarise(results, listed_labels=(entry.label for entry in entries), dense_macs=dense_macs)
+    # Of random weights nothing is claimed.
+    claims, comparisons = make_claims(results) if job.config.checkpoint != RANDOM_WEIGHTS else ((), ())
+    weights = {"weights": job.given.weights}
+    if job.finetuned:
+        weights["finetuned_weights"] = job.finetuned.weights
+    environment = describe_environment(job.execution.device)
+    environment["batch size"] = str(job.execution.batch_size)
+    environment["reading workers"] = str(job.config.data.num_workers)
+    environment["processes"] = str(job.ranks.count)
+    spreads = {s.name: s.gflops_view for s in summary.settings}
+    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else ()
+    report = Report(
+        run={
+            **identity,
+            "model": {**identity["model"], **weights},
+            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
+        },
+        environment=environment,
+        notes=job.notes,
+        settings=job.settings,
+        summary=summary,
+        label_names=job.videos.label_names,
+        dense_macs=dense_macs,
+        claims=claims,
+        comparisons=comparisons,
+        budget=sentences,
+    )
+    written, page = write_report(job.folder, report), job.folder / "report.html"
+    # Videos are shown under the first setting that a budget led to, or else the first with ATS.
     found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
     every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
-    if not every_ats or not results.videos:
-        return None
-    loaded = job.finetuned if every_ats[0].finetuned and job.finetuned else job.given
-    entries, data = job.videos.entries, job.config.data
-    return show_ends(loaded.model, every_ats[0], results, entries, data, job.plan, job.execution)
+    shown, pictures = None, {}
+    if every_ats and results.videos:
+        shown = every_ats[0]
+        loaded = job.finetuned if shown.finetuned and job.finetuned else job.given
+        pictures = draw_kept(loaded.model, shown, results, entries, job.config.data, job.plan, job.execution)
+    write_text(page, report_page(report, results, shown, pictures))
+    return report, [*written, page]

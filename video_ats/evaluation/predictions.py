@@ -1,18 +1,9 @@
-"""Predictions of a run on the disk: one JSON line for each video and setting, in parts that are joined into one file.
+"""Predictions of a run on the disk: one JSON line for each video and setting.
 
-A *part* is a file that one process appends to. The lines of a video are written and flushed together, as one *block* of
-whole lines, so a kill loses only the video that was being written. All processes use the same mechanism:
-
-- A process alone, and rank 0 of several, appends to ``predictions.jsonl``; every other rank appends to
-  ``predictions.part-SESSION-RANK.jsonl`` beside it. A shard is a run in a folder of its own, which may be on another
-  machine; its ``predictions.jsonl`` is its part of the whole run.
-- `VideoLog` and `division.merge_shards` read each part once, line by line, and note where the block of each video is,
-  in an `Index` of numbers in list order. Incomplete blocks, and second blocks of a video, are left out.
-- `Index.join` copies the blocks into one file in the order of the list. The file appears whole or not at all, and only
-  then are the parts removed: after a kill at any moment the next run finds every block at least once.
-
-`VideoLog` joins when it opens the folder of an interrupted run and when all videos are done; `merge_shards` joins the
-shards. So the finished file is the same, whoever wrote its lines. `read_predictions` streams it to the report.
+A *part* is a file that one process appends to; ``predictions.jsonl`` is the part of rank 0. The lines of a video are
+flushed together as one *block*, so a kill loses only the video that was being written. `VideoLog` and
+`division.merge_shards` note in an `Index` where the blocks are. `Index.join` copies these into one file in list order,
+which appears whole or not at all. Only then are parts removed: a kill at any moment loses no block.
 """
 
 from __future__ import annotations
@@ -26,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from video_ats.atomic import replacing
 from video_ats.runs.files import append_text, claim_run
@@ -94,19 +86,9 @@ class Block(NamedTuple):
     length: int
     lines: list[Prediction]
 
-    @property
-    def video(self) -> str:
-        """Key of the video."""
-        return self.lines[0].video
-
     def is_complete(self, settings: Set[str]) -> bool:
         """Whether the video is done: it has a line for each setting, or a single line without a setting."""
         return {line.setting for line in self.lines} in (settings, {None})
-
-    def is_read_again(self, *, retry_lost: bool) -> bool:
-        """Whether a run that continues reads the video again: it was missing, or lost and ``retry_lost`` is set."""
-        status = VideoStatus(self.lines[0].status)
-        return status is VideoStatus.MISSING or (retry_lost and status.is_lost)
 
 
 def read_blocks(path: Path) -> Iterator[Block]:
@@ -122,18 +104,14 @@ def read_blocks(path: Path) -> Iterator[Block]:
             if not text.endswith(b"\n"):
                 break
             line = _parse(text, path, number)
-            if lines and not _continues(lines, line):
+            settings = {line.setting, *(other.setting for other in lines)}
+            if lines and (line.video != lines[0].video or None in settings or len(settings) == len(lines)):
                 yield Block(start, length, lines)
                 start, length, lines = start + length, 0, []
             length += len(text)
             lines.append(line)
     if lines:
         yield Block(start, length, lines)
-
-
-def _continues(lines: Sequence[Prediction], line: Prediction) -> bool:
-    of_video = {other.setting for other in lines}
-    return line.video == lines[0].video and None not in (line.setting, *of_video) and line.setting not in of_video
 
 
 def _parse(text: bytes, path: Path, number: int) -> Prediction:
@@ -179,7 +157,7 @@ class Index:
         self.start, self.length, self.file_bytes = (np.zeros(count, np.int64) for _ in range(3))
 
     @property
-    def found(self) -> Any:
+    def found(self) -> npt.NDArray[np.bool_]:
         """Which videos have a block, bool [N]."""
         return self.part >= 0
 
@@ -200,11 +178,10 @@ class Index:
                 yield file.read(self.length[place])
 
     def join(self, path: Path) -> None:
-        """Write the blocks to one file, unless they are the whole of it already."""
+        """Write the blocks to one file, unless they are the whole of it already or there are no files."""
         lengths = self.length[self.found]
-        starts = np.cumsum(lengths) - lengths
-        in_order = self.parts == [path] and np.array_equal(starts, self.start[self.found])
-        if in_order and lengths.sum() == path.stat().st_size:
+        in_order = np.array_equal(lengths.cumsum() - lengths, self.start[self.found])
+        if not self.parts or (self.parts == [path] and in_order and lengths.sum() == path.stat().st_size):
             return
         with replacing(path) as temporary, temporary.open("wb") as joined:
             joined.writelines(self.blocks())
@@ -220,13 +197,8 @@ class VideoLog:
         folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
         keys: of the videos to score, in list order.
-        settings: names of all settings.
-        name: of the file.
-        retry_lost: read lost videos again.
 
     Attributes:
-        path: the file.
-        places: of the videos in the list.
         done (bool [N]): videos that are finished.
         again (bool [N]): videos that an earlier session could not read and that are tried once more.
         file_bytes (int64 [N]): sizes of the files of the finished videos.
@@ -245,20 +217,13 @@ class VideoLog:
         name: str = PREDICTIONS,
         retry_lost: bool = False,
     ) -> None:
-        self.path = folder / name
-        self.places = Places(keys)
-        self._settings = set(settings)
+        self.path, self.places, self._settings = folder / name, Places(keys), set(settings)
         claim_run(self.path, identity)
-        index, again = Index(self._files(), len(keys)), np.zeros(len(keys), bool)
-        for place, part, block in self._complete_blocks(index.parts):
-            if block.is_read_again(retry_lost=retry_lost):
-                again[place] = True
-            else:
-                index.add(place, part, block)
-        if index.parts:
-            index.join(self.path)
-        self._remove_parts()
-        self.done, self.again, self.file_bytes = index.found, again & ~index.found, index.file_bytes
+        lost = {status.value for status in VideoStatus if status.is_lost and retry_lost}
+        index, self.again = self._index({VideoStatus.MISSING.value, *lost})
+        index.join(self.path)
+        self._remove_other_parts()
+        self.done, self.file_bytes = index.found, index.file_bytes
 
     def parts(self, count: int) -> list[Path]:
         """The files that ``count`` processes append to; this process takes the first."""
@@ -275,27 +240,32 @@ class VideoLog:
             ValueError: if one is not.
         """
         if not self.done.all():
-            index = Index(self._files(), len(self.places.keys))
-            for found in self._complete_blocks(index.parts):
-                index.add(*found)
+            index, _ = self._index()
             if not index.found.all():
                 lost = self.places.keys[int(index.found.argmin())]
                 raise ValueError(f"output {self.path.parent}: the lines of {lost!r} are gone; was a file removed?")
             index.join(self.path)
-        self._remove_parts()
+        self._remove_other_parts()
 
-    def _files(self) -> list[Path]:
-        return [path for path in (self.path, *self._other_parts()) if path.exists()]
+    def _index(self, read_again: Set[str] = frozenset()) -> tuple[Index, npt.NDArray[np.bool_]]:
+        """Where the complete blocks are, and which videos have only blocks of a status that is read again."""
+        parts = [path for path in (self.path, *self._other_parts()) if path.exists()]
+        index, again = Index(parts, len(self.places.keys)), np.zeros(len(self.places.keys), bool)
+        for number, part in enumerate(parts):
+            for block in read_blocks(part):
+                if not block.is_complete(self._settings):
+                    continue
+                first = block.lines[0]
+                place = self.places[first.video]
+                if first.status in read_again:
+                    again[place] = True
+                else:
+                    index.add(place, number, block)
+        return index, again & ~index.found
 
     def _other_parts(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{self.path.stem}.part-*.jsonl"))
 
-    def _remove_parts(self) -> None:
+    def _remove_other_parts(self) -> None:
         for part in self._other_parts():
             part.unlink()
-
-    def _complete_blocks(self, parts: Sequence[Path]) -> Iterator[tuple[int, int, Block]]:
-        for number, part in enumerate(parts):
-            for block in read_blocks(part):
-                if block.is_complete(self._settings):
-                    yield self.places[block.video], number, block

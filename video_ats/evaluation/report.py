@@ -7,22 +7,16 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.claim import Comparison, make_claims
+from video_ats.evaluation.claim import Comparison
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.summary import Results, RunSummary, SettingSummary, summarise
-from video_ats.runs.budget import describe_budget
-from video_ats.runs.execution import describe_environment
+from video_ats.evaluation.summary import RunSummary, SettingSummary
 from video_ats.runs.metrics import Accuracy
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import csv_text, markdown_table, number
-from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.views import VIEW_PRESETS
-
-if TYPE_CHECKING:
-    from video_ats.evaluation.job import EvaluationJob
 
 _MOST_FAILURES_SHOWN = 20
 
@@ -35,12 +29,9 @@ class Report:
         run: everything that the predictions depend on (model, weights, list, views, settings).
         environment: machine and package versions of the last session.
         notes: warnings about the weights, such as that they are random.
-        settings: of the run.
-        summary: the figures.
-        label_names: class names, or None where none are known.
+        label_names: None where none are known.
         dense_macs: multiply-adds of one dense view.
-        claims: sentences about the run.
-        comparisons: the paired differences behind them.
+        claims: sentences about the run. comparisons: the paired differences behind them.
         budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
     """
 
@@ -55,42 +46,9 @@ class Report:
     comparisons: tuple[Comparison, ...]
     budget: tuple[str, ...] = ()
 
-
-def make_report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> Report:
-    """Compute the figures of a finished run, and what they say."""
-    summary = summarise(
-        results, listed_labels=(entry.label for entry in job.videos.entries), dense_macs=job.dense_macs()
-    )
-    # Of random weights nothing is claimed.
-    pretrained = job.config.checkpoint != RANDOM_WEIGHTS
-    claims, comparisons = make_claims(results) if pretrained else ((), ())
-    weights = {"weights": job.given.weights}
-    if job.finetuned:
-        weights["finetuned_weights"] = job.finetuned.weights
-    budget: tuple[str, ...] = ()
-    if job.budget and job.settled:
-        budget = describe_budget(job.budget, job.settled, {s.name: s.gflops_view for s in summary.settings})
-    return Report(
-        run={
-            **identity,
-            "model": {**identity["model"], **weights},
-            "videos": {**identity["videos"], "source": Path(job.videos.source).name},
-        },
-        environment={
-            **describe_environment(job.execution.device),
-            "batch size": str(job.execution.batch_size),
-            "reading workers": str(job.config.data.num_workers),
-            "processes": str(job.ranks.count),
-        },
-        notes=job.notes,
-        settings=job.settings,
-        summary=summary,
-        label_names=job.videos.label_names,
-        dense_macs=job.dense_macs(),
-        claims=claims,
-        comparisons=comparisons,
-        budget=budget,
-    )
+    def class_name(self, label: int) -> str:
+        """Name of a class, or its index where no names are known."""
+        return self.label_names[label] if self.label_names else str(label)
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -98,19 +56,15 @@ def write_report(folder: Path, report: Report) -> list[Path]:
 
     Without an evaluated video there is no curve to draw, and an older ``curve.png`` is removed.
     """
-    contents = {
-        "report.json": json.dumps(as_json(report), indent=1) + "\n",
-        "report.csv": as_csv(report.summary.settings),
-        "report.md": as_markdown(report),
-    }
-    for name, text in contents.items():
-        write_text(folder / name, text)
-    written = [folder / name for name in contents]
+    written = [folder / f"report.{ending}" for ending in ("json", "csv", "md")]
+    texts = json.dumps(as_json(report), indent=1) + "\n", as_csv(report.summary.settings), as_markdown(report)
+    for path, text in zip(written, texts, strict=True):
+        write_text(path, text)
     curve = folder / "curve.png"
     if report.summary.settings:
-        title = f"{report.run['model']['name']}, {report.summary.evaluated} videos"
-        title = "\n".join([title, *(textwrap.fill(note, 90) for note in report.notes)])
-        draw_curve(curve, report.settings, report.summary.settings, title=title)
+        title = [f"{report.run['model']['name']}, {report.summary.evaluated} videos"]
+        title += [textwrap.fill(note, 90) for note in report.notes]
+        draw_curve(curve, report.settings, report.summary.settings, title="\n".join(title))
         written.append(curve)
     else:
         curve.unlink(missing_ok=True)
@@ -121,9 +75,7 @@ def as_json(report: Report) -> dict[str, Any]:
     """The whole report as plain data."""
     summary = asdict(report.summary)
     for setting in summary["settings"]:
-        setting["per_class"] = {
-            _class_name(report.label_names, label): counts for label, counts in setting["per_class"].items()
-        }
+        setting["per_class"] = {report.class_name(label): counts for label, counts in setting["per_class"].items()}
     return {
         "notes": list(report.notes),
         "run": report.run,
@@ -173,9 +125,12 @@ def as_markdown(report: Report) -> str:
         "",
     ]
     if summary.settings:
-        has_top5 = run["model"]["num_classes"] > 5
-        lines += [*_accuracy_table(summary, has_top5), "", *_cost_table(summary), "", *_kept_table(summary), ""]
-    lines += _failures(summary)
+        lines += _tables(summary, has_top5=run["model"]["num_classes"] > 5)
+    failures = summary.failures[:_MOST_FAILURES_SHOWN]
+    if failures != summary.failures:
+        failures.append((f"… {len(summary.failures) - len(failures)} more in report.json", "", ""))
+    if failures:
+        lines += ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], failures), ""]
     lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
     if report.claims:
         lines += ["## What this run says", "", *(f"- {claim}" for claim in report.claims), ""]
@@ -199,43 +154,22 @@ def _views(views: dict[str, Any]) -> str:
     )
 
 
-def _accuracy_table(summary: RunSummary, has_top5: bool) -> list[str]:
-    """With five classes or fewer a top-5 accuracy says nothing."""
-    header = ["setting", "top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %"]
-    header += ["clip top-1 %", "mean class %", "same top-1 as dense %"]
-    rows = []
+def _tables(summary: RunSummary, has_top5: bool) -> list[str]:
+    """Accuracy, cost and kept tokens by setting. With five classes or fewer a top-5 accuracy says nothing."""
+    accuracy, cost, kept = [], [], []
     for s in summary.settings:
         top5, top5_listed = (str(s.top5), str(s.top5_listed)) if has_top5 else ("-", "-")
         agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
         accuracies = [str(s.top1), top5, str(s.top1_listed), top5_listed]
-        rows.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
-    return markdown_table(header, rows)
-
-
-def _cost_table(summary: RunSummary) -> list[str]:
-    header = ["setting", "GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
-    rows = []
-    for s in summary.settings:
+        accuracy.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
         costs = [number(value) for spread in (s.gflops_view, s.gflops_video) for value in asdict(spread).values()]
-        rows.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
-    return markdown_table([*header, "of dense", "model clips/s"], rows)
-
-
-def _kept_table(summary: RunSummary) -> list[str]:
-    header = ["setting", *map(str, range(len(summary.settings[0].kept)))]
-    rows = [[s.name, *(f"{count:.0f}" for count in s.kept)] for s in summary.settings]
-    return ["Patch tokens that leave each block, mean per view:", "", *markdown_table(header, rows)]
-
-
-def _failures(summary: RunSummary) -> list[str]:
-    if not summary.failures:
-        return []
-    rows = summary.failures[:_MOST_FAILURES_SHOWN]
-    left = len(summary.failures) - len(rows)
-    if left:
-        rows = [*rows, (f"… {left} more in report.json", "", "")]
-    return ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], rows), ""]
-
-
-def _class_name(label_names: tuple[str, ...] | None, label: int) -> str:
-    return label_names[label] if label_names else str(label)
+        cost.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
+        kept.append([s.name, *(f"{count:.0f}" for count in s.kept)])
+    of_accuracy = ["top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %", "clip top-1 %"]
+    of_accuracy += ["mean class %", "same top-1 as dense %"]
+    of_cost = ["GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
+    of_cost += ["of dense", "model clips/s"]
+    blocks = map(str, range(len(summary.settings[0].kept)))
+    lines = [*markdown_table(["setting", *of_accuracy], accuracy), "", *markdown_table(["setting", *of_cost], cost), ""]
+    lines += ["Patch tokens that leave each block, mean per view:", ""]
+    return [*lines, *markdown_table(["setting", *blocks], kept), ""]

@@ -23,7 +23,7 @@ class SettingResults:
         macs (float64 [N, V]): multiply-adds of each view, integers.
         kept (int64 [depth]): patch tokens that leave each block, of all views.
         correct_views: views whose best class is the video's.
-        model_seconds, videos: of all videos, and how many there are.
+        videos: how many were added.
     """
 
     def __init__(self, count: int, first: Prediction) -> None:
@@ -38,7 +38,7 @@ class SettingResults:
         return self.macs.sum(axis=1) / 1e9
 
     def add(self, place: int, line: Prediction) -> None:
-        """Take in a video."""
+        """Add a video."""
         self.top1[place], self.in_top5[place] = line.top5[0], line.label in line.top5
         self.macs[place] = line.macs
         self.kept += np.sum(line.kept, axis=0)
@@ -46,25 +46,16 @@ class SettingResults:
         self.model_seconds += line.model_seconds
         self.videos += 1
 
-    def leave_out_others(self, rows: npt.NDArray[np.int64]) -> None:
-        """Keep these places only."""
-        if len(rows) < len(self.top1):
-            self.top1, self.in_top5, self.macs = self.top1[rows], self.in_top5[rows], self.macs[rows]
-
 
 @dataclass(frozen=True)
 class Results:
     """What the figures of a run are computed from: 29 bytes a prediction of three views.
 
     Attributes:
-        settings: of the run.
         of: results by name of the setting; empty if no video could be read.
-        videos: keys of the N evaluated videos, in list order.
-        labels (int32 [N]): their classes.
-        failures: (video, status, reason) of each video that could not be read.
-        decoders: evaluated videos that each decoder read.
+        videos: keys of the N evaluated videos, in list order. labels (int32 [N]): their classes.
+        failures, decoders, wall_seconds: as in `RunSummary`.
         decode_seconds: worker time of reading the evaluated videos.
-        wall_seconds: of the whole pipeline, interruptions left out.
     """
 
     settings: tuple[Setting, ...]
@@ -82,12 +73,7 @@ class Results:
 
 
 def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], places: Places) -> Results:
-    """Read predictions once.
-
-    Args:
-        predictions: of finished videos, in any order.
-        settings: of the run.
-        places: of the listed videos.
+    """Read the predictions of finished videos once, in any order.
 
     Raises:
         ValueError: for a video that is not in the list, or settings that were not scored on the same videos.
@@ -113,7 +99,8 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
     for name, results in of.items():
         if results.videos != len(rows):
             raise ValueError(f"setting {name!r}: was scored on {results.videos} of {len(rows)} videos")
-        results.leave_out_others(rows)
+        if len(rows) < count:  # arrays over all listed videos are not copied
+            results.top1, results.in_top5, results.macs = results.top1[rows], results.in_top5[rows], results.macs[rows]
     of = {setting.name: of[setting.name] for setting in settings if setting.name in of}
     videos = places.keys if len(rows) == count else [places.keys[int(row)] for row in rows]
     return Results(tuple(settings), of, videos, labels[rows], failures, dict(decoders), decode_seconds, wall_seconds)
@@ -133,7 +120,6 @@ class SettingSummary:
     """One setting's figures.
 
     Attributes:
-        name: of the setting.
         top1, top5: video accuracy over the evaluated videos.
         top1_listed, top5_listed: over all listed videos; one that could not be read counts as wrong.
         clip_top1: accuracy of single views in percent; no interval, since the views of a video are not independent.
@@ -168,7 +154,6 @@ class RunSummary:
     """A run's figures.
 
     Attributes:
-        listed, evaluated: videos.
         failed: how many by status. failures: (video, status, reason) of each.
         settings: in the order of the run; empty if no video could be read.
         wall_seconds: of the whole pipeline, interruptions left out.
@@ -196,22 +181,17 @@ def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int
     """Compute a run's figures.
 
     Args:
-        results: from `collect`.
-        listed_labels: the class of every listed video.
+        listed_labels: the class of every listed video, evaluated or not.
         dense_macs: multiply-adds of one view without samplers.
     """
     listed = dict(sorted(Counter(listed_labels).items()))
     evaluated, wall = len(results.videos), results.wall_seconds
-    dense = next((results.of.get(s.name) for s in results.settings if s.is_dense), None)
     return RunSummary(
         listed=sum(listed.values()),
         evaluated=evaluated,
         failed=dict(Counter(status for _, status, _ in results.failures)),
         failures=results.failures,
-        settings=[
-            _summarise_setting(name, scored, results.labels, dense, listed, dense_macs)
-            for name, scored in results.of.items()
-        ],
+        settings=[_summarise_setting(name, results, listed, dense_macs) for name in results.of],
         wall_seconds=wall,
         videos_per_second=_rate(evaluated, wall),
         pipeline_clips_per_second=_rate(sum(scored.macs.size for scored in results.of.values()), wall),
@@ -221,17 +201,12 @@ def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int
     )
 
 
-def _summarise_setting(
-    name: str,
-    scored: SettingResults,
-    labels: npt.NDArray[np.int32],
-    dense: SettingResults | None,
-    listed: dict[int, int],
-    dense_macs: int,
-) -> SettingSummary:
+def _summarise_setting(name: str, results: Results, listed: dict[int, int], dense_macs: int) -> SettingSummary:
+    scored, labels = results.of[name], results.labels
+    dense = next((results.of.get(setting.name) for setting in results.settings if setting.is_dense), None)
     right = scored.top1 == labels
     top1, top5, total = int(right.sum()), int(scored.in_top5.sum()), sum(listed.values())
-    evaluated, correct = _counts(labels), _counts(labels[right])
+    correct, evaluated = (np.bincount(of, minlength=max(listed) + 1).tolist() for of in (labels[right], labels))
     per_class = {label: ClassAccuracy(correct[label], evaluated[label], listed[label]) for label in listed}
     shares = [c.correct / c.evaluated for c in per_class.values() if c.evaluated]
     return SettingSummary(
@@ -250,11 +225,6 @@ def _summarise_setting(
         kept=(scored.kept / scored.macs.size).tolist(),
         model_clips_per_second=_rate(scored.macs.size, scored.model_seconds),
     )
-
-
-def _counts(labels: npt.NDArray[np.int32]) -> Counter[int]:
-    values, counts = np.unique(labels, return_counts=True)
-    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
 def _rate(count: float, per: float) -> float:

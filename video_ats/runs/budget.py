@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ class Budget:
     Attributes:
         target_gflops: mean GFLOPs of a view. One of the two targets is None.
         target_ratio: the same as a share of the dense model's GFLOPs.
-        videos: number of videos to calibrate on.
         max_samples: largest K to try; None: as many as a whole frame has patches.
     """
 
@@ -57,13 +56,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class SettledBudget:
-    """The result of a calibration.
-
-    Attributes:
-        asked: see `Budget.asked`.
-        videos: keys of the videos that were calibrated on.
-        found: one calibration for each sampler.
-    """
+    """The result of a calibration: what was ``asked``, keys of the ``videos``, and one calibration for each sampler."""
 
     asked: dict[str, Any]
     videos: tuple[str, ...]
@@ -71,7 +64,7 @@ class SettledBudget:
 
     @property
     def samplers(self) -> tuple[SamplerConfig, ...]:
-        """The samplers, with the samples that were found."""
+        """With the samples that were found."""
         return tuple(calibration.sampler for calibration in self.found)
 
     def identity(self) -> dict[str, Any]:
@@ -85,11 +78,6 @@ def settle_budget(folder: Path, asked: dict[str, Any], calibrate: Callable[[], S
 
     A run that continues must not calibrate again: on another machine, or with other readable videos, K might differ.
 
-    Args:
-        folder: of the run.
-        asked: see `Budget.asked`.
-        calibrate: makes a new calibration.
-
     Raises:
         ValueError: if the run in the folder has another target, or none.
     """
@@ -99,7 +87,12 @@ def settle_budget(folder: Path, asked: dict[str, Any], calibrate: Callable[[], S
     kept = there.get(_IDENTITY)
     refuse_other_run(folder, {_IDENTITY: kept and kept["asked"]}, {_IDENTITY: asked})
     assert kept is not None
-    return SettledBudget(asked, tuple(kept["videos"]), tuple(map(_calibration, kept["found"])))
+    found = []
+    for each in kept["found"]:
+        fields = {name: value for name, value in each.items() if name != "setting"}
+        fields |= {"sampler": SamplerConfig(**fields["sampler"]), "clip_macs": tuple(fields["clip_macs"])}
+        found.append(Calibration(**fields))
+    return SettledBudget(asked, tuple(kept["videos"]), tuple(found))
 
 
 def calibrate_budget(
@@ -113,33 +106,17 @@ def calibrate_budget(
 ) -> SettledBudget:
     """Find the samples of each sampler on all views of a few videos. Labels are not used.
 
-    Args:
-        budget: cost of a view.
-        samplers: to find samples for.
-        model: with sampler slots, on ``execution.device``.
-        entries: listed videos. A few are drawn, always the same ones from the same list.
-        data: how videos are read.
-        plan: the views.
-        execution: device, precision and batch size.
+    The model has sampler slots and is on ``execution.device``. The same list always gives the same videos.
 
     Raises:
         ValueError: if none of the videos can be read, or the budget is out of reach.
         ChildProcessError: if a video stops the decoder.
     """
     views, keys = read_some_views(entries, budget.videos, data, plan, execution.device)
+    options: dict[str, Any] = {name: value for name, value in asdict(budget).items() if name != "videos"}
+    options["batch_size"] = execution.batch_size
     with execution.autocast():
-        found = tuple(
-            calibrate_samples(
-                model,
-                views,
-                sampler,
-                target_gflops=budget.target_gflops,
-                target_ratio=budget.target_ratio,
-                max_samples=budget.max_samples,
-                batch_size=execution.batch_size,
-            )
-            for sampler in samplers
-        )
+        found = tuple(calibrate_samples(model, views, sampler, **options) for sampler in samplers)
     return SettledBudget(budget.asked(samplers), keys, found)
 
 
@@ -148,23 +125,19 @@ def describe_budget(
 ) -> tuple[str, ...]:
     """One sentence for each sampler, with the cost of the samples that were found.
 
-    Args:
-        budget: cost of a view.
-        settled: result of the calibration.
-        evaluated: GFLOPs of a view on the evaluated videos, by name of the setting; None before the evaluation.
+    ``evaluated``: GFLOPs of a view on the evaluated videos, by name of the setting; None before the evaluation.
     """
-    evaluated = evaluated or {}
     sentences = []
     for calibration in settled.found:
         name = setting_name(calibration.sampler)
-        spread = Spread.of(calibration.clip_macs, unit=1e9)
-        low, high = (end / 1e9 for end in (min(calibration.clip_macs), max(calibration.clip_macs)))
+        macs = calibration.clip_macs
+        spread = Spread.of(macs, unit=1e9)
         sentence = (
             f"Budget of {budget}, {calibration.target_macs / 1e9:.4g}: {name} costs {spread.mean:.4g} on average "
-            f"({_percent(calibration.deviation)}; sd {spread.sd:.2g}, from {low:.4g} to {high:.4g}) on "
-            f"{len(calibration.clip_macs)} views of {len(settled.videos)} videos"
+            f"({_percent(calibration.deviation)}; sd {spread.sd:.2g}, from {min(macs) / 1e9:.4g} to "
+            f"{max(macs) / 1e9:.4g}) on {len(macs)} views of {len(settled.videos)} videos"
         )
-        if name in evaluated:
+        if evaluated and name in evaluated:
             view = evaluated[name]
             off = 1e9 * view.mean / calibration.target_macs - 1
             sentence += f", and {view.mean:.4g} ({_percent(off)}; sd {view.sd:.2g}) on the evaluated ones"
@@ -181,9 +154,3 @@ def write_calibrated(folder: Path, config: dict[str, Any]) -> None:
 
 def _percent(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}%"  # adding zero makes a negative zero positive
-
-
-def _calibration(kept: dict[str, Any]) -> Calibration:
-    fields = {name: value for name, value in kept.items() if name != "setting"}
-    sampler = SamplerConfig(**fields["sampler"])
-    return replace(Calibration(**fields), sampler=sampler, clip_macs=tuple(fields["clip_macs"]))

@@ -87,3 +87,8 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
         return found
     old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in map(json.dumps, (there, here)))
     return [f"{key}: {old} there, {new} now"]
+
+
+def file_bytes(path: str) -> int:
+    """Size of a file; 0 if there is none."""
+    return os.path.getsize(path) if os.path.isfile(path) else 0

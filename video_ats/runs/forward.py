@@ -15,6 +15,7 @@ from video_ats.models.insert import sampling
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting
+from video_ats.video.views import ViewPlan
 
 Ensemble = Literal["logits", "softmax"]
 Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P]
@@ -58,18 +59,16 @@ def run_settings(
             are empty afterwards.
         settings: in any order. A control that follows an ``ats`` setting runs after it and takes its token counts.
         batches (Tensor[B, 3, T, S, S] each): on the same device.
-        execution: device and precision.
         finetuned: same as ``model``, with the weights for the settings that ask for fine-tuned ones.
 
     Raises:
         ValueError: if a setting needs a model or another setting that is not given.
     """
-    presence: dict[str, list[Presence]] = {}
+    presence: dict[str | None, list[Presence]] = {None: []}
     pairs = in_order(model, finetuned, settings)
     with execution.cast_weights(*(model for model, _ in pairs)):
         for chosen, setting in pairs:
-            followed = None if setting.follows is None else presence[setting.follows]
-            output = run_setting(chosen, setting, batches, execution, followed=followed)
+            output = run_setting(chosen, setting, batches, execution, presence[setting.follows])
             presence[setting.name] = [trace.kept for trace in output.traces]
             yield setting, output
 
@@ -79,19 +78,12 @@ def run_setting(
     setting: Setting,
     batches: Sequence[Tensor],
     execution: Execution,
-    *,
-    followed: Sequence[Presence] | None = None,
+    followed: Sequence[Presence] = (),
 ) -> SettingOutput:
-    """Run views under one setting; a control that follows ``ats`` takes its counts from ``followed``, batch by batch.
-
-    For other arguments see `run_settings`. The weights are not cast here.
-    """
+    """Run one setting without casting the weights; a control takes its counts from ``followed``, batch by batch."""
     with sampling(model, setting.sampler):
         start = execution.clock()
-        parts = [
-            forward_traced(model, batch, presence, execution)
-            for batch, presence in zip_longest(batches, followed or ())
-        ]
+        parts = [forward_traced(model, batch, kept, execution) for batch, kept in zip_longest(batches, followed)]
         seconds = execution.clock() - start
     logits, traces = zip(*parts, strict=True)
     return SettingOutput(torch.cat(logits), traces, seconds)
@@ -100,11 +92,7 @@ def run_setting(
 def in_order(
     model: nn.Module, finetuned: nn.Module | None, settings: Sequence[Setting]
 ) -> list[tuple[nn.Module, Setting]]:
-    """Each setting with the model that it needs; those that follow another come after it.
-
-    Raises:
-        ValueError: if a setting needs a model or another setting that is not given.
-    """
+    """Each setting with the model that it needs; those that follow another come after it; errors as `run_settings`."""
     names = {setting.name for setting in settings}
     runs = []
     for setting in sorted(settings, key=lambda setting: setting.follows is not None):
@@ -143,3 +131,8 @@ def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:
     """
     logits = logits.float()
     return logits.sum(dim=0) if ensemble == "logits" else logits.softmax(dim=1).mean(dim=0)
+
+
+def dense_view_macs(model: nn.Module, plan: ViewPlan) -> int:
+    """Multiply-adds of one view without samplers."""
+    return model.dense_macs(num_frames=plan.num_frames, crop_size=plan.crop_size)  # type: ignore[operator]

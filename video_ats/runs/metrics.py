@@ -30,9 +30,7 @@ class Accuracy:
 
     @staticmethod
     def of(correct: int, total: int) -> Accuracy:
-        """With Wilson's score interval, which stays inside 0 to 100 and holds for few videos too; 0 of 0 is 0 percent
-        with the interval from 0 to 100.
-        """
+        """With Wilson's score interval, which also holds for few videos; 0 of 0 is 0 percent, from 0 to 100."""
         if total == 0:
             return Accuracy(0, 0, 0.0, 0.0, 100.0)
         share, z = correct / total, _Z95
@@ -65,13 +63,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference in accuracy, in percentage points.
+    """A paired difference in accuracy, in percentage points: mean over videos, and 95% interval of resampled videos.
 
-    Attributes:
-        points: the mean over videos.
-        low, high: its 95% interval, of resampled videos.
-        videos: how many there are.
-        differing: videos on which the two sides differ.
+    The two sides differ on ``differing`` of the ``videos``.
     """
 
     points: float
@@ -94,7 +88,9 @@ class Difference:
         return min(self.low, self.points - unseen) >= -points
 
     def __str__(self) -> str:
-        return f"{_signed(self.points)} [{_signed(self.low)}, {_signed(self.high)}]"
+        # Zero has no sign, not even when it is rounded.
+        points, low, high = (f"{x:+.2f}" if round(x, 2) else "0.00" for x in (self.points, self.low, self.high))
+        return f"{points} [{low}, {high}]"
 
 
 def paired_difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], *, seed: int = 0) -> Difference:
@@ -106,7 +102,6 @@ def paired_difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_
     Args:
         first, second (bool array[pairs, N]): which of the same N videos are right, for one or more pairs of
             settings; a video's difference is its mean over the pairs.
-        seed: of the resamples.
     """
     pairs, videos = first.shape
     per_video = first.sum(axis=0, dtype=np.int64) - second.sum(axis=0, dtype=np.int64)  # integers: sums are exact
@@ -115,9 +110,3 @@ def paired_difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_
     low, high = np.percentile(draws @ values, [2.5, 97.5])
     points, low, high = (100 * float(total) / (pairs * videos) for total in (per_video.sum(), low, high))
     return Difference(points, low, high, videos, int(np.count_nonzero(per_video)))
-
-
-def _signed(points: float) -> str:
-    """Two decimals with a sign; zero, also rounded, has none."""
-    rounded = round(points, 2)
-    return f"{rounded:+.2f}" if rounded else "0.00"

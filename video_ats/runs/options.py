@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import nn
@@ -14,6 +14,7 @@ from video_ats.runs.execution import Precision
 from video_ats.runs.settings import Setting
 from video_ats.video.lists.label_names import BUILT_IN_LISTS
 from video_ats.video.source import DataConfig
+from video_ats.video.views import ViewPlan
 
 Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
 DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
@@ -105,11 +106,7 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         return super().class_count(variant)
 
     def budget(self) -> Budget | None:
-        """The cost that a view shall have; None: no target is set.
-
-        Raises:
-            ValueError: for values of ``target_*`` that are out of range or do not fit together.
-        """
+        """The cost that a view shall have; None: no target is set."""
         check_at_least_one(self, "target_videos")
         if self.target_gflops is None and self.target_ratio is None:
             if self.target_max_samples is not None:
@@ -133,24 +130,56 @@ def fill_in_dataset(config: _Labelled, variant: Variant) -> _Labelled:
     return replace(config, **filled)
 
 
-def check_at_least_one(config: object, *names: str) -> None:
-    """Check numbers of a configuration by name.
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Which views of each video. Null values are those of the model's published test protocol.
+
+    Attributes:
+        preset: frame positions and normalisation: ``timesformer``, ``xvit`` or ``xvit_ssv2``.
+        clips: clips in time.
+        crops: crops in space, 1 or 3.
+        frame_stride: frames between sampled frames at 30 fps.
+        short_side: short side that frames are resized to, in pixels; null: the crop size.
+    """
+
+    preset: str | None = None
+    clips: int | None = None
+    crops: int | None = None
+    frame_stride: int | None = None
+    short_side: int | None = None
+
+
+def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
+    """The published views of a model with the changes of a configuration.
 
     Raises:
-        ValueError: if one of them is less than 1.
+        ValueError: for impossible views, or a stride that is missing or that the preset does not have.
     """
+    stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
+    if stride is None:
+        raise ValueError(
+            f"model {variant.name}: the stride between the frames of its clips is not known; set views.frame_stride"
+        )
+    frames, crop_size = variant.arguments["num_frames"], variant.arguments["crop_size"]
+    published = ViewPlan(variant.view_preset, frames, stride, crop_size, clips=variant.clips, crops=variant.crops)
+    plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
+    if views.frame_stride is not None and plan.position == "segments":
+        raise ValueError(
+            f"views.frame_stride {views.frame_stride}: preset {plan.preset!r} spreads its frames over the whole video "
+            "and has no stride; leave it out"
+        )
+    return plan
+
+
+def check_at_least_one(config: object, *names: str) -> None:
+    """Raise ValueError if one of these numbers of a configuration is less than 1."""
     for name in names:
-        value = getattr(config, name)
-        if value < 1:
+        if (value := getattr(config, name)) < 1:
             raise ValueError(f"{name} {value}: must be at least 1")
 
 
 def check_samplers(settings: Sequence[Setting], model: nn.Module) -> None:
-    """Check that the samplers of all settings fit the blocks of a model.
-
-    Raises:
-        ValueError: for a block that the model does not have, or values for another number of blocks.
-    """
+    """Raise ValueError for a block that the model does not have, or values for another number of blocks."""
     for setting in settings:
         if setting.sampler is not None:
             setting.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]

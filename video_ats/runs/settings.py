@@ -40,8 +40,7 @@ class Setting:
 
     def identity(self) -> dict[str, Any]:
         """Everything that its predictions depend on."""
-        sampler = None if self.sampler is None else asdict(self.sampler)
-        return {"sampler": sampler, "follows": self.follows, "finetuned": self.finetuned}
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,8 @@ class SweepConfig:
 
     def samplers(self) -> list[SamplerConfig]:
         """All samplers of the product, each ``ats`` setting followed by its controls."""
-        configs: list[SamplerConfig] = []
-        for ats, points in product(self.of_any_samples(), self.samples):
-            configs += self.with_controls(replace(ats, samples=points))
-        return configs
+        swept = (replace(ats, samples=points) for ats, points in product(self.of_any_samples(), self.samples))
+        return [sampler for ats in swept for sampler in self.with_controls(ats)]
 
     def of_any_samples(self) -> list[SamplerConfig]:
         """An ``ats`` sampler for each scheme and scope, with K left open: a budget finds one."""
@@ -103,7 +100,6 @@ def make_settings(
     """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
 
     Args:
-        sweep: a product of lists.
         samplers: further ones. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
             if there is one; else see `SamplerConfig.matched`.
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
@@ -130,21 +126,15 @@ def make_settings(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"setting {twice[0]!r}: given twice; each setting is evaluated once")
-    settings = [Setting(name, config, _followed(config, names)) for name, config in zip(names, configs, strict=True)]
+    settings = []
+    for name, config in zip(names, configs, strict=True):
+        ats = None if config is None else config.followed()
+        follows = None if ats is None else setting_name(ats)
+        settings.append(Setting(name, config, follows if follows in names else None))
     if finetuned:
-        settings += [
-            Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True)
-            for setting in settings
-            if setting.is_dense or setting.is_ats
-        ]
+        tuned = [setting for setting in settings if setting.is_dense or setting.is_ats]
+        settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
     return tuple(settings)
-
-
-def _followed(config: SamplerConfig | None, names: Sequence[str]) -> str | None:
-    """Name of the setting among ``names`` that a control follows."""
-    ats = None if config is None else config.followed()
-    name = None if ats is None else setting_name(ats)
-    return name if name in names else None
 
 
 def setting_name(config: SamplerConfig | None) -> str:

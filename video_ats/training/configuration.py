@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from video_ats.runs.options import LabelledRunOptions, check_at_least_one
-from video_ats.runs.views import ViewsConfig
+from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

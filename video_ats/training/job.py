@@ -24,9 +24,9 @@ from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
-from video_ats.runs.options import fill_in_dataset
+from video_ats.runs.forward import dense_view_macs
+from video_ats.runs.options import fill_in_dataset, plan_views
 from video_ats.runs.settings import Setting, setting_name
-from video_ats.runs.views import dense_view_macs, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment

@@ -1,4 +1,4 @@
-"""The videos at either end of the costs are those, and their pictures show what the model keeps."""
+"""The videos at either end of the costs are drawn, and their pictures show what the model keeps."""
 
 import base64
 import io
@@ -11,8 +11,9 @@ from helpers.evaluation_cases import ATS, failed, results_of, scored, write_clip
 from PIL import Image
 
 from video_ats import create_model, insert_samplers_
-from video_ats.evaluation.evaluate import Execution
-from video_ats.evaluation.shown_videos import ShownEnds, show_ends
+from video_ats.evaluation.html_report import _cost_ends, draw_kept
+from video_ats.evaluation.summary import Results
+from video_ats.runs.execution import Execution
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoDataset
 from video_ats.video.views import ViewPlan
@@ -30,44 +31,44 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[VideoEntry]:
     return [VideoEntry(key=path.name, path=str(path), label=0) for path in paths]
 
 
-def ends(entries: list[VideoEntry], count: int = 8, **changes: object) -> ShownEnds:
+def results(entries: list[VideoEntry], count: int = 8) -> Results:
     order = [3, 0, 7, 1, 6, 2, 5, 4][:count]
     lines = [scored(entries[n].key, 0, ATS.name, [0], macs=[n + 1]) for n in order]
-    others = [failed("gone", 0)]
+    return results_of([failed("gone", 0), *lines], [ATS])
+
+
+def drawn(entries: list[VideoEntry], count: int = 8) -> dict[str, str]:
     torch.manual_seed(0)
     model = create_model("timesformer_mini", num_classes=2)
     execution = Execution(torch.device("cpu"))
-    results = results_of([*others, *lines], [ATS])
-    shown = show_ends(model, ATS, results, entries, DataConfig(num_workers=0), PLAN, execution)
+    data = DataConfig(num_workers=0)
+    pictures = draw_kept(model, ATS, results(entries, count), entries, data, PLAN, execution)
     assert all(block.sampler is None for block in model.blocks)
-    return shown
+    return pictures
 
 
-def names(videos: object) -> list[str]:
-    return [video.video for video in videos]  # type: ignore[attr-defined]
+def names(entries: list[VideoEntry], count: int) -> list[list[str]]:
+    found = results(entries, count)
+    return [[found.videos[row] for row in rows] for rows in _cost_ends(found, ATS)]
 
 
 def test_three_at_either_end_and_none_twice(entries: list[VideoEntry]) -> None:
-    shown = ends(entries)
-    assert shown.setting == ATS.name
-    assert names(shown.cheapest) == ["a.mp4", "b.mp4", "c.mp4"]
-    assert names(shown.dearest) == ["h.mp4", "g.mp4", "f.mp4"]
-    few = ends(entries, count=3)
-    assert (names(few.cheapest), names(few.dearest)) == (["a.mp4", "d.mp4"], ["h.mp4"])
-    assert (names(ends(entries, count=1).cheapest), names(ends(entries, count=1).dearest)) == (["d.mp4"], [])
+    assert names(entries, 8) == [["a.mp4", "b.mp4", "c.mp4"], ["h.mp4", "g.mp4", "f.mp4"]]
+    assert names(entries, 3) == [["a.mp4", "d.mp4"], ["h.mp4"]]
+    assert names(entries, 1) == [["d.mp4"], []]
+    assert sorted(drawn(entries)) == ["a.mp4", "b.mp4", "c.mp4", "f.mp4", "g.mp4", "h.mp4"]
 
 
 def test_a_video_that_is_gone_has_no_picture(entries: list[VideoEntry], tmp_path: Path) -> None:
     gone = [
         VideoEntry(key=e.key, path=e.path if e.key != "d.mp4" else str(tmp_path / "no.mp4"), label=0) for e in entries
     ]
-    assert ends(gone, count=1).cheapest[0].picture is None
+    assert drawn(gone, count=1) == {}
 
 
 def test_the_picture_shows_what_the_last_block_keeps(entries: list[VideoEntry]) -> None:
-    (video,) = ends(entries, count=1).cheapest
-    assert video.picture is not None
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(video.picture.partition(",")[2]))), dtype=float)
+    (uri,) = drawn(entries, count=1).values()
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))), dtype=float)
 
     sample = VideoDataset(entries, PLAN)[3]
     views = sample.views(PLAN)
