@@ -89,13 +89,6 @@ def test_the_same_place_may_be_saved_again(tmp_path: Path) -> None:
     assert (found[0] / "model.txt").read_text() == "two"
 
 
-def test_progress_counts() -> None:
-    progress = Progress(2, 7, videos_read=10, videos_failed=1).after_batch(10, 4)
-    assert progress == Progress(2, 7, videos_read=20, videos_failed=5)
-    assert progress.failed_share == 0.25
-    assert Progress().failed_share == 0
-
-
 # --- logs
 
 

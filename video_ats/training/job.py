@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -30,13 +30,13 @@ from video_ats.runs.views import dense_view_macs, plan_views
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
-from video_ats.training.clips import TrainingClips
+from video_ats.training.clips import ClipOrder, TrainingClips
 from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
 from video_ats.video.source import open_videos
-from video_ats.video.views import VIEW_PRESETS, ViewPlan
+from video_ats.video.views import VIEW_PRESETS
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Keys that do not change the trained weights.
@@ -45,7 +45,14 @@ _INCIDENTAL = ("output", "resume", "device", "dataset", "save_minutes", "log_ste
 
 @dataclass
 class TrainingJob:
-    """Everything that a training needs, checked and loaded. `prepare` makes it, `run` does the training."""
+    """Everything that a training needs, checked and loaded: made by `prepare`, executed by `run`.
+
+    Attributes:
+        clips: of the training list; their plan is that of validation and calibration too.
+        order: this process's part of the first epoch.
+        weights: hash of the initial weights.
+        settled: result of the calibration, if the configuration has a target.
+    """
 
     config: TrainConfig
     accelerator: Accelerator
@@ -53,17 +60,12 @@ class TrainingJob:
     optimizer: Optimizer
     scheduler: Scheduler
     clips: TrainingClips
+    order: ClipOrder
     listed: VideoList
     validation: VideoList | None
-    plan: ViewPlan
     weights: str
     notes: tuple[str, ...]
     settled: SettledBudget | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch; the remaining clips of the list are left out."""
-        return len(self.listed.entries) // self.config.batch_size
 
     @property
     def execution(self) -> Execution:
@@ -90,49 +92,40 @@ class TrainingJob:
         def calibrate() -> SettledBudget:
             say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
             model = self.accelerator.unwrap_model(self.model)
-            return calibrate_budget(
-                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, self.execution
-            )
+            clips = self.clips
+            return calibrate_budget(budget, [sampler], model, clips.entries, clips.data, clips.plan, self.execution)
 
         # Only the main process measures: elsewhere, near ties may be rounded in another way.
-        answer: list[SettledBudget | None] = [None]
+        answer: list[Any] = [None]
         if self.accelerator.is_main_process:
             answer = [settle_budget(folder, budget.asked([sampler]), calibrate)]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(answer)
-        (settled,) = answer
-        assert settled is not None
-        self.settled, self.config = settled, self.config.settled(settled.samplers[0])
+        self.settled = settled = broadcast_object_list(answer)[0]
+        self.config = self.config.settled(settled.samplers[0])
         for sentence in describe_budget(budget, settled):
             say(sentence)
 
     def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         """Score the validation list with the evaluation's code, divided among the processes.
 
-        Args:
-            model: not wrapped. Its samplers are those of the training; afterwards its slots are empty, and it is in
-                evaluation mode.
-            epoch: epochs done.
+        The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode.
 
         Returns:
-            For the log: accuracies in percent, GFLOPs per view, and counts of videos.
+            For the log: ``epoch``, accuracies in percent, GFLOPs per view, and counts of videos.
 
         Raises:
             ValueError: if none of the videos can be read.
         """
         assert self.validation is not None
         setting = Setting(setting_name(self.config.sampler), self.config.sampler)
-        accelerator = self.accelerator
-        batches = divide(self.validation.entries, self.execution.videos_at_once(self.plan.num_views))
-        mine = part_of(batches, accelerator.process_index, accelerator.num_processes)
-        samples = read_batches(mine, self.config.validation, self.plan)
-        found = [p for ps in evaluate(model.eval(), samples, self.plan, [setting], self.execution) for p in ps]
-        predictions = gather_object(found) if accelerator.num_processes > 1 else found
-        entries = self.validation.entries
+        entries, plan = self.validation.entries, self.clips.plan
+        batches = divide(entries, self.execution.videos_at_once(plan.num_views))
+        mine = part_of(batches, self.order.process, self.order.processes)
+        samples = read_batches(mine, self.config.validation, plan)
+        found = [p for ps in evaluate(model.eval(), samples, plan, [setting], self.execution) for p in ps]
         summary = summarise(
-            collect(predictions, [setting], Places([entry.key for entry in entries])),
+            collect(gather_object(found), [setting], Places([entry.key for entry in entries])),
             listed_labels=[entry.label for entry in entries],
-            dense_macs=dense_view_macs(model, self.plan),
+            dense_macs=dense_view_macs(model, plan),
         )
         if not summary.settings:
             raise ValueError(f"validation {Path(self.validation.source).name}: none of its videos could be read")
@@ -170,7 +163,6 @@ def prepare(config: TrainConfig) -> TrainingJob:
     """
     accelerator = Accelerator(
         mixed_precision=_MIXED_PRECISION[config.precision],
-        gradient_accumulation_steps=_accumulation(config),
         cpu=config.device == "cpu",
         step_scheduler_with_optimizer=False,
     )
@@ -179,24 +171,19 @@ def prepare(config: TrainConfig) -> TrainingJob:
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:
         plan = replace(plan, crop_size=config.crop_size)
-    listed = open_videos(config.train, num_classes=config.num_classes)
-    validation = None
-    if config.validation.videos is not None or config.validation.annotations is not None:
-        validation = open_videos(config.validation, num_classes=config.num_classes)
-        _check_same_classes(listed, validation)
-    if config.augment.flip and not is_mirror_safe(listed.label_names):
-        raise ValueError(
-            f"augment.flip {config.augment.flip}: the labels of {listed.source} name classes that a mirror image turns "
-            "into others; set it to 0"
-        )
-    if len(listed.entries) < config.batch_size:
-        raise ValueError(
-            f"batch_size {config.batch_size}: larger than the training list of {len(listed.entries)} videos"
-        )
+    listed, validation = _open_lists(config)
+    order = ClipOrder(
+        videos=len(listed.entries),
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
+        seed=config.seed,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    accelerator.gradient_accumulation_steps = order.passes_per_step
     model, weights, notes = _load_model(config)
     optimizer = create_optimiser(model, config.optimiser)
-    steps = len(listed.entries) // config.batch_size
-    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=steps)
+    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
     augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
     prepared, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
@@ -206,31 +193,30 @@ def prepare(config: TrainConfig) -> TrainingJob:
         optimizer=optimizer,
         scheduler=scheduler,
         clips=TrainingClips(listed.entries, plan, augment, config.seed, config.train),
+        order=order,
         listed=listed,
         validation=validation,
-        plan=plan,
         weights=weights,
         notes=notes,
     )
 
 
-def _accumulation(config: TrainConfig) -> int:
-    """Forward passes of one process in one optimiser step."""
-    processes = PartialState(cpu=config.device == "cpu").num_processes
-    if config.batch_size % (processes * config.micro_batch_size):
+def _open_lists(config: TrainConfig) -> tuple[VideoList, VideoList | None]:
+    """The lists of training and validation."""
+    listed, validation = open_videos(config.train, num_classes=config.num_classes), None
+    if config.validation.videos is not None or config.validation.annotations is not None:
+        validation = open_videos(config.validation, num_classes=config.num_classes)
+        if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
+            raise ValueError(
+                f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "
+                "train.labels and validation.labels"
+            )
+    if config.augment.flip and not is_mirror_safe(listed.label_names):
         raise ValueError(
-            f"batch_size {config.batch_size}: must be a multiple of {processes} processes times micro_batch_size "
-            f"{config.micro_batch_size}"
+            f"augment.flip {config.augment.flip}: the labels of {listed.source} name classes that a mirror image turns "
+            "into others; set it to 0"
         )
-    return config.batch_size // (processes * config.micro_batch_size)
-
-
-def _check_same_classes(listed: VideoList, validation: VideoList) -> None:
-    if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
-        raise ValueError(
-            f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "
-            "train.labels and validation.labels"
-        )
+    return listed, validation
 
 
 def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
