@@ -46,12 +46,12 @@ def test_the_data_say_what_was_kept() -> None:
     shown = make_shown()
     data = data_of(demo_page("t", [], {"one": shown}, [("h", ["a"], [["b"]])], None))
     (setting,) = data["settings"]
-    for block, found in zip(shown.sampled_blocks, setting["blocks"], strict=True):
+    for (block, scores), found in zip(shown.scores.items(), setting["blocks"], strict=True):
         for t in range(3):
             kept = np.array([mark == "1" for mark in found["kept"][t]]).reshape(4, 5)
             assert (kept == shown.kept[block, t]).all()
             marks = [found["scores"][t][place : place + 2] for place in range(0, 40, 2)]
-            assert [mark == "--" for mark in marks] == np.isnan(shown.scores[block][t]).ravel().tolist()
+            assert [mark == "--" for mark in marks] == np.isnan(scores[t]).ravel().tolist()
             assert found["counts"][t] == kept.sum()
 
 

@@ -89,7 +89,7 @@ def run_setting(
     with sampling(model, setting.sampler):
         start = execution.clock()
         parts = [
-            forward_traced(model, batch, presence, execution)
+            _forward_traced(model, batch, presence, execution)
             for batch, presence in zip_longest(batches, followed or ())
         ]
         seconds = execution.clock() - start
@@ -117,7 +117,7 @@ def in_order(
     return runs
 
 
-def forward_traced(
+def _forward_traced(
     model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution
 ) -> tuple[Tensor, Trace]:
     """Logits (float32) and trace of a batch; the samplers take their counts from ``followed``."""
