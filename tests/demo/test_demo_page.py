@@ -11,7 +11,7 @@ from helpers.demo_cases import chromium, make_shown, requests_of
 from helpers.page_elements import check_harmless
 
 from video_ats.demo.page import demo_page
-from video_ats.visualize.pictures import dim_dropped, png_data_uri
+from video_ats.visualize.pictures import data_uri, dim_dropped, png_bytes
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"&"
 SIDE = 24
@@ -19,7 +19,7 @@ SIDE = 24
 
 def page(**changes: object) -> str:
     shown = {NASTY: square(make_shown(title=NASTY)), "other": square(make_shown(title="other", seed=1, blocks=(2,)))}
-    plot = png_data_uri(np.zeros((4, 4, 3), dtype=np.uint8))
+    plot = data_uri(png_bytes(np.zeros((4, 4, 3), dtype=np.uint8)))
     return demo_page(NASTY, [NASTY], shown, [(NASTY, [NASTY], [[NASTY]])], plot)
 
 

@@ -33,7 +33,7 @@ def test_the_sheet_of_scores_holds_every_sampled_block() -> None:
     sheet = draw_attention(shown)
     for block in (1, 2):
         levels = levels_of(shown.scores[block])
-        assert holds(sheet, heat_map(shown.pictures[2], levels[2], 1.0))
+        assert holds(sheet, heat_map(shown.pictures[2], levels[2]))
 
 
 def test_of_many_frames_a_sheet_shows_eight() -> None:

@@ -22,7 +22,7 @@ from video_ats.evaluation.shown_videos import ShownEnds, ShownVideo
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
-from video_ats.visualize.pictures import png_data_uri
+from video_ats.visualize.pictures import jpeg_data_uri
 
 NASTY = "</script><img src=x onerror=\"document.title='taken'\">&'|.mp4"
 LABELS = ("abseiling", "<b>air</b> & 'drumming'", "zumba")
@@ -63,7 +63,7 @@ def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Rep
 
 
 def ends() -> ShownEnds:
-    picture = png_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
+    picture = jpeg_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
     of_ats = [(p.video, p.label, p.top5[0], p.gflops) for p in lines() if p.setting == ATS.name]
     shown = (ShownVideo(*of_ats[0], picture), ShownVideo(*of_ats[1], None))
     return ShownEnds(ATS.name, shown, (ShownVideo(*of_ats[3], picture),))

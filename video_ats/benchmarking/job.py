@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,9 +78,6 @@ class Clips(NamedTuple):
 def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
     """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
     videos at any depth.
-
-    Raises:
-        ValueError: if no listed video can be read, or the list does not fit.
     """
     if data.videos is not None and data.annotations is None and data.labels is None:
         videos = read_unlabelled(data.videos)
@@ -113,11 +110,10 @@ class BenchmarkJob:
 
 
 def prepare(config: BenchmarkConfig) -> BenchmarkJob:
-    """Check the configuration, load the model, read the clips.
+    """Check the whole configuration, load the model, read the clips.
 
     Raises:
-        ValueError: for anything in the configuration, the list or the checkpoint that does not fit, or an output folder
-            that holds results.
+        ValueError: for anything that does not fit, or an output folder that holds results.
     """
     for name in NAMES:
         if Path(config.output, name).exists():
@@ -158,12 +154,9 @@ def run(job: BenchmarkJob) -> list[Path]:
     passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)
     total = passes * len(job.settings) * (config.rounds + 1)
     with tqdm(total=total, unit="pass", file=sys.stderr) as bar:
-        for precision in config.precisions:
-            for size in config.batch_sizes:
-                execution = Execution(job.device, precision, size)
-                timings = time_settings(
-                    job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar
-                )
-                figures += make_figures(timings, execution)
-                written = write_benchmark(Path(config.output), description, environment, figures)
+        for precision, size in product(config.precisions, config.batch_sizes):
+            execution = Execution(job.device, precision, size)
+            timings = time_settings(job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar)
+            figures += make_figures(timings, execution)
+            written = write_benchmark(Path(config.output), description, environment, figures)
     return written

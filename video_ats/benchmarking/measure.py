@@ -54,14 +54,7 @@ def time_settings(
         clips (float32 Tensor[N, 3, T, S, S]): at least one batch; clips that do not fill another batch are left out.
         rounds: passes over all batches.
         progress: updated after each of the ``(rounds + 1) * settings * (N // batch size)`` forward passes.
-
-    Raises:
-        ValueError: for fewer clips than a batch, or no round.
     """
-    if len(clips) < execution.batch_size or rounds < 1:
-        raise ValueError(
-            f"{len(clips)} clips, {rounds} rounds: must be at least the batch size {execution.batch_size}, and 1"
-        )
     batches = clips.split(execution.batch_size)[: len(clips) // execution.batch_size]
     seconds: dict[str, list[list[float]]] = {setting.name: [] for setting in settings}
     macs: dict[str, list[int]] = {setting.name: [] for setting in settings}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, model_clip, plan_windows, turned
+from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.evaluation.evaluate import file_bytes
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
@@ -34,6 +34,7 @@ from video_ats.video.decoders.readable_part import ReadablePart, find_readable_p
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
+from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.pictures import UInt8Array
@@ -111,7 +112,6 @@ class Demo:
 
     Attributes:
         name: of the file, printable.
-        part: the part of the video that could be read.
         outcomes: by setting, one for each window.
         window: index of the window that pictures show.
         pictures (uint8 [T, S, S, 3]): frames of that window, upright.
@@ -145,8 +145,7 @@ def prepare(config: DemoConfig) -> DemoJob:
     """Check the whole configuration and load the model, before any video is opened.
 
     Raises:
-        ValueError: for anything in the configuration or the checkpoint that does not fit.
-        OSError: if the checkpoint or the list of labels does not exist.
+        ValueError, OSError: for anything in the configuration that does not fit or exist.
     """
     variant = get_variant(config.model)
     settings = make_settings(config.sweep, own=variant.sampler)
@@ -171,8 +170,7 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
     """Run the model over each video. The output folder is locked meanwhile.
 
     Yields:
-        The folder of each video with the results, or with the error that left it without results. With results, the
-        folder exists and is claimed for this demo.
+        The folder of each video with its results, for which it is made and claimed, or with the error.
 
     Raises:
         ValueError: if the output folder is a file, or another run is writing to it.
@@ -208,7 +206,8 @@ def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
     reference = outcomes[job.settings[0].name]
     frames_of = read_windows(path, [window.frames for window in windows])
     for frames in tqdm(frames_of, total=len(windows), unit="window", file=sys.stderr, leave=False):
-        clip = model_clip(turned(frames, turn), plan, job.execution.device)
+        positions = torch.arange(len(frames))[None]
+        clip = make_views(turned(frames, turn), positions, plan, device=job.execution.device)
         if not reference:
             compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
         for name, outcome in compare(job.given.model, clip, job.settings, job.execution).items():
@@ -257,11 +256,7 @@ def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
 
 
 def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
-    """Make the folder of a video, or check that an existing one holds the same demo.
-
-    Raises:
-        ValueError: if the folder holds another demo, or a file of `FILES` that no demo wrote.
-    """
+    """Make the folder of a video, or check that an existing one holds the same demo, and no file of another program."""
     folder.mkdir(parents=True, exist_ok=True)
     there = [name for name in FILES if (folder / name).exists()]
     claim_run(folder / (there or FILES)[0], identity)

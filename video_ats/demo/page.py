@@ -33,7 +33,6 @@ def demo_page(
     """The HTML of the page.
 
     Args:
-        notes: texts above the tables.
         shown: the same clip under each setting with a sampler, by name of the setting.
         tables: heading, column headings and rows of each; the pictures follow the first.
         over_time: data URI of the plot over windows; None: there is one window.

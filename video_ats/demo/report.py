@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,25 +19,16 @@ from video_ats.runs.settings import Setting
 from video_ats.runs.tables import number, text_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
-from video_ats.visualize.pictures import png_bytes, png_data_uri
+from video_ats.visualize.pictures import data_uri, png_bytes
 
 _LEAST_RATE = 12  # frames per second that every player takes
 
 
-class Table(NamedTuple):
-    """A table of texts."""
-
-    heading: str
-    header: list[str]
-    rows: list[list[str]]
+Table = tuple[str, list[str], list[list[str]]]  # heading, names of the columns, rows
 
 
 def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
-    """Write all files into the video's folder, which `run` has claimed; returns their paths.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write all files into the video's folder, which `run` has claimed; returns their paths."""
     shown = {setting.name: _shown(job, demo, setting) for setting in job.settings if setting.sampler is not None}
     first_name, first = next(iter(shown.items()))
     page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
@@ -53,12 +44,12 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     plot = None
     if len(demo.windows) > 1:
         spans = [(window.start_seconds, window.end_seconds) for window in demo.windows]
-        drawn = [setting.name for setting in job.settings if setting.sampler is None or setting.name == first_name]
+        drawn = [s.name for s in job.settings if s.sampler is None or s.name == first_name]
         probabilities = {name: demo.probabilities(name) for name in drawn}
         title = f"{demo.name}: predictions of {job.config.model} over time"
         draw_over_time(over_time, spans, probabilities, job.label_names, title=title)
         written.append(over_time)
-        plot = png_data_uri(over_time)
+        plot = data_uri(over_time.read_bytes())
     write_text(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
     write_text(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
     return written
@@ -136,7 +127,7 @@ def _predictions(job: DemoJob, demo: Demo) -> Table:
         [f"{rank + 1}.", *(f"{top[rank][0]}  {100 * top[rank][1]:5.1f}%" for top in tops)]
         for rank in range(len(tops[0]))
     ]
-    return Table(heading, ["", *(setting.name for setting in job.settings)], rows)
+    return heading, ["", *(setting.name for setting in job.settings)], rows
 
 
 def _costs(job: DemoJob, demo: Demo) -> Table:
@@ -148,7 +139,7 @@ def _costs(job: DemoJob, demo: Demo) -> Table:
         milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
         share = f"{100e9 * gflops / job.dense_macs:.0f}%"
         rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
-    return Table("Costs", [*header, "patches left at the end"], rows)
+    return "Costs", [*header, "patches left at the end"], rows
 
 
 def _kept(job: DemoJob, demo: Demo) -> Table:
@@ -161,11 +152,9 @@ def _kept(job: DemoJob, demo: Demo) -> Table:
             rows.append([setting.name, str(block), *(str(counts[t]) for t in frames)])
     per_frame = demo.shown(job.settings[0].name).kept[0, 0].size
     window = demo.windows[demo.window]
-    heading = (
-        f"Patches of {per_frame} kept in each frame after each block that samples, "
-        f"{window.start_seconds:.1f} to {window.end_seconds:.1f} s"
-    )
-    return Table(heading, ["setting", "block", *(f"frame {window.frames[t]}" for t in frames)], rows)
+    span = f"{window.start_seconds:.1f} to {window.end_seconds:.1f} s"
+    heading = f"Patches of {per_frame} kept in each frame after each block that samples, {span}"
+    return heading, ["setting", "block", *(f"frame {window.frames[t]}" for t in frames)], rows
 
 
 def _gflops(demo: Demo, setting: Setting) -> float:

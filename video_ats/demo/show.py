@@ -26,7 +26,6 @@ class Shown:
     Attributes:
         title, note: text above the pictures.
         pictures (uint8 [T, S, S, 3]): the crop that the model sees.
-        times: of each frame, as a text.
         kept (bool [depth, T, h, w]): patches that leave each block.
         scores: float [T, h, w] for each block with a sampler; NaN where the patch was dropped in an earlier block.
     """
@@ -42,13 +41,11 @@ class Shown:
 def draw_tokens(shown: Shown) -> UInt8Array:
     """Contact sheet: a column per frame; rows for the input and each sampling block, dropped patches faded."""
     frames = spread(len(shown.pictures), MOST_COLUMNS)
-    per_frame = shown.kept[0, 0].size
-    tiles, rows = [[shown.pictures[t] for t in frames]], ["input"]
-    captions = [[""] * len(frames)]
+    tiles, rows, captions = [[shown.pictures[t] for t in frames]], ["input"], [[""] * len(frames)]
     for block in shown.scores:
         kept = shown.kept[block]
         tiles.append([dim_dropped(shown.pictures[t], kept[t]) for t in frames])
-        captions.append([f"{kept[t].sum()} of {per_frame}" for t in frames])
+        captions.append([f"{kept[t].sum()} of {kept[t].size}" for t in frames])
         rows.append(f"after block {block}\n{100 * kept.mean():.0f}% kept")
     return draw_sheet(
         tiles,
@@ -65,7 +62,7 @@ def draw_attention(shown: Shown) -> UInt8Array:
     frames = spread(len(shown.pictures), MOST_COLUMNS)
     tiles = [[shown.pictures[t] for t in frames]]
     for levels in map(levels_of, shown.scores.values()):
-        tiles.append([heat_map(shown.pictures[t], levels[t], 1.0) for t in frames])
+        tiles.append([heat_map(shown.pictures[t], levels[t]) for t in frames])
     return draw_sheet(
         tiles,
         columns=[shown.times[t] for t in frames],
@@ -90,18 +87,14 @@ def draw_video(shown: Shown, block: int | None) -> UInt8Array:
     """
     blocks = tuple(shown.scores) if block is None else (block,)
     columns = min(len(blocks) + 1, 4)
-    per_frame = shown.kept[0, 0].size
+    missing = -(len(blocks) + 1) % columns
+    rows = range(0, len(blocks) + 1, columns)
     sheets = []
     for t, picture in enumerate(shown.pictures):
-        tiles, captions = [picture], ["input"]
-        for number in blocks:
-            kept = shown.kept[number, t]
-            tiles.append(dim_dropped(picture, kept))
-            captions.append(f"after block {number}: {kept.sum()} of {per_frame}")
-        missing = -len(tiles) % columns
-        tiles += [np.full_like(picture, 255)] * missing
-        captions += [""] * missing
-        rows = range(0, len(tiles), columns)
+        kept = [shown.kept[number, t] for number in blocks]
+        tiles = [picture, *(dim_dropped(picture, k) for k in kept), *[np.full_like(picture, 255)] * missing]
+        counts = [f"after block {number}: {k.sum()} of {k.size}" for number, k in zip(blocks, kept, strict=True)]
+        captions = ["input", *counts, *[""] * missing]
         sheets.append(
             draw_sheet(
                 [tiles[row : row + columns] for row in rows],
@@ -123,13 +116,9 @@ def draw_over_time(
     *,
     title: str,
 ) -> None:
-    """Write a plot (PNG) of the probabilities of the likeliest classes over the windows of a video.
+    """Write a plot (PNG) of the probabilities (float [windows, num_classes] of each setting) of the likeliest classes.
 
-    Classes that never reach 2% are left out.
-
-    Args:
-        spans: start and end of each window in seconds.
-        probabilities: by setting, float [windows, num_classes].
+    ``spans`` are the windows in seconds. Classes that never reach 2% are left out.
     """
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -155,5 +144,4 @@ def draw_over_time(
 
 def spread(count: int, most: int) -> list[int]:
     """At most ``most`` of the numbers 0 to ``count - 1``, evenly spaced, with the first and the last."""
-    places: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
-    return places
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]

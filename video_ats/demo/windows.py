@@ -16,7 +16,7 @@ from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video.decoders.readable_part import ReadablePart
-from video_ats.video.transforms import crop_offsets, make_views, short_side_size
+from video_ats.video.transforms import crop_offsets, short_side_size
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.pictures import UInt8Array
 
@@ -70,13 +70,8 @@ def turned(frames: Tensor, degrees: int) -> Tensor:
     return torch.rot90(frames, degrees // 90, dims=(1, 2)).contiguous()
 
 
-def model_clip(frames: Tensor, plan: ViewPlan, device: torch.device) -> Tensor:
-    """The model's input: the centre crop of frames (uint8 [T, H, W, 3]), normalised: float32 Tensor[1, 3, T, S, S]."""
-    return make_views(frames, torch.arange(len(frames))[None], plan, device=device)
-
-
 def cropped_pictures(frames: Tensor, plan: ViewPlan, side: int) -> UInt8Array:
-    """The same crop for the eye, cut from the decoded frames (uint8 [T, H, W, 3]): uint8 array (T, side, side, 3)."""
+    """The crop that the model sees, cut from decoded frames (uint8 [T, H, W, 3]): uint8 array (T, side, side, 3)."""
     height, width = frames.shape[1:3]
     resized_height, resized_width = short_side_size(height, width, plan.resize_side)
     ((y, x),) = crop_offsets(resized_height, resized_width, plan.crop_size, crops=1)
@@ -93,7 +88,6 @@ class Outcome:
 
     Attributes:
         logits (float32 Tensor[num_classes])
-        macs: multiply-adds.
         seconds: of the forward pass.
         kept (bool [depth, T, h, w]): patches that leave each block.
         scores: those that the samplers chose by, by number of the block: float [T, h, w], NaN where the patch was

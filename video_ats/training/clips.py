@@ -101,7 +101,6 @@ class ClipOrder:
     step are dropped; they are other videos in every epoch.
 
     Attributes:
-        videos: number of listed videos.
         epoch: counted from 0.
         first_step: optimiser step of the epoch to start at.
         batch_size: clips in a step, over all processes; a multiple of ``processes * micro_batch_size``.

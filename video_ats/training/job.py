@@ -72,18 +72,8 @@ class TrainingJob:
         """How calibration and validation run the model."""
         return Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
 
-    def set_training_mode(self) -> None:
-        """Insert the samplers and set the training mode. With a frozen backbone, the model stays in evaluation mode."""
-        model = self.accelerator.unwrap_model(self.model)
-        if self.config.sampler is not None:
-            insert_samplers_(model, self.config.sampler)
-        self.model.train(not self.config.freeze_backbone)
-
     def settle_budget(self, say: Callable[[str], None]) -> None:
-        """Find the samples that the target cost asks for, or take those of the run in the folder.
-
-        Call it while the model has its initial weights.
-        """
+        """Find the samples that cost the target with the initial weights, or take those of the run in the folder."""
         budget = self.config.budget()
         if budget is None:
             return
@@ -107,10 +97,8 @@ class TrainingJob:
     def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         """Score the validation list with the evaluation's code, divided among the processes.
 
-        The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode.
-
-        Returns:
-            For the log: ``epoch``, accuracies in percent, GFLOPs per view, and counts of videos.
+        The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode. Returns the
+        record for the log: accuracies are in percent.
 
         Raises:
             ValueError: if none of the videos can be read.
@@ -141,8 +129,8 @@ class TrainingJob:
 
     def identity(self) -> dict[str, Any]:
         """All settings, inputs and versions on which the trained weights depend."""
-        left_out = (*_INCIDENTAL, *(name for name in asdict(self.config) if name.startswith("target_")))
-        config = {name: value for name, value in asdict(self.config).items() if name not in left_out}
+        values = asdict(self.config).items()
+        config = {name: v for name, v in values if name not in _INCIDENTAL and not name.startswith("target_")}
         for part in ("train", "validation"):
             config[part] = {name: config[part][name] for name in ("decoder", "min_frames")}
         return {
@@ -159,13 +147,9 @@ def prepare(config: TrainConfig) -> TrainingJob:
     """Check the whole configuration, list the videos, load the model.
 
     Raises:
-        ValueError: for anything in the configuration, the lists or the checkpoint that does not fit.
+        ValueError: for anything that does not fit.
     """
-    accelerator = Accelerator(
-        mixed_precision=_MIXED_PRECISION[config.precision],
-        cpu=config.device == "cpu",
-        step_scheduler_with_optimizer=False,
-    )
+    accelerator = Accelerator(mixed_precision=_MIXED_PRECISION[config.precision], cpu=config.device == "cpu")
     variant = get_variant(config.model)
     config = fill_in_dataset(config, variant)
     plan = plan_views(variant, config.views)
@@ -185,19 +169,10 @@ def prepare(config: TrainConfig) -> TrainingJob:
     optimizer = create_optimiser(model, config.optimiser)
     scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
     augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
-    prepared, optimizer = accelerator.prepare(model, optimizer)
+    clips = TrainingClips(listed.entries, plan, augment, config.seed, config.train)
+    model, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
-        config=config,
-        accelerator=accelerator,
-        model=prepared,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        clips=TrainingClips(listed.entries, plan, augment, config.seed, config.train),
-        order=order,
-        listed=listed,
-        validation=validation,
-        weights=weights,
-        notes=notes,
+        config, accelerator, model, optimizer, scheduler, clips, order, listed, validation, weights, notes
     )
 
 
@@ -230,9 +205,7 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
     if config.crop_size is not None:
         arguments["crop_size"] = config.crop_size
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    notes: tuple[str, ...] = ()
-    if checkpoint != RANDOM_WEIGHTS:
-        notes = tuple(str(load_checkpoint(model, checkpoint)).splitlines())
+    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint))
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:
@@ -240,4 +213,4 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
             parameter.requires_grad_(name.startswith("head."))
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
-    return model, hash_weights(model), notes
+    return model, hash_weights(model), tuple(loaded.splitlines())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -21,18 +21,17 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
+from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
 from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
-
-Say = Callable[[str], None]
+from video_ats.training.saved import FAILURES, METRICS, Progress, SavedState, append_to_log, cut_log
 
 
-def run(job: TrainingJob, say: Say = print) -> Progress:
+def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:
     """Train, validate after each epoch, and write weights, state and logs. Locks the output folder.
 
     In the main process only, ``say`` gets the messages for the user. After Ctrl-C the last saved state is kept.
@@ -40,16 +39,20 @@ def run(job: TrainingJob, say: Say = print) -> Progress:
     Raises:
         ValueError: if the folder holds another run, too many videos fail, or the loss is not finite.
     """
-    if not job.accelerator.is_main_process:
-        return _Run(job, lambda _: None).to_the_end()
-    with sole_user(Path(job.config.output)):
-        return _Run(job, say).to_the_end()
+    main = job.accelerator.is_main_process
+    with sole_user(Path(job.config.output)) if main else nullcontext():
+        going = _Run(job, say if main else lambda _: None)
+        while going.progress.epoch < job.config.epochs:
+            going.epoch()
+        if going.board is not None:
+            going.board.close()
+    return going.progress
 
 
 class _Run:
     """The state of a run."""
 
-    def __init__(self, job: TrainingJob, say: Say) -> None:
+    def __init__(self, job: TrainingJob, say: Callable[[str], None]) -> None:
         job.settle_budget(say)  # needs the initial weights
         self.job, self.config, self.accelerator, self.say = job, job.config, job.accelerator, say
         self.folder = Path(job.config.output)
@@ -61,22 +64,17 @@ class _Run:
         assert job.config.num_classes is not None  # `prepare` has filled it in
         self.mixup = create_mixup(job.config.augment, job.config.num_classes)
         self._continue()
-        main = self.accelerator.is_main_process
-        self.metrics = JsonLines(self.folder / METRICS, self._is_before) if main else None
-        self.failures = JsonLines(self.folder / FAILURES, self._is_before) if main else None
-        board_folder, first_step = str(self.folder / "tensorboard"), self._steps_done() + 1
-        self.board = SummaryWriter(board_folder, purge_step=first_step) if main else None
+        self.board: SummaryWriter | None = None  # of the main process, which alone writes logs
+        if self.accelerator.is_main_process:
+            cut_log(self.folder / METRICS, self._is_before)
+            cut_log(self.folder / FAILURES, self._is_before)
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._steps_done() + 1)
 
-    def to_the_end(self) -> Progress:
-        while self.progress.epoch < self.config.epochs:
-            self._epoch()
-        if self.board is not None:
-            self.board.close()
-        return self.progress
-
-    def _epoch(self) -> None:
+    def epoch(self) -> None:
         order = replace(self.job.order, epoch=self.progress.epoch, first_step=self.progress.step)
-        self.job.set_training_mode()
+        if self.config.sampler is not None:  # a validation has emptied the slots
+            insert_samplers_(self.accelerator.unwrap_model(self.job.model), self.config.sampler)
+        self.job.model.train(not self.config.freeze_backbone)
         bar = tqdm(
             total=order.steps.stop,
             initial=order.steps.start,
@@ -100,11 +98,8 @@ class _Run:
                 bar.update()
                 if self.progress.step % self.config.log_steps == 0 or self.progress.step == order.steps.stop:
                     wall = time.perf_counter() - logged_at
-                    speeds = {
-                        "clips_per_second": order.batch_size * len(losses) / wall,
-                        "waiting_for_data": 1 - busy / wall,
-                    }
-                    self._log({"loss": loss, "lr": rate, **speeds})
+                    speed, waiting = order.batch_size * len(losses) / wall, 1 - busy / wall
+                    self._log({"loss": loss, "lr": rate, "clips_per_second": speed, "waiting_for_data": waiting})
                     losses, busy, logged_at = [], 0.0, time.perf_counter()
                 if self._agree(time.perf_counter() - saved_at > 60 * self.config.save_minutes):
                     self._save()
@@ -160,9 +155,9 @@ class _Run:
         found = gather_object([failure for batch in batches for failure in batch.failures])
         read, failed = self.progress.videos_read + self.config.batch_size, self.progress.videos_failed + len(found)
         self.progress = replace(self.progress, videos_read=read, videos_failed=failed)
-        if self.failures is not None:
+        if self.accelerator.is_main_process:
             step = self._steps_done() + 1
-            self.failures.append({**asdict(failure), "step": step} for failure in found)
+            append_to_log(self.folder / FAILURES, ({**asdict(failure), "step": step} for failure in found))
         # The share counts after a tenth of an epoch, or a whole short one, and not for the first failed video.
         enough = min(max(self.job.order.videos // 10, 20), self.job.order.videos)
         if read >= enough and failed / read > self.config.max_failed_share:
@@ -241,12 +236,12 @@ class _Run:
         return validated and int(record["step"]) <= self._steps_done()
 
     def _log(self, record: dict[str, Any]) -> None:
-        if self.metrics is None or self.board is None:
+        if self.board is None:
             return
         step = self._steps_done()
         place = {"step": step, "epoch": step / len(self.job.order.steps)}
         counts = {"videos_read": self.progress.videos_read, "videos_failed": self.progress.videos_failed}
-        self.metrics.append([{**place, **record, **counts}])
+        append_to_log(self.folder / METRICS, [{**place, **record, **counts}])
         for name, value in (record | counts).items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
