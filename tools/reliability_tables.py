@@ -1,4 +1,4 @@
-"""Tables of docs/reliability.md, from the results of benchmarks/reliability.py."""
+"""Tables of docs/reliability.md, from the results of benchmarks/reliability.py and benchmarks/kills.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from video_ats.runs.tables import markdown_table
+
 _RESULT = Path("benchmarks", "results", "reliability", "result.json")
+_KILLS = Path("benchmarks", "results", "kills")
 _DECODERS = {
     "segfault": "reads address 0 (SIGSEGV)",
     "killed": "is killed (SIGKILL)",
@@ -32,25 +35,37 @@ def reliability_blocks(root: Path) -> dict[str, str]:
 
 
 def _tools(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        "| command | exit code | listed | read | failed | peak MiB of a process |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| `{row['tool']}` | {row['exit code']} | {row['listed']} | {row['ok']} | {_statuses(row['failed'])} "
-            f"| {row['peak MiB of a process']} |"
-            for row in rows
-        ),
-    ]
+    header = ["command", "exit code", "listed", "read", "failed", "peak MiB of a process"]
+    keys = ("exit code", "listed", "ok", "peak MiB of a process")
+    cells = []
+    for row in rows:
+        code, listed, read, peak = (str(row[key]) for key in keys)
+        cells.append([f"`{row['tool']}`", code, listed, read, _statuses(row["failed"]), peak])
+    return markdown_table(header, cells)
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    cells = [f"| {row['kind']} | {row['files']} | {_statuses(row['statuses'])} |" for row in rows]
-    return ["| what was done | files | recorded as |", "|---|---|---|", *cells]
+    cells = [[row["kind"], str(row["files"]), _statuses(row["statuses"])] for row in rows]
+    return markdown_table(["what was done", "files", "recorded as"], cells)
 
 
 def _decoders(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    cells = [f"| {_DECODERS[row['decoder']]} | {row['videos']} | {_statuses(row['statuses'])} |" for row in rows]
-    return ["| the decoder | videos | recorded as |", "|---|---|---|", *cells]
+    cells = [[_DECODERS[row["decoder"]], str(row["videos"]), _statuses(row["statuses"])] for row in rows]
+    return markdown_table(["the decoder", "videos", "recorded as"], cells)
+
+
+def kills_table(root: Path) -> str:
+    """A row for each command: how often it was killed, continued, and ended like an undisturbed run."""
+    header = ["command", "killed", "continued", "ended as undisturbed", "how far it was when killed"]
+    cells = []
+    for path in sorted((root / _KILLS).glob("*.json")):
+        result = json.loads(path.read_text())
+        counts = [str(result[name]) for name in ("kills", "resumed", "identical")]
+        far = ", ".join(f"{count} x {what}" for what, count in result["killed_with"].items())
+        cells.append([path.stem, *counts, far])
+    here = result["environment"]
+    versions = f"{here['system']}, Python {here['python']}, torch {here['torch']}"
+    return "\n".join([*markdown_table(header, cells), "", f"Counted here: {versions}. Source: `{_KILLS}`."])
 
 
 def _statuses(counts: Mapping[str, int]) -> str:

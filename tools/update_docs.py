@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 from headline_table import headline_table
-from kills_table import kills_table
-from reliability_tables import reliability_blocks
+from reliability_tables import kills_table, reliability_blocks
 from scale_tables import scale_blocks
 from speed_tables import speed_blocks
 

@@ -81,14 +81,6 @@ def test_samplers_are_gone_afterwards(model: nn.Module, clips: Tensor) -> None:
     assert [block.sampler for block in model.blocks] == [None, None]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("batch_size", "rounds"), [(6, 1), (2, 0)])
-def test_too_few_clips_or_rounds(model: nn.Module, clips: Tensor, batch_size: int, rounds: int) -> None:
-    with pytest.raises(
-        ValueError, match=f"^5 clips, {rounds} rounds: must be at least the batch size {batch_size}, and"
-    ):
-        time_settings(model, SETTINGS, clips, Execution(CPU, batch_size=batch_size), rounds=rounds)
-
-
 def test_peak_memory_is_what_is_held_at_most() -> None:
     blocks = [torch.ones(2**18)]
 

@@ -121,9 +121,9 @@ def test_a_rotated_video_is_upright_for_the_eye_and_by_default_for_the_model(tmp
     coded = demo_of(job)
     assert any("as it is coded" in note for note in notes(job, coded))
     assert (coded.pictures == turned.pictures).mean() > 0.9
-    straight, upright, lying = (demo.outcomes[0]["dense"].logits for demo in (plain, turned, coded))
+    straight, upright, lying = (demo.outcomes["dense"][0].logits for demo in (plain, turned, coded))
     assert (straight - upright).norm() < 0.3 * (straight - lying).norm()  # not zero: colours are coded in pairs of rows
-    outcome, shown = coded.outcomes[0]["ats-frame-k16"], coded.shown("ats-frame-k16")
+    outcome, shown = coded.outcomes["ats-frame-k16"][0], coded.shown("ats-frame-k16")
     assert (np.rot90(shown.kept, axes=(2, 3)) == outcome.kept).all()  # as the frames: clockwise
     assert (np.rot90(shown.scores[3], axes=(1, 2)) == outcome.scores[3]).all()
 

@@ -11,7 +11,7 @@ from helpers.demo_cases import chromium, make_shown, requests_of
 from helpers.page_elements import check_harmless
 
 from video_ats.demo.page import demo_page
-from video_ats.visualize.pictures import dim_dropped, png_data_uri
+from video_ats.visualize.pictures import data_uri, dim_dropped, png_bytes
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"&"
 SIDE = 24
@@ -19,7 +19,7 @@ SIDE = 24
 
 def page(**changes: object) -> str:
     shown = {NASTY: square(make_shown(title=NASTY)), "other": square(make_shown(title="other", seed=1, blocks=(2,)))}
-    plot = png_data_uri(np.zeros((4, 4, 3), dtype=np.uint8))
+    plot = data_uri(png_bytes(np.zeros((4, 4, 3), dtype=np.uint8)))
     return demo_page(NASTY, [NASTY], shown, [(NASTY, [NASTY], [[NASTY]])], plot)
 
 
@@ -46,12 +46,12 @@ def test_the_data_say_what_was_kept() -> None:
     shown = make_shown()
     data = data_of(demo_page("t", [], {"one": shown}, [("h", ["a"], [["b"]])], None))
     (setting,) = data["settings"]
-    for block, found in zip(shown.sampled_blocks, setting["blocks"], strict=True):
+    for (block, scores), found in zip(shown.scores.items(), setting["blocks"], strict=True):
         for t in range(3):
             kept = np.array([mark == "1" for mark in found["kept"][t]]).reshape(4, 5)
             assert (kept == shown.kept[block, t]).all()
             marks = [found["scores"][t][place : place + 2] for place in range(0, 40, 2)]
-            assert [mark == "--" for mark in marks] == np.isnan(shown.scores[block][t]).ravel().tolist()
+            assert [mark == "--" for mark in marks] == np.isnan(scores[t]).ravel().tolist()
             assert found["counts"][t] == kept.sum()
 
 

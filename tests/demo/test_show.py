@@ -1,5 +1,6 @@
 """Pictures hold what they should, for blocks, frames and classes few and many."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_the_sheet_of_scores_holds_every_sampled_block() -> None:
     sheet = draw_attention(shown)
     for block in (1, 2):
         levels = levels_of(shown.scores[block])
-        assert holds(sheet, heat_map(shown.pictures[2], levels[2], 1.0))
+        assert holds(sheet, heat_map(shown.pictures[2], levels[2]))
 
 
 def test_of_many_frames_a_sheet_shows_eight() -> None:
@@ -57,9 +58,7 @@ def test_the_video_shows_all_sampled_blocks_or_one() -> None:
 @pytest.mark.parametrize("blocks", [1, 3, 4, 9])
 def test_the_video_s_grid_takes_any_number_of_blocks(blocks: int) -> None:
     shown = make_shown()
-    many = type(shown)(
-        **{**vars(shown), "kept": shown.kept[[2] * blocks], "scores": tuple(shown.scores[2] for _ in range(blocks))}
-    )
+    many = replace(shown, kept=shown.kept[[2] * blocks], scores=dict.fromkeys(range(blocks), shown.scores[2]))
     assert draw_video(many, None).shape[0] == 3
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from video_ats.demo.windows import cropped_pictures, model_clip, plan_windows, turned
+from video_ats.demo.windows import cropped_pictures, plan_windows, turned
 from video_ats.video.decoders.readable_part import ReadablePart
+from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=8, crop_size=32, crops=1)  # 64 frames at 30 a second
@@ -60,7 +61,7 @@ def test_pictures_show_what_the_model_sees(height: int, width: int) -> None:
         0,
     ]
     frames = torch.from_numpy(ramp.astype(np.uint8)[None].repeat(8, axis=0))
-    seen = (model_clip(frames, PLAN, torch.device("cpu"))[0, :, 0] * 0.225 + 0.45) * 255
+    seen = (make_views(frames, torch.arange(8)[None], PLAN)[0, :, 0] * 0.225 + 0.45) * 255
     picture = cropped_pictures(frames, PLAN, 32)
     assert picture.shape == (8, 32, 32, 3)
     inside = slice(2, -2)  # edges are interpolated otherwise

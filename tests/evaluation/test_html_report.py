@@ -21,7 +21,7 @@ from video_ats.evaluation.report import Report
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
-from video_ats.visualize.pictures import png_data_uri
+from video_ats.visualize.pictures import jpeg_data_uri
 
 NASTY = "</script><img src=x onerror=\"document.title='taken'\">&'|.mp4"
 LABELS = ("abseiling", "<b>air</b> & 'drumming'", "zumba")
@@ -63,7 +63,7 @@ def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Rep
 
 def pictures() -> dict[str, str]:
     """Of all videos but one."""
-    picture = png_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
+    picture = jpeg_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
     return {p.video: picture for p in lines() if p.video != "v1"}
 
 

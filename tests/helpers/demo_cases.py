@@ -23,13 +23,11 @@ _QUIET = (
 def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tuple[int, ...] = (1, 2)) -> Shown:
     """Frames of 4 x 5 patches of 6 x 6 pixels in a model of three blocks; each sampled block keeps half."""
     random = np.random.default_rng(seed)
-    kept, scores, here = [], [], np.ones((frames, 4, 5), dtype=bool)
+    kept, scores, here = [], {}, np.ones((frames, 4, 5), dtype=bool)
     for block in range(3):
         if block in blocks:
-            scores.append(np.where(here, random.random(here.shape), np.nan))
+            scores[block] = np.where(here, random.random(here.shape), np.nan)
             here = here & (random.random(here.shape) < 0.5)
-        else:
-            scores.append(None)
         kept.append(here)
     return Shown(
         title=title,
@@ -37,7 +35,7 @@ def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tupl
         pictures=random.integers(0, 255, (frames, 24, 30, 3), dtype=np.uint8),
         times=tuple(f"frame {t}" for t in range(frames)),
         kept=np.stack(kept),
-        scores=tuple(scores),
+        scores=scores,
     )
 
 

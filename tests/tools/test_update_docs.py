@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from kills_table import kills_table
-from reliability_tables import reliability_blocks
+from reliability_tables import kills_table, reliability_blocks
 from update_docs import (
     _replace_block,
     accuracy_table,

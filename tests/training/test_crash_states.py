@@ -15,7 +15,7 @@ from helpers.training_cases import forget_accelerator, losses_of, run, small_con
 
 from video_ats.cli import describe_error
 from video_ats.models.checkpoints import save_checkpoint
-from video_ats.training.saved import METRICS, JsonLines, Progress, SavedState
+from video_ats.training.saved import METRICS, Progress, SavedState, append_to_log, cut_log
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and mounts file systems")
 
@@ -37,10 +37,10 @@ def train_by_hand(folder: Path) -> None:
     found = saved.newest()
     progress = Progress() if found is None else found[1]
     model = 1 if found is None else int((found[0] / "model.txt").read_text())
-    log = JsonLines(folder / METRICS, lambda record: record["step"] <= progress.step)
+    cut_log(folder / METRICS, lambda record: record["step"] <= progress.step)
     for step in range(progress.step + 1, 3):
         model = 3 * model + step
-        log.append([{"step": step, "model": model}])
+        append_to_log(folder / METRICS, [{"step": step, "model": model}])
         save_checkpoint({"model": torch.tensor([float(model)])}, folder / "last.safetensors")
         saved.begin()
         (saved.unfinished / "model.txt").write_text(str(model))
@@ -106,5 +106,5 @@ def test_a_changed_log_is_one_line_and_stays(tmp_path: Path, line: str) -> None:
     path = tmp_path / METRICS
     path.write_text(json.dumps({"step": 1}) + f"\n{line}\n")
     with pytest.raises(ValueError, match=r"metrics\.jsonl: has a line that no training wrote"):
-        JsonLines(path, lambda record: record["step"] <= 1)
+        cut_log(path, lambda record: record["step"] <= 1)
     assert path.read_text().endswith(f"{line}\n")

@@ -57,8 +57,8 @@ def test_the_model_trains_with_what_costs_the_target_with_the_weights_to_start_f
     asked = kept["budget"]
     entries = [entry for key in asked["videos"] for entry in job.listed.entries if entry.key == key]
     macs = []
-    for sample in read_videos(entries, job.config.train, job.plan):
-        views = sample.views(job.plan)
+    for sample in read_videos(entries, job.config.train, job.clips.plan):
+        views = sample.views(job.clips.plan)
         with torch.no_grad():
             macs += model.eval()(views, return_trace=True)[1].macs().tolist()
     assert macs == asked["found"][0]["clip_macs"]

@@ -29,17 +29,17 @@ def test_a_dropped_patch_still_shows_what_was_there() -> None:
     assert int(picture[0, 3, 0]) - int(picture[0, 0, 0]) > 40
 
 
-def test_higher_scores_are_brighter_and_no_score_is_like_a_dropped_patch() -> None:
+def test_higher_levels_are_brighter_and_no_level_is_like_a_dropped_patch() -> None:
     frame = np.zeros((4, 16, 3), dtype=np.uint8)
-    scores = np.array([[0.0, 1.0, 2.0, np.nan]])
-    picture = heat_map(frame, scores, 2.0).astype(int)
+    levels = np.array([[0.0, 0.5, 1.0, np.nan]])
+    picture = heat_map(frame, levels).astype(int)
     sums = picture[0, [0, 4, 8]].sum(axis=1)
     assert sums[0] < sums[1] < sums[2]
-    assert (picture[:, 12:] == dim_dropped(frame, ~np.isnan(scores))[:, 12:]).all()
+    assert (picture[:, 12:] == dim_dropped(frame, ~np.isnan(levels))[:, 12:]).all()
 
 
-def test_scores_of_nothing_but_zeros_are_dark() -> None:
-    picture = heat_map(COLOURED, np.zeros((2, 3)), 0.0)
+def test_levels_of_zero_are_dark() -> None:
+    picture = heat_map(COLOURED, np.zeros((2, 3)))
     assert (picture == picture[0, 0]).all()
     assert picture.sum(axis=2).max() < 120
 

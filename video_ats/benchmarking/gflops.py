@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -70,7 +70,6 @@ class Cost:
     """A row of the table; multiply-adds in units of 1e9.
 
     Attributes:
-        model: registered name.
         setting: ``dense``, or the name that an evaluation gives the sampler.
         clip: frames x stride, size in pixels.
         gflops_view: mean over the measured views; None without videos where it depends on them.
@@ -95,8 +94,7 @@ class Cost:
     published: str
 
 
-@dataclass(frozen=True)
-class CostTable:
+class CostTable(NamedTuple):
     """The rows, and notes on how they were measured."""
 
     costs: tuple[Cost, ...]
@@ -114,8 +112,7 @@ def count_gflops(config: CountConfig) -> CostTable:
         raise ValueError("samples, ratios: what samplers keep depends on the video; give data.videos to measure on")
     if config.checkpoint != RANDOM_WEIGHTS and len(names) > 1:
         raise ValueError(f"checkpoint {config.checkpoint}: fits one model; name that one in models, not {len(names)}")
-    costs: list[Cost] = []
-    notes: dict[str, None] = {}  # each once, in order
+    costs, notes = list[Cost](), list[str]()
     for name in names:
         variant = get_variant(name)
         plan = plan_views(variant, config.views)
@@ -126,19 +123,19 @@ def count_gflops(config: CountConfig) -> CostTable:
             costs.append(_cost(variant, plan, None, [dense], dense))
         measured, notes_of_model = _measured(config, variant, plan)
         costs += [_cost(variant, plan, sampler, macs, dense) for sampler, macs in measured]
-        notes |= dict.fromkeys(notes_of_model)
-    if not config.has_videos and any(cost.gflops_view is None for cost in costs):
-        notes["The cost of a row with samplers depends on the video: give data.videos to measure it."] = None
-    return CostTable(tuple(costs), tuple(notes))
+        notes += notes_of_model
+    if any(cost.gflops_view is None for cost in costs):
+        notes.append("The cost of a row with samplers depends on the video: give data.videos to measure it.")
+    return CostTable(tuple(costs), tuple(dict.fromkeys(notes)))
 
 
 def write_table(folder: Path, table: CostTable) -> list[Path]:
     """Write ``gflops.md`` and ``gflops.csv``; returns their paths. The CSV is not rounded and has no notes."""
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {"gflops.md": as_markdown(table), "gflops.csv": csv_text([vars(cost) for cost in table.costs])}
-    for name, text in contents.items():
-        write_text(folder / name, text)
-    return [folder / name for name in contents]
+    page, numbers = folder / "gflops.md", folder / "gflops.csv"
+    write_text(page, as_markdown(table))
+    write_text(numbers, csv_text([vars(cost) for cost in table.costs]))
+    return [page, numbers]
 
 
 def as_markdown(table: CostTable) -> str:
@@ -147,10 +144,10 @@ def as_markdown(table: CostTable) -> str:
     header += ["GFLOPs per video", "published per video"]
     rows = []
     for c in table.costs:
-        spread = [number(value) for value in (c.gflops_view, c.sd, c.low, c.high)]
+        spread = map(number, (c.gflops_view, c.sd, c.low, c.high))
         share = "-" if c.of_dense is None else f"{c.of_dense:.3f}"
-        row = [f"`{c.model}`", c.setting, c.clip, *spread, share, c.views, number(c.gflops_video), c.published or "-"]
-        rows.append(row)
+        per_video = (number(c.gflops_video), c.published or "-")
+        rows.append([f"`{c.model}`", c.setting, c.clip, *spread, share, c.views, *per_video])
     notes = [f"> **{note}**\n" for note in table.notes]
     return "\n".join([*notes, *markdown_table(header, rows), "", "GFLOPs are multiply-adds / 1e9, counted once.", ""])
 
@@ -165,10 +162,8 @@ def _names(patterns: Sequence[str]) -> list[str]:
 
 def _measured(
     config: CountConfig, variant: Variant, plan: ViewPlan
-) -> tuple[list[tuple[SamplerConfig, Sequence[int]]], list[str]]:
-    """Samplers with the multiply-adds of each view (empty without videos), and notes. A model with its own sampler is
-    measured with that.
-    """
+) -> tuple[list[tuple[SamplerConfig, tuple[int, ...]]], list[str]]:
+    """Samplers (the model's own, if it has one) with the multiply-adds of each view, if there are videos; notes."""
     samplers, ratios = [replace(config.sampler, samples=samples) for samples in config.samples], config.ratios
     if variant.sampler is not None:
         samplers, ratios = [variant.sampler], []
@@ -177,12 +172,12 @@ def _measured(
     loaded = load_model(variant.name, config.checkpoint, num_classes=config.class_count(variant), seed=0)
     entries = open_videos(config.data, num_classes=None).entries
     views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
-    measured: list[tuple[SamplerConfig, Sequence[int]]] = [
-        (sampler, clip_macs(loaded.model, views, sampler, config.batch_size)) for sampler in samplers
-    ]
-    calibrate = partial(calibrate_samples, max_samples=config.max_samples, batch_size=config.batch_size)
+    model, size = loaded.model, config.batch_size
+    measured = [(sampler, clip_macs(model, views, sampler, size)) for sampler in samplers]
     for ratio in ratios:
-        found = calibrate(loaded.model, views, config.sampler, target_ratio=ratio)
+        found = calibrate_samples(
+            model, views, config.sampler, target_ratio=ratio, max_samples=config.max_samples, batch_size=size
+        )
         measured.append((found.sampler, found.clip_macs))
     weights = f"Samplers measured on {len(views)} views of {len(keys)} videos with weights: {loaded.weights}."
     return measured, [weights, *loaded.notes]

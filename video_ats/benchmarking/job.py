@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,9 +77,6 @@ class Clips(NamedTuple):
 def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
     """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
     videos at any depth.
-
-    Raises:
-        ValueError: if no listed video can be read, or the list does not fit; see `read_some_views`, `open_videos`.
     """
     if data.videos is not None and data.annotations is None and data.labels is None:
         videos = read_unlabelled(data.videos)
@@ -92,10 +89,9 @@ def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int
 def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
     """Drawn clips of the mini Kinetics at the plan's size, one class after the other."""
     plan = replace(plan, clips=1, crops=1)
-    names = list(CLASSES)
     views = []
-    for number in range(count):
-        clip = draw_clip(names[number % len(names)], np.random.default_rng((seed, number)))
+    for number, name in enumerate(islice(cycle(CLASSES), count)):
+        clip = draw_clip(name, np.random.default_rng((seed, number)))
         positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
         views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
     return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
@@ -111,24 +107,12 @@ class BenchmarkJob:
     clips: Clips
     device: torch.device
 
-    def description(self) -> dict[str, object]:
-        """What is measured, in words."""
-        return {
-            "model": self.config.model,
-            "weights": self.given.weights,
-            "clips": self.clips.source,
-            "views": "first clip, centre crop, {} frames of {} x {} pixels".format(*self.clips.views.shape[2:]),
-            "rounds": self.config.rounds,
-            **({"note": "; ".join(self.given.notes)} if self.given.notes else {}),
-        }
-
 
 def prepare(config: BenchmarkConfig) -> BenchmarkJob:
-    """Check the configuration, load the model, read the clips.
+    """Check the whole configuration, load the model, read the clips.
 
     Raises:
-        ValueError: for anything in the configuration, the list or the checkpoint that does not fit, or an output folder
-            that holds results already.
+        ValueError: for anything that does not fit, or an output folder that holds results.
     """
     for name in NAMES:
         if Path(config.output, name).exists():
@@ -149,31 +133,29 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     return BenchmarkJob(config, given, settings, clips, device)
 
 
-def run(job: BenchmarkJob, say: Callable[[str], None] = print) -> list[Path]:
+def run(job: BenchmarkJob) -> list[Path]:
     """Time every setting at every precision and batch size. The files are written after each of these, so that an
-    interrupted run keeps what it has measured.
-
-    Args:
-        job: from `prepare`.
-        say: called with each note about the weights.
-
-    Returns:
-        The files written.
+    interrupted run keeps what it has measured. Returns the files.
     """
     for note in job.given.notes:
-        say(f"note: {note}")
+        print(f"note: {note}")
     config, figures, written = job.config, list[Figures](), list[Path]()
     environment = describe_environment(job.device)
+    description = {
+        "model": config.model,
+        "weights": job.given.weights,
+        "clips": job.clips.source,
+        "views": "first clip, centre crop, {} frames of {} x {} pixels".format(*job.clips.views.shape[2:]),
+        "rounds": config.rounds,
+        **({"note": "; ".join(job.given.notes)} if job.given.notes else {}),
+    }
     clips = job.clips.views.to(job.device)
     passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)
     total = passes * len(job.settings) * (config.rounds + 1)
     with tqdm(total=total, unit="pass", file=sys.stderr) as bar:
-        for precision in config.precisions:
-            for size in config.batch_sizes:
-                execution = Execution(job.device, precision, size)
-                timings = time_settings(
-                    job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar
-                )
-                figures += make_figures(timings, execution)
-                written = write_benchmark(Path(config.output), job.description(), environment, figures)
+        for precision, size in product(config.precisions, config.batch_sizes):
+            execution = Execution(job.device, precision, size)
+            timings = time_settings(job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar)
+            figures += make_figures(timings, execution)
+            written = write_benchmark(Path(config.output), description, environment, figures)
     return written

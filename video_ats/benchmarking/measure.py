@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 from tqdm import tqdm
 
-from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import forward_traced
+from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
 
 
@@ -29,7 +25,6 @@ class Timing:
     """Measurements of one setting.
 
     Attributes:
-        setting: name.
         seconds: of each forward pass, by round and batch.
         macs: multiply-adds of each clip.
         peak_bytes: largest memory of a forward pass beyond weights and clips; None where it cannot be measured.
@@ -56,20 +51,11 @@ def time_settings(
 
     Args:
         model: with sampler slots, in evaluation mode, on the device; its slots are empty afterwards.
-        settings: to time.
         clips (float32 Tensor[N, 3, T, S, S]): at least one batch; clips that do not fill another batch are left out.
-        execution: device, precision, batch size.
         rounds: passes over all batches.
         progress: updated after each of the ``(rounds + 1) * settings * (N // batch size)`` forward passes.
-
-    Raises:
-        ValueError: for fewer clips than a batch, or no round.
     """
-    if len(clips) < execution.batch_size or rounds < 1:
-        raise ValueError(
-            f"{len(clips)} clips, {rounds} rounds: must be at least the batch size {execution.batch_size}, and 1"
-        )
-    batches = [batch for batch in clips.split(execution.batch_size) if len(batch) == execution.batch_size]
+    batches = clips.split(execution.batch_size)[: len(clips) // execution.batch_size]
     seconds: dict[str, list[list[float]]] = {setting.name: [] for setting in settings}
     macs: dict[str, list[int]] = {setting.name: [] for setting in settings}
     peaks: dict[str, int | None] = {}
@@ -80,19 +66,16 @@ def time_settings(
                 seconds[setting.name].append([])
             for batch in batches:
                 for setting in (*settings[first:], *settings[:first]):
-                    with sampling(model, setting.sampler):
-                        since = execution.clock()
-                        _, trace = forward_traced(model, batch, None, execution)
-                        seconds[setting.name][-1].append(execution.clock() - since)
+                    output = run_setting(model, setting, [batch], execution)
+                    seconds[setting.name][-1].append(output.seconds)
                     if number == 0:
-                        macs[setting.name] += trace.macs().tolist()
+                        macs[setting.name] += output.macs().tolist()
                     if progress is not None:
                         progress.update()
         for setting in settings:
             gc.collect()
-            with sampling(model, setting.sampler):
-                forward = partial(forward_traced, model, batches[0], None, execution)
-                peaks[setting.name] = peak_memory(forward, execution.device)
+            forward = partial(run_setting, model, setting, batches[:1], execution)
+            peaks[setting.name] = peak_memory(forward, execution.device)
     return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]
 
 
@@ -111,11 +94,7 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler prints to stderr that there is no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    with profile(profile_memory=True) as profiled:
         call()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "trace.json"
-        profiled.export_chrome_trace(str(path))
-        events = [event for event in json.loads(path.read_text())["traceEvents"] if event["name"] == "[memory]"]
-    on_device = [event for event in sorted(events, key=lambda e: e["ts"]) if event["args"]["Device Type"] == 0]
-    return max(accumulate((event["args"]["Bytes"] for event in on_device), initial=0))
+    events = sorted(profiled.kineto_results.events(), key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in events if event.name() == "[memory]"), initial=0))

@@ -31,8 +31,7 @@ class Quartiles:
     @staticmethod
     def of(values: npt.NDArray[np.float64] | Sequence[float]) -> Quartiles:
         """Of all values of an array, at least one."""
-        low, median, high = (float(value) for value in np.percentile(values, [25, 50, 75]))
-        return Quartiles(median, low, high)
+        return Quartiles(*np.percentile(values, [50, 25, 75]).tolist())
 
     def as_text(self, digits: int) -> str:
         """``median [p25, p75]`` with so many decimals."""
@@ -44,9 +43,6 @@ class Figures:
     """Results of one setting at one precision and batch size.
 
     Attributes:
-        setting: name.
-        precision: of the forward pass.
-        batch_size: clips in one forward pass.
         gflops: multiply-adds of a clip / 1e9.
         latency: of a forward pass, in milliseconds.
         clips_per_second: one value per round.
@@ -112,9 +108,8 @@ def verdict(one: Figures, figures: Sequence[Figures]) -> str:
         return f"{one.speedup.median:.2f}x as fast as dense"
     is_slower = one.speedup.median <= 1 / _GAIN and one.speedup.p75 < 1
     text = f"slower than dense: {one.speedup.median:.2f}x" if is_slower else "no gain here"
-    place = (one.setting, one.precision)
-    faster = [each.batch_size for each in figures if each.is_faster and (each.setting, each.precision) == place]
-    larger = [size for size in faster if size > one.batch_size]
+    alike = [each for each in figures if (each.setting, each.precision) == (one.setting, one.precision)]
+    larger = [each.batch_size for each in alike if each.is_faster and each.batch_size > one.batch_size]
     return f"{text}: use batch >= {min(larger)}" if larger else text
 
 
@@ -124,14 +119,11 @@ def write_benchmark(
     """Write the files of `NAMES` (``run``: what was measured, ``environment``: the machine); returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(one), "verdict": verdict(one, figures)} for one in figures]
-    contents = (
-        json.dumps({"run": run, "environment": environment, "figures": rows}, indent=1) + "\n",
-        csv_text(rows),
-        as_markdown(run, environment, figures),
-    )
-    for name, text in zip(NAMES, contents, strict=True):
-        write_text(folder / name, text)
-    return [folder / name for name in NAMES]
+    paths = [folder / name for name in NAMES]
+    write_text(paths[0], json.dumps({"run": run, "environment": environment, "figures": rows}, indent=1) + "\n")
+    write_text(paths[1], csv_text(rows))
+    write_text(paths[2], as_markdown(run, environment, figures))
+    return paths
 
 
 def as_markdown(run: Mapping[str, object], environment: Mapping[str, str], figures: Sequence[Figures]) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, model_clip, plan_windows, turned
+from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.models.registry import get_variant
@@ -32,6 +33,7 @@ from video_ats.video.decoders.readable_part import ReadablePart, find_readable_p
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
+from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.pictures import UInt8Array
@@ -109,9 +111,7 @@ class Demo:
 
     Attributes:
         name: of the file, printable.
-        part: the part of the video that could be read.
-        windows: the clips.
-        outcomes: of each window, by setting.
+        outcomes: by setting, one for each window.
         window: index of the window that pictures show.
         pictures (uint8 [T, S, S, 3]): frames of that window, upright.
         turn: degrees counter-clockwise from the frames that the model saw to the pictures.
@@ -120,32 +120,31 @@ class Demo:
     name: str
     part: ReadablePart
     windows: tuple[Window, ...]
-    outcomes: tuple[dict[str, Outcome], ...]
+    outcomes: dict[str, list[Outcome]]
     window: int
     pictures: UInt8Array
     turn: int
 
     def probabilities(self, setting: str) -> npt.NDArray[np.floating]:
         """Probabilities in each window, float [windows, num_classes]."""
-        return torch.stack([outcomes[setting].logits for outcomes in self.outcomes]).softmax(dim=1).numpy()
+        return _probabilities(self.outcomes[setting])
 
     def shown(self, setting: str) -> Outcome:
         """The outcome of the window that pictures show, turned like the pictures."""
-        outcome = self.outcomes[self.window][setting]
-        turns = self.turn // 90
-        return replace(
-            outcome,
-            kept=np.rot90(outcome.kept, turns, axes=(2, 3)),
-            scores=tuple(None if s is None else np.rot90(s, turns, axes=(1, 2)) for s in outcome.scores),
-        )
+        outcome, turns = self.outcomes[setting][self.window], self.turn // 90
+        scores = {block: np.rot90(scores, turns, axes=(1, 2)) for block, scores in outcome.scores.items()}
+        return replace(outcome, kept=np.rot90(outcome.kept, turns, axes=(2, 3)), scores=scores)
+
+
+def _probabilities(outcomes: Sequence[Outcome]) -> npt.NDArray[np.floating]:
+    return torch.stack([outcome.logits for outcome in outcomes]).softmax(dim=1).numpy()
 
 
 def prepare(config: DemoConfig) -> DemoJob:
     """Check the whole configuration and load the model, before any video is opened.
 
     Raises:
-        ValueError: for anything in the configuration or the checkpoint that does not fit.
-        OSError: if the checkpoint or the list of labels does not exist.
+        ValueError, OSError: for anything in the configuration that does not fit or exist.
     """
     variant = get_variant(config.model)
     settings = make_settings(config.sweep, own=variant.sampler)
@@ -170,12 +169,10 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
     """Run the model over each video. The output folder is locked meanwhile.
 
     Yields:
-        The folder of each video with the results, or with the error that left it without results. With results, the
-        folder exists and is claimed for this demo.
+        The folder of each video with its results, for which it is made and claimed, or with the error.
 
     Raises:
         ValueError: if the output folder is a file, or another run is writing to it.
-        OSError: if it cannot be written to.
     """
     output = Path(job.config.output)
     with sole_user(output):
@@ -204,21 +201,27 @@ def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
         raise ValueError(f"{path}: has windows 0 to {len(windows) - 1}, window is {config.window}")
     claim_folder(folder, job.identity(path))
     turn = part.rotation if config.upright else 0
-    outcomes: list[dict[str, Outcome]] = []
+    outcomes: dict[str, list[Outcome]] = {setting.name: [] for setting in job.settings}
+    reference = outcomes[job.settings[0].name]
     frames_of = read_windows(path, [window.frames for window in windows])
     for frames in tqdm(frames_of, total=len(windows), unit="window", file=sys.stderr, leave=False):
-        clip = model_clip(turned(frames, turn), plan, job.execution.device)
-        if not outcomes:
+        positions = torch.arange(len(frames))[None]
+        clip = make_views(turned(frames, turn), positions, plan, device=job.execution.device)
+        if not reference:
             compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
-        outcomes.append(compare(job.given.model, clip, job.settings, job.execution))
-    chosen = _likeliest(outcomes, job.settings[0].name) if config.window is None else config.window
+        for name, outcome in compare(job.given.model, clip, job.settings, job.execution).items():
+            outcomes[name].append(outcome)
+    chosen = config.window
+    if chosen is None:  # the window in which the class of the whole video has its highest probability
+        table = _probabilities(reference)
+        chosen = int(table[:, table.mean(axis=0).argmax()].argmax())
     (frames,) = read_windows(path, [windows[chosen].frames])
-    patches = outcomes[chosen][job.settings[0].name].kept.shape[-1]
+    patches = reference[0].kept.shape[-1]
     # Whole pixels a patch, about 200 pixels a picture.
     pictures = cropped_pictures(turned(frames, turn), plan, patches * max(round(196 / patches), 1))
     rest = (part.rotation - turn) % 360
     pictures = np.ascontiguousarray(np.rot90(pictures, rest // 90, axes=(1, 2)))
-    return Demo(printable(os.path.basename(path)), part, windows, tuple(outcomes), chosen, pictures, rest)
+    return Demo(printable(os.path.basename(path)), part, windows, outcomes, chosen, pictures, rest)
 
 
 def _readable_part(path: str) -> ReadablePart:
@@ -231,17 +234,9 @@ def _readable_part(path: str) -> ReadablePart:
     return part
 
 
-def _likeliest(outcomes: list[dict[str, Outcome]], setting: str) -> int:
-    """The window in which the class of the whole video has its highest probability."""
-    probabilities = torch.stack([outcome[setting].logits for outcome in outcomes]).softmax(dim=1)
-    return int(probabilities[:, probabilities.mean(dim=0).argmax()].argmax())
-
-
 def printable(name: str) -> str:
     """A file name with line breaks and bytes that are not text written as escapes."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in name
-    )
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
 def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
@@ -250,26 +245,17 @@ def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
     Letters, digits, ``-``, ``_`` and dots inside are kept; a name that is taken gets ``-2``, ``-3``, ... Names that
     differ only in case count as equal, as on many file systems.
     """
-    taken: set[str] = set()
-    names = []
+    names: dict[str, str] = {}  # by their lower case
     for path in paths:
         stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:_MOST_LETTERS].strip("._") or "video"
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
-    return tuple(names)
+        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        name = next(name for name in candidates if name.casefold() not in names)
+        names[name.casefold()] = name
+    return tuple(names.values())
 
 
 def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
-    """Make the folder of a video, or check that an existing one holds the same demo.
-
-    Raises:
-        ValueError: if the folder holds another demo, or a file of `FILES` that no demo wrote.
-        OSError: if the folder cannot be made or written to.
-    """
+    """Make the folder of a video, or check that an existing one holds the same demo, and no file of another program."""
     folder.mkdir(parents=True, exist_ok=True)
     there = [name for name in FILES if (folder / name).exists()]
     claim_run(folder / (there or FILES)[0], identity)

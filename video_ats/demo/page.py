@@ -33,8 +33,6 @@ def demo_page(
     """The HTML of the page.
 
     Args:
-        title: text.
-        notes: texts above the tables.
         shown: the same clip under each setting with a sampler, by name of the setting.
         tables: heading, column headings and rows of each; the pictures follow the first.
         over_time: data URI of the plot over windows; None: there is one window.
@@ -45,10 +43,8 @@ def demo_page(
         if number == 0:
             markup.append(_viewer(shown))
     if over_time is not None:
-        markup += [
-            "<h2>Over time</h2>",
-            figure(over_time, "Probability of the likeliest classes in each window of the video"),
-        ]
+        caption = "Probability of the likeliest classes in each window of the video"
+        markup += ["<h2>Over time</h2>", figure(over_time, caption)]
     script = importlib.resources.files("video_ats.demo") / "viewer.js"
     return html_page(title, markup, style=_STYLE, script=script.read_text(encoding="utf-8"))
 
@@ -68,7 +64,7 @@ def _viewer(shown: dict[str, Shown]) -> str:
         "settings": [{"name": name, "note": one.note, "blocks": _blocks(one, frames)} for name, one in shown.items()],
     }
     canvas = f'<figure><canvas width="{side}" height="{side}"></canvas><figcaption></figcaption></figure>'
-    last = len(any_setting.sampled_blocks)
+    last = len(any_setting.scores)
     return "\n".join(
         [
             "<h2>What is kept</h2>",
@@ -93,10 +89,8 @@ def _viewer(shown: dict[str, Shown]) -> str:
 
 def _blocks(shown: Shown, frames: Sequence[int]) -> list[dict[str, Any]]:
     blocks = []
-    for block in shown.sampled_blocks:
-        kept, scores = shown.kept[block], shown.scores[block]
-        assert scores is not None
-        levels = levels_of(scores)
+    for block, scores in shown.scores.items():
+        kept, levels = shown.kept[block], levels_of(scores)
         blocks.append(
             {
                 "name": f"after block {block}",

@@ -4,46 +4,39 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from video_ats.atomic import write_text
 from video_ats.demo.job import FILES, Demo, DemoJob
 from video_ats.demo.page import demo_page
-from video_ats.demo.show import Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
+from video_ats.demo.show import MOST_COLUMNS, Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import number, text_table
 from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
-from video_ats.visualize.pictures import png_bytes, png_data_uri
+from video_ats.visualize.pictures import data_uri, png_bytes
 
 _LEAST_RATE = 12  # frames per second that every player takes
-_MOST_COLUMNS = 8
 
 
-class Table(NamedTuple):
-    """A table of texts."""
-
-    heading: str
-    header: list[str]
-    rows: list[list[str]]
+Table = tuple[str, list[str], list[list[str]]]  # heading, names of the columns, rows
 
 
 def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
-    """Write all files into the video's folder, which `run` has claimed; returns their paths.
-
-    Raises:
-        OSError: if a file cannot be written.
-    """
+    """Write all files into the video's folder, which `run` has claimed; returns their paths."""
     shown = {setting.name: _shown(job, demo, setting) for setting in job.settings if setting.sampler is not None}
     first_name, first = next(iter(shown.items()))
     page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
     tokens.write_bytes(png_bytes(draw_tokens(first)))
     attention.write_bytes(png_bytes(draw_attention(first)))
-    rate = _playing_rate(demo)
+    window = demo.windows[demo.window]
+    own_rate = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
+    rate = Fraction(min(max(own_rate, 0.5), 8.0)).limit_denominator(100)
     repeats = math.ceil(_LEAST_RATE / rate)
     frames = draw_video(first, job.config.block).repeat(repeats, axis=0)
     write_video(video, frames, frame_rate=rate * repeats, encoder_options={"crf": "20", "preset": "veryfast"})
@@ -51,22 +44,15 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     plot = None
     if len(demo.windows) > 1:
         spans = [(window.start_seconds, window.end_seconds) for window in demo.windows]
-        drawn = [setting.name for setting in job.settings if setting.sampler is None or setting.name == first_name]
+        drawn = [s.name for s in job.settings if s.sampler is None or s.name == first_name]
         probabilities = {name: demo.probabilities(name) for name in drawn}
         title = f"{demo.name}: predictions of {job.config.model} over time"
         draw_over_time(over_time, spans, probabilities, job.label_names, title=title)
         written.append(over_time)
-        plot = png_data_uri(over_time)
+        plot = data_uri(over_time.read_bytes())
     write_text(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
     write_text(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
     return written
-
-
-def _playing_rate(demo: Demo) -> Fraction:
-    """Frames of the clip per second of tokens.mp4: the clip's own rate, but from 0.5 to 8."""
-    window = demo.windows[demo.window]
-    own = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
-    return Fraction(min(max(own, 0.5), 8.0)).limit_denominator(100)
 
 
 def as_text(job: DemoJob, demo: Demo) -> str:
@@ -106,35 +92,32 @@ def tables(job: DemoJob, demo: Demo) -> list[Table]:
 
 def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
     """The content of ``demo.json``."""
-    result: dict[str, Any] = {
+    settings = {}
+    for setting in job.settings:
+        outcomes = demo.outcomes[setting.name]
+        settings[setting.name] = {
+            "top5": [{"class": name, "probability": value} for name, value in _top(job, demo, setting.name)],
+            "top1_of_windows": [job.label_names[int(outcome.logits.argmax())] for outcome in outcomes],
+            "macs_of_windows": [outcome.macs for outcome in outcomes],
+            "seconds_of_windows": [outcome.seconds for outcome in outcomes],
+            "kept_by_block_and_frame": demo.shown(setting.name).kept.sum(axis=(2, 3)).tolist(),
+        }
+    return {
         "video": demo.name,
         "model": job.config.model,
         "weights": job.given.weights,
         "notes": notes(job, demo),
-        "windows": [
-            {"start_seconds": w.start_seconds, "end_seconds": w.end_seconds, "frames": list(w.frames)}
-            for w in demo.windows
-        ],
+        "windows": [asdict(window) for window in demo.windows],
         "window_shown": demo.window,
         "dense_macs_per_window": job.dense_macs,
-        "settings": {},
+        "settings": settings,
     }
-    for setting in job.settings:
-        probabilities = demo.probabilities(setting.name)
-        result["settings"][setting.name] = {
-            "top5": [{"class": name, "probability": value} for name, value in _top(job, demo, setting.name)],
-            "top1_of_windows": [job.label_names[index] for index in probabilities.argmax(axis=1)],
-            "macs_of_windows": [outcomes[setting.name].macs for outcomes in demo.outcomes],
-            "seconds_of_windows": [outcomes[setting.name].seconds for outcomes in demo.outcomes],
-            "kept_by_block_and_frame": demo.shown(setting.name).kept.sum(axis=(2, 3)).tolist(),
-        }
-    return result
 
 
-def _top(job: DemoJob, demo: Demo, setting: str, most: int = 5) -> list[tuple[str, float]]:
+def _top(job: DemoJob, demo: Demo, setting: str) -> list[tuple[str, float]]:
+    """The five likeliest classes and their probabilities, means over the windows."""
     mean = demo.probabilities(setting).mean(axis=0)
-    order = np.argsort(-mean, kind="stable")[:most]
-    return [(job.label_names[index], float(mean[index])) for index in order]
+    return [(job.label_names[index], float(mean[index])) for index in np.argsort(-mean, kind="stable")[:5]]
 
 
 def _predictions(job: DemoJob, demo: Demo) -> Table:
@@ -144,41 +127,38 @@ def _predictions(job: DemoJob, demo: Demo) -> Table:
         [f"{rank + 1}.", *(f"{top[rank][0]}  {100 * top[rank][1]:5.1f}%" for top in tops)]
         for rank in range(len(tops[0]))
     ]
-    return Table(heading, ["", *(setting.name for setting in job.settings)], rows)
+    return heading, ["", *(setting.name for setting in job.settings)], rows
 
 
 def _costs(job: DemoJob, demo: Demo) -> Table:
     header = ["setting", "GFLOPs per clip", "of dense", f"ms per clip ({job.execution.device.type})"]
     rows = []
     for setting in job.settings:
-        outcomes = [window[setting.name] for window in demo.outcomes]
-        gflops, left = _gflops(demo, setting), np.mean([outcome.kept[-1].mean() for outcome in outcomes])
+        outcomes, gflops = demo.outcomes[setting.name], _gflops(demo, setting)
+        left = np.mean([outcome.kept[-1].mean() for outcome in outcomes])
         milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
         share = f"{100e9 * gflops / job.dense_macs:.0f}%"
         rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
-    return Table("Costs", [*header, "patches left at the end"], rows)
+    return "Costs", [*header, "patches left at the end"], rows
 
 
 def _kept(job: DemoJob, demo: Demo) -> Table:
-    frames = spread(job.plan.num_frames, _MOST_COLUMNS)
+    frames = spread(job.plan.num_frames, MOST_COLUMNS)
     rows = []
     for setting in job.settings:
         outcome = demo.shown(setting.name)
-        for block, scores in enumerate(outcome.scores):
-            if scores is not None:
-                counts = outcome.kept[block].sum(axis=(1, 2))
-                rows.append([setting.name, str(block), *(str(counts[t]) for t in frames)])
+        for block in outcome.scores:
+            counts = outcome.kept[block].sum(axis=(1, 2))
+            rows.append([setting.name, str(block), *(str(counts[t]) for t in frames)])
     per_frame = demo.shown(job.settings[0].name).kept[0, 0].size
     window = demo.windows[demo.window]
-    heading = (
-        f"Patches of {per_frame} kept in each frame after each block that samples, "
-        f"{window.start_seconds:.1f} to {window.end_seconds:.1f} s"
-    )
-    return Table(heading, ["setting", "block", *(f"frame {window.frames[t]}" for t in frames)], rows)
+    span = f"{window.start_seconds:.1f} to {window.end_seconds:.1f} s"
+    heading = f"Patches of {per_frame} kept in each frame after each block that samples, {span}"
+    return heading, ["setting", "block", *(f"frame {window.frames[t]}" for t in frames)], rows
 
 
 def _gflops(demo: Demo, setting: Setting) -> float:
-    return float(np.mean([window[setting.name].macs for window in demo.outcomes])) / 1e9
+    return float(np.mean([outcome.macs for outcome in demo.outcomes[setting.name]])) / 1e9
 
 
 def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
@@ -188,7 +168,7 @@ def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
         f"{which.name} says {name} ({100 * value:.0f}%)"
         for which in job.settings
         if which.sampler is None or which is setting
-        for name, value in _top(job, demo, which.name, 1)
+        for name, value in _top(job, demo, which.name)[:1]
     )
     return Shown(
         title=f"{demo.name}: {setting.name}, {share:.0f}% of the dense GFLOPs",

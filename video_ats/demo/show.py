@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from video_ats.visualize.pictures import UInt8Array, colour_scale, dim_dropped, draw_sheet, heat_map
 
-_MOST_COLUMNS = 8
+MOST_COLUMNS = 8  # frames that a sheet or a table shows
+_MOST_CLASSES = 4  # in a plot
 # Colour-blind safe (after Okabe and Ito).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 
@@ -25,8 +26,8 @@ class Shown:
     Attributes:
         title, note: text above the pictures.
         pictures (uint8 [T, S, S, 3]): the crop that the model sees.
-        times: of each frame, as a text.
-        kept, scores: see `Outcome`.
+        kept (bool [depth, T, h, w]): patches that leave each block.
+        scores: float [T, h, w] for each block with a sampler; NaN where the patch was dropped in an earlier block.
     """
 
     title: str
@@ -34,24 +35,17 @@ class Shown:
     pictures: UInt8Array
     times: tuple[str, ...]
     kept: npt.NDArray[np.bool_]
-    scores: tuple[npt.NDArray[np.floating] | None, ...]
-
-    @property
-    def sampled_blocks(self) -> tuple[int, ...]:
-        """Blocks with a sampler."""
-        return tuple(block for block, scores in enumerate(self.scores) if scores is not None)
+    scores: dict[int, npt.NDArray[np.floating]]
 
 
 def draw_tokens(shown: Shown) -> UInt8Array:
     """Contact sheet: a column per frame; rows for the input and each sampling block, dropped patches faded."""
-    frames = spread(len(shown.pictures), _MOST_COLUMNS)
-    per_frame = shown.kept[0, 0].size
-    tiles, rows = [[shown.pictures[t] for t in frames]], ["input"]
-    captions = [[""] * len(frames)]
-    for block in shown.sampled_blocks:
+    frames = spread(len(shown.pictures), MOST_COLUMNS)
+    tiles, rows, captions = [[shown.pictures[t] for t in frames]], ["input"], [[""] * len(frames)]
+    for block in shown.scores:
         kept = shown.kept[block]
         tiles.append([dim_dropped(shown.pictures[t], kept[t]) for t in frames])
-        captions.append([f"{kept[t].sum()} of {per_frame}" for t in frames])
+        captions.append([f"{kept[t].sum()} of {kept[t].size}" for t in frames])
         rows.append(f"after block {block}\n{100 * kept.mean():.0f}% kept")
     return draw_sheet(
         tiles,
@@ -65,17 +59,14 @@ def draw_tokens(shown: Shown) -> UInt8Array:
 
 def draw_attention(shown: Shown) -> UInt8Array:
     """Contact sheet: a column per frame; rows for the input and the scores in each sampling block."""
-    frames = spread(len(shown.pictures), _MOST_COLUMNS)
+    frames = spread(len(shown.pictures), MOST_COLUMNS)
     tiles = [[shown.pictures[t] for t in frames]]
-    for block in shown.sampled_blocks:
-        scores = shown.scores[block]
-        assert scores is not None
-        levels = levels_of(scores)
-        tiles.append([heat_map(shown.pictures[t], levels[t], 1.0) for t in frames])
+    for levels in map(levels_of, shown.scores.values()):
+        tiles.append([heat_map(shown.pictures[t], levels[t]) for t in frames])
     return draw_sheet(
         tiles,
         columns=[shown.times[t] for t in frames],
-        rows=["input", *(f"in block {block}" for block in shown.sampled_blocks)],
+        rows=["input", *(f"in block {block}" for block in shown.scores)],
         title=shown.title,
         note=f"{shown.note} Scores: what the class token reads from each patch. Faded: dropped in an earlier block.",
         scale=(colour_scale(14, 240), "score 0", "highest 1% of the block (square-root scale)"),
@@ -91,25 +82,19 @@ def levels_of(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 
 def draw_video(shown: Shown, block: int | None) -> UInt8Array:
-    """The input beside the kept patches of one block, or of all blocks that sample as a grid, frame by frame.
-
-    Returns:
-        uint8 array (T, H, W, 3), H and W even.
+    """The input beside the kept patches of one block, or of all blocks that sample as a grid, frame by frame: uint8
+    array (T, H, W, 3), H and W even.
     """
-    blocks = shown.sampled_blocks if block is None else (block,)
+    blocks = tuple(shown.scores) if block is None else (block,)
     columns = min(len(blocks) + 1, 4)
-    per_frame = shown.kept[0, 0].size
+    missing = -(len(blocks) + 1) % columns
+    rows = range(0, len(blocks) + 1, columns)
     sheets = []
     for t, picture in enumerate(shown.pictures):
-        tiles, captions = [picture], ["input"]
-        for number in blocks:
-            kept = shown.kept[number, t]
-            tiles.append(dim_dropped(picture, kept))
-            captions.append(f"after block {number}: {kept.sum()} of {per_frame}")
-        missing = -len(tiles) % columns
-        tiles += [np.full_like(picture, 255)] * missing
-        captions += [""] * missing
-        rows = range(0, len(tiles), columns)
+        kept = [shown.kept[number, t] for number in blocks]
+        tiles = [picture, *(dim_dropped(picture, k) for k in kept), *[np.full_like(picture, 255)] * missing]
+        counts = [f"after block {number}: {k.sum()} of {k.size}" for number, k in zip(blocks, kept, strict=True)]
+        captions = ["input", *counts, *[""] * missing]
         sheets.append(
             draw_sheet(
                 [tiles[row : row + columns] for row in rows],
@@ -130,23 +115,16 @@ def draw_over_time(
     names: Sequence[str],
     *,
     title: str,
-    most: int = 4,
 ) -> None:
-    """Write a plot of the probabilities of the likeliest classes over the windows of a video.
+    """Write a plot (PNG) of the probabilities (float [windows, num_classes] of each setting) of the likeliest classes.
 
-    Args:
-        path: PNG file.
-        spans: start and end of each window in seconds.
-        probabilities: by setting, the reference first: float [windows, num_classes].
-        names: of the classes.
-        title: above the plot.
-        most: number of classes at most; classes that never reach 2% are left out.
+    ``spans`` are the windows in seconds. Classes that never reach 2% are left out.
     """
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     highest = np.max([table.max(axis=0) for table in probabilities.values()], axis=0)
-    chosen = [number for number in np.argsort(-highest, kind="stable")[:most] if highest[number] > 0.02]
+    chosen = [number for number in np.argsort(-highest, kind="stable")[:_MOST_CLASSES] if highest[number] > 0.02]
     centres = [(start + end) / 2 for start, end in spans]
     lines = ("-", "--", ":", "-.")
     for colour, number in zip(_COLOURS, chosen, strict=False):
@@ -166,6 +144,4 @@ def draw_over_time(
 
 def spread(count: int, most: int) -> list[int]:
     """At most ``most`` of the numbers 0 to ``count - 1``, evenly spaced, with the first and the last."""
-    if count <= most:
-        return list(range(count))
-    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]

@@ -12,12 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from video_ats.models.insert import sampling
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import forward_traced, in_order
+from video_ats.runs.forward import run_settings
 from video_ats.runs.settings import Setting
 from video_ats.video.decoders.readable_part import ReadablePart
-from video_ats.video.transforms import crop_offsets, make_views, short_side_size
+from video_ats.video.transforms import crop_offsets, short_side_size
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.pictures import UInt8Array
 
@@ -29,24 +28,19 @@ class Window:
     """One clip of a video.
 
     Attributes:
-        frames: T frame numbers, not decreasing.
         start_seconds: time of the first frame.
         end_seconds: time of the frame after the last.
+        frames: T frame numbers, not decreasing.
     """
 
-    frames: tuple[int, ...]
     start_seconds: float
     end_seconds: float
+    frames: tuple[int, ...]
 
 
 def plan_windows(plan: ViewPlan, part: ReadablePart, count: int | None) -> tuple[Window, ...]:
-    """Windows from the first frame of a video to its last, evenly spaced.
-
-    Args:
-        plan: the model's clip; its numbers of clips and crops are not used.
-        part: the video.
-        count: number of windows; None: as many as overlap by half, at most 20. A single one starts where the first
-            clip of the published protocol starts.
+    """``count`` windows from the first frame of a video to its last, evenly spaced; None: so many that they overlap by
+    half, at most 20. A single one starts where the first clip of the published protocol starts.
 
     Raises:
         ValueError: for fewer than one, or for several if the model's clip is spread over the whole video.
@@ -68,7 +62,7 @@ def plan_windows(plan: ViewPlan, part: ReadablePart, count: int | None) -> tuple
 
 def _window(plan: ViewPlan, part: ReadablePart, share: float) -> Window:
     frames = plan.clip_at(share, part.num_frames, part.frame_rate).tolist()
-    return Window(tuple(frames), part.seconds(frames[0]), part.seconds(frames[-1] + 1))
+    return Window(part.seconds(frames[0]), part.seconds(frames[-1] + 1), tuple(frames))
 
 
 def turned(frames: Tensor, degrees: int) -> Tensor:
@@ -76,22 +70,15 @@ def turned(frames: Tensor, degrees: int) -> Tensor:
     return torch.rot90(frames, degrees // 90, dims=(1, 2)).contiguous()
 
 
-def model_clip(frames: Tensor, plan: ViewPlan, device: torch.device) -> Tensor:
-    """The model's input: the centre crop of frames (uint8 [T, H, W, 3]), normalised: float32 Tensor[1, 3, T, S, S]."""
-    return make_views(frames, torch.arange(len(frames))[None], plan, device=device)
-
-
 def cropped_pictures(frames: Tensor, plan: ViewPlan, side: int) -> UInt8Array:
-    """The same crop for the eye, cut from the decoded frames (uint8 [T, H, W, 3]): uint8 array (T, side, side, 3)."""
+    """The crop that the model sees, cut from decoded frames (uint8 [T, H, W, 3]): uint8 array (T, side, side, 3)."""
     height, width = frames.shape[1:3]
     resized_height, resized_width = short_side_size(height, width, plan.resize_side)
     ((y, x),) = crop_offsets(resized_height, resized_width, plan.crop_size, crops=1)
     scale_y, scale_x = height / resized_height, width / resized_width
-    box = (x * scale_x, y * scale_y, (x + plan.crop_size) * scale_x, (y + plan.crop_size) * scale_y)
-    box = (box[0], box[1], min(box[2], width), min(box[3], height))  # rounding must not lead outside
-    pictures = [
-        Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC, box=box) for frame in frames.numpy()
-    ]
+    right, bottom = (x + plan.crop_size) * scale_x, (y + plan.crop_size) * scale_y
+    box = (x * scale_x, y * scale_y, min(right, width), min(bottom, height))  # rounding must not lead outside
+    pictures = (Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC, box) for frame in frames.numpy())
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
@@ -100,52 +87,39 @@ class Outcome:
     """Results for one clip under one setting.
 
     Attributes:
-        logits (float32 Tensor[num_classes]).
-        macs: multiply-adds.
+        logits (float32 Tensor[num_classes])
         seconds: of the forward pass.
         kept (bool [depth, T, h, w]): patches that leave each block.
-        scores: those that the sampler of each block chose by: float [T, h, w], NaN where the patch was dropped in an
-            earlier block; None for a block without a sampler.
+        scores: those that the samplers chose by, by number of the block: float [T, h, w], NaN where the patch was
+            dropped in an earlier block.
     """
 
     logits: Tensor
     macs: int
     seconds: float
     kept: npt.NDArray[np.bool_]
-    scores: tuple[npt.NDArray[np.floating] | None, ...]
+    scores: dict[int, npt.NDArray[np.floating]]
 
 
 @torch.inference_mode()
 def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], execution: Execution) -> dict[str, Outcome]:
-    """Run one clip under each setting.
+    """Outcomes of one clip (float Tensor[1, 3, T, H, W], on the execution's device), by name of the setting.
 
-    Args:
-        model: with sampler slots, in evaluation mode, on the execution's device; its slots are empty afterwards.
-        clip (float Tensor[1, 3, T, H, W]): on that device.
-        settings: in any order.
-        execution: device and precision.
-
-    Returns:
-        Outcomes by name of the setting, in the order of ``settings``.
+    The model has sampler slots and is in evaluation mode, on that device; its slots are empty afterwards.
 
     Raises:
         ValueError: if a logit is not finite.
     """
-    presence: dict[str, tuple[Tensor, ...]] = {}
     outcomes: dict[str, Outcome] = {}
-    for _, setting in in_order(model, None, settings):
-        with sampling(model, setting.sampler):
-            start = execution.clock()
-            logits, trace = forward_traced(model, clip, presence.get(setting.follows or ""), execution)
-            seconds = execution.clock() - start
-        if not logits.isfinite().all():
+    for setting, output in run_settings(model, settings, [clip], execution):
+        if not output.logits.isfinite().all():
             raise ValueError(f"setting {setting.name}: logits are not finite; do the weights hold NaN?")
-        presence[setting.name] = trace.kept
+        (trace,) = output.traces
         outcomes[setting.name] = Outcome(
-            logits=logits[0].cpu(),
-            macs=int(trace.macs()),
-            seconds=seconds,
+            logits=output.logits[0].cpu(),
+            macs=int(output.macs()),
+            seconds=output.seconds,
             kept=torch.cat(trace.kept).cpu().numpy(),
-            scores=tuple(None if scores is None else scores[0].float().cpu().numpy() for scores in trace.scores),
+            scores={block: s[0].float().cpu().numpy() for block, s in enumerate(trace.scores) if s is not None},
         )
-    return {setting.name: outcomes[setting.name] for setting in settings}
+    return outcomes

@@ -83,7 +83,7 @@ def run_setting(
     """Run one setting without casting the weights; a control takes its counts from ``followed``, batch by batch."""
     with sampling(model, setting.sampler):
         start = execution.clock()
-        parts = [forward_traced(model, batch, kept, execution) for batch, kept in zip_longest(batches, followed)]
+        parts = [_forward_traced(model, batch, kept, execution) for batch, kept in zip_longest(batches, followed)]
         seconds = execution.clock() - start
     logits, traces = zip(*parts, strict=True)
     return SettingOutput(torch.cat(logits), traces, seconds)
@@ -105,7 +105,7 @@ def in_order(
     return runs
 
 
-def forward_traced(
+def _forward_traced(
     model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution
 ) -> tuple[Tensor, Trace]:
     """Logits (float32) and trace of a batch; the samplers take their counts from ``followed``."""

@@ -36,11 +36,6 @@ class ClipAugment:
 
     Frames are resized as in the evaluation: float32, bilinear, without antialiasing.
 
-    Args:
-        config: kinds and strengths.
-        plan: has the crop size.
-        preset: has mean and standard deviation.
-
     Raises:
         ValueError: if the short side can be smaller than the crop.
     """
@@ -52,12 +47,11 @@ class ClipAugment:
                 f"augment.short_side {[smallest, largest]}: must be at least the crop size {plan.crop_size}; "
                 "the crop would not fit"
             )
-        colour: list[v2.Transform] = [v2.AutoAugment()] if config.auto_augment else []
-        if config.rand_augment is not None:
-            colour.append(v2.RandAugment(magnitude=config.rand_augment))
+        magnitude = config.rand_augment
         self._transform = v2.Compose(
             [
-                *colour,
+                *([v2.AutoAugment()] if config.auto_augment else []),
+                *([] if magnitude is None else [v2.RandAugment(magnitude=magnitude)]),
                 v2.ToDtype(torch.float32, scale=True),
                 _RandomShortSide(
                     list(range(smallest, largest + 1)), interpolation=InterpolationMode.BILINEAR, antialias=False

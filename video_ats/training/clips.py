@@ -43,9 +43,8 @@ class TrainingBatch:
 
     Attributes:
         clips (float32 Tensor[B, 3, T, S, S]): normalised; zeros for a video that failed.
-        labels (int64 Tensor[B]): class indices.
+        labels (int64 Tensor[B])
         weights (float32 Tensor[B]): 1, or 0 for a video that failed.
-        failures: the videos that failed.
     """
 
     clips: Tensor
@@ -101,20 +100,18 @@ class ClipOrder:
     step are dropped; they are other videos in every epoch.
 
     Attributes:
-        videos: number of listed videos.
         epoch: counted from 0.
         first_step: optimiser step of the epoch to start at.
         batch_size: clips in a step, over all processes; a multiple of ``processes * micro_batch_size``.
         micro_batch_size: clips in a forward pass of one process.
-        seed: the run's seed.
-        process, processes: index of this process, from 0, and number of processes.
+        process: index of this process, from 0.
 
     Raises:
-        ValueError: a batch size that does not divide so, or that is larger than the number of videos.
+        ValueError: for another batch size, or one that is larger than the number of videos.
     """
 
     videos: int
-    epoch: int
+    epoch: int = 0
     first_step: int = 0
     batch_size: int
     micro_batch_size: int
@@ -136,8 +133,13 @@ class ClipOrder:
         """The optimiser steps of the epoch that are left."""
         return range(self.first_step, self.videos // self.batch_size)
 
+    @property
+    def passes_per_step(self) -> int:
+        """Forward passes of one process in one optimiser step."""
+        return self.batch_size // (self.micro_batch_size * self.processes)
+
     def __len__(self) -> int:
-        return len(self.steps) * (self.batch_size // (self.micro_batch_size * self.processes))
+        return len(self.steps) * self.passes_per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         order = np.random.default_rng(seed_of(self.seed, self.epoch)).permutation(self.videos).tolist()

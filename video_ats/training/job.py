@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -30,13 +30,13 @@ from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
-from video_ats.training.clips import TrainingClips
+from video_ats.training.clips import ClipOrder, TrainingClips
 from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
 from video_ats.video.source import open_videos
-from video_ats.video.views import VIEW_PRESETS, ViewPlan
+from video_ats.video.views import VIEW_PRESETS
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Keys that do not change the trained weights.
@@ -45,7 +45,14 @@ _INCIDENTAL = ("output", "resume", "device", "dataset", "save_minutes", "log_ste
 
 @dataclass
 class TrainingJob:
-    """Everything that a training needs, checked and loaded. `prepare` makes it, `run` does the training."""
+    """Everything that a training needs, checked and loaded: made by `prepare`, executed by `run`.
+
+    Attributes:
+        clips: of the training list; their plan is that of validation and calibration too.
+        order: this process's part of the first epoch.
+        weights: hash of the initial weights.
+        settled: result of the calibration, if the configuration has a target.
+    """
 
     config: TrainConfig
     accelerator: Accelerator
@@ -53,35 +60,20 @@ class TrainingJob:
     optimizer: Optimizer
     scheduler: Scheduler
     clips: TrainingClips
+    order: ClipOrder
     listed: VideoList
     validation: VideoList | None
-    plan: ViewPlan
     weights: str
     notes: tuple[str, ...]
     settled: SettledBudget | None = None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch; the remaining clips of the list are left out."""
-        return len(self.listed.entries) // self.config.batch_size
 
     @property
     def execution(self) -> Execution:
         """How calibration and validation run the model."""
         return Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
 
-    def set_training_mode(self) -> None:
-        """Insert the samplers and set the training mode. With a frozen backbone, the model stays in evaluation mode."""
-        model = self.accelerator.unwrap_model(self.model)
-        if self.config.sampler is not None:
-            insert_samplers_(model, self.config.sampler)
-        self.model.train(not self.config.freeze_backbone)
-
     def settle_budget(self, say: Callable[[str], None]) -> None:
-        """Find the samples that the target cost asks for, or take those of the run in the folder.
-
-        Call it while the model has its initial weights.
-        """
+        """Find the samples that cost the target with the initial weights, or take those of the run in the folder."""
         budget = self.config.budget()
         if budget is None:
             return
@@ -90,49 +82,38 @@ class TrainingJob:
         def calibrate() -> SettledBudget:
             say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
             model = self.accelerator.unwrap_model(self.model)
-            return calibrate_budget(
-                budget, [sampler], model, self.listed.entries, self.config.train, self.plan, self.execution
-            )
+            clips = self.clips
+            return calibrate_budget(budget, [sampler], model, clips.entries, clips.data, clips.plan, self.execution)
 
         # Only the main process measures: elsewhere, near ties may be rounded in another way.
-        answer: list[SettledBudget | None] = [None]
+        answer: list[Any] = [None]
         if self.accelerator.is_main_process:
             answer = [settle_budget(folder, budget.asked([sampler]), calibrate)]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(answer)
-        (settled,) = answer
-        assert settled is not None
-        self.settled, self.config = settled, self.config.settled(settled.samplers[0])
+        self.settled = settled = broadcast_object_list(answer)[0]
+        self.config = self.config.settled(settled.samplers[0])
         for sentence in describe_budget(budget, settled):
             say(sentence)
 
     def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
         """Score the validation list with the evaluation's code, divided among the processes.
 
-        Args:
-            model: not wrapped. Its samplers are those of the training; afterwards its slots are empty, and it is in
-                evaluation mode.
-            epoch: epochs done.
-
-        Returns:
-            For the log: accuracies in percent, GFLOPs per view, and counts of videos.
+        The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode. Returns the
+        record for the log: accuracies are in percent.
 
         Raises:
             ValueError: if none of the videos can be read.
         """
         assert self.validation is not None
         setting = Setting(setting_name(self.config.sampler), self.config.sampler)
-        accelerator = self.accelerator
-        batches = divide(self.validation.entries, self.execution.videos_at_once(self.plan.num_views))
-        mine = part_of(batches, accelerator.process_index, accelerator.num_processes)
-        samples = read_batches(mine, self.config.validation, self.plan)
-        found = [p for ps in evaluate(model.eval(), samples, self.plan, [setting], self.execution) for p in ps]
-        predictions = gather_object(found) if accelerator.num_processes > 1 else found
-        entries = self.validation.entries
+        entries, plan = self.validation.entries, self.clips.plan
+        batches = divide(entries, self.execution.videos_at_once(plan.num_views))
+        mine = part_of(batches, self.order.process, self.order.processes)
+        samples = read_batches(mine, self.config.validation, plan)
+        found = [p for ps in evaluate(model.eval(), samples, plan, [setting], self.execution) for p in ps]
         summary = summarise(
-            collect(predictions, [setting], Places([entry.key for entry in entries])),
+            collect(gather_object(found), [setting], Places([entry.key for entry in entries])),
             listed_labels=[entry.label for entry in entries],
-            dense_macs=dense_view_macs(model, self.plan),
+            dense_macs=dense_view_macs(model, plan),
         )
         if not summary.settings:
             raise ValueError(f"validation {Path(self.validation.source).name}: none of its videos could be read")
@@ -148,8 +129,8 @@ class TrainingJob:
 
     def identity(self) -> dict[str, Any]:
         """All settings, inputs and versions on which the trained weights depend."""
-        left_out = (*_INCIDENTAL, *(name for name in asdict(self.config) if name.startswith("target_")))
-        config = {name: value for name, value in asdict(self.config).items() if name not in left_out}
+        values = asdict(self.config).items()
+        config = {name: v for name, v in values if name not in _INCIDENTAL and not name.startswith("target_")}
         for part in ("train", "validation"):
             config[part] = {name: config[part][name] for name in ("decoder", "min_frames")}
         return {
@@ -166,71 +147,51 @@ def prepare(config: TrainConfig) -> TrainingJob:
     """Check the whole configuration, list the videos, load the model.
 
     Raises:
-        ValueError: for anything in the configuration, the lists or the checkpoint that does not fit.
+        ValueError: for anything that does not fit.
     """
-    accelerator = Accelerator(
-        mixed_precision=_MIXED_PRECISION[config.precision],
-        gradient_accumulation_steps=_accumulation(config),
-        cpu=config.device == "cpu",
-        step_scheduler_with_optimizer=False,
-    )
+    accelerator = Accelerator(mixed_precision=_MIXED_PRECISION[config.precision], cpu=config.device == "cpu")
     variant = get_variant(config.model)
     config = fill_in_dataset(config, variant)
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:
         plan = replace(plan, crop_size=config.crop_size)
-    listed = open_videos(config.train, num_classes=config.num_classes)
-    validation = None
+    listed, validation = _open_lists(config)
+    order = ClipOrder(
+        videos=len(listed.entries),
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
+        seed=config.seed,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+    )
+    accelerator.gradient_accumulation_steps = order.passes_per_step
+    model, weights, notes = _load_model(config)
+    optimizer = create_optimiser(model, config.optimiser)
+    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
+    augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
+    clips = TrainingClips(listed.entries, plan, augment, config.seed, config.train)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    return TrainingJob(
+        config, accelerator, model, optimizer, scheduler, clips, order, listed, validation, weights, notes
+    )
+
+
+def _open_lists(config: TrainConfig) -> tuple[VideoList, VideoList | None]:
+    """The lists of training and validation."""
+    listed, validation = open_videos(config.train, num_classes=config.num_classes), None
     if config.validation.videos is not None or config.validation.annotations is not None:
         validation = open_videos(config.validation, num_classes=config.num_classes)
-        _check_same_classes(listed, validation)
+        if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
+            raise ValueError(
+                f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "
+                "train.labels and validation.labels"
+            )
     if config.augment.flip and not is_mirror_safe(listed.label_names):
         raise ValueError(
             f"augment.flip {config.augment.flip}: the labels of {listed.source} name classes that a mirror image turns "
             "into others; set it to 0"
         )
-    if len(listed.entries) < config.batch_size:
-        raise ValueError(
-            f"batch_size {config.batch_size}: larger than the training list of {len(listed.entries)} videos"
-        )
-    model, weights, notes = _load_model(config)
-    optimizer = create_optimiser(model, config.optimiser)
-    steps = len(listed.entries) // config.batch_size
-    scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=steps)
-    augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
-    prepared, optimizer = accelerator.prepare(model, optimizer)
-    return TrainingJob(
-        config=config,
-        accelerator=accelerator,
-        model=prepared,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        clips=TrainingClips(listed.entries, plan, augment, config.seed, config.train),
-        listed=listed,
-        validation=validation,
-        plan=plan,
-        weights=weights,
-        notes=notes,
-    )
-
-
-def _accumulation(config: TrainConfig) -> int:
-    """Forward passes of one process in one optimiser step."""
-    processes = PartialState(cpu=config.device == "cpu").num_processes
-    if config.batch_size % (processes * config.micro_batch_size):
-        raise ValueError(
-            f"batch_size {config.batch_size}: must be a multiple of {processes} processes times micro_batch_size "
-            f"{config.micro_batch_size}"
-        )
-    return config.batch_size // (processes * config.micro_batch_size)
-
-
-def _check_same_classes(listed: VideoList, validation: VideoList) -> None:
-    if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
-        raise ValueError(
-            f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "
-            "train.labels and validation.labels"
-        )
+    return listed, validation
 
 
 def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
@@ -244,9 +205,7 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
     if config.crop_size is not None:
         arguments["crop_size"] = config.crop_size
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    notes: tuple[str, ...] = ()
-    if checkpoint != RANDOM_WEIGHTS:
-        notes = tuple(str(load_checkpoint(model, checkpoint)).splitlines())
+    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint))
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:
@@ -254,4 +213,4 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
             parameter.requires_grad_(name.startswith("head."))
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
-    return model, hash_weights(model), notes
+    return model, hash_weights(model), tuple(loaded.splitlines())

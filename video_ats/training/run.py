@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -21,41 +21,38 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
+from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
 from video_ats.training.augment import create_mixup, seed_of
-from video_ats.training.clips import ClipOrder, TrainingBatch, read_training_batches
+from video_ats.training.clips import TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, METRICS, JsonLines, Progress, SavedState
-
-Say = Callable[[str], None]
+from video_ats.training.saved import FAILURES, METRICS, Progress, SavedState, append_to_log, cut_log
 
 
-def run(job: TrainingJob, say: Say = print) -> Progress:
+def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:
     """Train, validate after each epoch, and write weights, state and logs. Locks the output folder.
 
-    Args:
-        job: from `prepare`.
-        say: gets the messages for the user, in the main process only.
-
-    Returns:
-        The progress at the end.
+    In the main process only, ``say`` gets the messages for the user. After Ctrl-C the last saved state is kept.
 
     Raises:
         ValueError: if the folder holds another run, too many videos fail, or the loss is not finite.
-        KeyboardInterrupt: on Ctrl-C; the last saved state is kept.
     """
-    if not job.accelerator.is_main_process:
-        return _Run(job, lambda _: None).to_the_end()
-    with sole_user(Path(job.config.output)):
-        return _Run(job, say).to_the_end()
+    main = job.accelerator.is_main_process
+    with sole_user(Path(job.config.output)) if main else nullcontext():
+        going = _Run(job, say if main else lambda _: None)
+        while going.progress.epoch < job.config.epochs:
+            going.epoch()
+        if going.board is not None:
+            going.board.close()
+    return going.progress
 
 
 class _Run:
     """The state of a run."""
 
-    def __init__(self, job: TrainingJob, say: Say) -> None:
+    def __init__(self, job: TrainingJob, say: Callable[[str], None]) -> None:
         job.settle_budget(say)  # needs the initial weights
         self.job, self.config, self.accelerator, self.say = job, job.config, job.accelerator, say
         self.folder = Path(job.config.output)
@@ -67,54 +64,50 @@ class _Run:
         assert job.config.num_classes is not None  # `prepare` has filled it in
         self.mixup = create_mixup(job.config.augment, job.config.num_classes)
         self._continue()
-        main = self.accelerator.is_main_process
-        self.metrics = JsonLines(self.folder / METRICS, self._is_before) if main else None
-        self.failures = JsonLines(self.folder / FAILURES, self._is_before) if main else None
-        self.board = (
-            SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._steps_done() + 1) if main else None
-        )
+        self.board: SummaryWriter | None = None  # of the main process, which alone writes logs
+        if self.accelerator.is_main_process:
+            cut_log(self.folder / METRICS, self._is_before)
+            cut_log(self.folder / FAILURES, self._is_before)
+            self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._steps_done() + 1)
 
-    def to_the_end(self) -> Progress:
-        while self.progress.epoch < self.config.epochs:
-            self._epoch()
-        if self.board is not None:
-            self.board.close()
-        return self.progress
-
-    def _epoch(self) -> None:
-        order = ClipOrder(
-            videos=len(self.job.clips.entries),
-            epoch=self.progress.epoch,
-            first_step=self.progress.step,
-            batch_size=self.config.batch_size,
-            micro_batch_size=self.config.micro_batch_size,
-            seed=self.config.seed,
-            process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes,
+    def epoch(self) -> None:
+        order = replace(self.job.order, epoch=self.progress.epoch, first_step=self.progress.step)
+        if self.config.sampler is not None:  # a validation has emptied the slots
+            insert_samplers_(self.accelerator.unwrap_model(self.job.model), self.config.sampler)
+        self.job.model.train(not self.config.freeze_backbone)
+        bar = tqdm(
+            total=order.steps.stop,
+            initial=order.steps.start,
+            unit="step",
+            desc=f"epoch {self.progress.epoch + 1}/{self.config.epochs}",
+            disable=not self.accelerator.is_main_process,
+            file=sys.stderr,
         )
-        self.job.set_training_mode()
-        window = _Window()
-        saved_at = time.monotonic()
-        with self._bar(order) as bar, closing(read_training_batches(self.job.clips, order)) as batches:
+        saved_at = logged_at = time.perf_counter()
+        losses, busy = list[float](), 0.0  # since the last line of the log
+        with bar, closing(read_training_batches(self.job.clips, order)) as reader:
             for step in order.steps:
-                self._step(list(islice(batches, self.accelerator.gradient_accumulation_steps)), window)
+                batches = list(islice(reader, order.passes_per_step))
+                start = time.perf_counter()
+                rate = learning_rate(self.job.scheduler, self._steps_done())
+                losses.append(self._step(batches))
+                busy += time.perf_counter() - start
+                loss = sum(losses) / len(losses)
                 self.progress = replace(self.progress, step=step + 1)
-                bar.set_postfix(loss=f"{window.loss:.3f}", failed=self.progress.videos_failed, refresh=False)
+                bar.set_postfix(loss=f"{loss:.3f}", failed=self.progress.videos_failed, refresh=False)
                 bar.update()
-                if self.progress.step % self.config.log_steps == 0:
-                    self._log(window.record())
-                    window = _Window()
-                if self._agree(time.monotonic() - saved_at > 60 * self.config.save_minutes):
+                if self.progress.step % self.config.log_steps == 0 or self.progress.step == order.steps.stop:
+                    wall = time.perf_counter() - logged_at
+                    speed, waiting = order.batch_size * len(losses) / wall, 1 - busy / wall
+                    self._log({"loss": loss, "lr": rate, "clips_per_second": speed, "waiting_for_data": waiting})
+                    losses, busy, logged_at = [], 0.0, time.perf_counter()
+                if self._agree(time.perf_counter() - saved_at > 60 * self.config.save_minutes):
                     self._save()
-                    saved_at = time.monotonic()
-        if window.steps:
-            self._log(window.record())
+                    saved_at = time.perf_counter()
         self._finish_epoch()
 
-    def _step(self, batches: list[TrainingBatch], window: _Window) -> None:
-        """One optimiser step: some forward and backward passes, then one update of the weights."""
-        rate = learning_rate(self.job.scheduler, self._steps_done())
-        start = time.perf_counter()
+    def _step(self, batches: list[TrainingBatch]) -> float:
+        """One optimiser step: some forward and backward passes, then one update of the weights. Returns the loss."""
         loss = torch.zeros((), device=self.accelerator.device)
         for number, batch in enumerate(batches):
             with self.accelerator.accumulate(self.job.model):
@@ -132,7 +125,7 @@ class _Run:
                 "high, or does float16 overflow (take bfloat16)? The last saved state is kept"
             )
         self._count_failures(batches)
-        window.add(value, rate, self.config.batch_size, time.perf_counter() - start)
+        return value
 
     def _forward(self, batch: TrainingBatch, number: int) -> Tensor:
         """One forward and backward pass. Returns the part of this process in the mean loss of all processes."""
@@ -159,20 +152,18 @@ class _Run:
         return part.detach()
 
     def _count_failures(self, batches: list[TrainingBatch]) -> None:
-        found = [failure for batch in batches for failure in batch.failures]
-        if self.accelerator.num_processes > 1:
-            found = gather_object(found)
-        read = sum(len(batch.labels) for batch in batches) * self.accelerator.num_processes
-        self.progress = self.progress.after_batch(read, len(found))
-        if self.failures is not None:
-            position = {"step": self._steps_done() + 1}
-            self.failures.append({**asdict(failure), **position} for failure in found)
+        found = gather_object([failure for batch in batches for failure in batch.failures])
+        read, failed = self.progress.videos_read + self.config.batch_size, self.progress.videos_failed + len(found)
+        self.progress = replace(self.progress, videos_read=read, videos_failed=failed)
+        if self.accelerator.is_main_process:
+            step = self._steps_done() + 1
+            append_to_log(self.folder / FAILURES, ({**asdict(failure), "step": step} for failure in found))
         # The share counts after a tenth of an epoch, or a whole short one, and not for the first failed video.
-        enough = min(max(len(self.job.clips.entries) // 10, 20), len(self.job.clips.entries))
-        if self.progress.videos_read >= enough and self.progress.failed_share > self.config.max_failed_share:
+        enough = min(max(self.job.order.videos // 10, 20), self.job.order.videos)
+        if read >= enough and failed / read > self.config.max_failed_share:
             raise ValueError(
-                f"{self.progress.videos_failed} of {self.progress.videos_read} videos failed, more than "
-                f"max_failed_share {self.config.max_failed_share}; they are listed in {self.folder / FAILURES}"
+                f"{failed} of {read} videos failed, more than max_failed_share {self.config.max_failed_share}; "
+                f"they are listed in {self.folder / FAILURES}"
             )
 
     def _finish_epoch(self) -> None:
@@ -237,7 +228,7 @@ class _Run:
             self.say(f"all {self.config.epochs} epochs are done")
 
     def _steps_done(self) -> int:
-        return self.progress.epoch * self.job.steps_per_epoch + self.progress.step
+        return self.progress.epoch * len(self.job.order.steps) + self.progress.step
 
     def _is_before(self, record: dict[str, Any]) -> bool:
         # A validation belongs to the state after its epoch. A run that continues from before it validates again.
@@ -245,58 +236,17 @@ class _Run:
         return validated and int(record["step"]) <= self._steps_done()
 
     def _log(self, record: dict[str, Any]) -> None:
-        if self.metrics is None or self.board is None:
+        if self.board is None:
             return
         step = self._steps_done()
-        place = {"step": step, "epoch": step / self.job.steps_per_epoch}
+        place = {"step": step, "epoch": step / len(self.job.order.steps)}
         counts = {"videos_read": self.progress.videos_read, "videos_failed": self.progress.videos_failed}
-        self.metrics.append([{**place, **record, **counts}])
+        append_to_log(self.folder / METRICS, [{**place, **record, **counts}])
         for name, value in (record | counts).items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
 
     def _agree(self, wish: bool) -> bool:
         """The main process decides for all, since clocks differ."""
-        if self.accelerator.num_processes == 1:
-            return wish
         mine = torch.tensor(float(wish and self.accelerator.is_main_process), device=self.accelerator.device)
         return bool(self.accelerator.reduce(mine, reduction="sum") > 0)
-
-    def _bar(self, order: ClipOrder) -> tqdm[Any]:
-        return tqdm(
-            total=self.job.steps_per_epoch,
-            initial=order.steps.start,
-            unit="step",
-            desc=f"epoch {self.progress.epoch + 1}/{self.config.epochs}",
-            disable=not self.accelerator.is_main_process,
-            file=sys.stderr,
-        )
-
-
-class _Window:
-    """Means over the steps since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.steps = self.clips = 0
-        self._losses = self._seconds = self._rate = 0.0
-        self._start = time.perf_counter()
-
-    def add(self, loss: float, rate: float, clips: int, seconds: float) -> None:
-        self.steps += 1
-        self.clips += clips
-        self._losses += loss
-        self._seconds += seconds
-        self._rate = rate
-
-    @property
-    def loss(self) -> float:
-        return self._losses / max(self.steps, 1)
-
-    def record(self) -> dict[str, float]:
-        wall = time.perf_counter() - self._start
-        return {
-            "loss": self.loss,
-            "lr": self._rate,
-            "clips_per_second": self.clips / wall,
-            "waiting_for_data": 1 - self._seconds / wall,
-        }

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from video_ats.runs.files import append_text
 
 METRICS = "metrics.jsonl"
 FAILURES = "failures.jsonl"
-_STATE, _PROGRESS, _UNFINISHED = "state", "progress.json", ".unfinished"
+_PROGRESS = "progress.json"
 # Messages of safetensors and `torch.save` for a full disk.
 _OF_A_FULL_DISK = re.compile(r"os error (28|122|27)\b|iostream error|inline_container|PytorchStreamWriter")
 
@@ -42,47 +42,30 @@ class Progress:
     videos_failed: int = 0
     best_top1: float | None = None
 
-    def after_batch(self, read: int, failed: int) -> Progress:
-        """The progress after further videos were read."""
-        return replace(self, videos_read=self.videos_read + read, videos_failed=self.videos_failed + failed)
-
-    @property
-    def failed_share(self) -> float:
-        """Share of the videos read so far that failed."""
-        return self.videos_failed / max(self.videos_read, 1)
-
 
 class SavedState:
-    """The newest complete state of a run, in ``FOLDER/state/EPOCH_STEP``. It replaces the older ones.
-
-    Args:
-        folder: of the run.
-    """
+    """The newest complete state of a run, in ``FOLDER/state/EPOCH_STEP``. It replaces the older ones."""
 
     def __init__(self, folder: Path) -> None:
-        self._root = folder / _STATE
-        self.unfinished = self._root / _UNFINISHED
+        self._root = folder / "state"
+        self.unfinished = self._root / ".unfinished"
 
     def newest(self) -> tuple[Path, Progress] | None:
         """Folder and progress of the newest complete state; None before the first."""
-        whole = sorted(self._root.glob("*_*"))
-        if not whole:
+        path = max(self._root.glob("*_*"), default=None)
+        if path is None:
             return None
-        progress = whole[-1] / _PROGRESS
+        progress = path / _PROGRESS
         try:
-            return whole[-1], Progress(**json.loads(progress.read_text()))
+            return path, Progress(**json.loads(progress.read_text()))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{progress}: was not written by this version ({error}); choose another output, or delete {whole[-1]}"
+                f"{progress}: was not written by this version ({error}); choose another output, or delete {path}"
             ) from None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold this while a library writes into ``unfinished``.
-
-        Raises:
-            OSError: with ENOSPC if the disk is full, for which each library has errors of its own.
-        """
+        """Hold this while a library writes into ``unfinished``: its error for a full disk becomes ENOSPC's OSError."""
         try:
             yield
         except (RuntimeError, SafetensorError) as error:
@@ -104,43 +87,30 @@ class SavedState:
         shutil.rmtree(target, ignore_errors=True)
         os.rename(self.unfinished, target)
         sync(self._root)
-        self._remove_others(target.name)
+        self.remove_left_overs()
 
     def remove_left_overs(self) -> None:
-        """Delete what a kill left: older states, and unfinished states and weights."""
-        found = self.newest()
-        if found is not None:
-            self._remove_others(found[0].name)
+        """Delete older states, and what a kill left: an unfinished state and unfinished weights."""
+        for path in sorted(self._root.glob("*_*"))[:-1]:
+            shutil.rmtree(path)
         shutil.rmtree(self.unfinished, ignore_errors=True)
         for path in self._root.parent.glob(".*.safetensors.tmp"):
             path.unlink()
 
-    def _remove_others(self, newest: str) -> None:
-        for path in self._root.iterdir():
-            if path.name not in (newest, _UNFINISHED):
-                shutil.rmtree(path)
+
+def cut_log(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Remove the lines of a log of JSON lines that ``keep`` refuses, and an unfinished last one."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without an unfinished last line
+        try:
+            kept = [line for line in lines if keep(json.loads(line))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: has a line that no training wrote ({error}); the file was changed") from None
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
 
-class JsonLines:
-    """A growing log of JSON lines. At the start, lines from after the saved state are removed.
-
-    Args:
-        path: the file.
-        keep: whether a line is from before the saved state.
-    """
-
-    def __init__(self, path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-        self._path = path
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # without an unfinished last line
-            try:
-                kept = [line for line in lines if keep(json.loads(line))]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}: has a line that no training wrote ({error}); the file was changed") from None
-            write_text(path, "".join(f"{line}\n" for line in kept))
-
-    def append(self, records: Iterable[dict[str, Any]]) -> None:
-        """Append lines. On return they are on the disk."""
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        if text:
-            append_text(self._path, text)
+def append_to_log(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Append JSON lines. On return they are on the disk."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    if text:
+        append_text(path, text)

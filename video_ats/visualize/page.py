@@ -26,14 +26,7 @@ img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption, .n
 
 
 def html_page(title: str, markup: Sequence[str], *, style: str = "", script: str = "") -> str:
-    """A whole page.
-
-    Args:
-        title: text of the window and the first heading.
-        markup: parts of the body.
-        style: CSS, after the common style.
-        script: JavaScript, at the end of the body.
-    """
+    """A whole page. ``style`` (CSS) follows the common style, and ``script`` (JavaScript) the parts of the body."""
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -73,11 +66,7 @@ def figure(source: str, caption: str) -> str:
 
 
 def embedded_json(name: str, data: Any) -> str:
-    """Data for the page's script: ``JSON.parse(document.getElementById(name).textContent)``.
-
-    Raises:
-        ValueError: for NaN and infinity, which JSON does not have.
-    """
+    """Data for the page's script: ``JSON.parse(document.getElementById(name).textContent)``. JSON has no NaN."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     # "</script>" in a label must not end the element; "<!--" must not begin a comment.
     text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

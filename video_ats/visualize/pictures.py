@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -27,38 +26,17 @@ _CAPTION, _TEXT, _TITLE = 12, 15, 18  # heights of letters in pixels
 
 
 def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
-    """A frame whose dropped patches are grey and faded.
-
-    Args:
-        frame (uint8 [H, W, 3]): RGB.
-        kept (bool [h, w]): whether each patch of an even grid over the frame was kept.
-
-    Returns:
-        uint8 array (H, W, 3).
-
-    Raises:
-        ValueError: for other shapes.
-    """
+    """A frame (uint8 [H, W, 3], RGB) whose patches are grey and faded unless they are ``kept`` (bool [h, w])."""
     return np.where(over_patches(kept, frame)[..., None], frame, _faded(frame)).astype(np.uint8)
 
 
-def heat_map(frame: UInt8Array, scores: npt.NDArray[np.floating], highest: float) -> UInt8Array:
-    """A grey frame, coloured by the scores of its patches. A patch without a score (NaN) is grey and faded.
+def heat_map(frame: UInt8Array, levels: npt.NDArray[np.floating]) -> UInt8Array:
+    """A grey version of a frame (uint8 [H, W, 3], RGB), coloured by the levels (float [h, w]) of its patches.
 
-    Args:
-        frame (uint8 [H, W, 3]): RGB.
-        scores (float [h, w]): of each patch, >= 0 or NaN.
-        highest: score with the brightest colour; 0 has the darkest.
-
-    Returns:
-        uint8 array (H, W, 3).
-
-    Raises:
-        ValueError: for other shapes.
+    Level 0 has the darkest colour, 1 the brightest. A patch without a level (NaN) is grey and faded.
     """
-    missing = np.isnan(scores)
-    share = np.clip(np.where(missing, 0, scores) / (highest or 1), 0, 1)
-    colours = over_patches(colormaps[_COLOURS](share)[..., :3] * 255, frame)
+    missing = np.isnan(levels)
+    colours = over_patches(colormaps[_COLOURS](np.where(missing, 0, levels))[..., :3] * 255, frame)
     # A little of the frame shows through, for orientation.
     blend = 0.78 * colours + 0.22 * (frame @ _LUMA)[..., None]
     return np.where(over_patches(missing, frame)[..., None], _faded(frame), blend.round()).astype(np.uint8)
@@ -75,11 +53,7 @@ def colour_scale(height: int, width: int) -> UInt8Array:
 
 
 def over_patches(values: npt.NDArray[Scalar], frame: UInt8Array) -> npt.NDArray[Scalar]:
-    """Each patch's value at each of its pixels: ``[h, w, ...]`` to ``[H, W, ...]``.
-
-    Raises:
-        ValueError: if the frame is not RGB, or the grid has fewer than two dimensions or is finer than the frame.
-    """
+    """Each patch's value at each of its pixels: ``[h, w, ...]`` to ``[H, W, ...]``. The frame is RGB, (H, W, 3)."""
     if frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"frame has shape {frame.shape}, expected (H, W, 3)")
     height, width = frame.shape[:2]
@@ -102,23 +76,20 @@ def draw_sheet(
     captions: Sequence[Sequence[str]] | None = None,
     scale: tuple[UInt8Array, str, str] | None = None,
 ) -> UInt8Array:
-    """Draw tiles with a title, a text over each column, and a text left of each row.
+    """Draw rows of tiles (uint8 [h, w, 3] of equal size) with a title: uint8 array (H, W, 3).
+
+    H and W are even, as video encoders need them. Titles and notes are broken into lines; column texts and captions
+    that are too wide are cut.
 
     Args:
-        tiles: rows of pictures (uint8 [h, w, 3]) of equal size.
-        columns: text over each column, may be empty. A text that is too wide is cut.
+        columns: text over each column, may be empty.
         rows: text left of each row, with one or more lines.
-        title: over all, broken into lines of the sheet's width.
         note: under the title, smaller.
-        captions: text under each tile, smaller. A text that is too wide is cut.
+        captions: text under each tile, smaller.
         scale: a strip of colours (uint8 [h, w, 3]) and the texts for its two ends, drawn under the tiles.
 
-    Returns:
-        uint8 array (H, W, 3). H and W are even, as video encoders need them.
-
     Raises:
-        ValueError: without tiles, or if a row's length is not that of ``columns``, or the number of rows that of
-            ``rows``.
+        ValueError: without tiles, or if the texts do not fit the number of rows and columns.
     """
     lengths = [len(row) for row in tiles]
     if not lengths or lengths != [len(columns)] * len(rows) or not columns:
@@ -153,21 +124,12 @@ def draw_sheet(
                 under = (x + width // 2, y + height + 1)
                 draw.text(under, _fitted(captions[row][column], small, width), fill=_PALE, font=small, anchor="ma")
     if scale is not None:
-        _draw_scale(sheet, draw, (left, first + len(tiles) * step), scale)
+        strip, low, high = scale
+        x, middle = left + int(text.getlength(low)) + 2 * _GAP, first + len(tiles) * step + _line_height(text) // 2
+        draw.text((left, middle), low, fill=_INK, font=text, anchor="lm")
+        sheet.paste(Image.fromarray(strip), (x, middle - strip.shape[0] // 2))
+        draw.text((x + strip.shape[1] + 2 * _GAP, middle), high, fill=_INK, font=text, anchor="lm")
     return np.asarray(sheet)
-
-
-def _draw_scale(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], scale: tuple[UInt8Array, str, str]
-) -> None:
-    strip, low, high = scale
-    text = _font(_TEXT)
-    x, y = at
-    middle = y + _line_height(text) // 2
-    draw.text((x, middle), low, fill=_INK, font=text, anchor="lm")
-    x += int(text.getlength(low)) + 2 * _GAP
-    sheet.paste(Image.fromarray(strip), (x, middle - strip.shape[0] // 2))
-    draw.text((x + strip.shape[1] + 2 * _GAP, middle), high, fill=_INK, font=text, anchor="lm")
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
@@ -209,17 +171,13 @@ def png_bytes(picture: UInt8Array) -> bytes:
     return buffer.getvalue()
 
 
-def png_data_uri(picture: UInt8Array | Path) -> str:
-    """A picture (uint8 [H, W, 3], RGB), or an existing PNG file, as the ``src`` of an ``<img>``."""
-    return _data_uri(picture.read_bytes() if isinstance(picture, Path) else png_bytes(picture), "image/png")
-
-
-def jpeg_data_uri(picture: UInt8Array, *, quality: int = 85) -> str:
+def jpeg_data_uri(picture: UInt8Array) -> str:
     """A photograph (uint8 [H, W, 3], RGB) as the ``src`` of an ``<img>``, in a tenth of the bytes of a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
-    return _data_uri(buffer.getvalue(), "image/jpeg")
+    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
+    return data_uri(buffer.getvalue(), "image/jpeg")
 
 
-def _data_uri(data: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+def data_uri(data: bytes, media_type: str = "image/png") -> str:
+    """A file as the ``src`` of an ``<img>``."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
