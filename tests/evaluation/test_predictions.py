@@ -155,6 +155,13 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path: Path
         opened(tmp_path)
 
 
+def test_a_status_of_another_version_is_refused(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    append_lines(log.path, [replace(prediction, video="c.mp4", status="odd") for prediction in FIRST])
+    with pytest.raises(ValueError, match="is not a prediction of this version"):
+        opened(tmp_path)
+
+
 def test_a_video_with_a_setting_too_few_is_not_done(tmp_path: Path) -> None:
     log = filled(tmp_path)
     append_lines(log.path, [replace(FIRST[0], video="half.mp4")])

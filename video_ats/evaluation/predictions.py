@@ -66,6 +66,7 @@ class Prediction:
 
 
 _NAMES = {each.name for each in fields(Prediction)}
+_STATUSES = {status.value for status in VideoStatus}
 
 
 def append_lines(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -119,7 +120,7 @@ def _parse(text: bytes, path: Path, number: int) -> Prediction:
         record = json.loads(text)
     except ValueError as error:  # of JSON, or of UTF-8
         raise ValueError(f"{path} line {number}: is not JSON ({error}); the file was changed") from None
-    if not isinstance(record, dict) or set(record) != _NAMES:
+    if not isinstance(record, dict) or set(record) != _NAMES or record["status"] not in _STATUSES:
         raise ValueError(f"{path} line {number}: is not a prediction of this version; choose another output")
     return Prediction(**record)
 
