@@ -22,6 +22,7 @@ from video_ats.evaluation.summary import collect, summarise
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
+from video_ats.models.xvit import create_xvit
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
@@ -204,6 +205,10 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
     arguments: dict[str, Any] = {"drop_path_rate": config.drop_path}
     if config.crop_size is not None:
         arguments["crop_size"] = config.crop_size
+    if config.head_dropout:
+        if variant.builder is not create_xvit:
+            raise ValueError(f"head_dropout {config.head_dropout}: {config.model} has no such dropout; only XViT has")
+        arguments["head_dropout"] = config.head_dropout
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
     loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint))
     if config.sampler is not None:

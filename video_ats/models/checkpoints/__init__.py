@@ -12,7 +12,7 @@ from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
 from video_ats.models.checkpoints.formats import Translated, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.checkpoints.write import save_checkpoint
-from video_ats.models.host import resize_positions, resize_time
+from video_ats.models.host import ResizeMode, resize_positions, resize_time
 from video_ats.models.xvit import XViT
 
 __all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
@@ -61,7 +61,11 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
 
     Loading is strict: each tensor of the checkpoint has a place in the model, and each tensor of the model comes from
     the checkpoint. The report names the exceptions. A head for another number of classes keeps its initial values;
-    position and time embeddings of another size are resized with nearest interpolation, as in the released code.
+    position and time embeddings of another size are resized.
+
+    Positions are resized in 2-D as the released code does when it runs: nearest in a TimeSformer, bicubic in an XViT.
+    Departure: when it *loads* another size, the released TimeSformer resizes the flat list of positions (1-D nearest),
+    which mixes up rows. Time embeddings are resized with nearest interpolation, as in the released TimeSformer.
 
     Args:
         model: a model of `create_model`, with or without samplers.
@@ -81,7 +85,8 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
-    tensors, resized = _resize_embeddings(raw.label, found.tensors, target)
+    mode: ResizeMode = getattr(model, "resize_mode", "nearest")
+    tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode)
     replaced = _other_head(found, target)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in replaced}
     check_fit(raw.label, tensors, {name: tensor for name, tensor in target.items() if name not in replaced})
@@ -121,14 +126,14 @@ def _time_embed_frames(
 
 
 def _resize_embeddings(
-    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
+    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], mode: ResizeMode
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """All tensors, with position and time embeddings as long as the target's, and a sentence for each change."""
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
         rows, wanted = table_rows(label, tensors["pos_embed"]), table_rows("of the model", target["pos_embed"])
-        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted))
-        resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, nearest")
+        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted), mode)
+        resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, {mode}")
     if _differ_in_length("time_embed", tensors, target):
         frames, wanted = tensors["time_embed"].shape[1], target["time_embed"].shape[1]
         fitted["time_embed"] = resize_time(tensors["time_embed"], wanted)
