@@ -30,12 +30,15 @@ class LoadedModel:
         return self
 
 
-def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int) -> LoadedModel:
+def load_model(
+    name: str, checkpoint: str | None, key: str | None = None, *, num_classes: int, seed: int
+) -> LoadedModel:
     """Build a registered model and load weights into it, which must fit, the head included.
 
     Args:
         name: a registered name, or ``hf:`` and a hub name or folder.
         checkpoint: file, folder or hub name of weights, or ``random``; None: those of a model of Hugging Face.
+        key: of `load_checkpoint`.
         num_classes: outputs of the head; must be the checkpoint's.
         seed: of random weights, and of parameters that a checkpoint lacks.
     """
@@ -53,13 +56,16 @@ def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int
             "the count of GFLOPs and the speed do"
         )
         return LoadedModel(model, f"random, seed {seed}", (note,))
-    loaded = load_checkpoint(model, checkpoint)
+    loaded = load_checkpoint(model, checkpoint, key=key)
     if loaded.head_replaced:
         raise ValueError(
             f"checkpoint {checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
             "set num_classes, or a list of as many labels, to the checkpoint's"
         )
     notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
+    if loaded.ignored:
+        where = f" of {loaded.taken}" if loaded.taken else ""
+        notes.append(f"weights{where}; left out of the checkpoint: {', '.join(loaded.ignored)}")
     return LoadedModel(model, f"{Path(checkpoint).name} ({loaded.source_format})", tuple(notes))
 
 

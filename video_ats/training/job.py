@@ -210,7 +210,7 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
             raise ValueError(f"head_dropout {config.head_dropout}: {config.model} has no such dropout; only XViT has")
         arguments["head_dropout"] = config.head_dropout
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint))
+    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint, key=config.checkpoint_key))
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:

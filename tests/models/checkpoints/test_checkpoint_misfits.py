@@ -92,7 +92,7 @@ UNFIT = {
     ),
     "nothing": (dict, {}, "has no state dict: nothing found where tensors must be"),
     "no container": (lambda: {"epoch": 3, "weights": {}}, {}, "no state dict: epoch, weights found"),
-    "no tensors": (lambda: {"model_state": {"a": [1.0]}}, {}, "no state dict: a found where tensors must be"),
+    "no tensors": (lambda: {"model_state": {"a": [1.0]}}, {}, "no state dict: model_state found where tensors must be"),
     "numbers as names": (lambda: {0: torch.zeros(1)}, {}, "no state dict: 0 found"),
 }
 

@@ -64,7 +64,6 @@ UNREADABLE = {
     "lfs.safetensors": (lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     "page.pth": (lambda p: p.write_bytes(b"<!DOCTYPE html>"), "was not written by torch.save"),
     "plain pickle.pt": (lambda p: p.write_bytes(pickle.dumps({"a": 1})), "was not written by torch.save"),
-    "safe inside.pth": (safe_file, "was not written by torch.save"),
     "cut.pth": (lambda p: cut_file(p, torch_file, 0.5), "is damaged or cut short .*download or copy it again"),
     "nearly whole.pth": (lambda p: cut_file(p, torch_file, 0.999), "is damaged or cut short"),
     "old, cut.pth": (lambda p: cut_file(p, torch_file, 0.5, **OLD), "is damaged or cut short"),
@@ -73,13 +72,15 @@ UNREADABLE = {
     "script.pt": (scripted, "refused.*holds TorchScript, which is no tensor"),
     "cut.safetensors": (lambda p: cut_file(p, safe_file, 0.5), "is not safetensors, or is cut short"),
     "text.safetensors": (lambda p: p.write_text("not weights at all"), "is not safetensors, or is cut short"),
-    "pickle inside.safetensors": (torch_file, "is not safetensors, or is cut short"),
-    "notes.txt": (lambda p: p.write_text("hello"), "suffix must be one of .pyth, .pth, .pt, .bin, .safetensors"),
+    "notes.txt": (lambda p: p.write_text("hello"), "was not written by torch.save; is this another file"),
     "list.pth": (lambda p: torch_file(p, [torch.zeros(1)]), "holds a list; must hold a state dict"),
     "tensor.pth": (lambda p: torch_file(p, torch.zeros(1)), "holds a Tensor; must hold a state dict"),
-    "module.pth": (lambda p: torch_file(p, torch.nn.Linear(2, 2)), "refused.*torch.nn.modules.linear.Linear, which"),
-    "path.pth": (lambda p: torch_file(p, {"model_state": {}, "args": Path("a")}), r"refused.*pathlib"),
-    "folder": (lambda p: p.mkdir(), "a folder without model.safetensors"),
+    "module.pth": (lambda p: torch_file(p, torch.nn.Linear(2, 2)), "holds a torch.nn.modules.linear.Linear; must hold"),
+    "path.pth": (
+        lambda p: torch_file(p, {"model_state": {}, "args": Path("a")}),
+        "no state dict: model_state, args found",
+    ),
+    "folder": (lambda p: p.mkdir(), "a folder without any of best.safetensors, last.safetensors, model.safetensors"),
 }
 
 
