@@ -134,7 +134,9 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given = load_model(config.model, config.checkpoint, config.checkpoint_key, **sizes).to(device)
-    finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, None, **sizes).to(device)
+    finetuned = (
+        None if config.finetuned is None else load_model(config.model, config.finetuned, None, **sizes).to(device)
+    )
     check_samplers(settings, given.model)
     execution = Execution(device, config.precision, config.batch_size)
     return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, shard, ranks)

@@ -63,6 +63,11 @@ def load_model(
             "set num_classes, or a list of as many labels, to the checkpoint's"
         )
     notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
+    if loaded.source_format == "timesformer_mmaction2":
+        notes.append(
+            "weights of mmaction2, which normalises pixels with mean and std 0.5, not with 0.45 and 0.225; "
+            "--views.preset xvit does so too"
+        )
     if loaded.ignored:
         where = f" of {loaded.taken}" if loaded.taken else ""
         notes.append(f"weights{where}; left out of the checkpoint: {', '.join(loaded.ignored)}")
