@@ -68,7 +68,7 @@ UNREADABLE = {
     "nearly whole.pth": (lambda p: cut_file(p, torch_file, 0.999), "is damaged or cut short"),
     "old, cut.pth": (lambda p: cut_file(p, torch_file, 0.5, **OLD), "is damaged or cut short"),
     "old, nothing left.pth": (lambda p: cut_file(p, torch_file, 0.001, **OLD), "is damaged or cut short"),
-    "other zip.pth": (other_zip, "is damaged or cut short"),
+    "other zip.pth": (other_zip, "is a zip archive, but not of torch.save: it holds readme.txt"),
     "script.pt": (scripted, "refused.*holds TorchScript, which is no tensor"),
     "cut.safetensors": (lambda p: cut_file(p, safe_file, 0.5), "is not safetensors, or is cut short"),
     "text.safetensors": (lambda p: p.write_text("not weights at all"), "is not safetensors, or is cut short"),
@@ -78,7 +78,7 @@ UNREADABLE = {
     "module.pth": (lambda p: torch_file(p, torch.nn.Linear(2, 2)), "holds a torch.nn.modules.linear.Linear; must hold"),
     "path.pth": (
         lambda p: torch_file(p, {"model_state": {}, "args": Path("a")}),
-        "no state dict: model_state, args found",
+        r"no state dict: model_state \(dict\), args \(pathlib.PosixPath\) found",
     ),
     "folder": (lambda p: p.mkdir(), "a folder without any of best.safetensors, last.safetensors, model.safetensors"),
 }

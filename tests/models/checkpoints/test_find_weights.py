@@ -359,6 +359,37 @@ def test_a_stand_in_is_no_tensor(tmp_path: Path) -> None:
         load(state, tmp_path / "a.pth")
 
 
+def test_a_model_beside_its_arguments_is_named(tmp_path: Path) -> None:
+    """As of YOLO: the whole model under `model`."""
+    content = {"epoch": 3, "model": small_timesformer(), "args": argparse.Namespace(a=1)}
+    with pytest.raises(
+        ValueError, match=r"no state dict: epoch \(int\), model \(\S+TimeSformer\), args \(argparse.Namesp"
+    ):
+        load(content, tmp_path / "a.pt")
+
+
+def test_archives_of_others_are_told(tmp_path: Path) -> None:
+    """As JAX writes its ViTs: ``.npz`` is a zip archive too."""
+    np.savez(tmp_path / "vit.npz", cls=np.zeros(3), kernel=np.zeros(3))
+    with pytest.raises(ValueError, match=r"is a zip archive, but not of torch.save: it holds cls.npy, kernel.npy$"):
+        load_checkpoint(small_timesformer(), tmp_path / "vit.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_other_pickle_protocols(tmp_path: Path, protocol: int) -> None:
+    torch.save({"model": weights()}, tmp_path / "a.pth", pickle_protocol=protocol)
+    model = small_timesformer(9)
+    if protocol == 3:
+        load_checkpoint(model, tmp_path / "a.pth")
+        assert same_state(model, weights())
+    else:
+        with pytest.raises(
+            ValueError, match=f"is written with pickle protocol {protocol}, which weights_only=True can"
+        ):
+            load_checkpoint(model, tmp_path / "a.pth")
+
+
 def test_a_whole_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"holds a \S*TimeSformer; must hold a state dict; of a whole model, save model"

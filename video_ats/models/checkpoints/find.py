@@ -69,7 +69,7 @@ def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key
     """
     mappings = list(_mappings(entries))
     if not mappings:
-        others = ", ".join(map(str, entries)) or "nothing"
+        others = ", ".join(f"{name} ({type(value).__name__})" for name, value in entries.items()) or "nothing"
         raise ValueError(f"checkpoint {label}: has no state dict: {others[:160]} found where tensors must be")
     candidates = [
         _Candidate(found.key, found.tensors, found.beside, prefix, fits)

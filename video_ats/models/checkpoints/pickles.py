@@ -24,6 +24,7 @@ from torch import Tensor
 # First bytes of the files of `torch.save`: a zip archive, and before PyTorch 1.6 a pickled magic number.
 _ZIP = b"PK\x03\x04"
 TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+_LAST_PROTOCOL = 3
 _PICKLES_OF_OLD_FILES = 5  # magic number, version, machine, content, names of the storages
 
 # The classes and functions that build a state dict. PyTorch's own list for `weights_only=True` also has some that can
@@ -107,6 +108,9 @@ def _open_archive(path: Path) -> list[bytes]:
         names = [file.filename.split("/")[-1] for file in files]
         if "constants.pkl" in names:
             raise _refused(path, "TorchScript, which is no tensor")
+        if "data.pkl" not in names:
+            held = ", ".join(names[:3])[:100] or "nothing"
+            raise _Refused(f"checkpoint {path}: is a zip archive, but not of torch.save: it holds {held}")
         # The sum counts, since entries may overlap in the file.
         unpacked = sum(file.file_size for file in files)
         if unpacked > size:
@@ -137,6 +141,11 @@ def _strangers(path: Path, pickles: list[bytes]) -> set[str]:
     """The classes and functions in pickles that do not belong to a state dict, as ``module.name``."""
     strangers = set()
     for opcode, argument, _ in (operation for pickle in pickles for operation in pickletools.genops(pickle)):
+        if opcode.name == "PROTO" and argument is not None and argument > _LAST_PROTOCOL:
+            raise _Refused(
+                f"checkpoint {path}: is written with pickle protocol {argument}, which weights_only=True cannot read; "
+                "save it without pickle_protocol, or with safetensors.torch.save_file"
+            )
         if opcode.name not in ("GLOBAL", "INST"):
             continue
         module, _, attribute = str(argument).partition(" ")
