@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.checkpoints.read import find_weights_file
 from video_ats.models.insert import remove_samplers_
 from video_ats.models.registry import build_model, get_variant
+from video_ats.video.lists.label_names import label_names_of_weights
 
 RANDOM_WEIGHTS = "random"
 
@@ -72,6 +74,12 @@ def load_model(
         where = f" of {loaded.taken}" if loaded.taken else ""
         notes.append(f"weights{where}; left out of the checkpoint: {', '.join(loaded.ignored)}")
     return LoadedModel(model, f"{Path(checkpoint).name} ({loaded.source_format})", tuple(notes))
+
+
+def labels_of(checkpoint: str | None) -> str | None:
+    """The file of a checkpoint, as a value of ``data.labels``, if it names its classes; otherwise None."""
+    path = None if checkpoint is None else find_weights_file(Path(checkpoint))
+    return None if path is None or label_names_of_weights(str(path)) is None else str(path)
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -127,6 +128,13 @@ class TrainingJob:
             "val_evaluated": summary.evaluated,
             "val_failed": summary.listed - summary.evaluated,
         }
+
+    def description(self) -> dict[str, str]:
+        """What the weights say of themselves in their metadata, in JSON: model, sampler, recipe and class names."""
+        sampler = None if self.config.sampler is None else asdict(self.config.sampler)
+        told = {"model": self.config.model, "sampler": sampler, "recipe": self.identity()["config"]}
+        names = self.listed.label_names
+        return {name: json.dumps(value) for name, value in (told | ({"label_names": names} if names else {})).items()}
 
     def identity(self) -> dict[str, Any]:
         """All settings, inputs and versions on which the trained weights depend."""

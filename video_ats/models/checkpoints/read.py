@@ -99,8 +99,14 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
     return RawCheckpoint(str(path), tensors, metadata, {} if config is None else parse_json(config, path))
 
 
+def find_weights_file(path: Path) -> Path | None:
+    """The file itself, or the weights or index of shards in a folder; None if there is none."""
+    candidates = [path / name for name in _IN_FOLDERS] if path.is_dir() else [path]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
 def _read_folder(folder: Path) -> RawCheckpoint:
-    path = next((folder / name for name in _IN_FOLDERS if (folder / name).is_file()), None)
+    path = find_weights_file(folder)
     if path is None:
         listed = ", ".join(_IN_FOLDERS)
         raise ValueError(f"checkpoint {folder}: a folder without any of {listed}; name the weights file itself")
