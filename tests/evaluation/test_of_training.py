@@ -96,3 +96,10 @@ def test_other_labels_than_those_of_the_weights_are_refused(trained: Path, video
         match=r"^data.labels: class 0 is 'class_1' in the list and 'class_0' in checkpoint \S+; leave data.labels and",
     ):
         prepare(evaluation(trained, videos, tmp_path / "out", labels=str(tmp_path / "labels.txt")))
+
+
+def test_metadata_is_written_in_one_order(trained: Path) -> None:
+    """safetensors alone would write it in another order in each process."""
+    content = (trained / "last.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert list(header["__metadata__"]) == ["format", "label_names", "model", "recipe", "sampler"]

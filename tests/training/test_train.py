@@ -115,7 +115,7 @@ def test_with_samplers_every_parameter_changes_and_the_loss_falls(videos: Path, 
 def test_what_a_run_leaves(videos: Path, tmp_path: Path) -> None:
     job, progress, _ = run(small_config(videos, tmp_path, validation=data(videos)))
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {
-        *("run.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "state", "tensorboard"),
+        *("run.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "labels.txt", "state", "tensorboard"),
     }
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["00002_00000000"]
     assert (progress.epoch, progress.step, progress.videos_read, progress.videos_failed) == (2, 0, 16, 0)

@@ -52,8 +52,14 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     """Write a safetensors file; an existing file is replaced."""
     # save_file of safetensors makes files that other users cannot read.
     content = save(_plain(tensors), metadata=dict(metadata))
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    # safetensors writes its metadata in another order in each process.
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, memoryview(content)[8 + size :]])
 
 
 def write_pickled(path: Path, content: Mapping[str, Mapping[str, Tensor]]) -> None:
