@@ -55,7 +55,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     # safetensors writes its metadata in another order in each process.
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with replacing(path) as temporary, temporary.open("wb") as file:
