@@ -1,5 +1,6 @@
 """XViT: golden numbers of the published implementation, mixing, segments, time embedding, misfits."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,49 @@ def test_the_checkpoints_time_embedding_decides_its_length() -> None:
     with pytest.raises(ValueError, match="its time embedding has 8 frames, of which the model's 4 are no multiple"):
         load_checkpoint(small, {"model_state": state})
     assert all(torch.equal(before[name], tensor) for name, tensor in small.state_dict().items())
+
+
+def slow_bicubic(entries: Tensor, size: int) -> Tensor:
+    """One row of entries at ``size`` places, with the cubic kernel of Keys (1981) at a = -0.75 and a clamped border."""
+    a, values = -0.75, []
+    for place in range(size):
+        centre = (place + 0.5) * len(entries) / size - 0.5
+        first, value = math.floor(centre), 0.0
+        for at in range(first - 1, first + 3):
+            x = abs(centre - at)
+            weight = (a + 2) * x**3 - (a + 3) * x**2 + 1 if x <= 1 else a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+            value += weight * float(entries[min(max(at, 0), len(entries) - 1)])
+        values.append(value)
+    return torch.tensor(values)
+
+
+@torch.no_grad()
+def test_positions_of_another_size_are_bicubic_as_released() -> None:
+    model, large = small_xvit(), small_xvit(crop_size=32)
+    model.pos_embed.copy_(wave(0.7, *model.pos_embed.shape))
+    report = load_checkpoint(large, model.state_dict())
+    assert report.resized == ("pos_embed: 4x4 to 8x8 patches, bicubic",)
+    assert torch.equal(large.pos_embed[:, 0], model.pos_embed[:, 0])
+    table = model.pos_embed[0, 1:, 5].unflatten(0, (4, 4))
+    rows = torch.stack([slow_bicubic(row, 8) for row in table])
+    expected = torch.stack([slow_bicubic(column, 8) for column in rows.T]).T
+    torch.testing.assert_close(large.pos_embed[0, 1:, 5].unflatten(0, (8, 8)), expected)
+    clip = random_clips(2, frames=4, height=32, width=32)
+    large.load_state_dict(model.state_dict() | {"pos_embed": large.pos_embed})
+    torch.testing.assert_close(model.eval()(clip), large.eval()(clip))  # the same when it runs and when it loads
+
+
+def test_dropout_before_the_head_in_training_only() -> None:
+    model, dropped = small_xvit().eval(), small_xvit(head_dropout=0.5).eval()
+    clip = random_clips(2, frames=4)
+    torch.testing.assert_close(dropped(clip), model(clip))
+    seen: list[Tensor] = []
+    dropped.train().head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    dropped(clip)
+    assert 0 < (seen[0] == 0).float().mean() < 1
+    model.train().head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(clip)
+    assert (seen[1] != 0).all()
 
 
 def test_an_image_vit_initialises_the_backbone() -> None:

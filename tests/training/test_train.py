@@ -115,7 +115,7 @@ def test_with_samplers_every_parameter_changes_and_the_loss_falls(videos: Path, 
 def test_what_a_run_leaves(videos: Path, tmp_path: Path) -> None:
     job, progress, _ = run(small_config(videos, tmp_path, validation=data(videos)))
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {
-        *("run.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "state", "tensorboard"),
+        *("run.json", "metrics.jsonl", "last.safetensors", "best.safetensors", "labels.txt", "state", "tensorboard"),
     }
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["00002_00000000"]
     assert (progress.epoch, progress.step, progress.videos_read, progress.videos_failed) == (2, 0, 16, 0)
@@ -464,6 +464,7 @@ def test_a_mirror_image_is_refused_for_the_mini_kinetics(tmp_path: Path, videos:
             r"optimiser.name 'adamww': timm has no such optimiser; did you mean 'adamw'\?",
         ),
         ({"crop_size": 20}, "crop_size 20: must be a multiple of patch_size 8"),
+        ({"head_dropout": 0.5}, "head_dropout 0.5: timesformer_mini has no such dropout; only XViT has"),
         ({"model": "timesformer_minni"}, "model 'timesformer_minni': not registered; did you mean timesformer_mini.*"),
         ({"sampler": SamplerConfig(blocks=[6])}, r"sampler blocks \[6\]: the model has blocks 0 to 5"),
         ({"num_classes": 3}, ".*2 distinct class names occur but num_classes is 3.*"),
@@ -476,6 +477,14 @@ def test_a_mirror_image_is_refused_for_the_mini_kinetics(tmp_path: Path, videos:
 def test_bad_settings(videos: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     refused(small_config(videos, tmp_path / "out", **change), message)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_dropout_of_the_recipe_is_in_the_model(videos: Path, tmp_path: Path) -> None:
+    rates = [
+        prepare(small_config(videos, tmp_path / "out", model="xvit_mini", **change)).model.head_dropout.p
+        for change in ({}, {"head_dropout": 0.5})
+    ]
+    assert rates == [0.0, 0.5]
 
 
 def test_other_classes_in_the_validation_are_refused(videos: Path, tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     variant, device = get_variant(config.model), open_device(config.device)
     settings = make_settings(config.sweep, config.samplers, own=variant.sampler)
     num_classes = config.class_count(variant)
-    given = load_model(config.model, config.checkpoint, num_classes=num_classes, seed=config.seed).to(device)
+    sizes = {"num_classes": num_classes, "seed": config.seed}
+    given = load_model(config.model, config.checkpoint, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)
     plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
     count = largest if config.clips is None else config.clips

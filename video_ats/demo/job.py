@@ -157,7 +157,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     dense_name, checkpoint = variant.name.removesuffix("_ats"), config.checkpoint
     if checkpoint is None and dense_name in list_shipped_weights():
         checkpoint = f"shipped/{dense_name}"
-    given = load_model(config.model, checkpoint, num_classes=len(names), seed=config.seed).to(device)
+    sizes = {"num_classes": len(names), "seed": config.seed}
+    given = load_model(config.model, checkpoint, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)
     depth = len(given.model.blocks)  # type: ignore[arg-type]
     if config.block is not None and not 0 <= config.block < depth:

@@ -30,9 +30,10 @@ from video_ats.runs.files import differences, file_bytes, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import check_samplers, fill_in_dataset, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
-from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, load_model
+from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, labels_of, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
+from video_ats.video.lists.label_names import fold_label, load_label_names
 from video_ats.video.source import open_videos
 from video_ats.video.views import ViewPlan
 
@@ -120,6 +121,10 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
     """
     variant = get_variant(config.model)
+    labels = labels_of(config.checkpoint)
+    names = None if labels is None else load_label_names(labels)
+    if names is not None and config.num_classes is None and config.dataset is None:
+        config = replace(config, num_classes=len(names))
     config, num_classes = fill_in_dataset(config, variant), config.class_count(variant)
     shard = None if config.shard is None else Shard.parse(config.shard)
     settings = _settings(config, config.sweep.of_any_samples() if config.budget() else ())
@@ -127,17 +132,34 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     data = config.data
     if data.labels is None and variant.arguments.get("num_classes") == num_classes:
         data = replace(data, labels=variant.labels)
+    if data.labels is None:
+        data = replace(data, labels=labels)
     videos = open_videos(data, num_classes=num_classes)
+    _check_label_names(config, videos.label_names, names)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     ranks = ranks or Ranks()
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
-    given = load_model(config.model, config.checkpoint, **sizes).to(device)
-    finetuned = None if config.finetuned is None else load_model(config.model, config.finetuned, **sizes).to(device)
+    given = load_model(config.model, config.checkpoint, config.checkpoint_key, **sizes).to(device)
+    finetuned = (
+        None if config.finetuned is None else load_model(config.model, config.finetuned, None, **sizes).to(device)
+    )
     check_samplers(settings, given.model)
     execution = Execution(device, config.precision, config.batch_size)
     return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, shard, ranks)
+
+
+def _check_label_names(config: EvaluateConfig, listed: Sequence[str] | None, names: Sequence[str] | None) -> None:
+    """Refuse a list whose classes are not those that the weights were trained on: places alone say nothing."""
+    if listed is None or names is None:
+        return
+    for place, (one, other) in enumerate(zip(listed, names, strict=False)):
+        if fold_label(one) != fold_label(other):
+            raise ValueError(
+                f"data.labels: class {place} is {one!r} in the list and {other!r} in checkpoint {config.checkpoint}; "
+                "leave data.labels and dataset out, and the classes of the checkpoint count"
+            )
 
 
 def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:

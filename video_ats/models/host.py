@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, ClassVar, Literal, NamedTuple, overload
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ _SHARPNESS = 6.0  # of the attention of a head that looks beside its place
 _SIDE = 12  # places are counted in twelfths of a side, whatever the number of patches
 _IN_SPACE = ((0, -2), (-2, 0), (0, 2), (2, 0))  # where heads look: (rows, columns) in places
 _IN_TIME = ((-1,), (1,))  # in frames
+ResizeMode = Literal["nearest", "bicubic"]
 # LayerNorm epsilon of the released models.
 default_norm = partial(nn.LayerNorm, eps=1e-6)
 
@@ -41,7 +42,12 @@ class VideoTransformer(nn.Module, ABC):
         shape: sizes, for the multiply-adds.
         time_embed_frames: entries of the time embedding; None for no time embedding.
         patch_rows: rows (= columns) of the position embedding.
+
+    Attributes:
+        resize_mode: how position embeddings fit clips of another size; see `resize_positions`.
     """
+
+    resize_mode: ClassVar[ResizeMode] = "nearest"
 
     def __init__(
         self,
@@ -80,8 +86,7 @@ class VideoTransformer(nn.Module, ABC):
 
         Args:
             clip (float Tensor[B, 3, T, H, W]): normalised frames. T, H and W may differ from what the model was
-                built for: position embeddings are then resized with nearest interpolation, as in the released
-                TimeSformer; for other T see the host's class.
+                built for: position embeddings are then resized, see `resize_mode`; for other T see the host's class.
             return_trace: also return which tokens each block kept, and the scores of its sampler.
 
         Returns:
@@ -137,8 +142,8 @@ class VideoTransformer(nn.Module, ABC):
             raise ValueError(f"clip {shape}: must be (B, 3, T, H, W), not empty, H and W multiples of {patch}")
         grid = Grid(shape[0], shape[2], shape[3] // patch, shape[4] // patch)
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
-        positions = resize_positions(self.pos_embed, (grid.rows, grid.columns))[:, 1:]  # (1, H * W, D)
-        patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + positions
+        table = resize_positions(self.pos_embed, (grid.rows, grid.columns), self.resize_mode)  # (1, 1 + H * W, D)
+        patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + table[:, 1:]
         patches, class_tokens = self._with_time(patches)
         return TokenSet.of(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
 
@@ -155,17 +160,19 @@ def check_sizes(crop_size: int, patch_size: int, embed_dim: int, num_heads: int,
         raise ValueError(f"embed_dim {embed_dim}: must be a multiple of num_heads {num_heads}")
 
 
-def resize_positions(pos_embed: Tensor, size: tuple[int, int]) -> Tensor:
-    """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, nearest in 2-D; the class token's stays.
+def resize_positions(pos_embed: Tensor, size: tuple[int, int], mode: ResizeMode = "nearest") -> Tensor:
+    """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, resized in 2-D; the class token's stays.
 
-    As in the released code's forward pass. Departure: when it loads a checkpoint, it resizes the flattened axis in 1-D,
-    which mixes up rows.
+    Args:
+        pos_embed: of a square grid.
+        size: H, W.
+        mode: ``nearest``, as in the forward pass of the released TimeSformer, or ``bicubic``, as in the released XViT.
     """
     rows = round((pos_embed.shape[1] - 1) ** 0.5)
     if size == (rows, rows):
         return pos_embed
     table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
-    table = F.interpolate(table, size=size, mode="nearest").flatten(2).transpose(1, 2)
+    table = F.interpolate(table, size=size, mode=mode).flatten(2).transpose(1, 2)
     return torch.cat([pos_embed[:, :1], table], dim=1)
 
 

@@ -117,9 +117,9 @@ _ROWS = (
     *_timesformer("timesformer_large_96x4_224", 4, num_frames=96, crop_size=224),
     *_timesformer("timesformer_base_8x32_224_joint", 32, num_frames=8, crop_size=224, attention="joint"),
     *_timesformer("timesformer_base_8x32_224_space", 32, num_frames=8, crop_size=224, attention="space"),
-    *_xvit("xvit_base_8x16_224", 16, num_frames=8, crop_size=224, segment_frames=8, representation_size=768),
+    *_xvit("xvit_base_8x16_224", 16, num_frames=8, crop_size=224, segment_frames=8),
     # As released: two halves of 8 frames that the temporal head joins.
-    *_xvit("xvit_base_16x16_224", 16, num_frames=16, crop_size=224, segment_frames=8, representation_size=768),
+    *_xvit("xvit_base_16x16_224", 16, num_frames=16, crop_size=224, segment_frames=8),
     *_xvit_ssv2(
         "xvit_base_16_224_ssv2",
         16,
@@ -128,7 +128,6 @@ _ROWS = (
         segment_frames=16,
         time_embed_frames=8,
         shift_divisor=4,
-        representation_size=768,
     ),
     *_timesformer("timesformer_mini", 8, num_frames=8, crop_size=96, **_MINI),
     *_xvit("xvit_mini", 8, num_frames=8, crop_size=96, segment_frames=8, temporal_head_mlp_dim=144, **_MINI),

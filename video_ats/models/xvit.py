@@ -138,13 +138,19 @@ class XViT(VideoTransformer):
     Args:
         pre_logits: layer after the last norm, from ``(B, T, D)`` to ``(B, T, E)``, or None.
         temporal_head: from ``(B, T, E)`` to the input of ``head``; None for the mean over frames.
+        head_dropout: probability with which training sets an input of ``head`` to zero.
         **parts: as of `VideoTransformer`.
     """
 
-    def __init__(self, *, pre_logits: nn.Module | None, temporal_head: nn.Module | None, **parts: Any) -> None:
+    resize_mode = "bicubic"
+
+    def __init__(
+        self, *, pre_logits: nn.Module | None, temporal_head: nn.Module | None, head_dropout: float, **parts: Any
+    ) -> None:
         super().__init__(**parts)
         self.pre_logits = pre_logits
         self.temporal_head = temporal_head
+        self.head_dropout = nn.Dropout(head_dropout)
 
     def set_time_embed_frames_(self, frames: int) -> None:
         """Make a zero time embedding of another length, for weights of that length.
@@ -169,7 +175,9 @@ class XViT(VideoTransformer):
         frames: Tensor = self.norm(class_tokens)
         if self.pre_logits is not None:
             frames = self.pre_logits(frames)
-        return frames.mean(dim=1) if self.temporal_head is None else self.temporal_head(frames)
+        clips = frames.mean(dim=1) if self.temporal_head is None else self.temporal_head(frames)
+        dropped: Tensor = self.head_dropout(clips)
+        return dropped
 
 
 def create_xvit(
@@ -190,14 +198,13 @@ def create_xvit(
     mlp_ratio: float = 4.0,
     qkv_bias: bool = True,
     drop_path_rate: float = 0.0,
+    head_dropout: float = 0.0,
     norm: Callable[[int], nn.Module] = default_norm,
     activation: type[nn.Module] = nn.GELU,
     initialisation: Initialisation = "released",
     sampler: SamplerConfig | None = None,
 ) -> XViT:
     """Build an XViT with random weights.
-
-    Departure: no dropout before the last linear layer; its rate is not in the released configurations.
 
     Args:
         num_frames: frames T of a clip; a multiple of ``segment_frames``.
@@ -207,10 +214,11 @@ def create_xvit(
         time_embed_frames: entries of the time embedding, which longer clips repeat; None for ``segment_frames``.
         shift_divisor: this fraction of the channels comes from the next frame, and as much from the previous one.
         representation_size: outputs of a linear layer and tanh after the last norm; None for no such layer. The
-            released code has it if its image model was trained on ImageNet-21k.
+            released code has none: it takes the layer of its image model away.
         temporal_head: ``transformer``, or ``mean`` over the frames' class tokens.
         temporal_head_mlp_dim: hidden width of the classifier after the transformer layer.
         mlp_ratio: hidden width over width of the MLPs, the temporal head's included.
+        head_dropout: dropout before the last linear layer in training; 0.5 in the released configurations.
 
     Other arguments as of `create_timesformer`.
 
@@ -249,6 +257,7 @@ def create_xvit(
         if representation_size is None
         else nn.Sequential(OrderedDict(fc=nn.Linear(embed_dim, width), act=nn.Tanh())),
         temporal_head=None if head_widths is None else TemporalHead(width, num_heads, *head_widths),
+        head_dropout=head_dropout,
         head=nn.Linear(width if head_widths is None else temporal_head_mlp_dim, num_classes),
         shape=XvitShape(embed_dim, mlp_dim, 3 * patch_size**2, representation_size, head_widths, num_classes),
         embed_dim=embed_dim,

@@ -32,6 +32,8 @@ class RunOptions:
             With random weights, GFLOPs and times at a number of tokens are real; predictions, and how many tokens a K
             keeps, are not. Training also starts from a timm image ViT. null: the weights of the ``hf:`` model; in a
             demo, those of the package for the model.
+        checkpoint_key: which weights of a checkpoint with several, such as ``model_ema``; null: those that are no
+            average of others.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         seed: of random weights, and of what else the command draws.
     """
@@ -39,6 +41,7 @@ class RunOptions:
     model: str
     output: str
     checkpoint: str | None = None
+    checkpoint_key: str | None = None
     device: str = "auto"
     seed: int = 0
 

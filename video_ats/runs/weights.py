@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
+from video_ats.models.checkpoints.read import find_weights_file
 from video_ats.models.insert import remove_samplers_
 from video_ats.models.registry import build_model, get_variant
+from video_ats.video.lists.label_names import label_names_of_weights
 
 RANDOM_WEIGHTS = "random"
 
@@ -30,12 +32,15 @@ class LoadedModel:
         return self
 
 
-def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int) -> LoadedModel:
+def load_model(
+    name: str, checkpoint: str | None, key: str | None = None, *, num_classes: int, seed: int
+) -> LoadedModel:
     """Build a registered model and load weights into it, which must fit, the head included.
 
     Args:
         name: a registered name, or ``hf:`` and a hub name or folder.
         checkpoint: file, folder or hub name of weights, or ``random``; None: those of a model of Hugging Face.
+        key: of `load_checkpoint`.
         num_classes: outputs of the head; must be the checkpoint's.
         seed: of random weights, and of parameters that a checkpoint lacks.
     """
@@ -53,14 +58,28 @@ def load_model(name: str, checkpoint: str | None, *, num_classes: int, seed: int
             "the count of GFLOPs and the speed do"
         )
         return LoadedModel(model, f"random, seed {seed}", (note,))
-    loaded = load_checkpoint(model, checkpoint)
+    loaded = load_checkpoint(model, checkpoint, key=key)
     if loaded.head_replaced:
         raise ValueError(
             f"checkpoint {checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
             "set num_classes, or a list of as many labels, to the checkpoint's"
         )
     notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
+    if loaded.source_format == "timesformer_mmaction2":
+        notes.append(
+            "weights of mmaction2, which normalises pixels with mean and std 0.5, not with 0.45 and 0.225; "
+            "--views.preset xvit does so too"
+        )
+    if loaded.ignored:
+        where = f" of {loaded.taken}" if loaded.taken else ""
+        notes.append(f"weights{where}; left out of the checkpoint: {', '.join(loaded.ignored)}")
     return LoadedModel(model, f"{Path(checkpoint).name} ({loaded.source_format})", tuple(notes))
+
+
+def labels_of(checkpoint: str | None) -> str | None:
+    """The file of a checkpoint, as a value of ``data.labels``, if it names its classes; otherwise None."""
+    path = None if checkpoint is None else find_weights_file(Path(checkpoint))
+    return None if path is None or label_names_of_weights(str(path)) is None else str(path)
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -109,6 +109,7 @@ class TrainConfig(LabelledRunOptions):
         batch_size: clips in one optimiser step, over all processes.
         micro_batch_size: clips in one forward pass of one process; gradients accumulate over the rest.
         drop_path: stochastic depth of the last block.
+        head_dropout: dropout before the classifier; XViT only.
         ema: decay of an exponential moving average of the weights, which is validated and saved instead; null: none.
         freeze_backbone: train the head only.
         gradient_checkpointing: compute activations again instead of storing them: less memory, a third more time.
@@ -131,6 +132,7 @@ class TrainConfig(LabelledRunOptions):
     batch_size: int = 64
     micro_batch_size: int = 8
     drop_path: float = 0.0
+    head_dropout: float = 0.0
     ema: float | None = None
     freeze_backbone: bool = False
     gradient_checkpointing: bool = False
@@ -147,6 +149,7 @@ class TrainConfig(LabelledRunOptions):
         check_at_least_one(self, "epochs", "batch_size", "micro_batch_size", "log_steps")
         _check_range("max_failed_share", self.max_failed_share, 0, 1)
         _check_range("drop_path", self.drop_path, 0, 0.9)
+        _check_range("head_dropout", self.head_dropout, 0, 0.9)
         _check_range("ema", self.ema, 0, 0.999999)
         if self.save_minutes <= 0:
             raise ValueError(f"save_minutes {self.save_minutes}: must be positive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -22,6 +23,7 @@ from video_ats.evaluation.summary import collect, summarise
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import build_model, get_variant
+from video_ats.models.xvit import create_xvit
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
@@ -127,6 +129,13 @@ class TrainingJob:
             "val_failed": summary.listed - summary.evaluated,
         }
 
+    def description(self) -> dict[str, str]:
+        """What the weights say of themselves in their metadata, in JSON: model, sampler, recipe and class names."""
+        sampler = None if self.config.sampler is None else asdict(self.config.sampler)
+        told = {"model": self.config.model, "sampler": sampler, "recipe": self.identity()["config"]}
+        names = self.listed.label_names
+        return {name: json.dumps(value) for name, value in (told | ({"label_names": names} if names else {})).items()}
+
     def identity(self) -> dict[str, Any]:
         """All settings, inputs and versions on which the trained weights depend."""
         values = asdict(self.config).items()
@@ -204,8 +213,12 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
     arguments: dict[str, Any] = {"drop_path_rate": config.drop_path}
     if config.crop_size is not None:
         arguments["crop_size"] = config.crop_size
+    if config.head_dropout:
+        if variant.builder is not create_xvit:
+            raise ValueError(f"head_dropout {config.head_dropout}: {config.model} has no such dropout; only XViT has")
+        arguments["head_dropout"] = config.head_dropout
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint))
+    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint, key=config.checkpoint_key))
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:

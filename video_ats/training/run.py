@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from video_ats.atomic import write_text
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
@@ -28,7 +29,7 @@ from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, METRICS, Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import FAILURES, LABELS, METRICS, Progress, SavedState, append_to_log, cut_log
 
 
 def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:
@@ -188,7 +189,10 @@ class _Run:
     def _write_weights(self, name: str) -> None:
         state = self.accelerator.get_state_dict(self.job.model) if self.ema is None else self.ema.module.state_dict()
         if self.accelerator.is_main_process:
-            save_checkpoint(state, self.folder / name)
+            save_checkpoint(state, self.folder / name, metadata=self.job.description())
+            names = self.job.listed.label_names
+            if names is not None:
+                write_text(self.folder / LABELS, "".join(f"{label}\n" for label in names))
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:

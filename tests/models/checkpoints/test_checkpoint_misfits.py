@@ -91,9 +91,13 @@ UNFIT = {
         r"time_embed is \(1, 0, 48\), in the model \(1, 4, 48\)$",
     ),
     "nothing": (dict, {}, "has no state dict: nothing found where tensors must be"),
-    "no container": (lambda: {"epoch": 3, "weights": {}}, {}, "no state dict: epoch, weights found"),
-    "no tensors": (lambda: {"model_state": {"a": [1.0]}}, {}, "no state dict: a found where tensors must be"),
-    "numbers as names": (lambda: {0: torch.zeros(1)}, {}, "no state dict: 0 found"),
+    "no container": (lambda: {"epoch": 3, "weights": {}}, {}, r"no state dict: epoch \(int\), weights \(dict\) found"),
+    "no tensors": (
+        lambda: {"model_state": {"a": [1.0]}},
+        {},
+        r"no state dict: model_state \(dict\) found where tensors must be",
+    ),
+    "numbers as names": (lambda: {0: torch.zeros(1)}, {}, r"no state dict: 0 \(Tensor\) found"),
 }
 
 

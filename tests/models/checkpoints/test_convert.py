@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.checkpoints.convert import convert_checkpoint
-from video_ats.models.checkpoints.formats import HUGGINGFACE, XVIT, inverse, rename
+from video_ats.models.checkpoints.formats import HUGGINGFACE, MMACTION, MMACTION_ONE_ATTENTION, XVIT, inverse, rename
 from video_ats.models.timesformer import create_timesformer
 
 logging.disable_progress_bar()
@@ -104,6 +104,52 @@ def test_xvit_there_and_back_is_exact(tmp_path: Path) -> None:
     assert str(back) == f"video_ats to xvit_official: {len(theirs)} tensors in {tmp_path / 'c.pth'}"
 
 
+# mmaction2's names, written down here once more.
+_MMACTION_NAMES = {
+    "divided": {
+        "temporal_attn.qkv.": "attentions.0.attn.in_proj_",
+        "temporal_attn.proj.": "attentions.0.attn.out_proj.",
+        "temporal_norm1.": "attentions.0.norm.",
+        "temporal_fc.": "attentions.0.temporal_fc.",
+        "attn.qkv.": "attentions.1.attn.in_proj_",
+        "attn.proj.": "attentions.1.attn.out_proj.",
+        "norm1.": "attentions.1.norm.",
+        "norm2.": "ffns.0.norm.",
+    },
+    "joint": {
+        "attn.qkv.": "attentions.0.attn.in_proj_",
+        "attn.proj.": "attentions.0.attn.out_proj.",
+        "norm1.": "norms.0.",
+        "norm2.": "norms.1.",
+    },
+}
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint", "space"])
+def test_mmaction2_there_and_back_is_exact(tmp_path: Path, attention: str) -> None:
+    model, theirs = small_timesformer(attention=attention), {}
+    ffn = {"mlp.fc1.": "ffns.0.layers.0.0.", "mlp.fc2.": "ffns.0.layers.1."}
+    table = _MMACTION_NAMES["joint" if attention == "space" else attention] | ffn
+    for name, tensor in model.state_dict().items():
+        if name.startswith("blocks."):
+            _, block, rest = name.split(".", 2)
+            ours, other = next(pair for pair in table.items() if rest.startswith(pair[0]))
+            theirs[f"backbone.transformer_layers.layers.{block}.{other}{rest.removeprefix(ours)}"] = tensor
+        elif name.startswith("head."):
+            theirs[name.replace("head.", "cls_head.fc_cls.")] = tensor
+        else:
+            theirs["backbone." + name.replace("patch_embed.proj.", "patch_embed.projection.")] = tensor
+    torch.save({"meta": {"epoch": 15}, "state_dict": theirs}, tmp_path / "a.pth")
+    there = convert_checkpoint(tmp_path / "a.pth", tmp_path / "b.safetensors", "video_ats")
+    assert (there.source_format, there.dropped) == ("timesformer_mmaction2", ("meta",))
+    assert same_tensors(load_file(tmp_path / "b.safetensors"), model.state_dict())
+    convert_checkpoint(tmp_path / "b.safetensors", tmp_path / "c.pth", "timesformer_mmaction2")
+    assert same_tensors(torch.load(tmp_path / "c.pth", weights_only=True)["state_dict"], theirs)
+    other = small_timesformer(seed=1, attention=attention)
+    assert load_checkpoint(other, tmp_path / "a.pth").source_format == "timesformer_mmaction2"
+    assert torch.equal(other(clips()), model(clips()))
+
+
 def test_a_space_only_timesformer_there_and_back(tmp_path: Path) -> None:
     state = small_timesformer(attention="space").state_dict()
     torch.save(official_pyth(state), tmp_path / "a.pyth")
@@ -124,9 +170,10 @@ def test_sharded_and_pickled_folders_become_one_safe_file(tmp_path: Path) -> Non
         assert same_tensors(load_file(tmp_path / f"{name}_whole" / "model.safetensors"), dict(theirs.state_dict()))
 
 
-@pytest.mark.parametrize("table", [HUGGINGFACE, XVIT])
+@pytest.mark.parametrize("table", [HUGGINGFACE, XVIT, MMACTION, MMACTION_ONE_ATTENTION])
 def test_tables_are_read_in_both_directions(table: Any) -> None:
-    names = small_xvit().state_dict() if table is XVIT else small_timesformer(depth=11).state_dict()
+    attention = "joint" if table is MMACTION_ONE_ATTENTION else "divided"
+    names = (small_xvit() if table is XVIT else small_timesformer(depth=11, attention=attention)).state_dict()
     theirs = {name: rename(name, inverse(table)) for name in names}
     assert len(set(theirs.values())) == len(names)
     assert {name: rename(other, table) for name, other in theirs.items()} == {name: name for name in names}

@@ -12,7 +12,7 @@ from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
 from video_ats.models.checkpoints.formats import Translated, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.checkpoints.write import save_checkpoint
-from video_ats.models.host import resize_positions, resize_time
+from video_ats.models.host import ResizeMode, resize_positions, resize_time
 from video_ats.models.xvit import XViT
 
 __all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
@@ -23,14 +23,15 @@ class LoadReport:
     """What `load_checkpoint` did.
 
     Attributes:
-        source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``xvit_official`` or
-            ``vit_timm``. The released TimeSformer's names without their prefix ``model.`` are our names, and count as
-            ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
+        source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``timesformer_mmaction2``,
+            ``xvit_official`` or ``vit_timm``. The released TimeSformer's names without their prefix ``model.`` are our
+            names, and count as ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
         loaded: our names of the tensors that came from the checkpoint, resized ones included.
         replaced: one sentence for each tensor that kept its initial values.
         resized: one sentence for each embedding that was resized.
         initialised: one sentence for each part that the checkpoint lacks and that was initialised.
         ignored: entries of the checkpoint that the model does not need.
+        taken: keys in the checkpoint under which the weights were, and the prefix of their names.
     """
 
     source_format: str
@@ -39,6 +40,7 @@ class LoadReport:
     resized: tuple[str, ...] = ()
     initialised: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    taken: str = ""
 
     @property
     def head_replaced(self) -> bool:
@@ -46,26 +48,37 @@ class LoadReport:
         return any(sentence.startswith("head.") for sentence in self.replaced)
 
     def __str__(self) -> str:
-        lines = [f"{self.source_format}: {len(self.loaded)} tensors loaded"]
+        taken = f" from {self.taken}" if self.taken else ""
+        lines = [f"{self.source_format}: {len(self.loaded)} tensors loaded{taken}"]
         for word in ("replaced", "resized", "initialised", "ignored"):
             lines += [f"  {word} {sentence}" for sentence in getattr(self, word)]
         return "\n".join(lines)
 
 
-def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str, Tensor]) -> LoadReport:
+def load_checkpoint(
+    model: nn.Module, source: str | PathLike[str] | Mapping[str, Tensor], *, key: str | None = None
+) -> LoadReport:
     """Load weights into a model, in place. The names of the tensors tell the source format.
 
-    The formats are our safetensors, the released TimeSformer's ``.pyth``, the released XViT's ``.pth``, Hugging Face's
-    TimeSformer (a file, a folder with or without shards, or a hub name), and a timm ViT to start training from. Pickles
-    are read with ``weights_only=True``, always.
+    The formats are our safetensors, the released TimeSformer and XViT, Hugging Face's and mmaction2's TimeSformer, and
+    a timm ViT to start training from. The first bytes of a file tell how to read it, its name does not count. Pickles
+    are read with ``weights_only=True``, always; objects that are no tensors become objects without content.
+
+    The weights may be in a mapping of any depth, under any prefix, beside averages (EMA), optimisers and counters.
 
     Loading is strict: each tensor of the checkpoint has a place in the model, and each tensor of the model comes from
     the checkpoint. The report names the exceptions. A head for another number of classes keeps its initial values;
-    position and time embeddings of another size are resized with nearest interpolation, as in the released code.
+    position and time embeddings of another size are resized.
+
+    Positions are resized in 2-D as the released code does when it runs: nearest in a TimeSformer, bicubic in an XViT.
+    Departure: when it *loads* another size, the released TimeSformer resizes the flat list of positions (1-D nearest),
+    which mixes up rows. Time embeddings are resized with nearest interpolation, as in the released TimeSformer.
 
     Args:
         model: a model of `create_model`, with or without samplers.
         source: a file, a folder, ``shipped/NAME``, a hub name ``org/name`` (if no such path exists), or a state dict.
+        key: which weights of a checkpoint with several, such as ``model_ema``: keys that lead to them, joined with
+            dots, or the prefix of their names. None: the first ones that are no average of others.
 
     Raises:
         ValueError: if the checkpoint does not fit, is damaged, or holds more than tensors. The model is then unchanged.
@@ -77,11 +90,12 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
     if any(tensor.is_meta for tensor in target.values()):
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
     check_config(raw, model)
-    found = translate(raw, target)
+    found = translate(raw, target, key)
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
-    tensors, resized = _resize_embeddings(raw.label, found.tensors, target)
+    mode: ResizeMode = getattr(model, "resize_mode", "nearest")
+    tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode)
     replaced = _other_head(found, target)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in replaced}
     check_fit(raw.label, tensors, {name: tensor for name, tensor in target.items() if name not in replaced})
@@ -97,6 +111,7 @@ def load_checkpoint(model: nn.Module, source: str | PathLike[str] | Mapping[str,
         resized,
         found.initialised,
         found.ignored,
+        found.taken,
     )
 
 
@@ -121,14 +136,14 @@ def _time_embed_frames(
 
 
 def _resize_embeddings(
-    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]
+    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], mode: ResizeMode
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """All tensors, with position and time embeddings as long as the target's, and a sentence for each change."""
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
         rows, wanted = table_rows(label, tensors["pos_embed"]), table_rows("of the model", target["pos_embed"])
-        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted))
-        resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, nearest")
+        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted), mode)
+        resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, {mode}")
     if _differ_in_length("time_embed", tensors, target):
         frames, wanted = tensors["time_embed"].shape[1], target["time_embed"].shape[1]
         fitted["time_embed"] = resize_time(tensors["time_embed"], wanted)

@@ -16,6 +16,8 @@ from torch import Tensor
 from video_ats.models.checkpoints.fit import check_fit, find_architecture
 from video_ats.models.checkpoints.formats import (
     HUGGINGFACE,
+    MMACTION,
+    MMACTION_ONE_ATTENTION,
     TIMESFORMER_PREFIX,
     XVIT,
     Translated,
@@ -29,11 +31,19 @@ from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, read_ch
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
 from video_ats.models.timesformer import create_timesformer
 
-CheckpointFormat = Literal["video_ats", "timesformer_official", "timesformer_huggingface", "xvit_official", "vit_timm"]
+CheckpointFormat = Literal[
+    "video_ats",
+    "timesformer_official",
+    "timesformer_huggingface",
+    "timesformer_mmaction2",
+    "xvit_official",
+    "vit_timm",
+]
 
 _SUFFIXES = {
     "video_ats": ".safetensors",
     "timesformer_official": ".pyth",
+    "timesformer_mmaction2": ".pth",
     "xvit_official": ".pth",
     "vit_timm": ".safetensors",
 }
@@ -50,7 +60,8 @@ class ConvertConfig:
         source: file, folder or hub name of weights, or ``shipped/NAME`` for weights of the package.
         output: file to write, or folder for ``timesformer_huggingface``; it must not exist.
         to: ``video_ats`` (.safetensors), ``timesformer_official`` (.pyth), ``timesformer_huggingface`` (a folder),
-            ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part, to start training a model from.
+            ``timesformer_mmaction2`` (.pth), ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part,
+            to start training a model from.
         num_heads: attention heads, for config.json; null: from the source, or one for each 64 channels.
         labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: from
             the source, or none.
@@ -145,11 +156,14 @@ def convert_checkpoint(
         dropped += ("config.json",) if raw.config else ()
         if to == "timesformer_official":
             tensors = {f"{TIMESFORMER_PREFIX}{name}": tensor for name, tensor in tensors.items()}
+        elif to == "timesformer_mmaction2":
+            table = MMACTION if kind_of_model(tensors) == "divided" else MMACTION_ONE_ATTENTION
+            tensors = {rename(name, inverse(table)): tensor for name, tensor in tensors.items()}
         else:
             # (1, F, D) -> (1, F, 1, D)
             tensors = {name: t.unsqueeze(2) if name == "time_embed" else t for name, t in tensors.items()}
             tensors = {rename(name, inverse(XVIT)): tensor for name, tensor in tensors.items()}
-        write_pickled(path, {"model_state": tensors})
+        write_pickled(path, {"state_dict" if to == "timesformer_mmaction2" else "model_state": tensors})
     return Conversion(found.source_format, to, path, len(tensors), dropped, assumed)
 
 

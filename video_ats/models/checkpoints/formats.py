@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from video_ats.models.checkpoints.find import Weights, any_block, find_weights
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint
+from video_ats.models.timesformer import create_timesformer
+from video_ats.models.xvit import create_xvit
 
 TIMESFORMER_PREFIX = "model."
 
@@ -48,8 +53,37 @@ XVIT = {
     "consensus.mlp_head.4.": "head.",
 }
 
-_CONTAINERS = ("model_state", "state_dict", "model", "state_dict_ema")
-_PREFIXES = (TIMESFORMER_PREFIX, "module.")
+_IN_MMACTION = "backbone.transformer_layers.layers.*."
+# mmaction2's TimeSformer with divided attention; with joint or space-only attention a block has one attention.
+MMACTION = {
+    "backbone.": "",
+    "backbone.patch_embed.projection.": "patch_embed.proj.",
+    f"{_IN_MMACTION}attentions.0.norm.": "blocks.*.temporal_norm1.",
+    f"{_IN_MMACTION}attentions.0.attn.in_proj_weight": "blocks.*.temporal_attn.qkv.weight",
+    f"{_IN_MMACTION}attentions.0.attn.in_proj_bias": "blocks.*.temporal_attn.qkv.bias",
+    f"{_IN_MMACTION}attentions.0.attn.out_proj.": "blocks.*.temporal_attn.proj.",
+    f"{_IN_MMACTION}attentions.0.temporal_fc.": "blocks.*.temporal_fc.",
+    f"{_IN_MMACTION}attentions.1.norm.": "blocks.*.norm1.",
+    f"{_IN_MMACTION}attentions.1.attn.in_proj_weight": "blocks.*.attn.qkv.weight",
+    f"{_IN_MMACTION}attentions.1.attn.in_proj_bias": "blocks.*.attn.qkv.bias",
+    f"{_IN_MMACTION}attentions.1.attn.out_proj.": "blocks.*.attn.proj.",
+    f"{_IN_MMACTION}ffns.0.norm.": "blocks.*.norm2.",
+    f"{_IN_MMACTION}ffns.0.layers.0.0.": "blocks.*.mlp.fc1.",
+    f"{_IN_MMACTION}ffns.0.layers.1.": "blocks.*.mlp.fc2.",
+    "cls_head.fc_cls.": "head.",
+}
+MMACTION_ONE_ATTENTION = {
+    "backbone.": "",
+    "backbone.patch_embed.projection.": "patch_embed.proj.",
+    f"{_IN_MMACTION}norms.0.": "blocks.*.norm1.",
+    f"{_IN_MMACTION}attentions.0.attn.in_proj_weight": "blocks.*.attn.qkv.weight",
+    f"{_IN_MMACTION}attentions.0.attn.in_proj_bias": "blocks.*.attn.qkv.bias",
+    f"{_IN_MMACTION}attentions.0.attn.out_proj.": "blocks.*.attn.proj.",
+    f"{_IN_MMACTION}norms.1.": "blocks.*.norm2.",
+    f"{_IN_MMACTION}ffns.0.layers.0.0.": "blocks.*.mlp.fc1.",
+    f"{_IN_MMACTION}ffns.0.layers.1.": "blocks.*.mlp.fc2.",
+    "cls_head.fc_cls.": "head.",
+}
 
 # What `_from_image_vit` initialises in a model of each kind.
 _INITIALISED = {
@@ -90,7 +124,8 @@ class Translated:
         tensors: under our names. Unknown names stay as they are; `check_fit` refuses them.
         made: names of the tensors that were initialised because the checkpoint lacks them.
         initialised: one sentence for each kind of them.
-        ignored: known entries that no model needs.
+        ignored: entries that the model does not need.
+        taken: where in the checkpoint the weights were.
     """
 
     source_format: str
@@ -98,6 +133,7 @@ class Translated:
     made: frozenset[str] = frozenset()
     initialised: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    taken: str = ""
 
 
 def kind_of_model(names: Mapping[str, Tensor]) -> str:
@@ -109,34 +145,50 @@ def kind_of_model(names: Mapping[str, Tensor]) -> str:
     return "joint" if "time_embed" in names else "space"
 
 
-def translate(raw: RawCheckpoint, target: Mapping[str, Tensor]) -> Translated:
-    """Recognise the source format by the names, and translate it.
+def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None = None) -> Translated:
+    """Find the weights, recognise the source format by the names, and translate it.
 
     Args:
         raw: the checkpoint as read.
-        target: the model's state dict. Only its names and shapes count.
+        target: the model's state dict, of which only names and shapes count; empty for any TimeSformer or XViT.
+        key: see `find_weights`.
 
     Raises:
-        ValueError: if there is no state dict inside.
+        ValueError: if there is no state dict inside, or none at ``key``.
     """
-    container = next((name for name in _CONTAINERS if isinstance(raw.entries.get(name), Mapping)), None)
-    entries = raw.entries if container is None else raw.entries[container]
-    ignored = () if container is None else tuple(str(name) for name in raw.entries if name != container)
-    state = {name: value for name, value in entries.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if len(state) < len(entries) or not state:
-        others = ", ".join(str(name) for name in entries if name not in state) or "nothing"
-        raise ValueError(
-            f"checkpoint {raw.label}: has no state dict: {others[:160]} found where tensors must be; "
-            f"it must be flat or under one of {', '.join(_CONTAINERS)}"
-        )
-    official = container == "model_state"
+    found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
+    return replace(_translate(raw, found, target), taken=str(found))
+
+
+def _known_names(target: Mapping[str, Tensor]) -> set[str]:
+    """Names of the target's tensors in all formats."""
+    tables = (HUGGINGFACE, XVIT, MMACTION, MMACTION_ONE_ATTENTION)
+    names = {any_block(name) for name in target}
+    in_blocks = [name.replace(".*.", ".0.") for name in names]
+    return names | {any_block(rename(name, inverse(table))) for table in tables for name in in_blocks}
+
+
+@cache
+def _whole_models() -> Mapping[str, Tensor]:
+    """Names of every tensor of a TimeSformer and of an XViT."""
+    sizes: dict[str, Any] = {"embed_dim": 1, "depth": 1, "num_heads": 1, "crop_size": 1, "patch_size": 1}
+    with torch.device("meta"):
+        xvit = create_xvit(representation_size=1, temporal_head_mlp_dim=1, **sizes)
+        return create_timesformer(**sizes).state_dict() | xvit.state_dict()
+
+
+def _translate(raw: RawCheckpoint, found: Weights, target: Mapping[str, Tensor]) -> Translated:
+    official = found.key.split(".")[-1] == "model_state"
     is_video = official or raw.metadata.get("format") == OUR_FORMAT
-    while prefix := next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        official = official or prefix == TIMESFORMER_PREFIX
+    official = official or TIMESFORMER_PREFIX.rstrip(".") in found.prefix.split(".")
+    state, ignored = found.state, found.left_out
     if any(name.startswith("timesformer.") for name in state):
         tensors = {rename(name, HUGGINGFACE): tensor for name, tensor in state.items()}
         return Translated("timesformer_huggingface", tensors, ignored=ignored)
+    if any(name.startswith("backbone.transformer_layers.") for name in state):
+        table = MMACTION_ONE_ATTENTION if any(".norms.0." in name for name in state) else MMACTION
+        tensors = {rename(name, table): tensor for name, tensor in state.items()}
+        return Translated("timesformer_mmaction2", tensors, ignored=ignored)
     if any(name.startswith("base_model.") for name in state):
         return _from_xvit(state, ignored)
     if not is_video and _looks_like_image_vit(state, target):

@@ -1,4 +1,8 @@
-"""Read files of `torch.save` from strangers: no code in them is run, and no file takes more memory than its size."""
+"""Read files of `torch.save` from strangers: no code in them is run, and no file takes more memory than its size.
+
+Training code writes its own objects beside the weights: arguments, numbers of numpy, schedules. They become objects
+without content; no class of theirs is imported.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any, cast
@@ -17,7 +23,8 @@ from torch import Tensor
 
 # First bytes of the files of `torch.save`: a zip archive, and before PyTorch 1.6 a pickled magic number.
 _ZIP = b"PK\x03\x04"
-_TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+_LAST_PROTOCOL = 3
 _PICKLES_OF_OLD_FILES = 5  # magic number, version, machine, content, names of the storages
 
 # The classes and functions that build a state dict. PyTorch's own list for `weights_only=True` also has some that can
@@ -25,10 +32,19 @@ _PICKLES_OF_OLD_FILES = 5  # magic number, version, machine, content, names of t
 _BUILDERS = frozenset(
     {
         *("collections OrderedDict", "collections Counter", "_codecs encode"),
-        *("builtins set", "__builtin__ set", "builtins complex", "__builtin__ complex", "torch Size", "torch device"),
+        *("builtins set", "builtins complex", "torch Size", "torch device"),
         *("torch.nn.parameter Parameter", "torch.serialization _get_layout"),
         *(f"torch._utils _rebuild_{what}" for what in ("tensor", "tensor_v2", "parameter", "parameter_with_state")),
     }
+)
+# Everything else becomes an object without content, but for what PyTorch would call before it looks at our objects, and
+# what no training code writes beside weights. The latter would be harmless too; a file that has it is not.
+_REFUSED = re.compile(
+    r"torch(\.(_.*|storage|cuda|sparse|hub|serialization|package.*))? .*|torch\.nn\.parameter .*|"
+    r"builtins (?!(getattr|object|list|dict|tuple|frozenset|slice|range|int|float|str|bool|bytes|type|"
+    r".*(Error|Warning|Exception))$).*|"
+    r"(os|posix|nt|sys|subprocess|shutil|socket|importlib|runpy|pty|ctypes|code|codeop|pickle|_pickle|marshal|shelve|"
+    r"webbrowser|multiprocessing|asyncio|http|urllib|ftplib|tempfile|timeit|pdb|cProfile|_codecs)(\..*)? .*"
 )
 _STORAGE = re.compile(r"torch(?:\.storage)? (?!Untyped|Typed)\w+Storage")
 
@@ -41,13 +57,13 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
             it does. An archive is checked before anything is unpacked. For a file from before PyTorch 1.6, memory is
             reserved before the check, but not filled.
     """
-    if not beginning.startswith(_TORCH_BEGINNINGS):
+    if not beginning.startswith(TORCH_BEGINNINGS):
         raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged texts
-            _check_builders(path, _open_archive(path) if beginning.startswith(_ZIP) else _old_pickles(path))
-        entries = torch.load(path, map_location="cpu", weights_only=True)
+            strangers = _strangers(path, _open_archive(path) if beginning.startswith(_ZIP) else _old_pickles(path))
+        entries = _load(path, strangers)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]}, which is no tensor" if found else "something that is no tensor, or is damaged"
@@ -59,7 +75,10 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
             f"checkpoint {path}: is damaged or cut short ({first_sentence(error)}); download or copy it again"
         ) from error
     if not isinstance(entries, Mapping):
-        raise ValueError(f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict")
+        raise ValueError(
+            f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict; of a whole model, save "
+            "model.state_dict()"
+        )
     _check_tensors(path, entries)
     return entries
 
@@ -89,6 +108,9 @@ def _open_archive(path: Path) -> list[bytes]:
         names = [file.filename.split("/")[-1] for file in files]
         if "constants.pkl" in names:
             raise _refused(path, "TorchScript, which is no tensor")
+        if "data.pkl" not in names:
+            held = ", ".join(names[:3])[:100] or "nothing"
+            raise _Refused(f"checkpoint {path}: is a zip archive, but not of torch.save: it holds {held}")
         # The sum counts, since entries may overlap in the file.
         unpacked = sum(file.file_size for file in files)
         if unpacked > size:
@@ -115,16 +137,66 @@ def _old_pickles(path: Path) -> list[bytes]:
     return pickles
 
 
-def _check_builders(path: Path, pickles: list[bytes]) -> None:
-    """Refuse pickles with a class or function that does not belong to a state dict."""
+def _strangers(path: Path, pickles: list[bytes]) -> set[str]:
+    """The classes and functions in pickles that do not belong to a state dict, as ``module.name``."""
+    strangers = set()
     for opcode, argument, _ in (operation for pickle in pickles for operation in pickletools.genops(pickle)):
+        if opcode.name == "PROTO" and argument is not None and argument > _LAST_PROTOCOL:
+            raise _Refused(
+                f"checkpoint {path}: is written with pickle protocol {argument}, which weights_only=True cannot read; "
+                "save it without pickle_protocol, or with safetensors.torch.save_file"
+            )
         if opcode.name not in ("GLOBAL", "INST"):
             continue
-        name = str(argument)
-        module, _, attribute = name.partition(" ")
+        module, _, attribute = str(argument).partition(" ")
+        # torch.save writes names of Python 2, the unpickler of PyTorch reads them as those of Python 3.
+        module, attribute = NAME_MAPPING.get((module, attribute), (IMPORT_MAPPING.get(module, module), attribute))
+        name = f"{module} {attribute}"
         is_dtype = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
-        if name not in _BUILDERS and not _STORAGE.fullmatch(name) and not is_dtype:
-            raise _refused(path, f"{module}.{attribute}, which is no tensor")
+        if name in _BUILDERS or _STORAGE.fullmatch(name) or is_dtype:
+            continue
+        if _REFUSED.fullmatch(name):
+            raise _refused(path, f"{str(argument).replace(' ', '.')}, which is no tensor")
+        strangers.add(f"{module}.{attribute}")
+    return strangers
+
+
+class Stranger(list[Any]):
+    """Stands for an object of a class that is no tensor: takes any arguments, items and state, and keeps no state."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # as a key of a dict, too
+    __eq__ = object.__eq__
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+class _StrangeMapping(Stranger):
+    """The same for a subclass of dict: its items may be the weights."""
+
+    def __new__(cls, *_: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+def _load(path: Path, strangers: Set[str]) -> Any:
+    """Load with ``weights_only=True``: PyTorch puts our classes in the place of the strangers, and imports none."""
+    stand_ins: dict[str, Callable[..., Any]] = {name: type(name, (Stranger,), {}) for name in strangers}
+    for _ in range(len(stand_ins) + 1):
+        allowed: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
+        try:
+            # Of a path, torch.load would look at the suffix.
+            with torch.serialization.safe_globals(allowed), path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            # Only then it shows which classes are dicts.
+            found = re.search(r"Can only SETITEMS? for .* but got <class '.*checkpoints\.pickles\.(.+)'>", str(error))
+            if found is None or found[1] not in stand_ins:
+                raise
+            stand_ins[found[1]] = type(found[1], (_StrangeMapping,), {})
+    raise AssertionError("each try makes another stranger a mapping, of which no more is said")
 
 
 def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
@@ -132,9 +204,7 @@ def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
 
     With a stride of zero, one stored value is a tensor of any size, which takes that memory when it is copied.
     """
-    containers = [entries, *(value for value in entries.values() if isinstance(value, Mapping))]
-    values = [item for container in containers for item in container.items()]
-    for name, tensor in ((name, value) for name, value in values if isinstance(value, Tensor)):
+    for name, tensor in _tensors(entries):
         label = f"checkpoint {path}: {str(name)[:80]}"
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             raise ValueError(f"{label} is a {tensor.layout} tensor on {tensor.device}; must be a plain one")
@@ -144,3 +214,16 @@ def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
                 f"{label} is {tuple(tensor.shape)}, for which {there} bytes are stored; "
                 "refused, since it would take memory that the file does not fill"
             )
+
+
+def _tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[Any, Tensor]]:
+    """All tensors in nested containers, with their keys; a container may hold itself."""
+    seen: set[int] = set()
+    waiting: list[tuple[Any, Any]] = [("", entries)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, (Mapping, list, tuple, set)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.items() if isinstance(value, Mapping) else ((name, item) for item in value)

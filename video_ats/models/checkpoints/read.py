@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -12,13 +13,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from video_ats.models.checkpoints.huggingface import CONFIG, HUB_NAME, download, parse_json
-from video_ats.models.checkpoints.pickles import first_sentence, read_pickled
+from video_ats.models.checkpoints.pickles import TORCH_BEGINNINGS, first_sentence, read_pickled
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
 _SHIPPED = "shipped/"
 _WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 _SAFE = ".safetensors"
-_SUFFIXES = (".pyth", ".pth", ".pt", ".bin", _SAFE)
+_SUFFIXES = (".pyth", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", _SAFE)  # of files, not of hub names
+_SAFETENSORS = re.compile(rb".{8}\s*\{", re.DOTALL)  # length of the header, header in JSON
+# In this order: what `video-ats train` wrote, and folders of Hugging Face.
+_IN_FOLDERS = (
+    *("best.safetensors", "last.safetensors", "model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -67,15 +74,14 @@ def list_shipped_weights() -> list[str]:
 
 
 def _read_file(path: Path) -> RawCheckpoint:
-    if path.suffix not in _SUFFIXES:
-        raise ValueError(f"checkpoint {path}: the suffix must be one of {', '.join(_SUFFIXES)}; is this another file?")
     with path.open("rb") as file:
         beginning = file.read(32)
     if not beginning:
         raise ValueError(f"checkpoint {path}: is empty (0 bytes); download or copy it again")
     if beginning.startswith(_LFS_POINTER):
         raise ValueError(f"checkpoint {path}: is a Git LFS pointer, not the weights; run git lfs pull")
-    if path.suffix == _SAFE:
+    looks_safe = path.suffix == _SAFE or _SAFETENSORS.match(beginning)
+    if looks_safe and not beginning.startswith(TORCH_BEGINNINGS):
         return _read_safetensors(path)
     return RawCheckpoint(str(path), read_pickled(path, beginning))
 
@@ -93,19 +99,18 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
     return RawCheckpoint(str(path), tensors, metadata, {} if config is None else parse_json(config, path))
 
 
+def find_weights_file(path: Path) -> Path | None:
+    """The file itself, or the weights or index of shards in a folder; None if there is none."""
+    candidates = [path / name for name in _IN_FOLDERS] if path.is_dir() else [path]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
 def _read_folder(folder: Path) -> RawCheckpoint:
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        raw = _read_file(folder / "model.safetensors")
-    elif index.is_file():
-        raw = _read_shards(index)
-    elif (folder / "pytorch_model.bin").is_file():
-        raw = _read_file(folder / "pytorch_model.bin")
-    else:
-        raise ValueError(
-            f"checkpoint {folder}: a folder without model.safetensors, model.safetensors.index.json or "
-            "pytorch_model.bin; name the weights file itself"
-        )
+    path = find_weights_file(folder)
+    if path is None:
+        listed = ", ".join(_IN_FOLDERS)
+        raise ValueError(f"checkpoint {folder}: a folder without any of {listed}; name the weights file itself")
+    raw = _read_shards(path) if path.suffix == ".json" else _read_file(path)
     config = folder / CONFIG
     return replace(raw, config=parse_json(config.read_bytes(), config)) if config.is_file() else raw
 
@@ -117,8 +122,8 @@ def _read_shards(index: Path) -> RawCheckpoint:
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(weight_map.values())):
         # A name with folders in it could be any file of this machine.
-        if Path(shard).name != shard or not shard.endswith(_SAFE):
-            raise ValueError(f"checkpoint {index}: shard {shard!r} must be a safetensors file beside the index")
+        if Path(shard).name != shard:
+            raise ValueError(f"checkpoint {index}: shard {shard!r} must be a file beside the index")
         if not (index.parent / shard).is_file():
             raise ValueError(f"checkpoint {index}: shard {shard} is missing; download the whole folder")
         tensors.update(_read_file(index.parent / shard).entries)

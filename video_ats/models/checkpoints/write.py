@@ -19,7 +19,11 @@ from video_ats.models.checkpoints.read import OUR_FORMAT
 
 
 def save_checkpoint(
-    model: nn.Module | Mapping[str, Tensor], path: str | PathLike[str], *, dtype: torch.dtype | None = None
+    model: nn.Module | Mapping[str, Tensor],
+    path: str | PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
 
@@ -28,6 +32,7 @@ def save_checkpoint(
         path: ends in ``.safetensors``; an existing file is replaced.
         dtype: of the tensors in the file; None: as in the model. ``torch.float16`` halves the file; `load_checkpoint`
             reads any floating-point type.
+        metadata: what the file shall say of the weights, such as ``label_names`` in JSON; None: nothing.
 
     Raises:
         ValueError: for another suffix.
@@ -39,15 +44,23 @@ def save_checkpoint(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint {path}: no folder {path.parent}; make it first")
     tensors = model.state_dict() if isinstance(model, nn.Module) else model
-    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, {"format": OUR_FORMAT})
+    told = {**(metadata or {}), "format": OUR_FORMAT}
+    write_safetensors(path, {name: tensor.to(dtype=dtype) for name, tensor in tensors.items()}, told)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file; an existing file is replaced."""
     # save_file of safetensors makes files that other users cannot read.
     content = save(_plain(tensors), metadata=dict(metadata))
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    # safetensors writes its metadata in another order in each process.
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, memoryview(content)[8 + size :]])
 
 
 def write_pickled(path: Path, content: Mapping[str, Mapping[str, Tensor]]) -> None:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from video_ats.video.fetch import is_url, read_bytes
 
 #: The Kinetics label lists that come with the package, by number of classes.
@@ -69,6 +71,7 @@ def load_label_names(labels: str) -> tuple[str, ...]:
             - one name per line, the first with index 0;
             - an index before (``0 abseiling``) or after (``abseiling,0``) every name, separated by white space or a
               comma, and ``id,name`` or ``name,id`` as an optional first line;
+            - weights of `video-ats train` in safetensors, which have the class names in their metadata;
             - a JSON object in either direction, ``{"abseiling": 0}`` or ``{"0": "abseiling"}``, with the index in
               quotes or not, or one with such an object under ``id2label`` (Hugging Face's ``config.json``).
 
@@ -83,9 +86,27 @@ def load_label_names(labels: str) -> tuple[str, ...]:
     if not os.path.exists(labels):
         known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)
         raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
+    if labels.endswith(".safetensors"):
+        names = label_names_of_weights(labels)
+        if names is None:
+            raise ValueError(f"label list {labels!r} is a file of weights that does not name its classes")
+        return names
     text, _ = read_text_file(labels, "label list")
     is_json = text.lstrip().startswith("{") or labels.lower().endswith(".json")
     return _in_order(_json_pairs(text, labels) if is_json else _line_pairs(text, labels), labels)
+
+
+def label_names_of_weights(path: str) -> tuple[str, ...] | None:
+    """Class names in the metadata of a safetensors file; None if there are none, or it is no such file."""
+    try:
+        with safe_open(path, framework="np") as file:
+            told = (file.metadata() or {}).get("label_names")
+        names = None if told is None else json.loads(told)
+    except (SafetensorError, ValueError):  # who loads the weights says what is wrong with them
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return tuple(names) or None
 
 
 def is_mirror_safe(names: Sequence[str] | None) -> bool:

@@ -1,0 +1,159 @@
+"""Find the weights in what training code writes: in a mapping of any depth, under any prefix, beside anything."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+_COUNTERS = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")  # of thop and of torch
+_LOSSES = re.compile(r"(.*\.)?(criterion|loss|loss_fn|loss_func|losses)\.")
+_AVERAGES = re.compile(r"ema|teacher|shadow|averag|swa|momentum", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict in a checkpoint.
+
+    Attributes:
+        key: keys of the mappings that lead to it, joined with dots; empty for the checkpoint itself.
+        prefix: what its names begin with.
+        state: tensors under their names without the prefix.
+        left_out: one sentence for each entry of the checkpoint that is not in ``state``.
+    """
+
+    key: str
+    prefix: str
+    state: dict[str, Tensor]
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Where they were, for a message."""
+        names = f"names that begin with {self.prefix}" if self.prefix else ""
+        return ", ".join(part for part in (self.key, names) if part)
+
+
+@dataclass
+class _Candidate:
+    """A mapping with tensors, of which those under a prefix may be the weights."""
+
+    key: str
+    tensors: dict[str, Tensor]
+    beside: list[str]  # other entries here and on the way here
+    prefix: str = ""
+    fits: int = 0
+
+    full_key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.full_key = ".".join(part for part in (self.key, self.prefix.rstrip(".")) if part)
+
+
+def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key: str | None = None) -> Weights:
+    """The state dict whose names fit best, counted under the prefix that fits best.
+
+    Of several that fit equally well, the first one counts that is no average of others (EMA, teacher).
+
+    Args:
+        label: name of the checkpoint in errors.
+        entries: the checkpoint.
+        expected: names that fit, as `any_block` writes them.
+        key: which one to take: its keys or the prefix of its names, or both, joined with dots; None for the rule above.
+
+    Raises:
+        ValueError: if there is no state dict, or none at ``key``.
+    """
+    mappings = list(_mappings(entries))
+    if not mappings:
+        others = ", ".join(f"{name} ({type(value).__name__})" for name, value in entries.items()) or "nothing"
+        raise ValueError(f"checkpoint {label}: has no state dict: {others[:160]} found where tensors must be")
+    candidates = [
+        _Candidate(found.key, found.tensors, found.beside, prefix, fits)
+        for found in mappings
+        for prefix, fits in _prefixes(found.tensors, expected).items()
+    ]
+    # If nothing fits, `check_fit` says what is wrong with the largest.
+    candidates = candidates or [max(mappings, key=lambda found: len(found.tensors))]
+    best = max(candidate.fits for candidate in candidates)
+    fitting = [candidate for candidate in candidates if candidate.fits == best]
+    if key is not None:
+        named = [found for found in fitting if key in (found.key, found.prefix.rstrip("."), found.full_key)]
+        if not named:
+            listed = ", ".join(repr(found.full_key) for found in fitting)
+            raise ValueError(f"checkpoint {label}: no weights that fit at key {key!r}; there are some at {listed}")
+        return _take(named[0], expected, fitting)
+    return _take(min(fitting, key=lambda found: bool(_AVERAGES.search(found.full_key))), expected, fitting)
+
+
+def any_block(name: str) -> str:
+    """The name with ``*`` in place of numbers, so that models of any depth share names."""
+    return re.sub(r"(^|(?<=\.))\d+(?=\.|$)", "*", name)
+
+
+def _mappings(entries: Mapping[Any, Any]) -> Iterator[_Candidate]:
+    """Every mapping that has tensors under names; a mapping may hold itself."""
+    waiting: list[tuple[str, Mapping[Any, Any], list[str]]] = [("", entries, [])]
+    seen = {id(entries)}
+    while waiting:
+        key, mapping, beside = waiting.pop(0)
+        keys = {name: f"{key}.{name}" if key else str(name) for name in mapping}
+        tensors = {name: each for name, each in mapping.items() if isinstance(name, str) and isinstance(each, Tensor)}
+        if tensors:
+            yield _Candidate(key, tensors, beside + [keys[name] for name in mapping if name not in tensors])
+        for name, value in mapping.items():
+            if isinstance(value, Mapping) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append((keys[name], value, beside + [keys[other] for other in mapping if other != name]))
+
+
+def _prefixes(tensors: Mapping[str, Tensor], expected: Set[str]) -> Counter[str]:
+    """How many names fit under each prefix; of each name, the longest part that fits counts."""
+    counts: Counter[str] = Counter()
+    for name in tensors:
+        starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+        counts.update([name[:start] for start in starts if any_block(name[start:]) in expected][:1])
+    return counts
+
+
+def _take(chosen: _Candidate, expected: Set[str], fitting: list[_Candidate]) -> Weights:
+    prefix = chosen.prefix
+    state = {name.removeprefix(prefix): t for name, t in chosen.tensors.items() if name.startswith(prefix)}
+    outside = {name: tensor for name, tensor in chosen.tensors.items() if not name.startswith(prefix)}
+    # A head beside a backbone that has a prefix.
+    joined = {name: tensor for name, tensor in outside.items() if any_block(name) in expected and name not in state}
+    no_weights = [
+        name
+        for name in state
+        if (name.split(".")[-1] in _COUNTERS or _LOSSES.match(name)) and any_block(name) not in expected
+    ]
+    others = {candidate.full_key for candidate in fitting if candidate is not chosen}
+    listed = {name for other in others for name in _ways(other)}
+    left_out = [name for name in (*chosen.beside, *outside) if name not in joined and name not in listed]
+    kept = {name: tensor for name, tensor in state.items() if name not in no_weights}
+    return Weights(
+        chosen.key,
+        prefix,
+        kept | joined,
+        (
+            *(f"{name} (other weights that fit; to take them, name this key)" for name in sorted(others)),
+            *_in_groups([*left_out, *(prefix + name for name in no_weights)]),
+        ),
+    )
+
+
+def _ways(key: str) -> list[str]:
+    """``a``, ``a.b``, ``a.b.c`` of ``a.b.c``."""
+    parts = key.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def _in_groups(names: list[str]) -> list[str]:
+    """The names; of those that begin alike, the first and the number of the others."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.split(".")[0], []).append(name)
+    return [found[0] + f" and {len(found) - 1} more" * (len(found) > 1) for found in groups.values()]
