@@ -154,6 +154,7 @@ def _check_label_names(config: EvaluateConfig, listed: Sequence[str] | None, nam
     """Refuse a list whose classes are not those that the weights were trained on: places alone say nothing."""
     if listed is None or names is None:
         return
+    # Another number of classes is refused when the head is loaded.
     for place, (one, other) in enumerate(zip(listed, names, strict=False)):
         if fold_label(one) != fold_label(other):
             raise ValueError(

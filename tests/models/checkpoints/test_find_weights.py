@@ -155,6 +155,14 @@ def test_a_key_chooses(tmp_path: Path, key: str) -> None:
     assert report.ignored[0] == "model (other weights that fit; to take them, name this key)"
 
 
+def test_a_key_chooses_weights_that_fit_less(tmp_path: Path) -> None:
+    """An average of other tensors than the whole: what it lacks is said, not that there is none."""
+    average = weights(1)
+    del average["norm.bias"]
+    with pytest.raises(ValueError, match=r": missing norm\.bias$"):
+        load({"model": weights(), "ema": average}, tmp_path / "a.pth", key="ema")
+
+
 def test_what_does_not_fit_is_compared_without_its_prefix(tmp_path: Path) -> None:
     state = weights()
     del state["blocks.1.norm2.bias"]

@@ -81,11 +81,11 @@ def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key
     best = max(candidate.fits for candidate in candidates)
     fitting = [candidate for candidate in candidates if candidate.fits == best]
     if key is not None:
-        named = [found for found in fitting if key in (found.key, found.prefix.rstrip("."), found.full_key)]
+        named = [found for found in candidates if key in (found.key, found.prefix.rstrip("."), found.full_key)]
         if not named:
             listed = ", ".join(repr(found.full_key) for found in fitting)
             raise ValueError(f"checkpoint {label}: no weights that fit at key {key!r}; there are some at {listed}")
-        return _take(named[0], expected, fitting)
+        return _take(max(named, key=lambda found: found.fits), expected, fitting)
     return _take(min(fitting, key=lambda found: bool(_AVERAGES.search(found.full_key))), expected, fitting)
 
 
