@@ -8,7 +8,7 @@ is compiled once for one number of tokens and once for any number. All results m
 the device, the result says why.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def _unsorted(x: Tensor, groups: Grouping) -> Tensor:
     return torch.empty_like(x).index_copy_(0, _order(groups), x)
 
 
-def measure(qkv: Tensor, origin: Origin, name: str) -> dict[str, dict[str, Any]]:
+def measure(qkv: Tensor, origin: Origin, name: str, ways: Sequence[str] = tuple(WAYS)) -> dict[str, dict[str, Any]]:
     """Seconds of each way, or the reason why it does not work."""
 
     def call(way: str) -> Tensor:
@@ -101,16 +101,16 @@ def measure(qkv: Tensor, origin: Origin, name: str) -> dict[str, dict[str, Any]]
 
     expected, found = attend_within(qkv.float(), getattr(origin, name)), {}
     close = 1e-4 if qkv.dtype == torch.float32 else 3e-2
-    for way in WAYS:
+    for way in ways:
         try:
             out = call(way)
         except RuntimeError as error:  # no kernel for the device or the precision
             found[way] = {"seconds": None, "why": str(error).partition(".")[0]}
             continue
         torch.testing.assert_close(out.float(), expected, atol=close, rtol=close)
-    calls = {way: partial(call, way) for way in WAYS if way not in found}
+    calls = {way: partial(call, way) for way in ways if way not in found}
     seconds = time_in_turns(calls, rounds=ROUNDS, device=qkv.device)
-    return {way: found.get(way) or {"seconds": seconds[way]} for way in WAYS}
+    return {way: found.get(way) or {"seconds": seconds[way]} for way in ways}
 
 
 @torch.no_grad()
