@@ -6,7 +6,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 code=0
-export TQDM_DISABLE=1
+export TQDM_DISABLE=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 python=${PYTHON:-python3}
 if [[ " $* " != *" --device cpu "* ]]; then
     "$python" -m pytest -q -o filterwarnings=default -p no:cacheprovider tests/models/test_cuda.py || code=$?
