@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from padded import padded_forward
-from ragged_attention import WAYS, measure
+from ragged_attention import measure
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TimesformerConfig, TimesformerForVideoClassification
@@ -146,18 +147,18 @@ def realisation(run: Run) -> Iterator[Row]:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts the operations that torch dispatches."""
+    """Counts the operations that torch dispatches, without those that only make views."""
 
     count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
+        self.count += all(made.alias_info is None or made.alias_info.is_write for made in func._schema.returns)
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def synchronisations(device: torch.device) -> Iterator[list[str]]:
-    """The warnings of torch about synchronisations within, one each; none are seen on a CPU."""
+    """The lines that wait for the device within, one each; none are seen on a CPU."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -168,7 +169,8 @@ def synchronisations(device: torch.device) -> Iterator[list[str]]:
         finally:
             if device.type == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
-    found += [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
+    waiting = [warning for warning in caught if "synchroniz" in str(warning.message)]
+    found += [f"{Path(warning.filename).name}:{warning.lineno}" for warning in waiting]
 
 
 def dispatches(run: Run) -> Iterator[Row]:
@@ -186,7 +188,8 @@ def dispatches(run: Run) -> Iterator[Row]:
                 sampled = sum(block.sampler is not None for block in given.blocks)
                 if not sampled:
                     dense = counter.count
-                row = {"model": name, "what": what, "operations": counter.count, "synchronisations": len(found)}
+                row: Row = {"model": name, "what": what, "operations": counter.count, "synchronisations": len(found)}
+                row["in lines"] = dict(Counter(found))
                 if sampled:
                     row["more operations per sampled block"] = (counter.count - dense) / sampled
                     row["synchronisations per sampled block"] = len(found) / sampled
@@ -222,18 +225,23 @@ def peers(run: Run) -> Iterator[Row]:
 
 
 def ragged(run: Run) -> Iterator[Row]:
-    """Attention in groups of different lengths, each way; FlexAttention is left out, as it compiles for minutes."""
-    ways = [way for way in WAYS if not way.startswith("FlexAttention")]
+    """Attention within frames and within positions, each way; times include making the groups."""
     for clips in (1,) if run.small else (1, 8, 32):
         grid = Grid(clips, 8, 14, 14)
         left = (torch.rand(grid.size, generator=torch.Generator().manual_seed(0)) < 60 / grid.positions).nonzero()
-        origin = Origin(grid, left.flatten().to(run.device))
-        for groups, precision in product(("by_frame", "by_position"), ("float32", "bfloat16")):
-            if clips == 32:  # one group at a time takes seconds
-                ways = [way for way in ways if way != "one group at a time"]
+        origins = {
+            "60 of 196 left": Origin(grid, left.flatten().to(run.device)),
+            "whole": Origin.whole(grid, run.device),
+        }
+        precisions = ("float32", "bfloat16") if clips == 8 else ("bfloat16",)
+        for (tokens, origin), groups, precision in product(origins.items(), ("by_frame", "by_position"), precisions):
+            if tokens == "whole" and groups == "by_frame":
+                continue
+            ways = [*(RAGGED_WAYS if tokens != "whole" else ()), *ANY_WAYS]
             qkv = torch.randn(len(origin.index), 3, 12, 64, device=run.device).to(getattr(torch, precision))
             for way, found in measure(qkv, origin, groups, ways=ways).items():
-                yield {"groups": groups, "precision": precision, "clips": clips, "what": way} | found
+                place = {"tokens": tokens, "groups": groups, "precision": precision, "clips": clips}
+                yield place | {"what": way} | found
 
 
 def graphs(run: Run) -> Iterator[Row]:
@@ -328,6 +336,9 @@ def _rate(entries: list[VideoEntry], data: DataConfig, plan: ViewPlan, model: nn
     return count / (time.perf_counter() - since)
 
 
+# Of ragged_attention.WAYS; FlexAttention compiles for minutes, the others left out take far longer than these.
+RAGGED_WAYS = ("by length", "varlen")
+ANY_WAYS = ("padded and masked", "in buckets", "written out")
 SECTIONS: dict[str, Callable[[Run], Iterator[Row]]] = {
     section.__name__: section for section in (realisation, dispatches, peers, ragged, graphs, pipeline)
 }

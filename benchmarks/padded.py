@@ -61,10 +61,9 @@ def _over_space(block: Block, frames: Tensor, classes: Tensor, origin: Origin) -
     added, kept = out[:, 1:], frames
     if block.sampler is not None:
         scores = significance(class_attention(q[:, :, 0], k, mask), v)[:, 1:]
-        keep = block.sampler(groups.unpad(scores), origin)
-        origin = origin.select(keep)
-        added = origin.by_frame.pad(groups.unpad(added)[keep])
-        kept = origin.by_frame.pad(groups.unpad(frames)[keep])
+        rows, origin = block.sampler.select(groups.unpad(scores), origin)
+        added = origin.by_frame.pad(groups.unpad(added)[rows])
+        kept = origin.by_frame.pad(groups.unpad(frames)[rows])
     class_added = block.attn.proj(out[:, 0]).unflatten(0, (-1, times)).mean(dim=1, keepdim=True)
     return kept + block.attn.proj(added), classes + class_added, origin
 

@@ -119,13 +119,22 @@ def slowly(qkv: Tensor, group: Tensor) -> Tensor:
     return torch.stack(rows) if rows else qkv[:, 0]
 
 
+def ragged(group: Tensor, num_groups: int) -> Grouping:
+    """Packed tokens in groups, in any order."""
+    places = [group[:token].tolist().count(own) for token, own in enumerate(group.tolist())]
+    longest = max(places, default=-1) + 1
+    slots = group * longest + torch.tensor(places, dtype=torch.int64)
+    mask = torch.zeros(num_groups * longest, dtype=torch.bool).index_fill_(0, slots, True)
+    return Grouping.ragged(slots, mask.view(num_groups, longest))
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_ragged_groups_are_as_token_by_token(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     tokens, num_groups = int(torch.randint(1, 40, (), generator=generator)), 9
     group = torch.randint(0, num_groups, (tokens,), generator=generator)  # some groups are empty
     qkv = torch.randn(tokens, 3, 2, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    grouping = Grouping.ragged(group, num_groups)
+    grouping = ragged(group, num_groups)
     found, expected = attend_within(qkv, grouping), slowly(qkv, group)
     torch.testing.assert_close(found, expected)
     q, k, v = grouping.pad(qkv).transpose(1, 3).unbind(2)  # as on other devices
@@ -143,7 +152,7 @@ def test_ragged_groups_in_half_precision(dtype: torch.dtype) -> None:
     group = torch.tensor([0, 3, 0, 1, 1, 1, 0, 3, 4, 1])  # one is empty, one has a single token
     qkv = torch.randn(10, 3, 2, 4, dtype=dtype)
     with torch.autocast("cpu", dtype=dtype):
-        found = attend_within(qkv, Grouping.ragged(group, 5))
+        found = attend_within(qkv, ragged(group, 5))
     assert found.dtype is dtype
     torch.testing.assert_close(found, slowly(qkv.float(), group).to(dtype))  # computed in float32, rounded once
     assert torch.equal(found[8], qkv[8, 2])
@@ -151,11 +160,11 @@ def test_ragged_groups_in_half_precision(dtype: torch.dtype) -> None:
 
 def test_no_token_at_all() -> None:
     nothing = torch.empty(0, 3, 2, 4)
-    assert attend_within(nothing, Grouping.ragged(torch.empty(0, dtype=torch.int64), 3)).shape == (0, 2, 4)
+    assert attend_within(nothing, ragged(torch.empty(0, dtype=torch.int64), 3)).shape == (0, 2, 4)
 
 
 def test_lengths_are_in_one_piece_each() -> None:
-    order, runs = by_length(Grouping.ragged(torch.tensor([2, 0, 2, 1, 4, 2, 1]), 5))
+    order, runs = by_length(ragged(torch.tensor([2, 0, 2, 1, 4, 2, 1]), 5))
     assert runs == [(1, 2), (2, 1), (3, 1)]  # groups 0 and 4, group 1, group 2
     assert order.tolist() == [1, 4, 3, 6, 0, 2, 5]
 

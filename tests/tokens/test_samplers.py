@@ -59,7 +59,7 @@ def some_left() -> Origin:
     """What earlier blocks may leave: about 60 %, frame 2 of clip 1 empty."""
     keep = torch.rand(GRID.size, generator=torch.Generator().manual_seed(5)) < 0.6
     whole = Origin.whole(GRID, torch.device("cpu"))
-    return whole.select(keep & ~((whole.clip == 1) & (whole.frame == 2)))
+    return whole.select(keep & ~((whole.clip == 1) & (whole.frame == 2))).origin
 
 
 def scores_of(origin: Origin, seed: int = 0) -> Tensor:
@@ -258,7 +258,7 @@ def test_a_control_that_follows_keeps_what_is_present_there_and_forgets_it(
     ats = sampler(scope=scope, samples=7)(scores_of(origin, seed=1), origin)
     each = sampler(kind=kind, scope=scope, samples=samples, matched=matched)
     before = each(scores, origin)
-    with each.following(origin.select(ats).presence()):
+    with each.following(origin.select(ats).origin.presence()):
         keep = each(scores, origin)
     assert decided(origin, keep, scope) == decided(origin, ats, scope)
     assert decided(origin, keep, scope) != decided(origin, before, scope)
@@ -350,7 +350,7 @@ def test_a_clip_alone_keeps_what_it_keeps_in_a_batch(origin: Origin, scope: str,
 def test_a_clip_alone_follows_as_it_does_in_a_batch(origin: Origin, scope: str, kind: str) -> None:
     scores = scores_of(origin)
     each = sampler(kind=kind, scope=scope, samples=4, matched=True)
-    presence = origin.select(sampler(scope=scope, samples=4)(scores_of(origin, seed=1), origin)).presence()
+    presence = origin.select(sampler(scope=scope, samples=4)(scores_of(origin, seed=1), origin)).origin.presence()
     with each.following(presence):
         keep = each(scores, origin)
     for clip in range(GRID.clips):

@@ -25,7 +25,14 @@ def ragged_keep() -> torch.Tensor:
     return keep & ~torch.tensor(lost)
 
 
-KEEPS = {
+def of_places(*places: tuple[int, ...]) -> torch.Tensor:
+    """In each clip the given numbers of places in all frames."""
+    return torch.tensor([place[2] * 4 + place[3] in places[place[0]] for place in PLACES])
+
+
+# The frames of a clip have the same places: equally many in both clips, or more in the second.
+ALIGNED = {"table": of_places((0, 3, 6), (1, 2, 7)), "tubes": of_places((5,), (0, 1, 2, 4, 5, 6, 7))}
+KEEPS = ALIGNED | {
     "whole": torch.ones(GRID.size, dtype=torch.bool),
     "ragged": ragged_keep(),
     "one token": torch.arange(GRID.size) == 29,
@@ -37,7 +44,7 @@ KEEPS = {
 def origin_of(name: str) -> tuple[Origin, list[tuple[int, ...]]]:
     whole = Origin.whole(GRID, torch.device("cpu"))
     keep = KEEPS[name]
-    origin = whole if name == "whole" else whole.select(keep)
+    origin = whole if name == "whole" else whole.select(keep, aligned=name in ALIGNED).origin
     return origin, [place for place, stays in zip(PLACES, keep.tolist(), strict=True) if stays]
 
 
@@ -46,6 +53,15 @@ def expected_groups(name: str, grouping: str) -> list[list[int]]:
     key, groups = KEYS[grouping]
     _, places = origin_of(name)
     members = [[index for index, place in enumerate(places) if key(place) == group] for group in groups]
+    return [group for group in members if group or grouping != "by_position"]
+
+
+def found_groups(groups: Grouping, grouping: str) -> list[list[int]]:
+    """The same of a grouping; by position, those without tokens are left out."""
+    members: list[list[int]] = [[] for _ in range(groups.num_groups)]
+    for token, group in enumerate(groups.group.tolist()):
+        members[group].append(token)
+    assert groups.lengths.tolist() == [len(group) for group in members]
     return [group for group in members if group or grouping != "by_position"]
 
 
@@ -69,21 +85,27 @@ def test_grouping_is_brute_force(name: str, grouping: str) -> None:
     groups: Grouping = getattr(origin, grouping)
     members = expected_groups(name, grouping)
     lengths = [len(group) for group in members]
-    assert groups.num_groups == len(members)
-    assert groups.lengths.tolist() == lengths
-    longest = max(lengths)
-    if min(lengths) != longest and grouping != "by_position":
-        longest += -longest % 8
-    assert groups.longest == longest
-    assert groups.group.tolist() == [
-        next(g for g, group in enumerate(members) if token in group) for token in range(len(places))
-    ]
-    if min(lengths) == max(lengths):
-        assert groups.mask is None
+    assert found_groups(groups, grouping) == members
+    columns = columns_of(name, grouping)
+    assert groups.place.tolist() == [columns[token] for token in range(len(places))]
+    assert groups.longest >= max(lengths)
+    if grouping != "by_position":
+        longest = max(lengths)
+        assert groups.longest == longest + (-longest % 8 if min(lengths) != longest else 0)
+    if groups.mask is None:
+        assert set(lengths) == {groups.longest}
     else:
-        mask = [[column < length for column in range(longest)] for length in lengths]
-        assert groups.mask is not None
-        assert groups.mask.tolist() == mask
+        filled = sorted((group, columns[token]) for token, group in enumerate(groups.group.tolist()))
+        assert [tuple(place) for place in groups.mask.nonzero().tolist()] == filled
+
+
+def columns_of(name: str, grouping: str) -> list[int]:
+    """For each token its place in its group's row: one after the other, or by position its frame."""
+    _, places = origin_of(name)
+    if grouping == "by_position":
+        return [place[1] for place in places]
+    place_in_group = {token: place for group in expected_groups(name, grouping) for place, token in enumerate(group)}
+    return [place_in_group[token] for token in range(len(places))]
 
 
 @pytest.mark.parametrize("grouping", KEYS)
@@ -92,13 +114,15 @@ def test_pad_puts_each_token_in_its_group_and_unpad_brings_it_back(name: str, gr
     origin, places = origin_of(name)
     groups: Grouping = getattr(origin, grouping)
     packed = 1 + torch.arange(len(places) * 6.0).reshape(len(places), 2, 3)
-    table = groups.pad(packed)
+    table, columns = groups.pad(packed), columns_of(name, grouping)
     assert table.shape == (groups.num_groups, groups.longest, 2, 3)
-    for row, members in zip(table, expected_groups(name, grouping), strict=True):
-        assert torch.equal(row[: len(members)], packed[members])
-        assert not row[len(members) :].any()
+    for token, group in enumerate(groups.group.tolist()):
+        assert torch.equal(table[group, columns[token]], packed[token])
+    assert table.count_nonzero() == packed.numel()
     assert torch.equal(groups.unpad(table), packed)
     assert torch.equal(groups.unpad(groups.pad(packed[:, 0, 0] > 5)), packed[:, 0, 0] > 5)
+    joined = groups.unpad(table, packed[:2])
+    assert torch.equal(joined, torch.cat([packed, packed[:2]]))
 
 
 def test_pad_is_differentiable_where_tokens_are() -> None:
@@ -128,20 +152,72 @@ def test_a_whole_table_by_position_of_one_clip_is_a_view() -> None:
 def test_groups_of_no_token_at_all(grouping: str) -> None:
     origin, _ = origin_of("no token")
     groups: Grouping = getattr(origin, grouping)
-    assert groups.lengths.tolist() == [0] * (0 if grouping == "by_position" else len(KEYS[grouping][1]))
+    assert found_groups(groups, grouping) == ([] if grouping == "by_position" else [[] for _ in KEYS[grouping][1]])
     assert groups.unpad(groups.pad(torch.zeros(0, 5))).shape == (0, 5)
     assert not origin.presence().any()
 
 
-@pytest.mark.parametrize("name", ["whole", "ragged", "one token"])
+@pytest.mark.parametrize("grouping", KEYS)
+def test_a_table_is_a_view_after_selection_too(grouping: str) -> None:
+    origin, _ = origin_of("table")
+    assert origin.is_table
+    assert origin.per_frame == 3
+    packed = torch.randn(18, 5)
+    assert getattr(origin, grouping).slots is None
+    if grouping != "by_position":
+        assert getattr(origin, grouping).pad(packed).data_ptr() == packed.data_ptr()
+
+
+@pytest.mark.parametrize(("name", "aligned"), [("one per frame", False), ("tubes", True)])
+def test_no_table_without_the_same_places_and_counts(name: str, aligned: bool) -> None:
+    origin, _ = origin_of(name)
+    assert origin.aligned == aligned
+    assert not origin.is_table
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_counts(name: str) -> None:
+    origin, places = origin_of(name)
+    frames = [sum(place[:2] == key for place in places) for key in product(range(2), range(3))]
+    clips = [sum(place[0] == clip for place in places) for clip in range(2)]
+    assert origin.counts == (min(frames), max(frames), min(clips), max(clips))
+    assert Origin(GRID, origin.index).counts == origin.counts
+
+
+def test_a_known_number_gives_the_same_selection() -> None:
+    whole, keep = Origin.whole(GRID, torch.device("cpu")), KEEPS["table"]
+    found, expected = whole.select(keep, 3, aligned=True), whole.select(keep, aligned=True)
+    assert torch.equal(found.rows, expected.rows)
+    assert torch.equal(found.origin.index, expected.origin.index)
+    assert found.origin.counts == expected.origin.counts
+
+
+@pytest.mark.parametrize("name", [name for name in KEEPS if name != "no token"])
 def test_tubes_are_the_positions_left_in_any_frame(name: str) -> None:
     origin, places = origin_of(name)
     tubes = sorted({(clip, 0, row, column) for clip, _, row, column in places})
     assert [tuple(place) for place in origin.tubes.presence().nonzero().tolist()] == tubes
     assert origin.tubes.grid == GRID._replace(frames=1)
-    # in the order of by_position, so that a choice among tubes can be given to their tokens
-    of_token = [tubes[group] for group in origin.by_position.group.tolist()]
-    assert of_token == [(clip, 0, row, column) for clip, _, row, column in places]
+    of_token = [tubes.index((clip, 0, row, column)) for clip, _, row, column in places]
+    assert origin.of_tubes(torch.arange(len(tubes))).tolist() == of_token
+    values = torch.randn(len(places), dtype=torch.float64)
+    means = [values[[tube == own for own in of_token]].mean() for tube in range(len(tubes))]
+    torch.testing.assert_close(origin.tube_means(values), torch.stack(means))
+    assert origin.tubes.counts == Origin(origin.tubes.grid, origin.tubes.index).counts
+
+
+@pytest.mark.parametrize("segment", [1, 3])
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("name", KEEPS)
+def test_the_same_position_in_another_frame(name: str, step: int, segment: int) -> None:
+    origin, places = origin_of(name)
+    wanted = [(clip, frame + step, *rest) for clip, frame, *rest in places]
+    same_segment = [frame // segment == (frame + step) // segment for _, frame, *_ in places]
+    expected = [
+        places.index(place) if place in places and inside else len(places)
+        for place, inside in zip(wanted, same_segment, strict=True)
+    ]
+    assert origin.in_frame(step, segment).tolist() == expected
 
 
 def test_a_chain_of_selections_keeps_origin_and_tokens_together() -> None:
@@ -153,7 +229,8 @@ def test_a_chain_of_selections_keeps_origin_and_tokens_together() -> None:
     left = list(range(GRID.size))
     for step in (2, 3):
         keep = torch.arange(len(left)) % step != 0
-        tokens, left = tokens.select(keep), [token for token, stays in zip(left, keep.tolist(), strict=True) if stays]
+        tokens = tokens.select(tokens.origin.select(keep))
+        left = [token for token, stays in zip(left, keep.tolist(), strict=True) if stays]
         assert tokens.patches[:, 0].tolist() == left
         assert tokens.origin.index.tolist() == left
     assert tokens.class_tokens.shape == (2, 1, 6)
@@ -198,30 +275,6 @@ def test_repr_prints_shapes_not_values() -> None:
 def test_leading_tokens_come_in_sets_of_a_clip_or_a_frame(leading: int, count: int) -> None:
     origin = Origin.whole(GRID, torch.device("cpu"))
     tokens = TokenSet.of(torch.zeros(48, 6), torch.zeros(2, count, 6), origin, leading)
-    assert tokens.select(torch.arange(48) < 3).leading == tokens.map(lambda x: x + 1).leading == leading
+    assert tokens.select(origin.select(torch.arange(48) < 3)).leading == tokens.map(lambda x: x + 1).leading == leading
     with pytest.raises(ValueError, match=r"class_tokens \(2, 4, 6\)"):
         TokenSet.of(torch.zeros(48, 6), torch.zeros(2, 4, 6), origin, leading)
-
-
-@pytest.mark.parametrize("kind", ["whole", "ragged"])
-@pytest.mark.parametrize("grouping", ["by_frame", "by_position", "by_clip"])
-def test_place_counts_the_tokens_of_a_group(kind: str, grouping: str) -> None:
-    groups = getattr(origin_of(kind)[0], grouping)
-    counts: dict[int, int] = {}
-    for group, place in zip(groups.group.tolist(), groups.place.tolist(), strict=True):
-        assert place == counts.get(group, 0)
-        counts[group] = place + 1
-
-
-@pytest.mark.parametrize("shape", [(49, 6), (51, 6), (2, 25, 6), (50,)])
-def test_joined_rows_that_do_not_fit(shape: tuple[int, ...]) -> None:
-    origin = Origin.whole(GRID, torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"joined \(.*\) must be \(P \+ B \* C, D\) with 50 or 54 rows for P = 48"):
-        TokenSet(torch.zeros(shape), origin)
-
-
-def test_patches_and_class_tokens_are_views() -> None:
-    tokens = TokenSet(torch.randn(54, 6), Origin.whole(GRID, torch.device("cpu")))
-    assert tokens.patches.data_ptr() == tokens.joined.data_ptr()
-    assert tokens.class_tokens.shape == (2, 3, 6)
-    assert torch.equal(tokens.class_tokens.flatten(0, 1), tokens.joined[48:])

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_ats.models.kernels import attend, attend_within, in_few_sizes
-from video_ats.tokens import Grouping, Origin, TokenSampler, TokenSet
+from video_ats.tokens import Grouping, Origin, Selection, TokenSampler, TokenSet
 from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
-# Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and which tokens stay.
-_Attended = tuple[Tensor, Tensor, Tensor | None, Origin]
+# Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and the tokens that stay, or all.
+_Attended = tuple[Tensor, Tensor, Selection | None]
 
 
 class Projections(NamedTuple):
@@ -45,9 +45,8 @@ class PatchAttention(nn.Module):
         self.num_heads = num_heads
         self.qkv, self.proj = projections
 
-    def forward(self, patches: Tensor, groups: Grouping) -> Tensor:
-        """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``."""
-        ragged = groups.slots is not None
+    def forward(self, patches: Tensor, groups: Grouping, *, ragged: bool = False) -> Tensor:
+        """Packed ``Tensor[P, D]`` to packed ``Tensor[P, D]``; ``ragged``: whether P differs from batch to batch."""
         qkv = _project(self, patches, 0, 3, ragged=ragged)  # (P, 3, heads, d)
         return in_few_sizes(self.proj, attend_within(qkv, groups).flatten(1), ragged=ragged)
 
@@ -82,24 +81,25 @@ class ClassAttention(nn.Module):
 
     def forward(
         self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None
-    ) -> tuple[TokenSet, Tensor | None]:
+    ) -> tuple[TokenSet, Selection | None]:
         """Attend within each group of normalised tokens.
 
         Returns:
-            What attention adds to the tokens that stay, with their origin, which knows its groupings already; and
-            which patch tokens stay, bool Tensor[P], or None without a sampler, where all do.
+            What attention adds to the tokens that stay, with their origin; and which patch tokens stay, or None
+            without a sampler, where all do.
         """
         if sampler is None:
-            out, leading, keep, origin = self._dense(tokens, groups)
+            out, leading, chosen = self._dense(tokens, groups)
         else:
             attend_sampled = self._sampled if tokens.leading else self._sampled_by_all
-            out, leading, keep, origin = attend_sampled(tokens, groups, sampler)
+            out, leading, chosen = attend_sampled(tokens, groups, sampler)
+        origin = tokens.origin if chosen is None else chosen.origin
         clips, count = tokens.class_tokens.shape[:2]
         if count == tokens.leading:  # one set per clip, the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
         update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
-        return tokens.with_joined(update, origin), keep
+        return tokens.with_joined(update, origin), chosen
 
     def _dense(self, tokens: TokenSet, groups: Groups) -> _Attended:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
@@ -111,7 +111,7 @@ class ClassAttention(nn.Module):
             mixed: tuple[Tensor, Tensor] = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
             k, v = _table(*mixed, grouping, first)
         out = attend(q, k, v, _mask_with_leading(grouping, first))
-        return out[:, :, first:], out[:, :, :first].transpose(1, 2), None, tokens.origin
+        return out[:, :, first:], out[:, :, :first].transpose(1, 2), None
 
     def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attended:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
@@ -123,31 +123,29 @@ class ClassAttention(nn.Module):
         mask = _mask_with_leading(grouping, first)
 
         row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
-        keep = sampler(grouping.unpad(significance(row, v)[:, first:]), tokens.origin)
-
-        origin = tokens.origin.select(keep)
-        kept = _grouping(origin, groups)
-        staying = tokens.patches.index_select(0, keep.nonzero().flatten())
+        chosen = sampler.select(grouping.unpad(significance(row, v)[:, first:]), tokens.origin)
+        kept = _grouping(chosen.origin, groups)
+        staying = tokens.patches.index_select(0, chosen.rows)
         own = _project(self, staying, 0, 1, ragged=True).squeeze(-3)  # (P', heads, d)
         q = _led(queries[:, 1:], kept.pad(own))  # (G, R - 1 + N', heads, d)
         out = attend(q.transpose(1, 2), k, v, mask)
         class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
         leading = _led(class_out, out[:, :, : first - 1].transpose(1, 2))  # (G, R, heads, d)
-        return out[:, :, first - 1 :], leading, keep, origin
+        return out[:, :, first - 1 :], leading, chosen
 
     def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attended:
         grouping = _grouping(tokens.origin, groups)
         q, k, v = grouping.pad(self._heads(tokens, 0, 3)[0]).transpose(1, 3).unbind(2)  # (G, heads, N, d)
         attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
         scores = significance(mean_row(attention, grouping.mask, grouping.lengths), v)
-        keep = sampler(grouping.unpad(scores), tokens.origin)
-
-        origin = tokens.origin.select(keep)
-        kept = _grouping(origin, groups)
-        rows = kept.pad(grouping.place[keep])[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
+        chosen = sampler.select(grouping.unpad(scores), tokens.origin)
+        kept = _grouping(chosen.origin, groups)
+        rows = kept.pad(grouping.place.index_select(0, chosen.rows))[:, None, :, None].expand(
+            -1, attention.shape[1], -1, attention.shape[3]
+        )
         out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, N', d)
         leading = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, 0, heads, d)
-        return out, leading, keep, origin
+        return out, leading, chosen
 
     def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""

@@ -53,9 +53,9 @@ class Block(nn.Module):
     def forward(self, tokens: TokenSet) -> TokenSet:
         """All tokens that come in, to those that the sampler keeps."""
         tokens = self._attend_over_time(tokens)
-        update, keep = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
-        if keep is not None:
-            tokens = tokens.select(keep, update.origin)
+        update, chosen = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
+        if chosen is not None:
+            tokens = tokens.select(chosen)
         tokens = tokens.with_joined(tokens.joined + self._dropped(update.joined, tokens))
         updated = in_few_sizes(self.mlp, self.norm2(tokens.joined), ragged=not tokens.origin.is_whole)
         return tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
@@ -63,8 +63,9 @@ class Block(nn.Module):
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
             return tokens
-        update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position)
-        update = in_few_sizes(self.temporal_fc, update, ragged=not tokens.origin.is_whole)
+        ragged = not tokens.origin.is_whole
+        update = self.temporal_attn(self.temporal_norm1(tokens.patches), tokens.origin.by_position, ragged=ragged)
+        update = in_few_sizes(self.temporal_fc, update, ragged=ragged)
         update = self._dropped(update, tokens)
         return TokenSet.of(tokens.patches + update, tokens.class_tokens, tokens.origin, tokens.leading)
 

@@ -56,15 +56,14 @@ class TemporalShift(nn.Module):
         heads = patches.shape[-2:]
         mixed_classes = self._shift(classes.flatten(3)).unflatten(3, heads)
         flat = patches.flatten(2)  # (P, n, D), head-major
-        if origin.is_whole:
-            b, t, h, w = origin.grid
-            mixed = self._shift(flat.reshape(b, t, h * w * flat.shape[1], -1)).reshape(flat.shape)
+        if origin.is_table:
+            mixed = self._shift(flat.reshape(*origin.grid[:2], -1, flat.shape[-1])).reshape(flat.shape)
         else:
             mixed = self._gather(flat, origin)
         return mixed.unflatten(2, heads), mixed_classes
 
     def _shift(self, x: Tensor) -> Tensor:
-        """Mix ``(B, T, N, D)``: no token was dropped."""
+        """Mix ``(B, T, N, D)``: all frames have the same places."""
         part = x.shape[-1] // self.divisor
         segments = x.unflatten(1, (-1, self.segment_frames))  # (B, S, F, N, D)
         later = F.pad(segments[:, :, 1:, :, :part], (0, 0, 0, 0, 0, 1))
@@ -74,15 +73,14 @@ class TemporalShift(nn.Module):
     def _gather(self, x: Tensor, origin: Origin) -> Tensor:
         """Mix packed ``(P, n, D)``, some tokens of which were dropped: look neighbours up by position."""
         part = x.shape[-1] // self.divisor
-        place = origin.frame % self.segment_frames
-        later = _neighbour(x[..., :part], origin.in_frame(1), place == self.segment_frames - 1)
-        earlier = _neighbour(x[..., part : 2 * part], origin.in_frame(-1), place == 0)
+        later = _neighbour(x[..., :part], origin.in_frame(1, self.segment_frames))
+        earlier = _neighbour(x[..., part : 2 * part], origin.in_frame(-1, self.segment_frames))
         return torch.cat([later, earlier, x[..., 2 * part :]], dim=-1)
 
 
-def _neighbour(x: Tensor, index: Tensor, edge: Tensor) -> Tensor:
-    """``x (P, n, d)`` at ``index (int64 Tensor[P])``; zero at the ``edge`` and where the index is -1."""
-    return x[index.clamp(min=0)].masked_fill((edge | (index < 0))[:, None, None], 0)
+def _neighbour(x: Tensor, index: Tensor) -> Tensor:
+    """``x (P, n, d)`` at ``index (int64 Tensor[P])``; zero where the index is P."""
+    return F.pad(x, (0, 0, 0, 0, 0, 1)).index_select(0, index)
 
 
 class TemporalHead(nn.Module):

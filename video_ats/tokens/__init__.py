@@ -1,6 +1,6 @@
 """The method: token sets, scores, samples, samplers. Imports torch only."""
 
 from video_ats.tokens.samplers import SamplerConfig, TokenSampler
-from video_ats.tokens.token_set import Grid, Grouping, Origin, TokenSet
+from video_ats.tokens.token_set import Grid, Grouping, Origin, Selection, TokenSet
 
-__all__ = ["Grid", "Grouping", "Origin", "SamplerConfig", "TokenSampler", "TokenSet"]
+__all__ = ["Grid", "Grouping", "Origin", "SamplerConfig", "Selection", "TokenSampler", "TokenSet"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
-from video_ats.tokens.token_set import Grouping, Origin
+from video_ats.tokens.token_set import Grouping, Origin, Selection
 
 Control = Literal["topk", "random", "uniform"]
 Kind = Literal["ats", Control]
@@ -179,12 +179,21 @@ class TokenSampler(nn.Module):
             return self._choose(scores, origin, origin.by_clip, per_frame * origin.grid.frames)
         # Departure: the mean is over raw scores, not over scores divided by each frame's sum. So a position counts by
         # how much the class token, the mean of its copies over the frames, attends to it.
-        positions = origin.by_position
-        mean = positions.pad(scores).sum(dim=1) / positions.lengths
-        return self._choose(mean, origin.tubes, origin.tubes.by_frame, per_frame)[positions.group]
+        kept = self._choose(origin.tube_means(scores), origin.tubes, origin.tubes.by_frame, per_frame)
+        return origin.of_tubes(kept)
+
+    def select(self, scores: Tensor, origin: Origin) -> Selection:
+        """The tokens that stay, chosen as by `forward`."""
+        config, tube = self.config, self.config.scope == "tube" and origin.aligned
+        exact = config.kind != "ats" and not config.matched and self._counts is None
+        per_frame = None
+        if exact and origin.per_frame is not None and (tube or config.scope == "frame"):
+            assert isinstance(config.samples, int)
+            per_frame = min(config.samples, origin.per_frame)  # of every frame: nothing to wait for
+        return origin.select(self(scores, origin), per_frame, aligned=tube)
 
     def _choose(self, scores: Tensor, origin: Origin, groups: Grouping, points_or_count: int) -> Tensor:
-        table, lengths = groups.pad(scores), groups.lengths
+        table, lengths = groups.pad(scores), None if groups.mask is None else groups.lengths
         kind, sample = self.config.kind, sample_reference if self.config.scheme == "reference" else sample_inverse
         if kind == "ats":
             return groups.unpad(sample(table, lengths, points_or_count))

@@ -71,5 +71,6 @@ def significance(attention: Tensor, value: Tensor) -> Tensor:
         Tensor[G, N], at least float32, >= 0. Column 0 is the class token's own if it leads the group.
     """
     # Two steps are several times as fast as one norm over two dimensions that are not adjacent.
-    of_head = torch.linalg.vector_norm(at_least_float32(value), dim=3)  # (G, heads, N)
+    precise = torch.promote_types(value.dtype, torch.float32)
+    of_head = torch.linalg.vector_norm(value, dim=3, dtype=precise)  # (G, heads, N)
     return attention.sum(dim=1) * of_head.square().sum(dim=1).sqrt()

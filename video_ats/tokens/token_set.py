@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # In half precision on a CPU each new table length compiles a kernel: few lengths remain if they are multiples.
@@ -42,71 +43,57 @@ class Grid(NamedTuple):
 class Grouping:
     """``P`` packed tokens divided into ``G`` groups: from packed to a table ``(G, N, ...)`` and back.
 
-    While every token is present the table is the packed tokens in another shape: a view, or by position a transposed
-    copy. After sampling, groups are ragged: shorter ones end in zeros, and ``mask`` marks the tokens.
+    While all groups are equally long the table is the packed tokens in another shape: a view, or by position a
+    transposed copy. Else groups are ragged, and ``mask`` marks the tokens.
 
     Attributes:
-        layout: ``(outer, length, inner)`` while every token is present: group ``o * inner + i`` holds the packed
+        layout: ``(outer, length, inner)`` while all groups are equally long: group ``o * inner + i`` holds the packed
             tokens ``(o * length + n) * inner + i``. None when ragged.
-        lengths (int64 Tensor[G]): tokens in each group.
+        num_groups: ``G``, empty groups included.
         longest: ``N``, at least the length of the longest group.
         slots (int64 Tensor[P] or None): each token's place in the flattened table ``(G * N)``; None unless ragged.
+        mask (bool Tensor[G, N] or None): True where a token is; None when no place is empty.
     """
 
     layout: tuple[int, int, int] | None
-    lengths: Tensor
+    num_groups: int
     longest: int
     slots: Tensor | None
+    mask: Tensor | None
+    _device: torch.device
 
     @staticmethod
     def complete(outer: int, length: int, inner: int, device: torch.device) -> Grouping:
         """Every group has ``length`` tokens: the table is a view."""
-        lengths = torch.full((outer * inner,), length, device=device)
-        return Grouping((outer, length, inner), lengths, length, None)
+        return Grouping((outer, length, inner), outer * inner, length, None, None, device)
 
     @staticmethod
-    def ragged(group: Tensor, num_groups: int, *, multiple_of: int = 1) -> Grouping:
-        """Groups of any length, empty ones included, from each token's group ``(int64 Tensor[P])``.
-
-        If the lengths differ, N is rounded up to a ``multiple_of``.
-        """
-        lengths = torch.bincount(group, minlength=num_groups)
-        shortest, longest = torch.stack(torch.aminmax(lengths)).tolist() if num_groups else (0, 0)
-        if shortest != longest:
-            longest += -longest % multiple_of
-        order = torch.argsort(group, stable=True)  # raster order is kept inside a group
-        starts = lengths.cumsum(0) - lengths
-        rank = torch.arange(group.numel(), device=group.device) - starts[group[order]]
-        slots = torch.empty_like(group)
-        slots[order] = group[order] * longest + rank
-        return Grouping(None, lengths, longest, slots)
-
-    @property
-    def num_groups(self) -> int:
-        """``G``, empty groups included."""
-        return self.lengths.numel()
+    def ragged(slots: Tensor, mask: Tensor) -> Grouping:
+        """Groups of any length, empty ones included."""
+        full = len(slots) == mask.numel()
+        return Grouping(None, len(mask), mask.shape[1], slots, None if full else mask, slots.device)
 
     @cached_property
-    def mask(self) -> Tensor | None:
-        """``bool Tensor[G, N]``, True where a token is; None when no group is shorter than another."""
-        if self.slots is None or self.slots.numel() == self.num_groups * self.longest:
-            return None
-        return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
+    def lengths(self) -> Tensor:
+        """``int64 Tensor[G]``: tokens in each group."""
+        if self.mask is not None:
+            return self.mask.sum(dim=1)
+        return torch.full((self.num_groups,), self.longest, device=self._device)
 
     @cached_property
     def group(self) -> Tensor:
         """``int64 Tensor[P]``: the group of each packed token."""
-        return self._slots() // self.longest
+        return self._slots() // max(self.longest, 1)
 
     @cached_property
     def place(self) -> Tensor:
-        """``int64 Tensor[P]``: the place of each packed token in its group, from 0."""
-        return self._slots() % self.longest
+        """``int64 Tensor[P]``: the place of each packed token in its group's row of the table, from 0."""
+        return self._slots() % max(self.longest, 1)
 
     def _slots(self) -> Tensor:
         if self.slots is not None:
             return self.slots
-        table = torch.arange(self.num_groups * self.longest, device=self.lengths.device)
+        table = torch.arange(self.num_groups * self.longest, device=self._device)
         return self.unpad(table.unflatten(0, (self.num_groups, self.longest)))
 
     def pad(self, x: Tensor) -> Tensor:
@@ -137,26 +124,67 @@ class Grouping:
         return packed
 
 
+class Counts(NamedTuple):
+    """Numbers of tokens, known without asking the device: the fewest and the most of a frame, and of a clip."""
+
+    least_of_frame: int
+    most_of_frame: int
+    least_of_clip: int
+    most_of_clip: int
+
+    @staticmethod
+    def equal(frames: int, per_frame: int) -> Counts:
+        """Every frame has ``per_frame`` tokens."""
+        return Counts(per_frame, per_frame, frames * per_frame, frames * per_frame)
+
+
+class Selection(NamedTuple):
+    """Some tokens of a set: ``rows (int64 Tensor[P'])``, ascending, and their origin."""
+
+    rows: Tensor
+    origin: Origin
+
+
 @dataclass(frozen=True, eq=False)
 class Origin:
     """Where packed tokens come from: ascending raster positions in a ``(B, T, H, W)`` grid.
 
     Attributes:
         index (int64 Tensor[P]): ``((clip * T + frame) * H + row) * W + column``, strictly ascending.
+        aligned: whether the frames of a clip are known to hold the same places.
+        known: the numbers of tokens, if they are known already; see `counts`.
     """
 
     grid: Grid
     index: Tensor
+    aligned: bool = False
+    known: Counts | None = None
 
     @staticmethod
     def whole(grid: Grid, device: torch.device) -> Origin:
         """Every token of the grid."""
-        return Origin(grid, torch.arange(grid.size, device=device))
+        return Origin(grid, torch.arange(grid.size, device=device), True, Counts.equal(grid.frames, grid.positions))
 
     @property
     def is_whole(self) -> bool:
         """True while no token has been dropped."""
         return self.index.numel() == self.grid.size
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Numbers of tokens. Unless they are known, a GPU is waited for."""
+        return self.known or _counts(self._present.view(self.grid.clips, self.grid.frames, -1).sum(dim=2))[0]
+
+    @property
+    def per_frame(self) -> int | None:
+        """The number of tokens of every frame, if all have equally many."""
+        least, most = self.counts[:2]
+        return most if least == most else None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the tokens are a table ``(B, T, n)`` whose columns are places: whole, or equally many of each."""
+        return self.aligned and self.per_frame is not None
 
     @cached_property
     def clip(self) -> Tensor:
@@ -171,56 +199,126 @@ class Origin:
     @cached_property
     def by_frame(self) -> Grouping:
         """``B * T`` groups, one per frame; a frame without tokens is an empty group."""
-        return self._in_raster_order(self.grid.clips * self.grid.frames, self.grid.positions)
+        return self._in_raster_order(self.grid.clips * self.grid.frames, *self.counts[:2])
 
     @cached_property
     def by_clip(self) -> Grouping:
         """``B`` groups, one per clip."""
-        return self._in_raster_order(self.grid.clips, self.grid.per_clip)
+        return self._in_raster_order(self.grid.clips, *self.counts[2:])
 
-    def _in_raster_order(self, num_groups: int, length: int) -> Grouping:
-        """Groups of ``length`` successive places of the grid."""
-        if self.is_whole:
-            return Grouping.complete(num_groups, length, 1, self.index.device)
-        return Grouping.ragged(self.index // length, num_groups, multiple_of=_TABLE_LENGTH)
+    def _in_raster_order(self, num_groups: int, least: int, most: int) -> Grouping:
+        """Groups of successive places of the grid, each of ``least`` to ``most`` tokens."""
+        device = self.index.device
+        if least == most:
+            return Grouping.complete(num_groups, most, 1, device)
+        lengths = self._present.view(num_groups, -1).sum(dim=1)
+        longest = most + -most % _TABLE_LENGTH
+        mask = torch.arange(longest, device=device) < lengths[:, None]
+        return Grouping.ragged(_marked(mask.flatten(), len(self.index)), mask)
 
     @cached_property
     def by_position(self) -> Grouping:
-        """One group per (clip, row, column) that is left in any frame, over the frames in which it is left."""
-        if self.is_whole:
-            return Grouping.complete(self.grid.clips, self.grid.frames, self.grid.positions, self.index.device)
-        positions, group = self._positions
-        return Grouping.ragged(group, len(positions))
+        """A group per (clip, row, column), over the frames in which it is left; some may be empty."""
+        clips, frames = self.grid[:2]
+        if self.is_table:
+            return Grouping.complete(clips, frames, self.counts.most_of_frame, self.index.device)
+        # As a table by frame, transposed: of the places that are left, or, if they differ among frames, of all.
+        slots, mask, columns = self.index, self._present, self.grid.positions
+        if self.aligned:
+            assert self.by_frame.slots is not None
+            assert self.by_frame.mask is not None
+            slots, mask, columns = self.by_frame.slots, self.by_frame.mask, self.by_frame.longest
+        places = torch.arange(clips * columns * frames, device=slots.device)
+        transposed = places.view(clips, columns, frames).transpose(1, 2).flatten()
+        mask = mask.view(clips, frames, columns).transpose(1, 2).flatten(0, 1)
+        return Grouping.ragged(transposed.index_select(0, slots), mask)
 
     @cached_property
     def tubes(self) -> Origin:
-        """The positions left in any frame, in the order of ``by_position``, as tokens of a grid of one frame."""
-        return Origin(self.grid._replace(frames=1), self._positions[0])
+        """The positions left in any frame, as tokens of a grid of one frame."""
+        grid, left = self.grid._replace(frames=1), self.presence().any(dim=1).flatten()
+        if not self.aligned:
+            return Origin(grid, left.nonzero().flatten())
+        least, most = self.counts[:2]
+        index = _marked(left, len(self.index) // self.grid.frames)
+        return Origin(grid, index, True, Counts(least, most, least, most))
 
-    @cached_property
-    def _positions(self) -> tuple[Tensor, Tensor]:
-        """The (clip, row, column) left in any frame, as indices without the frame, and which of them each token has."""
-        with_clip = self.clip * self.grid.positions + self.index % self.grid.positions
-        found: tuple[Tensor, Tensor] = torch.unique(with_clip, return_inverse=True)
-        return found
+    def tube_means(self, x: Tensor) -> Tensor:
+        """The mean over the frames in which a position is left: ``x (Tensor[P])`` to packed `tubes`."""
+        clips, frames = self.grid[:2]
+        if self.is_table:
+            return (x.view(clips, frames, -1).sum(dim=1) / frames).flatten()
+        sums = x.new_zeros(self.grid.size).index_copy_(0, self.index, x).view(clips, frames, -1).sum(dim=1)
+        counts = self._present.view(clips, frames, -1).sum(dim=1)
+        return (sums / counts).flatten().index_select(0, self.tubes.index)
 
-    def in_frame(self, step: int) -> Tensor:
-        """``int64 Tensor[P]``: index of the token at the same position ``step`` frames later; -1 if there is none."""
-        frame = self.frame + step
-        inside = (frame >= 0) & (frame < self.grid.frames)
-        place = torch.full((self.grid.size,), -1, device=self.index.device)
-        place[self.index] = torch.arange(len(self.index), device=self.index.device)
-        return place[(self.index + step * self.grid.positions).where(inside, 0)].where(inside, -1)
+    def of_tubes(self, x: Tensor) -> Tensor:
+        """From packed `tubes` to their tokens: ``Tensor[P]``."""
+        clips, frames, positions = self.grid.clips, self.grid.frames, self.grid.positions
+        if self.is_table:
+            return x.view(clips, 1, -1).expand(clips, frames, -1).flatten()
+        table = x.new_zeros(clips * positions).index_copy_(0, self.tubes.index, x).view(clips, 1, positions)
+        return table.expand(clips, frames, positions).flatten().index_select(0, self.index)
 
-    def select(self, keep: Tensor) -> Origin:
-        """Only the tokens that ``keep (bool Tensor[P])`` marks."""
-        return Origin(self.grid, self.index[keep])
+    def in_frame(self, step: int, segment: int) -> Tensor:
+        """``int64 Tensor[P]``: the token at the same position ``step`` frames later; P if there is none.
+
+        ``step``: 1 or -1. ``segment``: frames that see each other; T is a multiple of it.
+        """
+        token = self._token.view(-1, segment, self.grid.positions)  # (B * T / F, F, H * W)
+        none = len(self.index)
+        later = (
+            F.pad(token[:, 1:], (0, 0, 0, 1), value=none)
+            if step == 1
+            else F.pad(token[:, :-1], (0, 0, 1, 0), value=none)
+        )
+        return later.flatten().index_select(0, self.index)
+
+    def select(self, keep: Tensor, per_frame: int | None = None, *, aligned: bool = False) -> Selection:
+        """Only the tokens that ``keep (bool Tensor[P])`` marks.
+
+        Args:
+            per_frame: how many of every frame, where that is known; a GPU is waited for otherwise.
+            aligned: whether they are the same places in all frames of a clip.
+        """
+        clips, frames = self.grid[:2]
+        if per_frame is not None:
+            counts, total = Counts.equal(frames, per_frame), clips * frames * per_frame
+        else:
+            if self.per_frame is not None:
+                of_frames = keep.view(clips, frames, self.per_frame)
+            else:
+                of_frames = torch.zeros_like(self._present).index_copy_(0, self.index, keep).view(clips, frames, -1)
+            counts, total = _counts(of_frames.sum(dim=2))
+        rows = _marked(keep, total)
+        return Selection(rows, Origin(self.grid, self.index.index_select(0, rows), aligned, counts))
 
     def presence(self) -> Tensor:
         """``bool Tensor[B, T, H, W]``, True where the token is left."""
+        return self._present.view(self.grid)
+
+    @cached_property
+    def _present(self) -> Tensor:
         present = torch.zeros(self.grid.size, dtype=torch.bool, device=self.index.device)
-        present[self.index] = True
-        return present.view(self.grid)
+        return present.index_fill_(0, self.index, True)
+
+    @cached_property
+    def _token(self) -> Tensor:
+        """``int64 Tensor[B * T * H * W]``: the token at each place of the grid; P where there is none."""
+        token = torch.full((self.grid.size,), len(self.index), device=self.index.device)
+        return token.index_copy_(0, self.index, torch.arange(len(self.index), device=self.index.device))
+
+
+def _counts(of_frames: Tensor) -> tuple[Counts, int]:
+    """From the tokens of each frame ``(int64 Tensor[B, T])``: the numbers, and how many tokens there are."""
+    of_clips = of_frames.sum(dim=1)
+    numbers = torch.stack([*of_frames.aminmax(), *of_clips.aminmax(), of_clips.sum()]).tolist()
+    return Counts(*numbers[:4]), numbers[4]
+
+
+def _marked(mask: Tensor, count: int) -> Tensor:
+    """``int64 Tensor[count]``: where ``mask (bool Tensor[P])`` is True, ``count`` times; a GPU is not waited for."""
+    return torch.nonzero_static(mask, size=count).flatten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,11 +389,8 @@ class TokenSet:
         """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
         return self.with_joined(function(self.joined))
 
-    def select(self, keep: Tensor, origin: Origin | None = None) -> TokenSet:
-        """Only the patch tokens that ``keep (bool Tensor[P])`` marks, and all class tokens.
-
-        ``origin``: that of the kept tokens, if it exists already.
-        """
-        always = keep.new_ones(len(self.joined) - len(keep))
-        stay = torch.cat([keep, always]).nonzero().flatten()  # rows by number are copied faster than by a mask
-        return self.with_joined(self.joined.index_select(0, stay), origin or self.origin.select(keep))
+    def select(self, chosen: Selection) -> TokenSet:
+        """Only the chosen patch tokens, and all class tokens."""
+        classes = torch.arange(len(self.origin.index), len(self.joined), device=self.joined.device)
+        stay = torch.cat([chosen.rows, classes])
+        return self.with_joined(self.joined.index_select(0, stay), chosen.origin)
