@@ -21,7 +21,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 from turns import time_in_turns, write_result
 
-from video_ats.models.kernels import attend, attend_within, attend_written_out
+from video_ats.models.kernels import attend, attend_in_buckets, attend_within, attend_written_out
 from video_ats.runs.execution import open_device
 from video_ats.tokens.token_set import Grid, Grouping, Origin
 
@@ -34,19 +34,7 @@ def padded(qkv: Tensor, groups: Grouping) -> Tensor:
 
 
 def in_buckets(qkv: Tensor, groups: Grouping) -> Tensor:
-    """Short groups side by side in one of 64 places, each attending to itself only: fewer and fuller calls."""
-    table = groups.pad(qkv)  # (G, N, 3, heads, d)
-    count, length = table.shape[:2]
-    side = max(64 // length, 1)
-    table = F.pad(table, (0, 0, 0, 0, 0, 0, 0, 0, 0, -count % side)).unflatten(0, (-1, side)).flatten(1, 2)
-    q, k, v = table.transpose(1, 3).unbind(2)  # three of (G / side, heads, side * N, d)
-    place = torch.arange(side * length, device=qkv.device) // length
-    mask = place[:, None] == place
-    if groups.mask is not None:
-        keys = F.pad(groups.mask, (0, 0, 0, -count % side)).unflatten(0, (-1, side)).flatten(1)[:, None]
-        mask = ((mask & keys) | mask.logical_not().all(dim=-1, keepdim=True))[:, None]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return groups.unpad(out.transpose(1, 2).flatten(0, 1).unflatten(0, (-1, length))[:count])
+    return groups.unpad(attend_in_buckets(groups.pad(qkv), groups.mask))
 
 
 def written_out(qkv: Tensor, groups: Grouping) -> Tensor:
@@ -94,8 +82,8 @@ WAYS: dict[str, Callable[[Tensor, Grouping], Tensor]] = {
     "FlexAttention, for any number": partial(flex, dynamic=True),
     "varlen": varlen,
 }
-# The ways of the models on a CPU; on other devices `attend_within` pads too. Frames have nearly equal lengths, and the
-# class token needs their table anyway.
+# The ways of the models on a CPU; for a GPU see gpu.py. Frames have nearly equal lengths, and the class token needs
+# their table anyway.
 OURS = {"by_frame": "padded and masked", "by_position": "by length"}
 
 

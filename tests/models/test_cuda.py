@@ -21,8 +21,10 @@ from helpers.cases import (
 from torch import Tensor, nn
 
 from video_ats import SamplerConfig, create_model, insert_samplers_, trace_of
+from video_ats.models.kernels import attend_within
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
+from video_ats.tokens import Grid, Origin
 from video_ats.tokens.samplers import Kind, Scope
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
 
@@ -124,6 +126,17 @@ def test_sampling(function: Callable[[Tensor, Tensor, int], Tensor]) -> None:
     lengths = torch.randint(0, 197, (64,), generator=generator)
     for count in (2, 7, 64, 196):
         assert torch.equal(function(scores.cuda(), lengths.cuda(), count).cpu(), function(scores, lengths, count))
+
+
+@pytest.mark.parametrize("left", [60, 196])
+def test_many_short_groups(left: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    whole = Origin.whole(Grid(8, 8, 14, 14), torch.device("cpu"))
+    index = whole.index if left == 196 else whole.index[torch.rand(len(whole.index), generator=generator) < left / 196]
+    qkv = torch.randn(len(index), 3, 2, 8, generator=generator, dtype=torch.float64)
+    expected = attend_within(qkv, Origin(whole.grid, index).by_position)
+    found = attend_within(qkv.cuda(), Origin(whole.grid, index.cuda()).by_position).cpu()
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
 
 
 def test_a_dense_xvit_of_another_size() -> None:

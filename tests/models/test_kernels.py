@@ -10,7 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_ats.models import kernels
-from video_ats.models.kernels import _SMALL_GROUP, attend, attend_within, attend_written_out, by_length, in_few_sizes
+from video_ats.models.kernels import (
+    _SMALL_GROUP,
+    attend,
+    attend_in_buckets,
+    attend_within,
+    attend_written_out,
+    by_length,
+    in_few_sizes,
+)
 from video_ats.tokens import Grouping
 
 Result = tuple[Tensor, ...]
@@ -139,8 +147,9 @@ def test_ragged_groups_are_as_token_by_token(seed: int) -> None:
     torch.testing.assert_close(found, expected)
     q, k, v = grouping.pad(qkv).transpose(1, 3).unbind(2)  # as on other devices
     padded = grouping.unpad(attend(q, k, v, grouping.mask).transpose(1, 2))
+    buckets = grouping.unpad(attend_in_buckets(grouping.pad(qkv), grouping.mask))
     wish = torch.randn(found.shape, generator=generator, dtype=torch.float64)
-    for way in (found, padded):
+    for way in (found, padded, buckets):
         torch.testing.assert_close(way, expected)
         (gradient,) = torch.autograd.grad((way * wish).sum(), qkv, retain_graph=True)
         (wanted,) = torch.autograd.grad((expected * wish).sum(), qkv, retain_graph=True)

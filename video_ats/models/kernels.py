@@ -15,6 +15,9 @@ from video_ats.tokens.scoring import HALF, at_least_float32
 _ROWS = 16
 # Up to so many keys the fused kernel is slower in half precision on a CPU: benchmarks/attention_of_small_groups.py.
 _SMALL_GROUP = 576
+# On a GPU a fused kernel works on so many places at a time, and so many groups or more are worth filling them up for:
+# benchmarks/results/gpu/ragged.json.
+_TILE, _MANY_GROUPS = 64, 1024
 
 
 def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: bool) -> Tensor:
@@ -58,11 +61,15 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
 
     After sampling, most positions are left in a few frames only, so a table of all groups would be mostly padding. On
     a CPU, groups of equal length are computed together instead, without padding or mask: the fastest of torch's ways
-    there (benchmarks/ragged_attention.py). On other devices they are padded, which takes one kernel and not many small
-    ones (not measured).
+    there (benchmarks/ragged_attention.py). On a GPU, where many small kernels cost most, groups are padded, and many
+    short ones are computed some at a time.
     """
     if groups.mask is None or qkv.device.type != "cpu":
-        q, k, v = groups.pad(qkv).transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
+        table = groups.pad(qkv)  # (G, N, 3, heads, d)
+        short = 0 < groups.longest <= _TILE // 2 and groups.num_groups >= _MANY_GROUPS
+        if short and qkv.device.type != "cpu":
+            return groups.unpad(attend_in_buckets(table, groups.mask))
+        q, k, v = table.transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
         return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
     order, runs = by_length(groups)
     # In float32: half precision would compile a kernel for each new number of groups of a length.
@@ -77,6 +84,31 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
             found.append(attend(q, k, v, None).transpose(1, 2).flatten(0, 1))
     out = torch.cat(found).to(qkv.dtype) if found else qkv[:, 0]
     return torch.empty_like(out).index_copy_(0, order, out)
+
+
+def attend_in_buckets(qkv: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention within short groups, some at a time side by side, each of which sees itself only.
+
+    Args:
+        qkv (Tensor[G, N, 3, heads, d]): N of at least 1.
+        mask (bool Tensor[G, N] or None): True where a token is.
+
+    Returns:
+        Tensor[G, N, heads, d]; undefined where there is no token.
+    """
+    groups, length = qkv.shape[:2]
+    side = max(_TILE // length, 1)
+    missing = -groups % side
+    buckets = F.pad(qkv, (0, 0) * 4 + (0, missing)).unflatten(0, (-1, side)).flatten(1, 2)  # (G / side, side * N, ...)
+    q, k, v = buckets.transpose(1, 3).unbind(2)  # three of (G / side, heads, side * N, d)
+    group = torch.arange(side * length, device=qkv.device) // length
+    seen = group[:, None] == group  # (side * N, side * N)
+    if mask is not None:
+        keys = F.pad(mask, (0, 0, 0, missing)).view(-1, 1, side * length)
+        seen = seen & keys
+        seen = (seen | ~seen.any(dim=2, keepdim=True))[:, None]  # a softmax over nothing would be NaN
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2)
+    return out.unflatten(1, (side, length)).flatten(0, 1)[:groups]
 
 
 def by_length(groups: Grouping) -> tuple[Tensor, list[tuple[int, int]]]:

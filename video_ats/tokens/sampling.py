@@ -86,12 +86,9 @@ def keep_uniform(scores: Tensor, lengths: Tensor | None, counts: Tensor | int) -
 
 def _nearest(ascending: Tensor, points: Tensor) -> Tensor:
     """Index of the value in each row of ``ascending (G, N)`` nearest to each of ``points (G, K)``; first of equals."""
-    last = ascending.shape[1] - 1
-    above = torch.searchsorted(ascending, points.contiguous()).clamp(max=last)
-    below = (above - 1).clamp(min=0)
-    nearer_below = (points - ascending.gather(1, below)).abs() <= (points - ascending.gather(1, above)).abs()
-    value = ascending.gather(1, torch.where(nearer_below, below, above))
-    return torch.searchsorted(ascending, value).clamp(max=last)
+    halfway = (ascending[:, :-1] + ascending[:, 1:]) / 2
+    nearest = torch.searchsorted(halfway, points.contiguous())
+    return torch.searchsorted(ascending, ascending.gather(1, nearest))
 
 
 def _prepared(scores: Tensor, lengths: Tensor | None, num_samples: int) -> tuple[Tensor | None, Tensor]:
