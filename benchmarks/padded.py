@@ -13,6 +13,7 @@ from video_ats.models.attention import ClassAttention, PatchAttention
 from video_ats.models.blocks import Block
 from video_ats.models.timesformer import TimeSformer
 from video_ats.tokens import Origin
+from video_ats.tokens.samplers import select
 from video_ats.tokens.scoring import class_attention, significance
 
 
@@ -61,7 +62,7 @@ def _over_space(block: Block, frames: Tensor, classes: Tensor, origin: Origin) -
     added, kept = out[:, 1:], frames
     if block.sampler is not None:
         scores = significance(class_attention(q[:, :, 0], k, mask), v)[:, 1:]
-        rows, origin = block.sampler.select(groups.unpad(scores), origin)
+        rows, origin = select(block.sampler, groups.unpad(scores), origin)
         added = origin.by_frame.pad(groups.unpad(added)[rows])
         kept = origin.by_frame.pad(groups.unpad(frames)[rows])
     class_added = block.attn.proj(out[:, 0]).unflatten(0, (-1, times)).mean(dim=1, keepdim=True)

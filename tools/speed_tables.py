@@ -66,6 +66,84 @@ def realisation_table(root: Path) -> str:
     return "\n".join([*markdown_table(header, rows), "", *measured]) if measured else _NOT_YET
 
 
+def gpu_tables(root: Path) -> str:
+    """Times on a GPU in half precision, before samplers stopped waiting for it and after; graphs; synchronisations."""
+    now, before = ({name: _gpu_rows(root, folder, name) for name in _GPU} for folder in ("gpu", "gpu_before"))
+    if not now["realisation"]:
+        return _NOT_YET
+    was = {_gpu_key(row): row for row in before["realisation"] if row["precision"] == "bfloat16"}
+    cells = []
+    for row in now["realisation"]:
+        if row["what"] == "dense" or row["precision"] != "bfloat16":
+            continue
+        first = was.get(_gpu_key(row))
+        cells.append(
+            [
+                f"`{row['model']}`",
+                str(row["batch"]),
+                row["what"],
+                f"{row['of dense']:.2f}",
+                f"{1000 * row['seconds'] * row['speed-up']:.1f}, {1000 * row['seconds']:.1f}",
+                "-" if first is None else f"{first['speed-up']:.2f}",
+                f"{row['speed-up']:.2f}",
+                f"{row['realisation']:.2f}",
+            ]
+        )
+    header = ["model", "batch", "setting", "GFLOPs of dense", "ms: dense, sampled"]
+    lines = markdown_table([*header, "speed-up before", "speed-up", "realisation"], cells)
+    graphs = [row for row in now["graphs"] if row["what"].endswith("graph") and row["seconds"] is not None]
+    cells = [
+        [
+            f"`{row['model']}`",
+            str(row["batch"]),
+            row["what"].removesuffix(", graph"),
+            f"{1000 * row['seconds']:.1f}",
+            f"{row['over the faster dense']:.2f}",
+        ]
+        for row in graphs
+    ]
+    lines += ["", *markdown_table(["model", "batch", "captured setting", "ms", "over the faster dense"], cells)]
+    counts = {
+        (row["model"], row["what"]): row["synchronisations per sampled block"]
+        for row in before["dispatches"]
+        if "synchronisations per sampled block" in row
+    }
+    cells = [
+        [
+            f"`{row['model']}`",
+            row["what"],
+            f"{counts[row['model'], row['what']]:.1f}",
+            f"{row['synchronisations per sampled block']:.1f}",
+            f"{row['more operations per sampled block']:.0f}",
+        ]
+        for row in now["dispatches"]
+        if "synchronisations per sampled block" in row
+    ]
+    header = ["model", "setting", "waits per block before", "waits per block", "more kernels per block than dense"]
+    lines += ["", *markdown_table(header, cells)]
+    others = ["precision", "batch", "what", "ms", "times ours"]
+    lines += ["", *markdown_table(others, [_gpu_peer(row) for row in now["peers"]]), ""]
+    environment = json.loads((root / _RESULTS / "gpu" / "realisation.json").read_text())["environment"]
+    return "\n".join([*lines, _measured(environment, "benchmarks/gpu.sh`, `benchmarks/results/gpu")])
+
+
+_GPU = ("realisation", "graphs", "dispatches", "peers")
+
+
+def _gpu_rows(root: Path, folder: str, name: str) -> list[dict[str, Any]]:
+    path = root / _RESULTS / folder / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def _gpu_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["model"], row["batch"], row["what"]
+
+
+def _gpu_peer(row: Mapping[str, Any]) -> list[str]:
+    milliseconds, ratio = f"{1000 * row['seconds']:.1f}", f"{row['times ours']:.2f}"
+    return [row["precision"], str(row["batch"]), row["what"], milliseconds, ratio]
+
+
 def _realisation(root: Path) -> list[tuple[Path, dict[str, Any]]]:
     paths = sorted((root / _RESULTS / "realisation").glob("*/benchmark.json"))
     return [(path, json.loads(path.read_text())) for path in paths]

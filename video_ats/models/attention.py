@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from video_ats.models.kernels import attend, attend_within, in_few_sizes
 from video_ats.tokens import Grouping, Origin, Selection, TokenSampler, TokenSet
+from video_ats.tokens.samplers import select
 from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
@@ -123,7 +124,7 @@ class ClassAttention(nn.Module):
         mask = _mask_with_leading(grouping, first)
 
         row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
-        chosen = sampler.select(grouping.unpad(significance(row, v)[:, first:]), tokens.origin)
+        chosen = select(sampler, grouping.unpad(significance(row, v)[:, first:]), tokens.origin)
         kept = _grouping(chosen.origin, groups)
         staying = tokens.patches.index_select(0, chosen.rows)
         own = _project(self, staying, 0, 1, ragged=True).squeeze(-3)  # (P', heads, d)
@@ -138,7 +139,7 @@ class ClassAttention(nn.Module):
         q, k, v = grouping.pad(self._heads(tokens, 0, 3)[0]).transpose(1, 3).unbind(2)  # (G, heads, N, d)
         attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
         scores = significance(mean_row(attention, grouping.mask, grouping.lengths), v)
-        chosen = sampler.select(grouping.unpad(scores), tokens.origin)
+        chosen = select(sampler, grouping.unpad(scores), tokens.origin)
         kept = _grouping(chosen.origin, groups)
         rows = kept.pad(grouping.place.index_select(0, chosen.rows))[:, None, :, None].expand(
             -1, attention.shape[1], -1, attention.shape[3]

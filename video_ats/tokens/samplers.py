@@ -182,16 +182,6 @@ class TokenSampler(nn.Module):
         kept = self._choose(origin.tube_means(scores), origin.tubes, origin.tubes.by_frame, per_frame)
         return origin.of_tubes(kept)
 
-    def select(self, scores: Tensor, origin: Origin) -> Selection:
-        """The tokens that stay, chosen as by `forward`."""
-        config, tube = self.config, self.config.scope == "tube" and origin.aligned
-        exact = config.kind != "ats" and not config.matched and self._counts is None
-        per_frame = None
-        if exact and origin.per_frame is not None and (tube or config.scope == "frame"):
-            assert isinstance(config.samples, int)
-            per_frame = min(config.samples, origin.per_frame)  # of every frame: nothing to wait for
-        return origin.select(self(scores, origin), per_frame, aligned=tube)
-
     def _choose(self, scores: Tensor, origin: Origin, groups: Grouping, points_or_count: int) -> Tensor:
         table, lengths = groups.pad(scores), None if groups.mask is None else groups.lengths
         kind, sample = self.config.kind, sample_reference if self.config.scheme == "reference" else sample_inverse
@@ -209,3 +199,17 @@ class TokenSampler(nn.Module):
             rank = torch.randperm(origin.grid.per_clip, generator=generator).double().to(scores.device)
             table = groups.pad(rank[origin.index % origin.grid.per_clip])
         return groups.unpad(keep_top(table, lengths, count))
+
+
+def select(sampler: nn.Module, scores: Tensor, origin: Origin) -> Selection:
+    """The tokens that a sampler keeps: a `TokenSampler`, or any module that is called like one."""
+    keep = sampler(scores, origin)
+    if not isinstance(sampler, TokenSampler):
+        return origin.select(keep)
+    config, per_frame = sampler.config, None
+    tube = config.scope == "tube" and origin.aligned
+    exact = config.kind != "ats" and not config.matched and sampler._counts is None
+    if exact and origin.per_frame is not None and (tube or config.scope == "frame"):
+        assert isinstance(config.samples, int)
+        per_frame = min(config.samples, origin.per_frame)  # of every frame: nothing to wait for
+    return origin.select(keep, per_frame, aligned=tube)
