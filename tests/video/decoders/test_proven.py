@@ -242,6 +242,17 @@ def test_times_and_key_frames_that_mislead_a_seek(
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+def test_a_key_frame_that_is_lost_is_no_place_to_seek_to(decoder: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", *ENCODERS["vp8"], muxer="matroska")
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.is_keyframe and packet.size][1]
+        data = path.read_bytes().replace(bytes(packet), bytes(packet)[:3] + bytes(packet.size - 3))
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="some are missing, marked wrongly or damaged; use decoder 'pyav'"):
+        read_frames(path, lambda _count, _rate: [0], decoder=decoder)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("second", [{"pixel_format": "yuv444p"}, {"pixel_format": "yuvj420p"}], ids=["444", "range"])
 def test_pixel_formats_and_colours_that_change_are_refused(
     decoder: str, second: dict[str, Any], tmp_path: Path

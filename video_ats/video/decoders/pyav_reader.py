@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -94,11 +94,10 @@ class _Look(NamedTuple):
 
 
 def _look_at(packet: Any, looks: list[_Look]) -> bool:
-    """Add the looks of the frames that come out of a packet; whether they are whole key frames."""
-    try:
+    """Add the looks of the frames that come out of a packet; whether these are key frames without damage."""
+    frames = []
+    with suppress(av.FFmpegError):  # not the last word on a file: what comes before this packet was not decoded
         frames = packet.decode()
-    except av.FFmpegError:  # not the last word on a file: what comes before this packet was not decoded
-        return False
     for frame in frames:
         looks.append(_Look(frame.width, frame.height, frame.format.name, frame.interlaced_frame, int(frame.rotation)))
     return all(frame.key_frame and frame.pict_type == PictureType.I and not frame.is_corrupt for frame in frames)
