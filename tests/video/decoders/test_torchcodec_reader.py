@@ -94,6 +94,7 @@ WRITTEN: dict[str, dict[str, Any]] = {
     "h264_rgb.mp4": {"lossless": True},
     "h264.mov": {},
     "h264.mkv": {},
+    "ffv1.mkv": {"codec": "ffv1", "lossless": True},
     "vp9.webm": {"codec": "libvpx-vp9"},
     "fragmented.mp4": {"muxer_options": {"movflags": "frag_keyframe+empty_moov"}},
     "with:colon and %02d.mp4": {},

@@ -14,10 +14,10 @@ from video_ats.video import VideoInfo
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's names of its demuxers
 MATROSKA = "matroska,webm"
 EXACT = {
-    "decord": {MP4: ("h264", "hevc", "vp9"), MATROSKA: ("h264", "hevc", "vp8", "vp9")},
-    "torchcodec": {MP4: ("h264", "hevc", "vp9", "av1"), MATROSKA: ("h264", "hevc", "vp8", "vp9", "av1")},
+    "decord": {MP4: ("h264", "hevc", "vp9"), MATROSKA: ("h264", "hevc", "vp8", "vp9", "ffv1")},
+    "torchcodec": {MP4: ("h264", "hevc", "vp9", "av1"), MATROSKA: ("h264", "hevc", "vp8", "vp9", "av1", "ffv1")},
 }
-PIXEL_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gbrp")
+PIXEL_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gbrp", "bgr0")
 # (decoder, codec) pairs that are exact on open groups of pictures too (the default of x265).
 OPEN_GROUPS = (("torchcodec", "hevc"),)
 CODECS = frozenset(codec for containers in EXACT.values() for codecs in containers.values() for codec in codecs)

@@ -7,7 +7,7 @@ ten seconds with two to four key frames.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import pairwise
@@ -24,8 +24,12 @@ from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, Vid
 from video_ats.video.decoders.proven import CODECS
 
 
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read header and packets of a video, and decode its key frames; of codecs that only PyAV reads, the first frame.
+def probe(path: str | os.PathLike[str], *, key_frames_of: Container[str] = CODECS) -> VideoInfo:
+    """Read header and packets of a video, and decode its first frame.
+
+    Args:
+        path: a local file.
+        key_frames_of: codecs of which all key frames are decoded, to see that a decoder that seeks may read the file.
 
     Raises:
         VideoError: as in `open_video`, or unreadable where FFmpeg cannot go through the packets.
@@ -50,7 +54,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
                 elif packet.size:
                     sound &= packets > 0
                     leading += None not in (packet.pts, key_time) and packet.pts < key_time
-                if packet.is_keyframe or not packet.size if codec in CODECS else not looks:
+                if packet.is_keyframe or not packet.size if codec in key_frames_of else not looks:
                     sound &= _look_at(packet, looks)
                     colours.add((context.color_range, context.colorspace))  # frames come later, with later ones
                 packets += packet.size > 0
@@ -119,7 +123,7 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
         with open_video(path) as (container, stream):
             planned = count or stream.frames
             if not planned:
-                info = probe(path)
+                info = probe(path, key_frames_of=())
                 planned = info.packets - info.hidden_packets
             read = _decode(path, container, stream, wanted_indices(plan, planned, average_rate(stream)))
         check_min_frames(path, read.num_frames, min_frames)
