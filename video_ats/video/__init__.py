@@ -57,8 +57,15 @@ class VideoInfo:
         header_frames: number of frames in the header; 0 when it gives none.
         packets: video packets in the file, those behind an edit list included.
         hidden_packets: packets that an edit list hides (decoded for reference, never shown).
+        leading_packets: packets shown before the key frame that they follow (open groups of pictures).
         even_timestamps: whether the shown packets start at time 0 and are equally far apart.
-        rotation: degrees of the display matrix, as PyAV gives them; never applied to frames.
+        own_times: whether every shown packet has a time, and no two the same.
+        sound_key_frames: whether the file starts with a key frame, marks no other frame as one, and all key frames
+            decode without damage.
+        changes: whether size, pixel format, colours, interlacing or rotation differ between key frames.
+        width, height: coded size in pixels of the first key frame; 0 when none decodes.
+        interlaced: whether the first key frame is.
+        rotation: degrees of its display matrix, as PyAV gives them; never applied to frames.
         video_streams: number of video streams, attached pictures not counted.
     """
 
@@ -70,7 +77,14 @@ class VideoInfo:
     header_frames: int
     packets: int
     hidden_packets: int
+    leading_packets: int
     even_timestamps: bool
+    own_times: bool
+    sound_key_frames: bool
+    changes: bool
+    width: int
+    height: int
+    interlaced: bool
     rotation: int
     video_streams: int
 

@@ -71,7 +71,7 @@ class DataConfig:
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see docs/videos.md.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
             ``..`` or as absolute ones; only for a list that you trust.
-        decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord where it is proven exact).
+        decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord for plain H.264 in MP4).
         min_frames: a video with fewer frames is recorded as too short.
         num_workers: processes that read videos, one thread each. A decoder that crashes, hangs or takes all memory
             costs one video there. With 0 videos are read in the process itself, and such a decoder ends the run.

@@ -14,12 +14,8 @@ from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip
 
 from video_ats.video import VideoError, VideoStatus, decoders
 from video_ats.video.decoders import probe, pyav_reader, read_frames
-from video_ats.video.decoders.seeking_readers import (
-    decord_is_exact,
-    decord_is_installed,
-    read_with_decord,
-    refusal,
-)
+from video_ats.video.decoders.proven import auto_takes_decord, refusal
+from video_ats.video.decoders.seeking_readers import decord_is_installed, read_with_decord
 from video_ats.video.encode import write_video
 from video_ats.video.views import ViewPlan
 
@@ -112,14 +108,18 @@ def test_real_clips_equal_plain_decoding_or_fail_as_known(name, decoder):
 def test_decord_is_refused_where_it_is_wrong_and_used_where_asked():
     error = failure(SHARED / "TrumanShow_wave_f_nm_np1_fr_med_26.avi", decoder="decord")
     assert error.status is VideoStatus.UNREADABLE
-    assert error.reason == "decord returns wrong frames of MPEG-4 in AVI; use decoder 'pyav'"
-    assert "AV1" in failure(SHARED / "av1_video.mkv", decoder="decord").reason
+    assert error.reason == "decord is not proven exact for mpeg4 in avi; use decoder 'pyav'"
+    assert "av1 in matroska" in failure(SHARED / "av1_video.mkv", decoder="decord").reason
     assert "several video streams" in failure(SHARED / "nasa_13013.mp4", decoder="decord").reason
     assert "rotation" in failure(SHARED / "video_90.mov", decoder="decord").reason
     assert failure(SHARED / "audio_only.wav", decoder="decord").status is VideoStatus.NO_VIDEO
-    assert failure(SHARED / "corrupted.mp4", decoder="decord").reason.startswith("decord failed: ")
+    broken = failure(SHARED / "corrupted.mp4", decoder="decord").reason
+    assert broken.startswith("decord failed: Check failed: ")
+    assert broken.endswith("; try decoder 'pyav'")
     for name in ("h264_10bits.mp4", "h265_10bits.mp4"):
-        assert failure(SHARED / name, decoder="decord").reason.startswith("decord makes other colours of more than 8")
+        assert failure(SHARED / name, decoder="decord").reason.startswith(
+            "decord is not proven exact for pixel format yuv420p10"
+        )
     mkv = SHARED / "flipping_a_pancake.mkv"
     by_decord, by_pyav = (read_frames(mkv, view_frames, decoder=name) for name in ("decord", "pyav"))
     assert by_decord.decoder == "decord"
@@ -388,7 +388,7 @@ def test_where_decord_fails_pyav_decides(clip, monkeypatch):
 
     monkeypatch.setattr(decord, "VideoReader", fail)
     assert read_frames(clip, every_frame, decoder="auto").decoder == "pyav"
-    assert failure(clip, decoder="decord").reason == "decord failed: no"
+    assert failure(clip, decoder="decord").reason == "decord failed: no; try decoder 'pyav'"
 
 
 @needs_decord
@@ -415,16 +415,31 @@ def test_where_decord_counts_otherwise_pyav_decides(clip, monkeypatch):
         {"even_timestamps": False},
     ],
 )
-def test_decord_is_exact_only_where_everything_is_proven(clip, change):
+def test_auto_takes_decord_only_where_everything_is_plain(clip, change):
     info = probe(clip)
-    assert decord_is_exact(info)
-    assert not decord_is_exact(replace(info, **change))
+    assert auto_takes_decord(info)
+    assert not auto_takes_decord(replace(info, **change))
 
 
-def test_decord_is_refused_for_transport_streams_and_deep_colours(clip):
-    assert "hangs" in refusal("decord", replace(probe(clip), container="mpegts"))
-    assert "more than 8 bits" in refusal("decord", replace(probe(clip), pixel_format="yuv420p10le"))
-    assert refusal("decord", probe(clip)) == ""
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"codec": "mpeg4"}, "is not proven exact for mpeg4 in mov"),
+        ({"container": "mpegts"}, "is not proven exact for h264 in mpegts"),
+        ({"pixel_format": ""}, "is not proven exact for pixel format"),
+        ({"width": 63}, "odd size (63x64)"),
+        ({"interlaced": True}, "interlaced"),
+        ({"rotation": 90}, "rotation"),
+        ({"changes": True}, "change midway"),
+        ({"own_times": False}, "time of their own"),
+        ({"sound_key_frames": False}, "key frames"),
+        ({"leading_packets": 1}, "open groups"),
+    ],
+)
+@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
+def test_a_single_departure_from_what_is_proven_is_refused(clip, decoder, change, words):
+    assert refusal(decoder, probe(clip)) == ""
+    assert words in refusal(decoder, replace(probe(clip), **change))
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "auto", "decord"])

@@ -7,13 +7,9 @@ from contextlib import suppress
 from difflib import get_close_matches
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
+from video_ats.video.decoders.proven import auto_takes_decord
 from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
-from video_ats.video.decoders.seeking_readers import (
-    decord_is_exact,
-    decord_is_installed,
-    read_with_decord,
-    read_with_torchcodec,
-)
+from video_ats.video.decoders.seeking_readers import decord_is_installed, read_with_decord, read_with_torchcodec
 from video_ats.video.fetch import FetchLimits, local_file
 
 __all__ = ["DECODERS", "check_decoder", "probe", "read_frames"]
@@ -39,8 +35,9 @@ def read_frames(
             in [0, N - 1], in any order, with repeats, or none at all (then the file is only verified). It is called a
             second time where another number of frames decodes than the header counts, and that call decides.
         decoder: ``pyav``, the reference, decodes and counts every frame. ``decord`` and ``torchcodec`` seek, miss
-            damage where they do not decode, and refuse files on which they are known to be wrong. ``auto`` takes decord
-            where its frames are proven equal to PyAV's, and PyAV everywhere else and whenever decord fails.
+            damage where they do not decode, and refuse files for which they are not proven exact, see `proven`.
+            ``auto`` takes decord for H.264 in MP4 where it is proven exact, and PyAV everywhere else and whenever
+            decord fails.
         min_frames: a video with fewer decodable frames, or with none, is ``too_short``.
         fetch: limits for videos that have to be fetched; None: the defaults.
 
@@ -70,7 +67,7 @@ def _read(path: str, plan: FramePlan, decoder: str, min_frames: int) -> DecodedF
     if decoder == "auto" and decord_is_installed():
         with suppress(VideoError):  # PyAV names the failure
             info = probe(path)
-            if decord_is_exact(info):
+            if auto_takes_decord(info):
                 read = read_with_decord(info, plan, min_frames=min_frames)
                 # A plan that wants no frames verifies the file, for which all of it has to be decoded.
                 if read.indices and read.num_frames == info.header_frames:

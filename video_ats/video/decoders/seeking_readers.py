@@ -1,14 +1,7 @@
-"""Frames read with decord or torchcodec, and the files that each of them must not read.
+"""Frames read with decord or torchcodec, from the files for which `proven` lists them.
 
-Both seek to the wanted frames and decode little else, so they do not see damage elsewhere in a file.
-
-decord 0.6.0 (its last release), measured on real clips: bit-identical to PyAV on H.264 in MP4. It hangs on MPEG-TS,
-repeats frames behind edit lists, returns wrong frames of AVI with packed B-frames, cannot read AV1, applies rotations,
-and converts 10-bit video to other RGB values.
-
-torchcodec 0.17 over FFmpeg 5.1: bit-identical to PyAV on H.264, HEVC and AV1 of 8 bits in MP4 and MKV, variable frame
-rates among them. It repeats frames of MPEG-TS; AVI, rotations and 10-bit video are as with decord. It uses the FFmpeg
-of the machine, so another machine may differ, and ``auto`` never takes it.
+Both seek to the wanted frames and decode little else, so they do not see damage elsewhere in a file. torchcodec uses
+the FFmpeg of the machine, so another machine may differ, and ``auto`` never takes it.
 """
 
 from __future__ import annotations
@@ -19,45 +12,16 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-import av
 import torch
 from torch import Tensor
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
-from video_ats.video.decoders.pyav_reader import check_min_frames, file_url, wanted_indices
+from video_ats.video.decoders.proven import RESIZED_ANYWHERE, refusal
+from video_ats.video.decoders.pyav_reader import check_min_frames, file_url, read_with_pyav, wanted_indices
 
-_MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"  # FFmpeg's name of its one MP4/MOV demuxer
 _TORCHCODEC_ERRORS = (RuntimeError, ValueError, IndexError)  # raised for a file that it cannot read
 # Where in the C++ source an error arose: "[time] file:line: " (decord) or "function, file:line, " (torchcodec).
-_SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+?:\d+: |[^,]+, [^,]+:\d+, ")
-
-
-def refusal(decoder: str, info: VideoInfo) -> str:
-    """Why ``decord`` or ``torchcodec`` must not read a file, in one line; empty when nothing is known against it."""
-    is_decord = decoder == "decord"
-    colours = av.VideoFormat(info.pixel_format).components if info.pixel_format else ()
-    known_wrong = {
-        "hangs on MPEG-TS" if is_decord else "repeats frames of MPEG-TS": info.container == "mpegts",
-        "returns wrong frames of MPEG-4 in AVI": info.container == "avi" and info.codec == "mpeg4",
-        "cannot read AV1": is_decord and info.codec == "av1",
-        "applies the rotation that the Kinetics protocol ignores": info.rotation != 0,
-        "repeats frames behind an edit list": is_decord and info.hidden_packets > 0,
-        "may choose another of several video streams": is_decord and info.video_streams > 1,
-        "makes other colours of more than 8 bits": any(colour.bits > 8 for colour in colours),
-    }
-    return next((f"{decoder} {reason}" for reason, holds in known_wrong.items() if holds), "")
-
-
-def decord_is_exact(info: VideoInfo) -> bool:
-    """Whether decord is proven to return the frames that PyAV returns, pixel for pixel."""
-    return (
-        not refusal("decord", info)
-        and info.container == _MP4_FAMILY
-        and info.codec == "h264"
-        and info.pixel_format == "yuv420p"
-        and 0 < info.header_frames == info.packets
-        and info.even_timestamps
-    )
+_SOURCE_LINE = re.compile(r"(\[[\d:]+\] \S+?:\d+: )+|[^,]+, [^,]+:\d+, ")
 
 
 def decord_is_installed() -> bool:
@@ -83,7 +47,7 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
         reader = decord.VideoReader(file_url(info.path), num_threads=1)
     try:
         num_frames = len(reader)
-        _check_count("decord", info, num_frames, info.header_frames, min_frames)
+        _check_count("decord", info, num_frames, min_frames)
         wanted = wanted_indices(plan, num_frames, info.frame_rate)
         with _failures("decord", info, decord.DECORDError):
             batch = reader.get_batch(sorted({*wanted, num_frames - 1}))
@@ -102,9 +66,7 @@ def read_with_torchcodec(info: VideoInfo, plan: FramePlan, *, min_frames: int = 
         # One thread as in the other readers; "exact" looks at every packet before it says which frame is which.
         decoder = load(file_url(info.path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
     num_frames = len(decoder)
-    # MKV headers count no frames, but packets do; packets that an edit list hides are not shown as frames.
-    promised = max(info.header_frames, info.packets) - info.hidden_packets
-    _check_count("torchcodec", info, num_frames, promised, min_frames)
+    _check_count("torchcodec", info, num_frames, min_frames)
     wanted = wanted_indices(plan, num_frames, info.frame_rate)
     with _failures("torchcodec", info, *_TORCHCODEC_ERRORS):
         frames = decoder.get_frames_at(sorted({*wanted, num_frames - 1})).data
@@ -130,11 +92,15 @@ def torchcodec_decoder() -> Any:
 
 def _refuse(decoder: str, info: VideoInfo) -> None:
     reason = refusal(decoder, info)
+    if info.changes or (not reason and info.codec in RESIZED_ANYWHERE):
+        read_with_pyav(info.path, lambda _frames, _rate: [])  # raises where the size changes, as `pyav` does
     if reason:
         raise VideoError(VideoStatus.UNREADABLE, f"{reason}; use decoder 'pyav'", info.path)
 
 
-def _check_count(decoder: str, info: VideoInfo, num_frames: int, promised: int, min_frames: int) -> None:
+def _check_count(decoder: str, info: VideoInfo, num_frames: int, min_frames: int) -> None:
+    # MKV headers count no frames, but packets do; packets that an edit list hides are not shown as frames.
+    promised = max(info.header_frames, info.packets) - info.hidden_packets
     if num_frames < promised:
         reason = f"{decoder} counts {num_frames} of the {promised} frames the header counts"
         raise VideoError(VideoStatus.TRUNCATED, reason, info.path)
@@ -147,7 +113,7 @@ def _failures(decoder: str, info: VideoInfo, *errors: type[Exception]) -> Iterat
     try:
         yield
     except errors as error:
-        reason = f"{decoder} failed: {_SOURCE_LINE.sub('', _first_line(error), count=1)}"
+        reason = f"{decoder} failed: {_SOURCE_LINE.sub('', _first_line(error), count=1)}; try decoder 'pyav'"
         raise VideoError(VideoStatus.UNREADABLE, reason, info.path) from error
 
 
