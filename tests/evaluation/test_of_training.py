@@ -21,6 +21,7 @@ from video_ats.benchmarking.job import BenchmarkConfig
 from video_ats.benchmarking.job import prepare as prepare_benchmark
 from video_ats.demo.job import DemoConfig
 from video_ats.demo.job import prepare as prepare_demo
+from video_ats.evaluation import report
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.job import run as run_evaluation
@@ -97,6 +98,23 @@ def test_a_part_of_the_classes_is_matched_by_name(trained: Path, videos: Path, t
     run_evaluation(prepare(evaluation(trained, tmp_path / "some", tmp_path / "out")))
     lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
     assert {json.loads(line)["label"] for line in lines} == {1}
+
+
+def test_the_report_says_what_the_weights_were_trained_with(
+    trained: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(report, "draw_curve", lambda *_, title: titles.append(title))
+    config = EvaluateConfig(checkpoint=str(trained), output=str(tmp_path / "out"), data=data(videos), device="cpu")
+    run_evaluation(prepare(config))
+    (title,) = titles
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for told in (title, page, text):
+        assert "run (video_ats, trained with ats-frame-k8)" in told
+    for told in (page, text):
+        assert "With weights trained with ats-frame-k8, " in told
+        assert "ats-frame-k8 (as trained), " in told
+        assert "Without training" not in told
 
 
 def test_a_renamed_class_is_refused(trained: Path, videos: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
 from video_ats.runs.weights import (
+    NOTHING_GIVEN,
     RANDOM_WEIGHTS,
     GivenWeights,
     LoadedModel,
@@ -304,7 +305,9 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     dense_macs, entries, budget = dense_view_macs(job.given.model, job.plan), job.videos.entries, job.config.budget()
     summary = summarise(results, listed_labels=(entry.label for entry in entries), dense_macs=dense_macs)
     # Of random weights nothing is claimed.
-    claims, comparisons = make_claims(results) if job.config.checkpoint != RANDOM_WEIGHTS else ((), ())
+    tuned = job.finetuned.given if job.finetuned else NOTHING_GIVEN
+    is_random = job.config.checkpoint == RANDOM_WEIGHTS
+    claims, comparisons = ((), ()) if is_random else make_claims(results, job.given.given, tuned)
     weights = {"weights": job.given.weights}
     if job.finetuned:
         weights["finetuned_weights"] = job.finetuned.weights
