@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from video_ats.models.checkpoints.find import Weights, any_block, find_weights
+from video_ats.models.checkpoints.pickles import check_tensors
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
@@ -157,6 +158,8 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None 
         ValueError: if there is no state dict inside, or none at ``key``.
     """
     found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
+    if raw.pickled:
+        check_tensors(raw.label, found.state)
     return replace(_translate(raw, found, target), taken=str(found))
 
 

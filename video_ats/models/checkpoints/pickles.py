@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any, cast
@@ -33,8 +33,10 @@ _BUILDERS = frozenset(
     {
         *("collections OrderedDict", "collections Counter", "_codecs encode"),
         *("builtins set", "builtins complex", "torch Size", "torch device"),
+        *("torch per_tensor_affine", "torch per_channel_affine", "torch._utils _rebuild_meta_tensor_no_storage"),
         *("torch.nn.parameter Parameter", "torch.serialization _get_layout"),
         *(f"torch._utils _rebuild_{what}" for what in ("tensor", "tensor_v2", "parameter", "parameter_with_state")),
+        *(f"torch._utils _rebuild_{what}" for what in ("sparse_tensor", "qtensor")),
     }
 )
 # Everything else becomes an object without content, but for what PyTorch would call before it looks at our objects, and
@@ -61,9 +63,9 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
         raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged texts
+            warnings.simplefilter("ignore")  # of backslashes in damaged texts, and of PyTorch on tensors of odd kinds
             strangers = _strangers(path, _open_archive(path) if beginning.startswith(_ZIP) else _old_pickles(path))
-        entries = _load(path, strangers)
+            entries = _load(path, strangers)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]}, which is no tensor" if found else "something that is no tensor, or is damaged"
@@ -79,7 +81,6 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
             f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict; of a whole model, save "
             "model.state_dict()"
         )
-    _check_tensors(path, entries)
     return entries
 
 
@@ -199,31 +200,20 @@ def _load(path: Path, strangers: Set[str]) -> Any:
     raise AssertionError("each try makes another stranger a mapping, of which no more is said")
 
 
-def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
-    """Refuse sparse and quantised tensors, and tensors with more values than are stored.
+def check_tensors(label: str, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse sparse and quantised tensors of a pickle, and those with more values than are stored.
 
-    With a stride of zero, one stored value is a tensor of any size, which takes that memory when it is copied.
+    With a stride of zero, one stored value is a tensor of any size, which takes that memory when it is copied. So only
+    tensors that are used need the check.
     """
-    for name, tensor in _tensors(entries):
-        label = f"checkpoint {path}: {str(name)[:80]}"
+    for name, tensor in tensors.items():
+        where = f"checkpoint {label}: {name[:80]}"
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise ValueError(f"{label} is a {tensor.layout} tensor on {tensor.device}; must be a plain one")
+            kind = f"quantised {tensor.dtype}" if tensor.is_quantized else tensor.layout
+            raise ValueError(f"{where} is a {kind} tensor on {tensor.device}; must be a plain one")
         there = tensor.untyped_storage().nbytes()
         if tensor.numel() * tensor.itemsize > there:
             raise ValueError(
-                f"{label} is {tuple(tensor.shape)}, for which {there} bytes are stored; "
+                f"{where} is {tuple(tensor.shape)}, for which {there} bytes are stored; "
                 "refused, since it would take memory that the file does not fill"
             )
-
-
-def _tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[Any, Tensor]]:
-    """All tensors in nested containers, with their keys; a container may hold itself."""
-    seen: set[int] = set()
-    waiting: list[tuple[Any, Any]] = [("", entries)]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, Tensor):
-            yield name, value
-        elif isinstance(value, (Mapping, list, tuple, set)) and id(value) not in seen:
-            seen.add(id(value))
-            waiting += value.items() if isinstance(value, Mapping) else ((name, item) for item in value)

@@ -40,12 +40,14 @@ class RawCheckpoint:
         label: its name in errors.
         entries: a state dict, or a container with one inside.
         metadata: of a safetensors file.
+        pickled: whether its tensors need `check_tensors` before they are used.
         config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files.
             It has what shapes do not show, such as the number of heads.
     """
 
     label: str
     entries: Mapping[Any, Any]
+    pickled: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,7 +100,7 @@ def _read_file(path: Path) -> RawCheckpoint:
     looks_safe = path.suffix == _SAFE or _SAFETENSORS.match(beginning)
     if looks_safe and not beginning.startswith(TORCH_BEGINNINGS):
         return _read_safetensors(path)
-    return RawCheckpoint(str(path), read_pickled(path, beginning))
+    return RawCheckpoint(str(path), read_pickled(path, beginning), pickled=True)
 
 
 def _read_safetensors(path: Path) -> RawCheckpoint:
@@ -111,7 +113,8 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             f"checkpoint {path}: is not safetensors, or is cut short ({first_sentence(error)}); download it again"
         ) from error
     config = metadata.get("config") if metadata.get("format") == OUR_FORMAT else None
-    return RawCheckpoint(str(path), tensors, metadata, {} if config is None else parse_json(config, path))
+    config = {} if config is None else parse_json(config, path)
+    return RawCheckpoint(str(path), tensors, metadata=metadata, config=config)
 
 
 def find_weights_file(path: Path) -> Path | None:
@@ -175,4 +178,4 @@ def _read_shards(index: Path) -> RawCheckpoint:
         if not (index.parent / shard).is_file():
             raise ValueError(f"checkpoint {index}: shard {shard} is missing; download the whole folder")
         tensors.update(_read_file(index.parent / shard).entries)
-    return RawCheckpoint(str(index), tensors)
+    return RawCheckpoint(str(index), tensors, pickled=True)
