@@ -85,8 +85,8 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise ValueError(
-            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}; other models of "
-            "transformers are not built here"
+            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}; build other models "
+            "with transformers, and put samplers in with insert_samplers_"
         )
     for key, only in (("hidden_act", "gelu"), ("num_channels", 3)):
         if config.get(key, only) != only:
