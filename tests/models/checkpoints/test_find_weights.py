@@ -9,6 +9,7 @@ import decimal
 import enum
 import functools
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -35,6 +36,11 @@ def weights(seed: int = 0) -> State:
 
 def under(prefix: str, state: State) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def within(wrapper: str, state: State) -> State:
+    """Each block in a wrapper."""
+    return {re.sub(r"^(blocks\.\d+\.)", rf"\1{wrapper}", name): tensor for name, tensor in state.items()}
 
 
 def load(content: Any, path: Path, **how: Any) -> tuple[torch.nn.Module, LoadReport]:
@@ -105,11 +111,16 @@ WRAPPED: dict[str, tuple[Callable[[State], Any], str, tuple[str, ...]]] = {
     "teacher and student": (
         lambda state: {"state_dict": {**under("teacher.", weights(1)), **under("student.", state)}},
         "state_dict, names that begin with student.",
-        (
-            "state_dict.teacher (other weights that fit; to take them, name this key)",
-            "teacher.cls_token and 48 more",
-        ),
+        ("state_dict.teacher (other weights that fit; to take them, name this key)",),
     ),
+    "compiled block by block": (lambda state: within("_orig_mod.", state), "", ()),
+    "FSDP": (
+        lambda state: {"model": under("_fsdp_wrapped_module.", within("_fsdp_wrapped_module.", state))},
+        "model, names that begin with _fsdp_wrapped_module.",
+        (),
+    ),
+    "activation checkpoints": (lambda state: within("_checkpoint_wrapped_module.", state), "", ()),
+    "a number among the weights": (lambda state: {**state, "epoch": torch.tensor(3)}, "", ("epoch",)),
     "an average alone": (lambda state: {"ema": state, "step": 3}, "ema", ("step",)),
     "torch's average": (
         lambda state: {**under("module.", state), "n_averaged": torch.zeros(1)},

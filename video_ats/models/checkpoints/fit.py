@@ -15,7 +15,7 @@ from video_ats.models.checkpoints.read import RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 
-_LISTED = 8
+_LISTED = 3  # of each kind of problem
 # Keys of config.json that change what a model of transformers computes, and no shape.
 _NO_SHAPE = ("num_attention_heads", "layer_norm_eps", "hidden_act", "attention_type", "use_mean_pooling")
 # Tensors whose shapes tell the architecture, with their numbers of dimensions.
@@ -65,21 +65,29 @@ def table_rows(label: str, pos_embed: Tensor) -> int:
 
 def check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
     """Check that the tensors have exactly the names and shapes of the target, and are of floating point."""
-    problems = [f"missing {name}" for name in target if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in target]
+    missing = [f"missing {name}" for name in target if name not in tensors]
+    unexpected = [f"unexpected {name}" for name in tensors if name not in target]
+    problems = []
     for name in (name for name in target if name in tensors):
         found, own = tensors[name], target[name]
         if found.shape != own.shape:
             problems.append(f"{name} is {tuple(found.shape)}, in the model {tuple(own.shape)}")
         elif not found.is_floating_point():
             problems.append(f"{name} is {found.dtype}, must be floating point")
-    if problems:
-        listed = ", ".join(problems[:_LISTED])
-        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise ValueError(f"checkpoint {label}: {_likely_mistake(tensors, target)}: {listed}{more}")
+    groups = (missing, unexpected, problems)
+    if count := sum(map(len, groups)):
+        listed = [problem for group in groups for problem in group[:_LISTED]]
+        more = f" and {count - len(listed)} more" if count > len(listed) else ""
+        raise ValueError(f"checkpoint {label}: {_likely_mistake(tensors, target)}: {', '.join(listed)}{more}")
 
 
 def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
+    if any(".lora_" in name for name in tensors):
+        return "has LoRA layers, which must be merged into the weights that they belong to"
+    if target.keys() - tensors.keys() and all(
+        name.startswith(("head.", "classifier.")) for name in target.keys() ^ tensors.keys()
+    ):
+        return "has no head; train one"
     if any(name.endswith(".attn.q_bias") for name in tensors):
         return "seems to be of a VideoMAE or BEiT, which this model is not"
     if not tensors.keys() & target.keys():

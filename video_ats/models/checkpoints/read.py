@@ -62,6 +62,11 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
     file = find_weights_file(path)
     if file is None:
         listed = ", ".join(_IN_FOLDERS)
+        if any(path.glob("*.distcp")):
+            raise ValueError(
+                f"checkpoint {path}: is a distributed checkpoint; join its files with dcp_to_torch_save of "
+                "torch.distributed.checkpoint.format_utils"
+            )
         raise ValueError(f"checkpoint {path}: a folder without any of {listed}; name the weights file itself")
     raw = _read_shards(file) if file.name.endswith(".index.json") else _read_file(file)
     config = config_beside(file)
@@ -92,13 +97,13 @@ def list_shipped_weights() -> list[str]:
 
 def _read_file(path: Path) -> RawCheckpoint:
     with path.open("rb") as file:
-        beginning = file.read(32)
+        beginning = file.read(512)
     if not beginning:
         raise ValueError(f"checkpoint {path}: is empty (0 bytes); download or copy it again")
     if beginning.startswith(_LFS_POINTER):
         raise ValueError(f"checkpoint {path}: is a Git LFS pointer, not the weights; run git lfs pull")
-    looks_safe = path.suffix == _SAFE or _SAFETENSORS.match(beginning)
-    if looks_safe and not beginning.startswith(TORCH_BEGINNINGS):
+    looks_safe = path.suffix == _SAFE and not beginning.lstrip().startswith(b"<")
+    if (looks_safe or _SAFETENSORS.match(beginning)) and not beginning.startswith(TORCH_BEGINNINGS):
         return _read_safetensors(path)
     return RawCheckpoint(str(path), read_pickled(path, beginning), pickled=True)
 
