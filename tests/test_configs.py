@@ -13,8 +13,9 @@ from video_ats.cli import parse_config
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import VARIANTS, create_model, get_variant
-from video_ats.runs.options import ViewsConfig, fill_in_dataset, plan_views
+from video_ats.runs.options import ViewsConfig, fill_in, plan_views
 from video_ats.runs.settings import make_settings
+from video_ats.runs.weights import NOTHING_GIVEN, choose_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.configuration import AugmentConfig, TrainConfig
@@ -58,13 +59,13 @@ def arguments(path: Path, dataset: str | None) -> list[str]:
 @cache
 def parse(path: Path, dataset: str | None) -> EvaluateConfig:
     config = parse_config(EvaluateConfig, "", arguments(path, dataset))
-    return fill_in_dataset(config, get_variant(config.model))
+    return fill_in(config, choose_variant(config.model, NOTHING_GIVEN), NOTHING_GIVEN)
 
 
 @cache
 def parse_training(path: Path, dataset: str | None) -> TrainConfig:
     config = parse_config(TrainConfig, "", arguments(path, dataset))
-    return fill_in_dataset(config, get_variant(config.model))
+    return fill_in(config, choose_variant(config.model, NOTHING_GIVEN), NOTHING_GIVEN)
 
 
 @every_file

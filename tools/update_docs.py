@@ -25,7 +25,7 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.registry import Published, create_model, get_variant
 from video_ats.runs.settings import setting_name
 from video_ats.runs.tables import markdown_table
-from video_ats.runs.weights import RANDOM_WEIGHTS
+from video_ats.runs.weights import NOTHING_GIVEN, RANDOM_WEIGHTS, choose_variant
 from video_ats.training.configuration import TrainConfig
 
 # The run that README.md shows; written by tools/evaluate.py.
@@ -94,10 +94,10 @@ def config_table(folder: Path) -> str:
         if _is_recipe(path):
             continue
         config = parse_config(EvaluateConfig, "", ["--config", str(path), "--output", "o"])
-        variant = get_variant(config.model)
+        variant = choose_variant(config.model, NOTHING_GIVEN)
         points = ", ".join("whole frame" if k is None else str(k) for k in config.sweep.samples)
         settings = "dense" + (f"; K = {points}" if points else "")
-        gflops = f"{_dense_gflops(variant.name, config.class_count(variant)):.1f}"
+        gflops = f"{_dense_gflops(variant.name, config.class_count(variant, NOTHING_GIVEN)):.1f}"
         row = [f"`{path.relative_to(folder)}`", settings, gflops]
         published = [*variant.published, *(get_variant(f"{variant.name}_ats").published if points else ())]
         rows += [[*row, *_published_cells(each)] for each in published] or [[*row, "-", "-", "-", "not published"]]

@@ -133,7 +133,8 @@ def convert(config: ConvertConfig) -> None:
     from video_ats.video.lists.label_names import load_label_names
 
     names = None if config.labels is None else load_label_names(config.labels)
-    print(convert_checkpoint(config.source, config.output, config.to, num_heads=config.num_heads, label_names=names))
+    source, output, key = config.source, config.output, config.checkpoint_key
+    print(convert_checkpoint(source, output, config.to, key=key, num_heads=config.num_heads, label_names=names))
 
 
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from helpers.evaluation_cases import failed, results_of, scored
@@ -9,9 +10,12 @@ from helpers.evaluation_cases import failed, results_of, scored
 from video_ats.evaluation.claim import Comparison, make_claims
 from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.weights import GivenWeights
 from video_ats.tokens import SamplerConfig
 
 VIDEOS = 1000
+TRAINED_DENSE = GivenWeights("dense.safetensors", trained_with="dense")
+TRAINED_WITH_8 = GivenWeights("ats.safetensors", trained_with="ats-frame-k8", sampler=SamplerConfig(samples=8))
 SETTINGS = make_settings(SweepConfig(samples=[8, 4], controls=["random"]))
 DENSE, ATS8, RANDOM8, ATS4, RANDOM4 = (setting.name for setting in SETTINGS)
 # GFLOPs of a video (two views)
@@ -28,21 +32,26 @@ def lines_of(right: Mapping[str, int], costs: Mapping[str, float] = COSTS, video
 
 
 def claims(
-    right: Mapping[str, int], settings: tuple[Setting, ...] = SETTINGS, **others: object
+    right: Mapping[str, int],
+    settings: tuple[Setting, ...] = SETTINGS,
+    weights: tuple[GivenWeights, ...] = (TRAINED_DENSE, TRAINED_WITH_8),
+    **others: object,
 ) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
-    return make_claims(results_of(lines_of(right, **others), settings))  # type: ignore[arg-type]
+    return make_claims(results_of(lines_of(right, **others), settings), *weights)  # type: ignore[arg-type]
 
 
 def test_a_run_in_which_ats_wins() -> None:
     sentences, comparisons = claims({DENSE: 700, ATS8: 700, RANDOM8: 650, ATS4: 696, RANDOM4: 600})
     cheapest, half, control, last = sentences
     assert cheapest.startswith(
-        "Without training, the cheapest of 2 ATS settings within 0.5 points of dense is ats-frame-k4, 69.6% against "
+        "Without training with samplers, "
+        "the cheapest of 2 ATS settings within 0.5 points of dense is ats-frame-k4, 69.6% against "
         "70.0%, -0.40 [-0.80, -0.10] points, at 1 of 4 GFLOPs per video (25% of dense). A larger loss is not excluded "
         "by these 1000 videos"
     )
     assert half == (
-        "Without training, the ATS setting nearest to half the cost of dense is ats-frame-k8, 70.0% against 70.0%, "
+        "Without training with samplers, "
+        "the ATS setting nearest to half the cost of dense is ats-frame-k8, 70.0% against 70.0%, "
         "0.00 [0.00, 0.00] points, at 2.2 of 4 GFLOPs per video (55% of dense)."
     )
     assert control.startswith("ATS beats random by 7.30 points [")
@@ -66,12 +75,13 @@ def test_of_several_settings_at_about_half_the_cost_the_most_accurate_is_told() 
     costs = COSTS | {ATS8: 2.1, ATS4: 1.9}
     sentences, _ = claims({DENSE: 700, ATS8: 640, ATS4: 650}, costs=costs)
     assert sentences[1].startswith(
-        "Without training, the most accurate on these videos of 2 ATS settings at 45% to 55% of the cost of dense is "
+        "Without training with samplers, "
+        "the most accurate on these videos of 2 ATS settings at 45% to 55% of the cost of dense is "
     )
     assert "of dense is ats-frame-k4, 65.0% against 70.0%" in sentences[1]
     sentences, _ = claims({DENSE: 700, ATS8: 640, ATS4: 650}, costs=costs | {ATS4: 1.7})
     assert sentences[1].startswith(
-        "Without training, the ATS setting nearest to half the cost of dense is ats-frame-k8"
+        "Without training with samplers, the ATS setting nearest to half the cost of dense is ats-frame-k8"
     )
 
 
@@ -84,7 +94,8 @@ def test_a_larger_loss_is_excluded_where_it_is() -> None:
 def test_a_run_in_which_ats_loses_says_so() -> None:
     sentences, _ = claims({DENSE: 700, ATS8: 600, RANDOM8: 650, ATS4: 500, RANDOM4: 600})
     assert sentences[0].startswith(
-        "Without training, no ATS setting is within 0.5 points of dense; the closest is ats-frame-k8, 60.0% against "
+        "Without training with samplers, "
+        "no ATS setting is within 0.5 points of dense; the closest is ats-frame-k8, 60.0% against "
         "70.0%, -10.00 ["
     )
     assert sentences[2].startswith("ATS loses to random by 7.50 points [")
@@ -145,16 +156,62 @@ def test_fine_tuned_weights_are_compared_with_plain_dense_and_their_own_dense_is
     right |= {"finetuned/dense": 730, "finetuned/ats-frame-k8": 720, "finetuned/ats-frame-k4": 690}
     costs = {**COSTS, **{f"finetuned/{name}": COSTS[name] for name in (DENSE, ATS8, ATS4)}}
     sentences, comparisons = claims(right, settings, costs=costs)
-    assert sentences[0].startswith("Without training, no ATS setting is within 0.5 points of dense")
+    assert sentences[0].startswith("Without training with samplers, no ATS setting is within 0.5 points of dense")
     assert sentences[2].startswith(
-        "Fine-tuned with samplers, the cheapest of 2 ATS settings within 0.5 points of dense is "
-        "finetuned/ats-frame-k8, 72.0% against 70.0%, +2.00 ["
+        "Fine-tuned with ats-frame-k8, the cheapest of 2 ATS settings within 0.5 points of dense is "
+        "finetuned/ats-frame-k8 (as trained), 72.0% against 70.0%, +2.00 ["
     )
     assert sentences[2].endswith(" Dense with the fine-tuned weights reaches 73.0%.")
     assert sentences[3].startswith(
-        "Fine-tuned with samplers, the ATS setting nearest to half the cost of dense is finetuned/ats-frame-k8"
+        "Fine-tuned with ats-frame-k8, the ATS setting nearest to half the cost of dense is finetuned/ats-frame-k8"
     )
     assert (("finetuned/ats-frame-k4",), (DENSE,)) in [(c.settings, c.others) for c in comparisons]
+
+
+@pytest.mark.parametrize(
+    ("weights", "begins", "named"),
+    [
+        (TRAINED_DENSE, "Without training with samplers, the cheapest", "ats-frame-k4, 69.6%"),
+        (
+            TRAINED_WITH_8,
+            "With weights trained with ats-frame-k8, the cheapest",
+            "ats-frame-k4 (another setting), 69.6%",
+        ),
+        (
+            replace(TRAINED_WITH_8, trained_with="ats-frame-k4-b0..1", sampler=SamplerConfig(samples=4, blocks=[1])),
+            "With weights trained with ats-frame-k4-b0..1, the cheapest",
+            "ats-frame-k4 (as trained), 69.6%",  # of two blocks, the last one samples unless others are named
+        ),
+        (
+            GivenWeights("other.pth"),
+            "With the given weights, which do not say whether samplers were in their training, the cheapest",
+            "ats-frame-k4, 69.6%",
+        ),
+    ],
+)
+def test_what_the_weights_were_trained_with_is_said(weights: GivenWeights, begins: str, named: str) -> None:
+    right = {DENSE: 700, ATS8: 700, RANDOM8: 650, ATS4: 696, RANDOM4: 600}
+    sentences, _ = claims(right, weights=(weights,))
+    assert sentences[0].startswith(begins)
+    assert f"of dense is {named}" in sentences[0]
+    assert sentences[0].endswith(" The dense model has the same weights.") is (weights.sampler is not None)
+    assert sentences[1].startswith(begins.split(", the")[0])
+
+
+@pytest.mark.parametrize(
+    ("weights", "begins"),
+    [
+        (TRAINED_WITH_8, "Fine-tuned with ats-frame-k8, the"),
+        (TRAINED_DENSE, "Fine-tuned without samplers, the"),
+        (GivenWeights("other.pth"), "With the fine-tuned weights, which do not say whether samplers were in their "),
+    ],
+)
+def test_what_fine_tuned_weights_were_trained_with_is_said(weights: GivenWeights, begins: str) -> None:
+    settings = make_settings(SweepConfig(samples=[8]), finetuned=True)
+    right = {setting.name: 700 for setting in settings}
+    sentences, _ = claims(right, settings, (TRAINED_DENSE, weights), costs=dict.fromkeys(right, 2.0))
+    assert sentences[0].startswith("Without training with samplers, the")
+    assert sentences[2].startswith(begins)
 
 
 def test_without_dense_only_the_controls_are_judged() -> None:

@@ -19,6 +19,7 @@ from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.weights import choose_variant, describe_weights
 from video_ats.training.configuration import TrainConfig
 from video_ats.training.job import _load_model
 from video_ats.video.source import DataConfig
@@ -64,11 +65,19 @@ def test_evaluate(workplace: Path, tmp_path: Path) -> None:
     assert report.summary.evaluated == 2
 
 
-def test_what_the_user_says_comes_first(workplace: Path, tmp_path: Path) -> None:
+def test_other_names_than_those_of_the_folder_are_refused(workplace: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("class_00\nclass_01\nthird\n")
     data = DataConfig(str(workplace / "videos"), num_workers=0, labels=str(tmp_path / "names.txt"))
-    job = prepare(config(workplace, tmp_path / "out", data=data))
-    assert [entry.label for entry in job.videos.entries] == [0, 1]
+    with pytest.raises(ValueError, match=r"^data.labels: class 0 is 'class_00' in the list and 'class_01' in "):
+        prepare(config(workplace, tmp_path / "out", data=data))
+
+
+@pytest.mark.parametrize("path", ["model", "model/model.safetensors"])
+def test_a_path_names_the_classes_too(workplace: Path, tmp_path: Path, path: str) -> None:
+    """As weights of the model or of another one of the same sizes."""
+    job = prepare(config(workplace, tmp_path / "out", checkpoint=str(workplace / path), num_classes=None))
+    assert job.videos.label_names == tuple(NAMES.values())
+    assert [entry.label for entry in job.videos.entries] == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,8 @@ def test_it_can_be_counted(workplace: Path) -> None:
 def test_training_starts_from_its_weights(workplace: Path) -> None:
     name, source = f"hf:{workplace / 'model'}", create_timesformer(num_frames=4, **SIZES)
     load_checkpoint(source, workplace / "model")
-    model, _, notes = _load_model(TrainConfig(model=name, output="out", num_classes=3))
+    given = describe_weights(None, name)
+    config = TrainConfig(model=name, output="out", num_classes=3)
+    model, _, notes = _load_model(config, choose_variant(name, given), given, None)
     assert same_state(model, source.state_dict())
     assert notes == (f"timesformer_huggingface: {len(source.state_dict())} tensors loaded",)

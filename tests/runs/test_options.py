@@ -11,8 +11,9 @@ from video_ats.benchmarking.job import BenchmarkConfig
 from video_ats.demo.job import DemoConfig
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.registry import get_variant
-from video_ats.runs.options import DATASET_CLASSES, check_samplers, fill_in_dataset
+from video_ats.runs.options import DATASET_CLASSES, check_samplers, fill_in
 from video_ats.runs.settings import Setting
+from video_ats.runs.weights import NOTHING_GIVEN, choose_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.training.configuration import TrainConfig
 from video_ats.video.lists.label_names import BUILT_IN_LISTS, load_label_names
@@ -39,18 +40,20 @@ VIDEOS = DataConfig(videos="v")
 def test_a_data_set_gives_what_is_not_given(
     model: str, given: dict[str, Any], num_classes: int, labels: str | None
 ) -> None:
-    config = fill_in_dataset(EvaluateConfig(**{**NEEDED, "model": model, "data": VIDEOS, **given}), get_variant(model))
+    config = fill_in(
+        EvaluateConfig(**{**NEEDED, "model": model, "data": VIDEOS, **given}), get_variant(model), NOTHING_GIVEN
+    )
     assert (config.num_classes, config.data.labels, config.data.videos) == (num_classes, labels, "v")
 
 
 def test_training_gets_the_labels_for_both_lists() -> None:
-    config = fill_in_dataset(TrainConfig(**NEEDED, dataset="kinetics600"), get_variant("timesformer_mini"))
+    config = fill_in(TrainConfig(**NEEDED, dataset="kinetics600"), get_variant("timesformer_mini"), NOTHING_GIVEN)
     assert (config.num_classes, config.train.labels, config.validation.labels) == (600, "kinetics600", "kinetics600")
 
 
 def test_a_number_that_is_not_the_data_set_s_is_one_line() -> None:
     config = EvaluateConfig(**NEEDED, dataset="kinetics600", num_classes=400, data=DataConfig(videos="."))
-    config = fill_in_dataset(config, get_variant(config.model))
+    config = fill_in(config, choose_variant(config.model, NOTHING_GIVEN), NOTHING_GIVEN)
     with pytest.raises(ValueError, match=r"^label list 'kinetics600' has 600 names but num_classes is 400; [^\n]+$"):
         open_videos(config.data, num_classes=config.num_classes)
 

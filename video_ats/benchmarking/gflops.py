@@ -17,7 +17,7 @@ from video_ats.runs.metrics import Spread
 from video_ats.runs.options import ClassOptions, ViewsConfig, check_at_least_one, plan_views
 from video_ats.runs.settings import setting_name
 from video_ats.runs.tables import csv_text, markdown_table, number
-from video_ats.runs.weights import RANDOM_WEIGHTS, load_model
+from video_ats.runs.weights import RANDOM_WEIGHTS, GivenWeights, describe_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig, open_videos, read_some_views
 from video_ats.video.views import ViewPlan
@@ -29,20 +29,23 @@ class CountConfig(ClassOptions):
 
     Attributes:
         output: folder for ``gflops.md`` and ``gflops.csv``.
-        models: registered names, or shell patterns such as ``xvit*``.
+        models: registered names, or shell patterns such as ``xvit*``; null: the one that the checkpoint says it is of,
+            or all.
         data: videos to measure samplers on; without any, only dense models are counted.
         views: overrides of the models' views.
         samples: numbers of sampling points K to count; null for as many as a whole frame has patches.
         ratios: shares of the dense cost, such as 0.5; for each, a K is found and counted.
         sampler: scope, blocks and scheme for ``samples`` and ``ratios``.
         max_samples: largest K to try for a ratio; null: as many as a whole frame has patches.
-        checkpoint: weights, which decide how many tokens are kept: of one model, or ``random``.
+        checkpoint: weights, which decide how many tokens are kept: of one model, or ``random``. If they were trained
+            with a sampler and no ``samples`` or ``ratios`` are given, that sampler is counted.
+        checkpoint_key: which weights of a checkpoint with several; null: those that are no average of others.
         count_videos: videos to measure on, drawn from the list.
         batch_size: clips in one forward pass.
     """
 
     output: str
-    models: list[str] = field(default_factory=lambda: ["*"])
+    models: list[str] | None = None
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     samples: list[int | None] = field(default_factory=list)
@@ -50,6 +53,7 @@ class CountConfig(ClassOptions):
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     max_samples: int | None = None
     checkpoint: str = RANDOM_WEIGHTS
+    checkpoint_key: str | None = None
     count_videos: int = 8
     batch_size: int = 4
 
@@ -107,7 +111,8 @@ def count_gflops(config: CountConfig) -> CostTable:
     Raises:
         ValueError: for unknown models, samples without videos, a checkpoint for several models, a ratio out of reach.
     """
-    names = _names(config.models)
+    weights = describe_weights(config.checkpoint)
+    names = _names(([weights.model] if weights.model else ["*"]) if config.models is None else config.models)
     if (config.samples or config.ratios) and not config.has_videos:
         raise ValueError("samples, ratios: what samplers keep depends on the video; give data.videos to measure on")
     if config.checkpoint != RANDOM_WEIGHTS and len(names) > 1:
@@ -117,11 +122,11 @@ def count_gflops(config: CountConfig) -> CostTable:
         variant = get_variant(name)
         plan = plan_views(variant, config.views)
         with torch.device("meta"):
-            model = build_model(variant, num_classes=config.num_classes)
+            model = build_model(variant, num_classes=config.class_count(variant, weights))
         dense = dense_view_macs(model, plan)
         if variant.sampler is None:
             costs.append(_cost(variant, plan, None, [dense], dense))
-        measured, notes_of_model = _measured(config, variant, plan)
+        measured, notes_of_model = _measured(config, variant, weights, plan)
         costs += [_cost(variant, plan, sampler, macs, dense) for sampler, macs in measured]
         notes += notes_of_model
     if any(cost.gflops_view is None for cost in costs):
@@ -161,15 +166,18 @@ def _names(patterns: Sequence[str]) -> list[str]:
 
 
 def _measured(
-    config: CountConfig, variant: Variant, plan: ViewPlan
+    config: CountConfig, variant: Variant, weights: GivenWeights, plan: ViewPlan
 ) -> tuple[list[tuple[SamplerConfig, tuple[int, ...]]], list[str]]:
     """Samplers (the model's own, if it has one) with the multiply-adds of each view, if there are videos; notes."""
     samplers, ratios = [replace(config.sampler, samples=samples) for samples in config.samples], config.ratios
     if variant.sampler is not None:
         samplers, ratios = [variant.sampler], []
+    elif not (samplers or ratios) and weights.sampler is not None:
+        samplers = [weights.sampler]
     if not config.has_videos or not (samplers or ratios):
         return [(sampler, ()) for sampler in samplers], []
-    loaded = load_model(variant.name, config.checkpoint, num_classes=config.class_count(variant), seed=0)
+    num_classes = config.class_count(variant, weights)
+    loaded = load_model(variant, weights, config.checkpoint_key, num_classes=num_classes, seed=0)
     entries = open_videos(config.data, num_classes=None).entries
     views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
     model, size = loaded.model, config.batch_size
@@ -179,8 +187,8 @@ def _measured(
             model, views, config.sampler, target_ratio=ratio, max_samples=config.max_samples, batch_size=size
         )
         measured.append((found.sampler, found.clip_macs))
-    weights = f"Samplers measured on {len(views)} views of {len(keys)} videos with weights: {loaded.weights}."
-    return measured, [weights, *loaded.notes]
+    measured_on = f"Samplers measured on {len(views)} views of {len(keys)} videos with weights: {loaded.weights}."
+    return measured, [measured_on, *loaded.notes]
 
 
 def _cost(variant: Variant, plan: ViewPlan, sampler: SamplerConfig | None, macs: Sequence[int], dense: int) -> Cost:

@@ -17,14 +17,28 @@ from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import NAMES, Figures, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.models.registry import get_variant
 from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
-from video_ats.runs.options import ClassOptions, RunOptions, ViewsConfig, check_at_least_one, check_samplers, plan_views
+from video_ats.runs.options import (
+    ClassOptions,
+    RunOptions,
+    ViewsConfig,
+    check_at_least_one,
+    check_samplers,
+    fill_in,
+    plan_views,
+)
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.runs.weights import LoadedModel, load_model
+from video_ats.runs.weights import (
+    NOTHING_GIVEN,
+    GivenWeights,
+    LoadedModel,
+    choose_variant,
+    describe_weights,
+    load_model,
+)
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists.folders import read_unlabelled
-from video_ats.video.source import DataConfig, open_videos, read_some_views
+from video_ats.video.source import DataConfig, read_some_views
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
@@ -74,14 +88,17 @@ class Clips(NamedTuple):
     source: str
 
 
-def read_clips(data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int) -> Clips:
+def read_clips(
+    data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int, weights: GivenWeights = NOTHING_GIVEN
+) -> Clips:
     """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
     videos at any depth.
     """
     if data.videos is not None and data.annotations is None and data.labels is None:
         videos = read_unlabelled(data.videos)
     else:
-        videos = open_videos(data, num_classes=num_classes)
+        videos = weights.open_videos(data, num_classes)
+        weights.check_label_names(videos.label_names)
     views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
     return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
 
@@ -117,18 +134,21 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     for name in NAMES:
         if Path(config.output, name).exists():
             raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
-    variant, device = get_variant(config.model), open_device(config.device)
-    settings = make_settings(config.sweep, config.samplers, own=variant.sampler)
-    num_classes = config.class_count(variant)
+    weights = describe_weights(config.checkpoint, config.model)
+    variant, device = choose_variant(config.model, weights), open_device(config.device)
+    # The videos of a folder need no classes: its labels are left as they are.
+    data = config.data if config.data.annotations is None else fill_in(config, variant, weights).data
+    config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
+    settings = make_settings(config.sweep, config.samplers, own=variant.sampler, trained=weights.sampler)
     sizes = {"num_classes": num_classes, "seed": config.seed}
-    given = load_model(config.model, config.checkpoint, config.checkpoint_key, **sizes).to(device)
+    given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)
     plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
     count = largest if config.clips is None else config.clips
-    if config.data.videos is None and config.data.annotations is None:
+    if data.videos is None and data.annotations is None:
         clips = draw_clips(plan, count, seed=config.seed)
     else:
-        clips = read_clips(config.data, plan, count, num_classes=num_classes)
+        clips = read_clips(data, plan, count, num_classes=num_classes, weights=weights)
     if len(clips.views) < largest:
         raise ValueError(f"batch_sizes {config.batch_sizes}: only {clips.source} can be read; name more videos")
     return BenchmarkJob(config, given, settings, clips, device)

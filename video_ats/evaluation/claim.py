@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from video_ats.evaluation.summary import Results
 from video_ats.runs.metrics import Difference, paired_difference
-from video_ats.runs.settings import Setting, setting_name
+from video_ats.runs.settings import Setting, keeps_alike, setting_name
+from video_ats.runs.weights import NOTHING_GIVEN, GivenWeights
 
 # What counts as "the same accuracy", in points of top-1.
 _MARGIN = 0.5
@@ -52,8 +53,13 @@ class _Scored(NamedTuple):
         return 100 * float(self.correct.mean())
 
 
-def make_claims(results: Results) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
+def make_claims(
+    results: Results, given: GivenWeights = NOTHING_GIVEN, finetuned: GivenWeights = NOTHING_GIVEN
+) -> tuple[tuple[str, ...], tuple[Comparison, ...]]:
     """State what a run has shown, and what it has not.
+
+    Args:
+        given, finetuned: the weights, which may say what they were trained with.
 
     Returns:
         The sentences, and all comparisons: each ATS setting with the dense model, with each of its controls, and all
@@ -76,12 +82,13 @@ def make_claims(results: Results) -> tuple[tuple[str, ...], tuple[Comparison, ..
     comparisons: list[Comparison] = []
     if dense is None:
         sentences.append("The dense model was not scored: what ATS costs against it is not known from this run.")
-    for finetuned in (False, True):
-        of_weights = [run for run in every_ats if run.setting.finetuned is finetuned]
+    for tuned, weights in ((False, given), (True, finetuned)):
+        of_weights = [run for run in every_ats if run.setting.finetuned is tuned]
         if dense is not None and of_weights:
             against_dense = [_compare([(run, dense)]) for run in of_weights]
-            own_dense = next((run for run in runs if run.name == "finetuned/dense"), None) if finetuned else None
-            sentences += _against_dense(of_weights, against_dense, dense, own_dense)
+            own_dense = next((run for run in runs if run.name == "finetuned/dense"), None)
+            depth = len(results.of[dense.name].kept)
+            sentences += _against_dense(of_weights, against_dense, dense, own_dense, weights, depth)
             comparisons += against_dense
     families = _families(runs)
     for (kind, family), pairs in families.items():
@@ -111,17 +118,30 @@ def _compare(pairs: Sequence[tuple[_Scored, _Scored]]) -> Comparison:
 
 
 def _against_dense(
-    runs: Sequence[_Scored], comparisons: Sequence[Comparison], dense: _Scored, own_dense: _Scored | None
+    runs: Sequence[_Scored],
+    comparisons: Sequence[Comparison],
+    dense: _Scored,
+    own_dense: _Scored | None,
+    weights: GivenWeights,
+    depth: int,
 ) -> list[str]:
-    """Sentences on the cheapest setting as accurate as dense, and on the most accurate one at half the cost."""
-    training = "Fine-tuned with samplers" if runs[0].setting.finetuned else "Without training"
+    """Sentences on the cheapest setting as accurate as dense, and on the most accurate one at half the cost.
+
+    ``own_dense`` is the dense model with fine-tuned weights, ``depth`` the number of blocks.
+    """
+    finetuned = runs[0].setting.finetuned
+    training = _training(weights, finetuned)
     top1 = {run.name: run.top1 for run in runs}
+    samplers = {run.name: run.setting.sampler for run in runs}
 
     def told(comparison: Comparison) -> str:
         name = comparison.settings[0]
         share = 100 * comparison.gflops / comparison.others_gflops
+        sampler, trained = samplers[name], ""
+        if weights.sampler is not None and sampler is not None:
+            trained = " (as trained)" if keeps_alike(sampler, weights.sampler, depth) else " (another setting)"
         return (
-            f"{name}, {top1[name]:.1f}% against {dense.top1:.1f}%, {comparison.difference} points, at "
+            f"{name}{trained}, {top1[name]:.1f}% against {dense.top1:.1f}%, {comparison.difference} points, at "
             f"{comparison.gflops:.4g} of {dense.gflops:.4g} GFLOPs per video ({share:.0f}% of dense)"
         )
 
@@ -145,10 +165,22 @@ def _against_dense(
         best = min(comparisons, key=lambda c: abs(c.gflops / c.others_gflops - 0.5))
         which = "the ATS setting nearest to half the cost of dense"
     sentences.append(f"{training}, {which} is {told(best)}.")
-    if own_dense is not None:
+    if finetuned and own_dense is not None:
         # Training on goes on teaching the dense model too: that gain is not the samplers'.
         sentences[0] += f" Dense with the fine-tuned weights reaches {own_dense.top1:.1f}%."
+    elif weights.sampler is not None and not finetuned:
+        sentences[0] += " The dense model has the same weights."
     return sentences
+
+
+def _training(weights: GivenWeights, finetuned: bool) -> str:
+    """What is known of the training, as the beginning of a sentence."""
+    if weights.sampler is not None:
+        return f"{'Fine-tuned' if finetuned else 'With weights trained'} with {weights.trained_with}"
+    if weights.trained_with is not None:
+        return "Fine-tuned without samplers" if finetuned else "Without training with samplers"
+    unsaid = "which do not say whether samplers were in their training"
+    return f"With the {'fine-tuned' if finetuned else 'given'} weights, {unsaid}"
 
 
 def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scored, _Scored]]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from video_ats.evaluation.curve import svg_curve
-from video_ats.evaluation.report import Report
+from video_ats.evaluation.report import Report, name_weights
 from video_ats.evaluation.summary import Results
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
@@ -45,7 +45,7 @@ def report_page(
     markup = [f'<p class="warn">{escaped(note)}</p>' for note in report.notes]
     facts = (
         f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
-        f"weights: {run['model']['weights']}",
+        f"weights: {name_weights(run['model'])}",
         f"list: {run['videos']['source']}",
         f"{run['views']['clips']} x {run['views']['crops']} views of {run['views']['num_frames']} frames",
         f"dense: {report.dense_macs / 1e9:.4g} GFLOPs per view (multiply-adds / 1e9)",

@@ -23,18 +23,25 @@ from video_ats.evaluation.html_report import draw_kept, report_page
 from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.summary import Results, collect, summarise
-from video_ats.models.registry import get_variant
+from video_ats.models.registry import Variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, file_bytes, sole_user
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import check_samplers, fill_in_dataset, plan_views
+from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
-from video_ats.runs.weights import RANDOM_WEIGHTS, LoadedModel, hash_weights, labels_of, load_model
+from video_ats.runs.weights import (
+    NOTHING_GIVEN,
+    RANDOM_WEIGHTS,
+    GivenWeights,
+    LoadedModel,
+    choose_variant,
+    describe_weights,
+    hash_weights,
+    load_model,
+)
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
-from video_ats.video.lists.label_names import fold_label, load_label_names
-from video_ats.video.source import open_videos
 from video_ats.video.views import ViewPlan
 
 Say = Callable[[str], None]
@@ -49,6 +56,7 @@ class EvaluationJob:
     """
 
     config: EvaluateConfig
+    variant: Variant
     given: LoadedModel
     finetuned: LoadedModel | None
     videos: VideoList
@@ -79,7 +87,9 @@ class EvaluationJob:
 
     def with_settled(self, settled: SettledBudget) -> EvaluationJob:
         """With the samples that the budget led to."""
-        return replace(self, settled=settled, settings=_settings(self.config, settled.samplers))
+        return replace(
+            self, settled=settled, settings=_settings(self.config, self.variant, self.given.given, settled.samplers)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,52 +130,40 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     Raises:
         ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
     """
-    variant = get_variant(config.model)
-    labels = labels_of(config.checkpoint)
-    names = None if labels is None else load_label_names(labels)
-    if names is not None and config.num_classes is None and config.dataset is None:
-        config = replace(config, num_classes=len(names))
-    config, num_classes = fill_in_dataset(config, variant), config.class_count(variant)
+    weights = describe_weights(config.checkpoint, config.model)
+    variant = choose_variant(config.model, weights)
+    config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
     shard = None if config.shard is None else Shard.parse(config.shard)
-    settings = _settings(config, config.sweep.of_any_samples() if config.budget() else ())
+    settings = _settings(config, variant, weights, config.sweep.of_any_samples() if config.budget() else ())
     plan = plan_views(variant, config.views)
-    data = config.data
-    if data.labels is None and variant.arguments.get("num_classes") == num_classes:
-        data = replace(data, labels=variant.labels)
-    if data.labels is None:
-        data = replace(data, labels=labels)
-    videos = open_videos(data, num_classes=num_classes)
-    _check_label_names(config, videos.label_names, names)
+    videos = weights.open_videos(config.data, num_classes)
+    weights.check_label_names(videos.label_names)
     if all(entry.problem for entry in videos.entries):
         raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     ranks = ranks or Ranks()
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
-    given = load_model(config.model, config.checkpoint, config.checkpoint_key, **sizes).to(device)
-    finetuned = (
-        None if config.finetuned is None else load_model(config.model, config.finetuned, None, **sizes).to(device)
-    )
+    given, finetuned = load_model(variant, weights, config.checkpoint_key, **sizes).to(device), None
+    if config.finetuned is not None:
+        tuned = describe_weights(config.finetuned)
+        tuned.check_label_names(videos.label_names)
+        finetuned = load_model(variant, tuned, None, **sizes).to(device)
     check_samplers(settings, given.model)
     execution = Execution(device, config.precision, config.batch_size)
-    return EvaluationJob(config, given, finetuned, videos, plan, settings, execution, shard, ranks)
+    return EvaluationJob(config, variant, given, finetuned, videos, plan, settings, execution, shard, ranks)
 
 
-def _check_label_names(config: EvaluateConfig, listed: Sequence[str] | None, names: Sequence[str] | None) -> None:
-    """Refuse a list whose classes are not those that the weights were trained on: places alone say nothing."""
-    if listed is None or names is None:
-        return
-    # Another number of classes is refused when the head is loaded.
-    for place, (one, other) in enumerate(zip(listed, names, strict=False)):
-        if fold_label(one) != fold_label(other):
-            raise ValueError(
-                f"data.labels: class {place} is {one!r} in the list and {other!r} in checkpoint {config.checkpoint}; "
-                "leave data.labels and dataset out, and the classes of the checkpoint count"
-            )
-
-
-def _settings(config: EvaluateConfig, calibrated: Sequence[SamplerConfig]) -> tuple[Setting, ...]:
-    own, finetuned = get_variant(config.model).sampler, config.finetuned is not None
-    return make_settings(config.sweep, config.samplers, own=own, calibrated=calibrated, finetuned=finetuned)
+def _settings(
+    config: EvaluateConfig, variant: Variant, weights: GivenWeights, calibrated: Sequence[SamplerConfig]
+) -> tuple[Setting, ...]:
+    return make_settings(
+        config.sweep,
+        config.samplers,
+        own=variant.sampler,
+        trained=weights.sampler,
+        calibrated=calibrated,
+        finetuned=config.finetuned is not None,
+    )
 
 
 def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:
@@ -307,7 +305,9 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     dense_macs, entries, budget = dense_view_macs(job.given.model, job.plan), job.videos.entries, job.config.budget()
     summary = summarise(results, listed_labels=(entry.label for entry in entries), dense_macs=dense_macs)
     # Of random weights nothing is claimed.
-    claims, comparisons = make_claims(results) if job.config.checkpoint != RANDOM_WEIGHTS else ((), ())
+    tuned = job.finetuned.given if job.finetuned else NOTHING_GIVEN
+    is_random = job.config.checkpoint == RANDOM_WEIGHTS
+    claims, comparisons = ((), ()) if is_random else make_claims(results, job.given.given, tuned)
     weights = {"weights": job.given.weights}
     if job.finetuned:
         weights["finetuned_weights"] = job.finetuned.weights

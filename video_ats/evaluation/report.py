@@ -63,7 +63,7 @@ def write_report(folder: Path, report: Report) -> list[Path]:
     curve = folder / "curve.png"
     if report.summary.settings:
         title = [f"{report.run['model']['name']}, {report.summary.evaluated} videos"]
-        title += [textwrap.fill(note, 90) for note in report.notes]
+        title += [textwrap.fill(note, 90) for note in (f"weights: {name_weights(report.run['model'])}", *report.notes)]
         draw_curve(curve, report.settings, report.summary.settings, title="\n".join(title))
         written.append(curve)
     else:
@@ -115,7 +115,8 @@ def as_markdown(report: Report) -> str:
         f"- List: {run['videos']['source']} ({run['videos']['form']}, sha256 {run['videos']['sha256'][:12]}), decoder "
         f"{run['videos']['decoder']}, at least {run['videos']['min_frames']} frames",
         f"- Views: {_views(run['views'])}",
-        f"- Weights: {_weights(run['model'])}; views combined by {run['ensemble']}, {run['precision']}",
+        f"- Weights: {name_weights(run['model'], with_hash=True)}; views combined by {run['ensemble']}, "
+        f"{run['precision']}",
         f"- Dense: {report.dense_macs / 1e9:.1f} GFLOPs per view (multiply-adds / 1e9)",
         f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s (each "
         f"view counted once a setting), {100 * summary.model_share:.1f}% of the time in the model; reading a video "
@@ -137,11 +138,11 @@ def as_markdown(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _weights(model: dict[str, Any]) -> str:
-    given = f"{model['weights']}, sha256 {model['weights_sha256'][:12]}"
-    if "finetuned_weights" not in model:
-        return given
-    return f"{given}; fine-tuned: {model['finetuned_weights']}, sha256 {model['finetuned_sha256'][:12]}"
+def name_weights(model: dict[str, Any], *, with_hash: bool = False) -> str:
+    """The weights of a run, and what they were trained with, as far as it is known."""
+    names = {"weights": "weights_sha256", "finetuned_weights": "finetuned_sha256"}
+    told = [model[n] + (f", sha256 {model[sha][:12]}" if with_hash else "") for n, sha in names.items() if n in model]
+    return "; fine-tuned: ".join(told)
 
 
 def _views(views: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from video_ats.models.registry import Variant
 from video_ats.runs.budget import Budget
 from video_ats.runs.execution import Precision
 from video_ats.runs.settings import Setting
+from video_ats.runs.weights import GivenWeights
 from video_ats.video.lists.label_names import BUILT_IN_LISTS
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
@@ -26,6 +27,7 @@ class RunOptions:
 
     Attributes:
         model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
+            null: the one that the checkpoint says it is of, as those of ``video-ats train`` do.
         output: folder to write to. The same command continues an interrupted evaluation, and with ``--resume auto`` an
             interrupted training. A benchmark needs a folder without results. A demo makes a folder for each video.
         checkpoint: weights: a file, a folder, a hub name, ``shipped/NAME`` for those of the package, or ``random``.
@@ -38,8 +40,8 @@ class RunOptions:
         seed: of random weights, and of what else the command draws.
     """
 
-    model: str
     output: str
+    model: str | None = None
     checkpoint: str | None = None
     checkpoint_key: str | None = None
     device: str = "auto"
@@ -60,7 +62,7 @@ class ClassOptions:
 
     Attributes:
         num_classes: outputs of the head, as many as the checkpoint has; training replaces a head of another number.
-            null: as many as the model is registered with, or 400.
+            null: as many as the checkpoint says it has; else as the model is registered with, or 400.
     """
 
     num_classes: int | None = None
@@ -69,10 +71,10 @@ class ClassOptions:
         if self.num_classes is not None:
             check_at_least_one(self, "num_classes")
 
-    def class_count(self, variant: Variant) -> int:
+    def class_count(self, variant: Variant, given: GivenWeights) -> int:
         """Outputs of the head of a registered model."""
         own: int = variant.arguments.get("num_classes", 400)
-        return own if self.num_classes is None else self.num_classes
+        return self.num_classes or given.num_classes or own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +104,11 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         ClassOptions.__post_init__(self)
         self.budget()
 
-    def class_count(self, variant: Variant) -> int:
+    def class_count(self, variant: Variant, given: GivenWeights) -> int:
         """Outputs of the head of a registered model."""
         if self.num_classes is None and self.dataset is not None:
             return DATASET_CLASSES[self.dataset]
-        return super().class_count(variant)
+        return super().class_count(variant, given)
 
     def budget(self) -> Budget | None:
         """The cost that a view shall have; None: no target is set."""
@@ -120,16 +122,25 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         return Budget(self.target_gflops, self.target_ratio, self.target_videos, self.target_max_samples)
 
 
-_Labelled = TypeVar("_Labelled", bound=LabelledRunOptions)
+_Run = TypeVar("_Run", bound=RunOptions)
 
 
-def fill_in_dataset(config: _Labelled, variant: Variant) -> _Labelled:
-    """The same run with ``num_classes`` set, and with the labels of ``dataset`` where the configuration names none."""
-    filled: dict[str, Any] = {"num_classes": config.class_count(variant)}
-    if config.dataset in BUILT_IN_LISTS:
+def fill_in(config: _Run, variant: Variant, given: GivenWeights) -> _Run:
+    """The same run with model, ``num_classes`` and the labels of its videos set where the configuration names none.
+
+    ``dataset`` comes first, then what the weights say, then the registered model.
+    """
+    filled: dict[str, Any] = {"model": variant.name}
+    if isinstance(config, ClassOptions):
+        filled["num_classes"] = number = config.class_count(variant, given)
+        labels = given.labels if given.num_classes == number else None
+        if labels is None and variant.arguments.get("num_classes") == number:
+            labels = variant.labels
+        if (dataset := getattr(config, "dataset", None)) in BUILT_IN_LISTS:
+            labels = dataset
         for name, value in vars(config).items():
             if isinstance(value, DataConfig) and value.labels is None:
-                filled[name] = replace(value, labels=config.dataset)
+                filled[name] = replace(value, labels=labels)
     return replace(config, **filled)
 
 

@@ -94,6 +94,7 @@ def make_settings(
     samplers: Sequence[SamplerConfig] = (),
     *,
     own: SamplerConfig | None = None,
+    trained: SamplerConfig | None = None,
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
 ) -> tuple[Setting, ...]:
@@ -103,12 +104,15 @@ def make_settings(
         samplers: further ones. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
             if there is one; else see `SamplerConfig.matched`.
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
+        trained: sampler that the weights were trained with; it counts where no other sampler is named.
         calibrated: ``ats`` samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
     """
+    if own is None and not (sweep.samples or samplers or calibrated):
+        own = trained
     if not sweep.samples and not calibrated:
         for name in ("controls", "scopes", "schemes", "blocks"):
             if getattr(sweep, name) != getattr(SweepConfig(), name):
@@ -135,6 +139,17 @@ def make_settings(
         tuned = [setting for setting in settings if setting.is_dense or setting.is_ats]
         settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
     return tuple(settings)
+
+
+def keeps_alike(one: SamplerConfig, other: SamplerConfig, depth: int) -> bool:
+    """Whether two samplers keep the same tokens in a model of ``depth`` blocks, such as where one names all blocks."""
+
+    def in_blocks(config: SamplerConfig) -> dict[int, SamplerConfig]:
+        seed = config.seed if config.kind == "random" else 0
+        samplers = config.for_depth(depth)
+        return {block: replace(sampler.config, blocks=None, seed=seed) for block, sampler in samplers.items()}
+
+    return in_blocks(one) == in_blocks(other)
 
 
 def setting_name(config: SamplerConfig | None) -> str:

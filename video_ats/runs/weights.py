@@ -1,21 +1,154 @@
-"""Load a model with its weights, and hash weights to tell them apart."""
+"""The weights of a run: what they say of themselves, the model that they fit, and their hash, to tell them apart."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.read import find_weights_file
+from video_ats.models.checkpoints import LoadReport, load_checkpoint
+from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, has_label_names, parse_json
+from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
-from video_ats.models.registry import build_model, get_variant
-from video_ats.video.lists.label_names import label_names_of_weights
+from video_ats.models.registry import Variant, build_model, get_variant
+from video_ats.runs.settings import setting_name
+from video_ats.tokens import SamplerConfig
+from video_ats.video.lists import VideoList
+from video_ats.video.lists.label_names import fold_label, load_label_names
+from video_ats.video.source import DataConfig, open_videos
 
 RANDOM_WEIGHTS = "random"
+LABELS = "labels.txt"  # beside weights
+
+
+@dataclass(frozen=True)
+class GivenWeights:
+    """Weights as a run names them, and what they say of themselves; None where they say nothing.
+
+    Attributes:
+        checkpoint: file, folder or hub name, or ``random``; None: none are named.
+        model: the model that was trained.
+        num_classes: outputs of the head.
+        label_names: in the order of the head.
+        labels: file with class names, as a value of ``data.labels``: the weights or, beside them, ``config.json`` of
+            Hugging Face or ``labels.txt``.
+        trained_with: name of the setting that was trained, such as ``dense`` or ``ats-frame-k32``.
+        sampler: its sampler; None for ``dense``, too.
+    """
+
+    checkpoint: str | None
+    model: str | None = None
+    num_classes: int | None = None
+    label_names: tuple[str, ...] | None = None
+    labels: str | None = None
+    trained_with: str | None = None
+    sampler: SamplerConfig | None = None
+
+    def __str__(self) -> str:
+        """What they were trained with, for a reader; empty where they do not say it."""
+        if self.trained_with is None:
+            return ""
+        return "trained without samplers" if self.sampler is None else f"trained with {self.trained_with}"
+
+    def other_class(self, listed: Sequence[str] | None) -> str | None:
+        """The first class that has another name in a list than in the weights, in words; None if there is none."""
+        if listed is None or self.label_names is None or len(listed) != len(self.label_names):
+            return None  # another number of classes is seen when the head is loaded
+        for place, (one, other) in enumerate(zip(listed, self.label_names, strict=True)):
+            if fold_label(one) != fold_label(other):
+                return f"class {place} is {one!r} in the list and {other!r} in checkpoint {self.checkpoint}"
+        return None
+
+    def check_label_names(self, listed: Sequence[str] | None, key: str = "data.labels") -> None:
+        """Refuse class names of a list that are not those of the weights: places alone say nothing."""
+        if (other := self.other_class(listed)) is not None:
+            raise ValueError(f"{key}: {other}; leave {key} and dataset out, and the classes of the checkpoint count")
+
+    def open_videos(self, data: DataConfig, num_classes: int | None) -> VideoList:
+        """`open_videos`, whose errors say where the class names are from if these weights gave them."""
+        try:
+            return open_videos(data, num_classes=num_classes)
+        except ValueError as error:
+            if self.labels is None or data.labels != self.labels:
+                raise
+            raise ValueError(f"{error} (class names from checkpoint {self.checkpoint}; else name labels)") from error
+
+    def load_into(self, model: nn.Module, name: str, key: str | None = None) -> tuple[LoadReport, tuple[str, ...]]:
+        """`load_checkpoint` into a model of this name, and notes where the weights are of another one."""
+        assert self.checkpoint is not None
+        other = self.model if self.model != name else None
+        try:
+            loaded = load_checkpoint(model, self.checkpoint, key=key)
+        except ValueError as error:
+            if other is None:
+                raise
+            raise ValueError(
+                f"model {name}: checkpoint {self.checkpoint} says that it is of {other}; leave model out, or name "
+                f"that one ({error})"
+            ) from error
+        return loaded, (f"the weights were trained as {other}; they fit {name}, as which they run",) if other else ()
+
+
+NOTHING_GIVEN = GivenWeights(None)
+
+
+def describe_weights(checkpoint: str | None, model: str | None = None) -> GivenWeights:
+    """What a checkpoint says of itself, without loading it; None: that of an ``hf:`` model.
+
+    Raises:
+        ValueError: if what it says is damaged.
+        FileNotFoundError, ConnectionError: as `load_checkpoint`.
+    """
+    if checkpoint is None and model is not None and model.startswith(HUGGINGFACE_PREFIX):
+        checkpoint = model.removeprefix(HUGGINGFACE_PREFIX)
+    file = None if checkpoint in (None, RANDOM_WEIGHTS) else find_weights_file(locate(checkpoint))
+    if file is None:
+        return GivenWeights(checkpoint)
+    told, labels = describe_file(file), None
+    names = tuple(map(str, told.get("label_names", ())))
+    config = config_beside(file)
+    if names:
+        labels = str(file) if file.suffix == ".safetensors" else None  # `load_label_names` goes by the suffix
+    elif config is not None and has_label_names(parse_json(config.read_bytes(), config)):
+        labels, names = str(config), load_label_names(str(config))
+    elif (file.parent / LABELS).is_file():
+        labels = str(file.parent / LABELS)
+    sampler = None
+    if told.get("sampler") is not None:
+        try:
+            sampler = SamplerConfig(**told["sampler"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"checkpoint {checkpoint}: the sampler in its metadata is of another version ({error})"
+            ) from error
+    return GivenWeights(
+        checkpoint,
+        model=told.get("model"),
+        num_classes=told.get("num_classes") or len(names or load_label_names(labels) if labels else ()) or None,
+        label_names=names or None,
+        labels=labels,
+        trained_with=setting_name(sampler) if "sampler" in told else None,
+        sampler=sampler,
+    )
+
+
+def choose_variant(model: str | None, given: GivenWeights) -> Variant:
+    """The row of the model that a run names, or else of the one that its weights name."""
+    if model is not None:
+        return get_variant(model)
+    if given.model is None:
+        what = f"checkpoint {given.checkpoint} does not say which it is of" if given.checkpoint else "nor a checkpoint"
+        raise ValueError(f"model: none given, and {what}; name one of list_models(), or hf:FOLDER")
+    try:
+        return get_variant(given.model)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"checkpoint {given.checkpoint}: was trained as {given.model}, which is not there ({error}); name the model"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -25,6 +158,7 @@ class LoadedModel:
     model: nn.Module
     weights: str
     notes: tuple[str, ...]
+    given: GivenWeights
 
     def to(self, device: torch.device) -> LoadedModel:
         """Move the model to a device; returns the same object."""
@@ -33,19 +167,16 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, checkpoint: str | None, key: str | None = None, *, num_classes: int, seed: int
+    variant: Variant, given: GivenWeights, key: str | None = None, *, num_classes: int, seed: int
 ) -> LoadedModel:
     """Build a registered model and load weights into it, which must fit, the head included.
 
     Args:
-        name: a registered name, or ``hf:`` and a hub name or folder.
-        checkpoint: file, folder or hub name of weights, or ``random``; None: those of a model of Hugging Face.
         key: of `load_checkpoint`.
         num_classes: outputs of the head; must be the checkpoint's.
         seed: of random weights, and of parameters that a checkpoint lacks.
     """
-    variant = get_variant(name)
-    checkpoint = variant.checkpoint if checkpoint is None else checkpoint
+    checkpoint = given.checkpoint
     if checkpoint is None:
         raise ValueError(
             f"checkpoint: none given; name a file, folder or hub id, or {RANDOM_WEIGHTS!r} to try the pipeline without"
@@ -57,14 +188,17 @@ def load_model(
             f"random weights (seed {seed}): accuracies, and how much ATS saves at a K, mean nothing; "
             "the count of GFLOPs and the speed do"
         )
-        return LoadedModel(model, f"random, seed {seed}", (note,))
-    loaded = load_checkpoint(model, checkpoint, key=key)
+        return LoadedModel(model, f"random, seed {seed}", (note,), given)
+    if given.sampler is not None:
+        given.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]  # or ValueError, before the run
+    loaded, others = given.load_into(model, variant.name, key)
     if loaded.head_replaced:
         raise ValueError(
             f"checkpoint {checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
             "set num_classes, or a list of as many labels, to the checkpoint's"
         )
-    notes = [f"resized {what}" for what in loaded.resized] + [f"initialised {what}" for what in loaded.initialised]
+    notes = [*others, *(f"resized {what}" for what in loaded.resized)]
+    notes += [f"initialised {what}" for what in loaded.initialised]
     if loaded.source_format == "timesformer_mmaction2":
         notes.append(
             "weights of mmaction2, which normalises pixels with mean and std 0.5, not with 0.45 and 0.225; "
@@ -73,13 +207,8 @@ def load_model(
     if loaded.ignored:
         where = f" of {loaded.taken}" if loaded.taken else ""
         notes.append(f"weights{where}; left out of the checkpoint: {', '.join(loaded.ignored)}")
-    return LoadedModel(model, f"{Path(checkpoint).name} ({loaded.source_format})", tuple(notes))
-
-
-def labels_of(checkpoint: str | None) -> str | None:
-    """The file of a checkpoint, as a value of ``data.labels``, if it names its classes; otherwise None."""
-    path = None if checkpoint is None else find_weights_file(Path(checkpoint))
-    return None if path is None or label_names_of_weights(str(path)) is None else str(path)
+    described = ", ".join(filter(None, (loaded.source_format, str(given))))
+    return LoadedModel(model, f"{Path(checkpoint).name} ({described})", tuple(notes), given)
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -20,16 +20,15 @@ from video_ats.evaluation.division import divide, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.predictions import Places
 from video_ats.evaluation.summary import collect, summarise
-from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.insert import insert_samplers_, remove_samplers_
-from video_ats.models.registry import build_model, get_variant
+from video_ats.models.registry import Variant, build_model
 from video_ats.models.xvit import create_xvit
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import fill_in_dataset, plan_views
+from video_ats.runs.options import fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
-from video_ats.runs.weights import RANDOM_WEIGHTS, hash_weights
+from video_ats.runs.weights import RANDOM_WEIGHTS, GivenWeights, choose_variant, describe_weights, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, TrainingClips
@@ -37,7 +36,6 @@ from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
-from video_ats.video.source import open_videos
 from video_ats.video.views import VIEW_PRESETS
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -159,12 +157,13 @@ def prepare(config: TrainConfig) -> TrainingJob:
         ValueError: for anything that does not fit.
     """
     accelerator = Accelerator(mixed_precision=_MIXED_PRECISION[config.precision], cpu=config.device == "cpu")
-    variant = get_variant(config.model)
-    config = fill_in_dataset(config, variant)
+    given = describe_weights(config.checkpoint, config.model)
+    variant = choose_variant(config.model, given)
+    config = fill_in(config, variant, given)
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:
         plan = replace(plan, crop_size=config.crop_size)
-    listed, validation = _open_lists(config)
+    listed, validation = _open_lists(config, given)
     order = ClipOrder(
         videos=len(listed.entries),
         batch_size=config.batch_size,
@@ -174,7 +173,7 @@ def prepare(config: TrainConfig) -> TrainingJob:
         processes=accelerator.num_processes,
     )
     accelerator.gradient_accumulation_steps = order.passes_per_step
-    model, weights, notes = _load_model(config)
+    model, weights, notes = _load_model(config, variant, given, listed.label_names)
     optimizer = create_optimiser(model, config.optimiser)
     scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
     augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
@@ -185,11 +184,11 @@ def prepare(config: TrainConfig) -> TrainingJob:
     )
 
 
-def _open_lists(config: TrainConfig) -> tuple[VideoList, VideoList | None]:
+def _open_lists(config: TrainConfig, given: GivenWeights) -> tuple[VideoList, VideoList | None]:
     """The lists of training and validation."""
-    listed, validation = open_videos(config.train, num_classes=config.num_classes), None
+    listed, validation = given.open_videos(config.train, config.num_classes), None
     if config.validation.videos is not None or config.validation.annotations is not None:
-        validation = open_videos(config.validation, num_classes=config.num_classes)
+        validation = given.open_videos(config.validation, config.num_classes)
         if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
             raise ValueError(
                 f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "
@@ -203,11 +202,11 @@ def _open_lists(config: TrainConfig) -> tuple[VideoList, VideoList | None]:
     return listed, validation
 
 
-def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
+def _load_model(
+    config: TrainConfig, variant: Variant, given: GivenWeights, label_names: Sequence[str] | None
+) -> tuple[nn.Module, str, tuple[str, ...]]:
     """The model with its samplers, the hash of its weights, and notes about the checkpoint."""
-    variant = get_variant(config.model)
-    checkpoint = variant.checkpoint if config.checkpoint is None else config.checkpoint
-    if checkpoint is None:
+    if given.checkpoint is None:
         raise ValueError(f"checkpoint: none given; name weights to start from, or {RANDOM_WEIGHTS!r}")
     torch.manual_seed(config.seed)
     arguments: dict[str, Any] = {"drop_path_rate": config.drop_path}
@@ -218,7 +217,16 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
             raise ValueError(f"head_dropout {config.head_dropout}: {config.model} has no such dropout; only XViT has")
         arguments["head_dropout"] = config.head_dropout
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    loaded = "" if checkpoint == RANDOM_WEIGHTS else str(load_checkpoint(model, checkpoint, key=config.checkpoint_key))
+    notes: list[str] = []
+    if given.checkpoint != RANDOM_WEIGHTS:
+        initial = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("head.")}
+        loaded, others = given.load_into(model, variant.name, config.checkpoint_key)
+        notes += [*str(loaded).splitlines(), *others]
+        if (other := given.other_class(label_names)) is not None:
+            model.load_state_dict(initial, strict=False)
+            notes.append(f"  replaced head: {other}; left at its initial values")
+        if given.trained_with not in (None, setting_name(config.sampler)):
+            notes.append(f"the checkpoint was {given}; this training is with {setting_name(config.sampler)}")
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:
@@ -226,4 +234,4 @@ def _load_model(config: TrainConfig) -> tuple[nn.Module, str, tuple[str, ...]]:
             parameter.requires_grad_(name.startswith("head."))
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
-    return model, hash_weights(model), tuple(loaded.splitlines())
+    return model, hash_weights(model), tuple(notes)

@@ -25,11 +25,12 @@ from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
+from video_ats.runs.weights import LABELS
 from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, LABELS, METRICS, Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import FAILURES, METRICS, Progress, SavedState, append_to_log, cut_log
 
 
 def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:

@@ -21,7 +21,21 @@ def changed(name, change, **arguments):
 
 UNFIT = {
     "missing": (lambda: without("blocks.1.mlp.fc1.bias"), {}, r"incomplete.*: missing blocks.1.mlp.fc1.bias$"),
-    "missing head": (lambda: without("head.weight", "head.bias"), {}, "missing head.weight, missing head.bias$"),
+    "missing head": (
+        lambda: without("head.weight", "head.bias"),
+        {},
+        "no head; train one: .*weight, missing head.bias$",
+    ),
+    "LoRA": (
+        lambda: {**build().state_dict(), "blocks.0.attn.qkv.lora_A": torch.zeros(2, 48)},
+        {},
+        "has LoRA layers, which must be merged into the weights that they belong to: unexpected",
+    ),
+    "three of each": (
+        lambda: {f"{'x.' * name.startswith('blocks.0.')}{name}": t for name, t in build().state_dict().items()},
+        {},
+        r": (missing [^,]+, ){3}(unexpected [^,]+, ){2}unexpected \S+ and \d+ more$",
+    ),
     "unexpected": (lambda: {**build().state_dict(), "x.y": torch.zeros(1)}, {}, ": unexpected x.y$"),
     "shape": (
         lambda: changed("blocks.0.attn.qkv.weight", lambda t: t[:48]),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.checkpoint_files import huggingface_model, same_state
@@ -49,6 +52,16 @@ def other_zip(path):
         archive.writestr("readme.txt", "no weights")
 
 
+def tarred(path):
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("weights.pth"))
+
+
+def distributed(path):
+    path.mkdir()
+    (path / "__0_0.distcp").write_bytes(b"x")
+
+
 def scripted(path):
     """What torch.load knows a TorchScript archive by."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -68,11 +81,34 @@ UNREADABLE = {
     "nearly whole.pth": (lambda p: cut_file(p, torch_file, 0.999), "is damaged or cut short"),
     "old, cut.pth": (lambda p: cut_file(p, torch_file, 0.5, **OLD), "is damaged or cut short"),
     "old, nothing left.pth": (lambda p: cut_file(p, torch_file, 0.001, **OLD), "is damaged or cut short"),
-    "other zip.pth": (other_zip, "is a zip archive, but not of torch.save: it holds readme.txt"),
+    "other zip.pth": (other_zip, "is a zip archive, but not of torch.save: it holds readme.txt; if that is"),
     "script.pt": (scripted, "refused.*holds TorchScript, which is no tensor"),
     "cut.safetensors": (lambda p: cut_file(p, safe_file, 0.5), "is not safetensors, or is cut short"),
     "text.safetensors": (lambda p: p.write_text("not weights at all"), "is not safetensors, or is cut short"),
-    "notes.txt": (lambda p: p.write_text("hello"), "was not written by torch.save; is this another file"),
+    "notes.txt": (
+        lambda p: p.write_text("hello"),
+        "was not written by torch.save; it is text that begins with 'hello'",
+    ),
+    "page": (lambda p: p.write_bytes(b"\n<html>"), "it is a page of HTML or XML; was the download refused"),
+    "page.safetensors": (lambda p: p.write_bytes(b"<html><head>"), "it is a page of HTML or XML; was the download"),
+    "weights.pth.gz": (lambda p: p.write_bytes(gzip.compress(b"x")), "it is compressed with gzip; unpack it"),
+    "weights.tar": (tarred, r"it is a tar archive; unpack it \(PyTorch before 0.1.10"),
+    "plain.pkl": (lambda p: p.write_bytes(pickle.dumps({})), "it is a plain pickle; load it if you trust it"),
+    "keras.h5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n"), "it is HDF5, as Keras writes it"),
+    "zeros.pth": (lambda p: p.write_bytes(bytes(999)), "was not written by torch.save; is this another file"),
+    "distributed": (distributed, "is a distributed checkpoint; join its files with dcp_to_torch_save"),
+    "optimiser.pt": (
+        lambda p: torch_file(
+            p, {"optimizer": {"state": {0: {"step": torch.ones(1), "exp_avg": torch.ones(2)}}}, "epoch": 3}
+        ),
+        "holds no weights, only optimizer, epoch$",
+    ),
+    "numbers.pt": (lambda p: torch_file(p, {"loss": torch.tensor(0.5), "a": 1}), "holds no weights, only loss, a$"),
+    "numpy.pt": (lambda p: torch_file(p, {"w": np.zeros(3)}), "no state dict: numpy arrays found where tensors must"),
+    "module in a dict.pth": (
+        lambda p: torch_file(p, {"model": torch.nn.Linear(2, 2), "loss": torch.ones(1)}),
+        r"model is a whole torch.nn.modules.linear.Linear; must be a state dict; save its state_dict\(\)$",
+    ),
     "list.pth": (lambda p: torch_file(p, [torch.zeros(1)]), "holds a list; must hold a state dict"),
     "tensor.pth": (lambda p: torch_file(p, torch.zeros(1)), "holds a Tensor; must hold a state dict"),
     "module.pth": (lambda p: torch_file(p, torch.nn.Linear(2, 2)), "holds a torch.nn.modules.linear.Linear; must hold"),

@@ -22,7 +22,9 @@ from transformers.utils import logging
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.checkpoints.convert import convert_checkpoint
 from video_ats.models.checkpoints.formats import HUGGINGFACE, MMACTION, MMACTION_ONE_ATTENTION, XVIT, inverse, rename
+from video_ats.models.registry import create_model
 from video_ats.models.timesformer import create_timesformer
+from video_ats.video.lists.label_names import label_names_of_weights
 
 logging.disable_progress_bar()
 
@@ -426,3 +428,33 @@ def test_our_file_says_what_config_json_said(tmp_path: Path) -> None:
     model = create_timesformer(**SIZES)
     assert load_checkpoint(model, tmp_path / "b.safetensors").source_format == "video_ats"
     assert same_state(model, load_file(tmp_path / "b.safetensors"))
+
+
+def test_what_our_training_wrote_is_used_and_kept(tmp_path: Path) -> None:
+    """Attention heads and class names reach transformers; our format keeps the metadata, another says what it loses."""
+    names = [f"class {number}" for number in range(3)]
+    metadata = {"model": '"timesformer_mini"', "sampler": "null", "label_names": json.dumps(names)}
+    model = create_model("timesformer_mini", num_classes=3)
+    save_checkpoint(model, tmp_path / "a.safetensors", metadata=metadata)
+    said = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "b", "timesformer_huggingface")
+    config = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert config["num_attention_heads"] == 3
+    assert list(config["id2label"].values()) == names
+    assert said.dropped == ("sampler of the metadata",)
+    convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "c.safetensors", "video_ats")
+    with safe_open(tmp_path / "c.safetensors", framework="pt") as file:
+        assert file.metadata() == metadata | {"format": "video_ats"}
+    lost = convert_checkpoint(tmp_path / "a.safetensors", tmp_path / "d.pyth", "timesformer_official").dropped
+    assert lost == tuple(f"{name} of the metadata" for name in ("model", "sampler", "label_names"))
+    convert_checkpoint(tmp_path / "b", tmp_path / "e.safetensors", "video_ats")
+    assert label_names_of_weights(str(tmp_path / "e.safetensors")) == tuple(names)
+
+
+def test_the_key_chooses_what_is_converted(tmp_path: Path) -> None:
+    state = small_timesformer().state_dict()
+    ones = {name: torch.ones_like(tensor) for name, tensor in state.items()}
+    torch.save({"model": state, "model_ema": ones}, tmp_path / "a.pth")
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "plain.safetensors", "video_ats")
+    convert_checkpoint(tmp_path / "a.pth", tmp_path / "ema.safetensors", "video_ats", key="model_ema")
+    assert same_tensors(load_file(tmp_path / "plain.safetensors"), dict(state))
+    assert same_tensors(load_file(tmp_path / "ema.safetensors"), ones)

@@ -9,6 +9,7 @@ import decimal
 import enum
 import functools
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -35,6 +36,11 @@ def weights(seed: int = 0) -> State:
 
 def under(prefix: str, state: State) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def within(wrapper: str, state: State) -> State:
+    """Each block in a wrapper."""
+    return {re.sub(r"^(blocks\.\d+\.)", rf"\1{wrapper}", name): tensor for name, tensor in state.items()}
 
 
 def load(content: Any, path: Path, **how: Any) -> tuple[torch.nn.Module, LoadReport]:
@@ -105,11 +111,16 @@ WRAPPED: dict[str, tuple[Callable[[State], Any], str, tuple[str, ...]]] = {
     "teacher and student": (
         lambda state: {"state_dict": {**under("teacher.", weights(1)), **under("student.", state)}},
         "state_dict, names that begin with student.",
-        (
-            "state_dict.teacher (other weights that fit; to take them, name this key)",
-            "teacher.cls_token and 48 more",
-        ),
+        ("state_dict.teacher (other weights that fit; to take them, name this key)",),
     ),
+    "compiled block by block": (lambda state: within("_orig_mod.", state), "", ()),
+    "FSDP": (
+        lambda state: {"model": under("_fsdp_wrapped_module.", within("_fsdp_wrapped_module.", state))},
+        "model, names that begin with _fsdp_wrapped_module.",
+        (),
+    ),
+    "activation checkpoints": (lambda state: within("_checkpoint_wrapped_module.", state), "", ()),
+    "a number among the weights": (lambda state: {**state, "epoch": torch.tensor(3)}, "", ("epoch",)),
     "an average alone": (lambda state: {"ema": state, "step": 3}, "ema", ("step",)),
     "torch's average": (
         lambda state: {**under("module.", state), "n_averaged": torch.zeros(1)},
@@ -403,3 +414,33 @@ def test_a_whole_model_is_named(tmp_path: Path) -> None:
         ValueError, match=r"holds a \S*TimeSformer; must hold a state dict; of a whole model, save model"
     ):
         load(small_timesformer(), tmp_path / "a.pth")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning", "ignore:.*Sparse CSR:UserWarning")
+@pytest.mark.parametrize("how", [{}, OLD], ids=["archive", "old"])
+def test_tensors_of_other_kinds_beside_the_weights_cost_nothing(tmp_path: Path, how: dict[str, bool]) -> None:
+    state = weights()
+    odd = {
+        "adjacency": torch.eye(3).to_sparse(),
+        "rows": torch.eye(3).to_sparse_csr(),
+        "table": torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+        "channels": torch.quantize_per_channel(torch.ones(4), torch.ones(4), torch.zeros(4), 0, torch.qint8),
+        "counts": {"of classes": torch.zeros(1).expand(10**6, 10**6)},
+    }
+    torch.save({"model": state, **odd}, tmp_path / "weights.pth", **how)
+    model = small_timesformer(9)
+    report = load_checkpoint(model, tmp_path / "weights.pth")
+    assert same_state(model, state)
+    assert report.ignored == ("adjacency", "rows", "table", "channels", "counts")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+def test_weights_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    state = weights()
+    tables = {
+        "torch.sparse_coo": state["head.bias"].to_sparse(),
+        "quantised torch.qint8": torch.quantize_per_tensor(state["head.bias"], 0.1, 0, torch.qint8),
+    }
+    for kind, bias in tables.items():
+        with pytest.raises(ValueError, match=f"head.bias is a {kind} tensor on cpu; must be a plain one$"):
+            load({"model": {**state, "head.bias": bias}}, tmp_path / "weights.pth")

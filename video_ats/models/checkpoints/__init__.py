@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
-from video_ats.models.checkpoints.formats import Translated, kind_of_model, translate
+from video_ats.models.checkpoints.formats import Translated, host_names, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.checkpoints.write import save_checkpoint
 from video_ats.models.host import ResizeMode, resize_positions, resize_time
@@ -24,9 +25,10 @@ class LoadReport:
 
     Attributes:
         source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``timesformer_mmaction2``,
-            ``xvit_official`` or ``vit_timm``. The released TimeSformer's names without their prefix ``model.`` are our
+            ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (its ViViT and VideoMAE)
+            or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are our
             names, and count as ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
-        loaded: our names of the tensors that came from the checkpoint, resized ones included.
+        loaded: the model's names of the tensors that came from the checkpoint, resized ones included.
         replaced: one sentence for each tensor that kept its initial values.
         resized: one sentence for each embedding that was resized.
         initialised: one sentence for each part that the checkpoint lacks and that was initialised.
@@ -45,7 +47,7 @@ class LoadReport:
     @property
     def head_replaced(self) -> bool:
         """Whether the head is untrained. Then the logits mean nothing until it is fine-tuned."""
-        return any(sentence.startswith("head.") for sentence in self.replaced)
+        return any(sentence.startswith(("head.", "classifier.")) for sentence in self.replaced)
 
     def __str__(self) -> str:
         taken = f" from {self.taken}" if self.taken else ""
@@ -61,8 +63,11 @@ def load_checkpoint(
     """Load weights into a model, in place. The names of the tensors tell the source format.
 
     The formats are our safetensors, the released TimeSformer and XViT, Hugging Face's and mmaction2's TimeSformer, and
-    a timm ViT to start training from. The first bytes of a file tell how to read it, its name does not count. Pickles
-    are read with ``weights_only=True``, always; objects that are no tensors become objects without content.
+    a timm ViT to start training from. A model of transformers takes what ``save_pretrained`` writes; its TimeSformer
+    also every format of ours, its VideoMAE also the fine-tuned weights of the authors.
+
+    The first bytes of a file tell how to read it, its name does not count. Pickles are read with ``weights_only=True``,
+    always; objects that are no tensors become objects without content.
 
     The weights may be in a mapping of any depth, under any prefix, beside averages (EMA), optimisers and counters.
 
@@ -75,8 +80,9 @@ def load_checkpoint(
     which mixes up rows. Time embeddings are resized with nearest interpolation, as in the released TimeSformer.
 
     Args:
-        model: a model of `create_model`, with or without samplers.
-        source: a file, a folder, ``shipped/NAME``, a hub name ``org/name`` (if no such path exists), or a state dict.
+        model: a model of `create_model`, of timm or of transformers, with or without samplers.
+        source: a file, a folder, ``shipped/NAME``, a hub name ``org/name`` (if no such path exists), also after
+            ``hf:``, or a state dict.
         key: which weights of a checkpoint with several, such as ``model_ema``: keys that lead to them, joined with
             dots, or the prefix of their names. None: the first ones that are no average of others.
 
@@ -85,8 +91,9 @@ def load_checkpoint(
         FileNotFoundError: if there is no such file.
         ConnectionError: if a hub name cannot be downloaded.
     """
-    raw = read_checkpoint(source)
-    target = model.state_dict()
+    raw, state = read_checkpoint(source), model.state_dict()
+    names = host_names(state)
+    target = {name: state[own] for name, own in names.items()}
     if any(tensor.is_meta for tensor in target.values()):
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
     check_config(raw, model)
@@ -94,7 +101,8 @@ def load_checkpoint(
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
-    mode: ResizeMode = getattr(model, "resize_mode", "nearest")
+    is_timm = isinstance(model, VisionTransformer)
+    mode: ResizeMode = "bicubic" if is_timm else getattr(model, "resize_mode", "nearest")
     tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode)
     replaced = _other_head(found, target)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in replaced}
@@ -103,10 +111,10 @@ def load_checkpoint(
         resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
         model.set_time_embed_frames_(frames)
     # The target has the values of the replaced names. All shapes are checked, so this cannot fail half way.
-    model.load_state_dict({**target, **tensors})
+    model.load_state_dict({names[name]: tensor for name, tensor in {**target, **tensors}.items()})
     return LoadReport(
-        found.source_format,
-        tuple(name for name in target if name in tensors and name not in found.made),
+        "vit_timm" if is_timm else found.source_format,
+        tuple(names[name] for name in target if name in tensors and name not in found.made),
         tuple(replaced.values()),
         resized,
         found.initialised,
@@ -160,14 +168,14 @@ def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[
 
 def _other_head(found: Translated, target: Mapping[str, Tensor]) -> dict[str, str]:
     """The names of a head that the checkpoint lacks or has for another number of classes, each with a sentence."""
-    tensors = found.tensors
+    tensors, name = found.tensors, "classifier" if "classifier.weight" in target else "head"
     if found.source_format == "vit_timm" and not any(name.startswith("head.") for name in tensors):
         sentence = "the checkpoint has no head; left at its initial values"
         return {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}
-    head, own = tensors.get("head.weight"), target.get("head.weight")
+    head, own = tensors.get(f"{name}.weight"), target.get(f"{name}.weight")
     if head is None or own is None or head.shape[1:] != own.shape[1:] or len(head) == len(own):
         return {}
     sentence = f"checkpoint has {len(head)} classes, the model {len(own)}; left at its initial values"
     # A bias of a third length does not belong to this head: it stays in, and check_fit refuses it.
-    names = [name for name in ("head.weight", "head.bias") if name in target and name in tensors]
+    names = [part for part in (f"{name}.weight", f"{name}.bias") if part in target and part in tensors]
     return {name: f"{name}: {sentence}" for name in names if tensors[name].shape[:1] == head.shape[:1]}

@@ -26,9 +26,17 @@ from video_ats.models.checkpoints.formats import (
     rename,
     translate,
 )
-from video_ats.models.checkpoints.huggingface import NORM_EPS, builder_arguments, make_config, norm_eps, with_labels
-from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, read_checkpoint
+from video_ats.models.checkpoints.huggingface import (
+    NORM_EPS,
+    builder_arguments,
+    has_label_names,
+    make_config,
+    norm_eps,
+    with_labels,
+)
+from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, described, read_checkpoint
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
+from video_ats.models.registry import VARIANTS
 from video_ats.models.timesformer import create_timesformer
 
 CheckpointFormat = Literal[
@@ -50,6 +58,7 @@ _SUFFIXES = {
 # The parts of a video transformer that an image ViT without a head does not have.
 _BEYOND_IMAGE = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
 _HEAD_DIM = 64  # channels of a head in every published model
+_USUAL_HEADS = 12  # where the registry says nothing
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class ConvertConfig:
         to: ``video_ats`` (.safetensors), ``timesformer_official`` (.pyth), ``timesformer_huggingface`` (a folder),
             ``timesformer_mmaction2`` (.pth), ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part,
             to start training a model from.
+        checkpoint_key: which weights of a source with several, such as ``model_ema``; null: those that are no average
+            of others.
         num_heads: attention heads, for config.json; null: from the source, or one for each 64 channels.
         labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: from
             the source, or none.
@@ -70,6 +81,7 @@ class ConvertConfig:
     source: str
     output: str
     to: CheckpointFormat
+    checkpoint_key: str | None = None
     num_heads: int | None = None
     labels: str | None = None
 
@@ -104,6 +116,7 @@ def convert_checkpoint(
     output: str | PathLike[str],
     to: CheckpointFormat,
     *,
+    key: str | None = None,
     num_heads: int | None = None,
     label_names: Sequence[str] | None = None,
 ) -> Conversion:
@@ -114,6 +127,7 @@ def convert_checkpoint(
         output: file or folder to write, as in `ConvertConfig`.
         to: format to write. Our format has a place for TimeSformer and XViT; ``vit_timm`` is the image part of either,
             without a head.
+        key: of `load_checkpoint`.
         num_heads: attention heads for Hugging Face's config.json, as in `ConvertConfig`.
         label_names: class names for that config.json; None: from the source, or none.
 
@@ -124,7 +138,7 @@ def convert_checkpoint(
     """
     path = _check_output(Path(output), to)
     raw = read_checkpoint(source)
-    found = translate(raw, {})
+    found, told = translate(raw, {}, key), described(raw.label, raw.metadata)
     _check_family(raw.label, found, to)
     builder, arguments = find_architecture(raw.label, found.tensors)
     if raw.config and builder is create_timesformer:
@@ -133,7 +147,11 @@ def convert_checkpoint(
         check_fit(raw.label, found.tensors, builder(**arguments).state_dict())
     tensors, dropped, assumed = found.tensors, found.ignored, tuple[str, ...]()
     if to == "timesformer_huggingface":
-        config, assumed = _huggingface_config(raw, arguments, found.tensors, num_heads, label_names)
+        own = VARIANTS.get(told.pop("model", ""))
+        if own is not None and num_heads is None and not raw.config:
+            num_heads = own.arguments.get("num_heads", _USUAL_HEADS)
+        names = told.pop("label_names", None)
+        config, assumed = _huggingface_config(raw, arguments, found.tensors, num_heads, label_names, names)
         tensors = {rename(name, inverse(HUGGINGFACE)): tensor for name, tensor in tensors.items()}
         write_huggingface_folder(path, tensors, config)
     elif num_heads is not None or label_names is not None:
@@ -145,8 +163,11 @@ def convert_checkpoint(
         dropped += tuple(f"{part}: no part of an image model" for part in parts)
         write_safetensors(path, tensors, {})
     elif to == "video_ats":
-        metadata = {"format": OUR_FORMAT} | ({"config": json.dumps(raw.config)} if raw.config else {})
-        write_safetensors(path, tensors, metadata)
+        config = {"config": json.dumps(raw.config)} if raw.config else {}
+        if has_label_names(raw.config):
+            labels: dict[str, str] = raw.config["id2label"]
+            config["label_names"] = json.dumps([labels.get(str(i), f"LABEL_{i}") for i in range(len(labels))])
+        write_safetensors(path, tensors, {**(raw.metadata if told else {}), **config, "format": OUR_FORMAT})
     else:
         if norm_eps(raw.config) != NORM_EPS:
             raise ValueError(
@@ -164,6 +185,8 @@ def convert_checkpoint(
             tensors = {name: t.unsqueeze(2) if name == "time_embed" else t for name, t in tensors.items()}
             tensors = {rename(name, inverse(XVIT)): tensor for name, tensor in tensors.items()}
         write_pickled(path, {"state_dict" if to == "timesformer_mmaction2" else "model_state": tensors})
+    if to != "video_ats":
+        dropped += tuple(f"{name} of the metadata" for name in told if name != "format")
     return Conversion(found.source_format, to, path, len(tensors), dropped, assumed)
 
 
@@ -199,6 +222,7 @@ def _huggingface_config(
     tensors: dict[str, Tensor],
     num_heads: int | None,
     label_names: Sequence[str] | None,
+    own_names: Sequence[str] | None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The content of config.json, and a sentence for each value that does not come from the source."""
     assumed: list[str] = []
@@ -208,6 +232,8 @@ def _huggingface_config(
                 f"label_names: {len(label_names)} for the {arguments['num_classes']} classes of checkpoint {raw.label}"
             )
         assumed.append(f"class names as given, {label_names[0]!r} to {label_names[-1]!r}")
+    elif own_names is not None and not raw.config:
+        label_names = own_names
     if raw.config:
         if num_heads not in (None, arguments["num_heads"]):
             raise ValueError(

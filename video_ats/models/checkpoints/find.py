@@ -10,6 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
+# Names that wrap a part of a model, wherever it is: FSDP, activation checkpoints, torch.compile, fairscale.
+_WRAPPERS = re.compile(r"(^|(?<=\.))(_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod|_fpw_module)\.")
+_OF_OPTIMISERS = {
+    "step",
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "momentum_buffer",
+    "square_avg",
+    "found_inf_per_device",
+}
 _COUNTERS = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")  # of thop and of torch
 _LOSSES = re.compile(r"(.*\.)?(criterion|loss|loss_fn|loss_func|losses)\.")
 _AVERAGES = re.compile(r"ema|teacher|shadow|averag|swa|momentum", re.IGNORECASE)
@@ -70,12 +81,16 @@ def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key
     mappings = list(_mappings(entries))
     if not mappings:
         others = ", ".join(f"{name} ({type(value).__name__})" for name, value in entries.items()) or "nothing"
+        if any(type(value).__name__.startswith("numpy.") for value in entries.values()):
+            others = "numpy arrays"
         raise ValueError(f"checkpoint {label}: has no state dict: {others[:160]} found where tensors must be")
     candidates = [
         _Candidate(found.key, found.tensors, found.beside, prefix, fits)
         for found in mappings
         for prefix, fits in _prefixes(found.tensors, expected).items()
     ]
+    if not candidates:
+        _check_that_weights_are_there(label, entries, mappings)
     # If nothing fits, `check_fit` says what is wrong with the largest.
     candidates = candidates or [max(mappings, key=lambda found: len(found.tensors))]
     best = max(candidate.fits for candidate in candidates)
@@ -115,23 +130,48 @@ def _prefixes(tensors: Mapping[str, Tensor], expected: Set[str]) -> Counter[str]
     counts: Counter[str] = Counter()
     for name in tensors:
         starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))
-        counts.update([name[:start] for start in starts if any_block(name[start:]) in expected][:1])
+        # A wrapper at the beginning belongs to the prefix.
+        starts = tuple(start for start in starts if not _WRAPPERS.match(name[start:]))
+        counts.update([name[:start] for start in starts if any_block(_bare(name[start:])) in expected][:1])
     return counts
+
+
+def _bare(name: str) -> str:
+    return _WRAPPERS.sub("", name)
+
+
+def _check_that_weights_are_there(label: str, entries: Mapping[Any, Any], mappings: list[_Candidate]) -> None:
+    """Raise ValueError where no name fits since there are no weights, not since they are of another model."""
+    for name, value in entries.items():
+        # A stand-in for an object has the name of its class.
+        if "." in type(value).__name__ and re.search("model|net|module|ema", str(name)):
+            raise ValueError(
+                f"checkpoint {label}: {name} is a whole {type(value).__name__}; must be a state dict; save its "
+                "state_dict()"
+            )
+    tensors = [item for found in mappings for item in found.tensors.items()]
+    if all(name in _OF_OPTIMISERS or not tensor.dim() for name, tensor in tensors):
+        raise ValueError(f"checkpoint {label}: holds no weights, only {', '.join(map(str, entries))[:160]}")
 
 
 def _take(chosen: _Candidate, expected: Set[str], fitting: list[_Candidate]) -> Weights:
     prefix = chosen.prefix
-    state = {name.removeprefix(prefix): t for name, t in chosen.tensors.items() if name.startswith(prefix)}
+    state = {_bare(name.removeprefix(prefix)): t for name, t in chosen.tensors.items() if name.startswith(prefix)}
     outside = {name: tensor for name, tensor in chosen.tensors.items() if not name.startswith(prefix)}
     # A head beside a backbone that has a prefix.
     joined = {name: tensor for name, tensor in outside.items() if any_block(name) in expected and name not in state}
     no_weights = [
         name
-        for name in state
-        if (name.split(".")[-1] in _COUNTERS or _LOSSES.match(name)) and any_block(name) not in expected
+        for name, tensor in state.items()
+        if (name.split(".")[-1] in _COUNTERS or _LOSSES.match(name) or not tensor.dim())
+        and any_block(name) not in expected
     ]
     others = {candidate.full_key for candidate in fitting if candidate is not chosen}
     listed = {name for other in others for name in _ways(other)}
+    beside = tuple(
+        other.prefix for other in fitting if other.key == chosen.key and other is not chosen and other.prefix
+    )
+    listed |= {name for name in outside if name.startswith(beside)}
     left_out = [name for name in (*chosen.beside, *outside) if name not in joined and name not in listed]
     kept = {name: tensor for name, tensor in state.items() if name not in no_weights}
     return Weights(

@@ -15,7 +15,9 @@ from video_ats.models.checkpoints.read import RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 
-_LISTED = 8
+_LISTED = 3  # of each kind of problem
+# Keys of config.json that change what a model of transformers computes, and no shape.
+_NO_SHAPE = ("num_attention_heads", "layer_norm_eps", "hidden_act", "attention_type", "use_mean_pooling")
 # Tensors whose shapes tell the architecture, with their numbers of dimensions.
 _SIZED = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "head.weight": 2, "blocks.0.mlp.fc1.weight": 2}
 _SIZED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
@@ -23,6 +25,14 @@ _SIZED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
 
 def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
     """Check that the model has the attention heads, LayerNorm epsilon and activation of a config.json."""
+    theirs = getattr(model, "config", None)  # of transformers
+    is_theirs = hasattr(theirs, "model_type")
+    for key in _NO_SHAPE if is_theirs else ():
+        if (told := raw.config.get(key)) is not None and told != getattr(theirs, key, told):
+            raise ValueError(
+                f"checkpoint {raw.label}: config.json says {key} {told!r}, the model has {getattr(theirs, key)!r}; "
+                "build the model with that"
+            )
     heads = raw.config.get("num_attention_heads")
     own = {module.num_heads for module in model.modules() if isinstance(module, ClassAttention)}
     if heads is not None and own and own != {heads}:
@@ -30,7 +40,7 @@ def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
             f"checkpoint {raw.label}: config.json says {heads} attention heads, the model has {max(own)}; "
             f"build the model with num_heads={heads}"
         )
-    if raw.config.get("model_type") != MODEL_TYPE:
+    if is_theirs or raw.config.get("model_type") != MODEL_TYPE:
         return
     builder_arguments(raw.config, raw.label)
     norm, eps = getattr(model, "norm", None), norm_eps(raw.config)
@@ -55,21 +65,31 @@ def table_rows(label: str, pos_embed: Tensor) -> int:
 
 def check_fit(label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
     """Check that the tensors have exactly the names and shapes of the target, and are of floating point."""
-    problems = [f"missing {name}" for name in target if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in target]
+    missing = [f"missing {name}" for name in target if name not in tensors]
+    unexpected = [f"unexpected {name}" for name in tensors if name not in target]
+    problems = []
     for name in (name for name in target if name in tensors):
         found, own = tensors[name], target[name]
         if found.shape != own.shape:
             problems.append(f"{name} is {tuple(found.shape)}, in the model {tuple(own.shape)}")
         elif not found.is_floating_point():
             problems.append(f"{name} is {found.dtype}, must be floating point")
-    if problems:
-        listed = ", ".join(problems[:_LISTED])
-        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise ValueError(f"checkpoint {label}: {_likely_mistake(tensors, target)}: {listed}{more}")
+    groups = (missing, unexpected, problems)
+    if count := sum(map(len, groups)):
+        listed = [problem for group in groups for problem in group[:_LISTED]]
+        more = f" and {count - len(listed)} more" if count > len(listed) else ""
+        raise ValueError(f"checkpoint {label}: {_likely_mistake(tensors, target)}: {', '.join(listed)}{more}")
 
 
 def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
+    if any(".lora_" in name for name in tensors):
+        return "has LoRA layers, which must be merged into the weights that they belong to"
+    if target.keys() - tensors.keys() and all(
+        name.startswith(("head.", "classifier.")) for name in target.keys() ^ tensors.keys()
+    ):
+        return "has no head; train one"
+    if any(name.endswith(".attn.q_bias") for name in tensors):
+        return "seems to be of a VideoMAE or BEiT, which this model is not"
     if not tensors.keys() & target.keys():
         return "has no name in common with the model; it is of another kind of model"
     kind, own = kind_of_model(tensors), kind_of_model(target)

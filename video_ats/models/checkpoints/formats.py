@@ -6,7 +6,7 @@ Our names are those of the released TimeSformer code without its prefix ``model.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from video_ats.models.checkpoints.find import Weights, any_block, find_weights
+from video_ats.models.checkpoints.pickles import check_tensors
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
@@ -85,6 +86,38 @@ MMACTION_ONE_ATTENTION = {
     "cls_head.fc_cls.": "head.",
 }
 
+_IN_VIVIT = "vivit.encoder.layer.*."
+# The names of transformers' own models: of transformers 5 in memory, to those of transformers 4 and of every file.
+VIVIT = {
+    "vivit.layers.*.": _IN_VIVIT,
+    "vivit.layers.*.attention.q_proj.": f"{_IN_VIVIT}attention.attention.query.",
+    "vivit.layers.*.attention.k_proj.": f"{_IN_VIVIT}attention.attention.key.",
+    "vivit.layers.*.attention.v_proj.": f"{_IN_VIVIT}attention.attention.value.",
+    "vivit.layers.*.attention.o_proj.": f"{_IN_VIVIT}attention.output.dense.",
+    "vivit.layers.*.mlp.fc1.": f"{_IN_VIVIT}intermediate.dense.",
+    "vivit.layers.*.mlp.fc2.": f"{_IN_VIVIT}output.dense.",
+}
+_IN_VIDEOMAE = "videomae.encoder.layer.*."
+VIDEOMAE = {
+    f"{_IN_VIDEOMAE}attention.attention.query.bias": f"{_IN_VIDEOMAE}attention.attention.q_bias",
+    f"{_IN_VIDEOMAE}attention.attention.value.bias": f"{_IN_VIDEOMAE}attention.attention.v_bias",
+}
+# Fine-tuned VideoMAE of its authors. Their ``qkv`` is transformers' query, key and value.
+VIDEOMAE_RELEASED = {
+    "patch_embed.proj.": "videomae.embeddings.patch_embeddings.projection.",
+    "blocks.*.norm1.": f"{_IN_VIDEOMAE}layernorm_before.",
+    "blocks.*.attn.q_bias": f"{_IN_VIDEOMAE}attention.attention.q_bias",
+    "blocks.*.attn.v_bias": f"{_IN_VIDEOMAE}attention.attention.v_bias",
+    "blocks.*.attn.qkv.weight": f"{_IN_VIDEOMAE}attention.attention.query.weight",
+    "blocks.*.attn.proj.": f"{_IN_VIDEOMAE}attention.output.dense.",
+    "blocks.*.norm2.": f"{_IN_VIDEOMAE}layernorm_after.",
+    "blocks.*.mlp.fc1.": f"{_IN_VIDEOMAE}intermediate.dense.",
+    "blocks.*.mlp.fc2.": f"{_IN_VIDEOMAE}output.dense.",
+    "head.": "classifier.",
+}
+# By the beginning of a model's names: from its own names to those under which formats are compared.
+_HOSTS = {"timesformer.": HUGGINGFACE, "vivit.": VIVIT, "videomae.": VIDEOMAE}
+
 # What `_from_image_vit` initialises in a model of each kind.
 _INITIALISED = {
     "divided": (
@@ -113,6 +146,14 @@ def rename(name: str, table: Mapping[str, str]) -> str:
 def inverse(table: Mapping[str, str]) -> dict[str, str]:
     """The table from our names to theirs. Of two names for one of ours, the last counts."""
     return {ours: theirs for theirs, ours in table.items()}
+
+
+def host_names(own: Iterable[str]) -> dict[str, str]:
+    """A model's own names, by the names under which formats are compared: ours, or those of transformers' files."""
+    own = tuple(own)
+    tables = (table for begins, table in _HOSTS.items() if any(name.startswith(begins) for name in own))
+    table = next(tables, {})
+    return {rename(name, table): name for name in own}
 
 
 @dataclass(frozen=True)
@@ -150,19 +191,24 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None 
 
     Args:
         raw: the checkpoint as read.
-        target: the model's state dict, of which only names and shapes count; empty for any TimeSformer or XViT.
+        target: the model's state dict under `host_names`, of which only names and shapes count; empty for any
+            TimeSformer or XViT.
         key: see `find_weights`.
 
     Raises:
         ValueError: if there is no state dict inside, or none at ``key``.
     """
     found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
+    if raw.pickled:
+        check_tensors(raw.label, found.state)
     return replace(_translate(raw, found, target), taken=str(found))
 
 
 def _known_names(target: Mapping[str, Tensor]) -> set[str]:
     """Names of the target's tensors in all formats."""
-    tables = (HUGGINGFACE, XVIT, MMACTION, MMACTION_ONE_ATTENTION)
+    tables: tuple[Mapping[str, str], ...] = (HUGGINGFACE, XVIT, MMACTION, MMACTION_ONE_ATTENTION)
+    if _is_of_transformers(target):
+        tables = (VIVIT, VIDEOMAE, VIDEOMAE_RELEASED)
     names = {any_block(name) for name in target}
     in_blocks = [name.replace(".*.", ".0.") for name in names]
     return names | {any_block(rename(name, inverse(table))) for table in tables for name in in_blocks}
@@ -182,6 +228,8 @@ def _translate(raw: RawCheckpoint, found: Weights, target: Mapping[str, Tensor])
     is_video = official or raw.metadata.get("format") == OUR_FORMAT
     official = official or TIMESFORMER_PREFIX.rstrip(".") in found.prefix.split(".")
     state, ignored = found.state, found.left_out
+    if _is_of_transformers(target):
+        return _for_transformers(state, ignored)
     if any(name.startswith("timesformer.") for name in state):
         tensors = {rename(name, HUGGINGFACE): tensor for name, tensor in state.items()}
         return Translated("timesformer_huggingface", tensors, ignored=ignored)
@@ -194,6 +242,26 @@ def _translate(raw: RawCheckpoint, found: Weights, target: Mapping[str, Tensor])
     if not is_video and _looks_like_image_vit(state, target):
         return _from_image_vit(state, target, ignored)
     return Translated("timesformer_official" if official else "video_ats", state, ignored=ignored)
+
+
+def _is_of_transformers(target: Iterable[str]) -> bool:
+    """Whether the target is a ViViT or VideoMAE, which have no names of ours."""
+    return any(name.startswith(("vivit.", "videomae.")) for name in target)
+
+
+def _for_transformers(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:
+    if not any(re.match(r"blocks\.\d+\.attn\.qkv\.weight$", name) for name in state):
+        tensors = {rename(name, VIVIT | VIDEOMAE): tensor for name, tensor in state.items()}
+        return Translated("transformers", tensors, ignored=ignored)
+    tensors = {}
+    for name, tensor in state.items():
+        theirs = rename(name, VIDEOMAE_RELEASED)
+        if name.endswith(".attn.qkv.weight") and len(tensor) % 3 == 0:
+            for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                tensors[theirs.replace(".query.", f".{part}.")] = third
+        else:
+            tensors[theirs] = tensor
+    return Translated("videomae_official", tensors, ignored=ignored)
 
 
 def _from_xvit(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:

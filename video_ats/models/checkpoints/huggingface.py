@@ -68,9 +68,12 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     if path is None or not path.is_file():
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
-    # Without names of their own, transformers numbers the classes: LABEL_0, LABEL_1, …
-    named = any(label != f"LABEL_{index}" for index, label in (config.get("id2label") or {}).items())
-    return HuggingFaceModel(source, builder_arguments(config, source), str(path) if named else None)
+    return HuggingFaceModel(source, builder_arguments(config, source), str(path) if has_label_names(config) else None)
+
+
+def has_label_names(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json names its classes. Without names, transformers numbers them: LABEL_0, LABEL_1, ..."""
+    return any(label != f"LABEL_{index}" for index, label in (config.get("id2label") or {}).items())
 
 
 def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -82,8 +85,8 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise ValueError(
-            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}; other models of "
-            "transformers are not built here"
+            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}; build other models "
+            "with transformers, and put samplers in with insert_samplers_"
         )
     for key, only in (("hidden_act", "gelu"), ("num_channels", 3)):
         if config.get(key, only) != only:

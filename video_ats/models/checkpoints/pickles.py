@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any, cast
@@ -24,6 +24,20 @@ from torch import Tensor
 # First bytes of the files of `torch.save`: a zip archive, and before PyTorch 1.6 a pickled magic number.
 _ZIP = b"PK\x03\x04"
 TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
+_MAGIC_NUMBER = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+# First bytes of files that are taken for weights, and what they are.
+_OTHERS = {
+    b"<": "a page of HTML or XML; was the download refused or not confirmed?",
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"BZh": "compressed with bzip2; unpack it",
+    b"\xfd7zXZ": "compressed with xz; unpack it",
+    b"7z\xbc\xaf": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
+    b"\x89HDF": "HDF5, as Keras writes it",
+    b"\x93NUMPY": "an array of numpy",
+    b"\x80": "a plain pickle; load it if you trust it, and write it with torch.save",
+}
 _LAST_PROTOCOL = 3
 _PICKLES_OF_OLD_FILES = 5  # magic number, version, machine, content, names of the storages
 
@@ -33,8 +47,10 @@ _BUILDERS = frozenset(
     {
         *("collections OrderedDict", "collections Counter", "_codecs encode"),
         *("builtins set", "builtins complex", "torch Size", "torch device"),
+        *("torch per_tensor_affine", "torch per_channel_affine", "torch._utils _rebuild_meta_tensor_no_storage"),
         *("torch.nn.parameter Parameter", "torch.serialization _get_layout"),
         *(f"torch._utils _rebuild_{what}" for what in ("tensor", "tensor_v2", "parameter", "parameter_with_state")),
+        *(f"torch._utils _rebuild_{what}" for what in ("sparse_tensor", "qtensor")),
     }
 )
 # Everything else becomes an object without content, but for what PyTorch would call before it looks at our objects, and
@@ -50,7 +66,7 @@ _STORAGE = re.compile(r"torch(?:\.storage)? (?!Untyped|Typed)\w+Storage")
 
 
 def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
-    """Read a file of `torch.save` with ``weights_only=True``. ``beginning``: its first 32 bytes.
+    """Read a file of `torch.save` with ``weights_only=True``. ``beginning``: its first 512 bytes.
 
     Raises:
         ValueError: if the file was not written by `torch.save`, is damaged, would run code, or claims to hold more than
@@ -58,12 +74,12 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
             reserved before the check, but not filled.
     """
     if not beginning.startswith(TORCH_BEGINNINGS):
-        raise ValueError(f"checkpoint {path}: was not written by torch.save; is this another file?")
+        raise _not_of_torch(path, beginning)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in damaged texts
+            warnings.simplefilter("ignore")  # of backslashes in damaged texts, and of PyTorch on tensors of odd kinds
             strangers = _strangers(path, _open_archive(path) if beginning.startswith(_ZIP) else _old_pickles(path))
-        entries = _load(path, strangers)
+            entries = _load(path, strangers)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f"{found[1]}, which is no tensor" if found else "something that is no tensor, or is damaged"
@@ -75,12 +91,31 @@ def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
             f"checkpoint {path}: is damaged or cut short ({first_sentence(error)}); download or copy it again"
         ) from error
     if not isinstance(entries, Mapping):
-        raise ValueError(
-            f"checkpoint {path}: holds a {type(entries).__name__}; must hold a state dict; of a whole model, save "
-            "model.state_dict()"
-        )
-    _check_tensors(path, entries)
+        rule = "must hold a state dict"
+        if isinstance(entries, Stranger):
+            rule += "; of a whole model, save model.state_dict()"
+        raise ValueError(f"checkpoint {path}: holds a {type(entries).__name__}; {rule}")
     return entries
+
+
+def _not_of_torch(path: Path, beginning: bytes) -> ValueError:
+    if _MAGIC_NUMBER in beginning[:32]:
+        return _other_protocol(path, beginning[1])
+    what = next((what for start, what in _OTHERS.items() if beginning.lstrip().startswith(start)), None)
+    if beginning[257:262] == b"ustar":
+        what = "a tar archive; unpack it (PyTorch before 0.1.10 wrote such, too: load and save it with a later one)"
+    if what is None and (text := beginning[:40].decode("ascii", "replace")).isprintable() and "\ufffd" not in text:
+        what = f"text that begins with {text!r}"
+    return ValueError(
+        f"checkpoint {path}: was not written by torch.save; " + (f"it is {what}" if what else "is this another file?")
+    )
+
+
+def _other_protocol(path: Path, protocol: int) -> _Refused:
+    return _Refused(
+        f"checkpoint {path}: is written with pickle protocol {protocol}, which weights_only=True cannot read; save it "
+        "without pickle_protocol, or with safetensors.torch.save_file"
+    )
 
 
 def first_sentence(error: Exception) -> str:
@@ -110,7 +145,8 @@ def _open_archive(path: Path) -> list[bytes]:
             raise _refused(path, "TorchScript, which is no tensor")
         if "data.pkl" not in names:
             held = ", ".join(names[:3])[:100] or "nothing"
-            raise _Refused(f"checkpoint {path}: is a zip archive, but not of torch.save: it holds {held}")
+            hint = "" if any(name.endswith(".npy") for name in names) else "; if that is the checkpoint, unpack it"
+            raise _Refused(f"checkpoint {path}: is a zip archive, but not of torch.save: it holds {held}{hint}")
         # The sum counts, since entries may overlap in the file.
         unpacked = sum(file.file_size for file in files)
         if unpacked > size:
@@ -142,10 +178,7 @@ def _strangers(path: Path, pickles: list[bytes]) -> set[str]:
     strangers = set()
     for opcode, argument, _ in (operation for pickle in pickles for operation in pickletools.genops(pickle)):
         if opcode.name == "PROTO" and argument is not None and argument > _LAST_PROTOCOL:
-            raise _Refused(
-                f"checkpoint {path}: is written with pickle protocol {argument}, which weights_only=True cannot read; "
-                "save it without pickle_protocol, or with safetensors.torch.save_file"
-            )
+            raise _other_protocol(path, argument)
         if opcode.name not in ("GLOBAL", "INST"):
             continue
         module, _, attribute = str(argument).partition(" ")
@@ -199,31 +232,20 @@ def _load(path: Path, strangers: Set[str]) -> Any:
     raise AssertionError("each try makes another stranger a mapping, of which no more is said")
 
 
-def _check_tensors(path: Path, entries: Mapping[Any, Any]) -> None:
-    """Refuse sparse and quantised tensors, and tensors with more values than are stored.
+def check_tensors(label: str, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse sparse and quantised tensors of a pickle, and those with more values than are stored.
 
-    With a stride of zero, one stored value is a tensor of any size, which takes that memory when it is copied.
+    With a stride of zero, one stored value is a tensor of any size, which takes that memory when it is copied. So only
+    tensors that are used need the check.
     """
-    for name, tensor in _tensors(entries):
-        label = f"checkpoint {path}: {str(name)[:80]}"
+    for name, tensor in tensors.items():
+        where = f"checkpoint {label}: {name[:80]}"
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise ValueError(f"{label} is a {tensor.layout} tensor on {tensor.device}; must be a plain one")
+            kind = f"quantised {tensor.dtype}" if tensor.is_quantized else tensor.layout
+            raise ValueError(f"{where} is a {kind} tensor on {tensor.device}; must be a plain one")
         there = tensor.untyped_storage().nbytes()
         if tensor.numel() * tensor.itemsize > there:
             raise ValueError(
-                f"{label} is {tuple(tensor.shape)}, for which {there} bytes are stored; "
+                f"{where} is {tuple(tensor.shape)}, for which {there} bytes are stored; "
                 "refused, since it would take memory that the file does not fill"
             )
-
-
-def _tensors(entries: Mapping[Any, Any]) -> Iterator[tuple[Any, Tensor]]:
-    """All tensors in nested containers, with their keys; a container may hold itself."""
-    seen: set[int] = set()
-    waiting: list[tuple[Any, Any]] = [("", entries)]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, Tensor):
-            yield name, value
-        elif isinstance(value, (Mapping, list, tuple, set)) and id(value) not in seen:
-            seen.add(id(value))
-            waiting += value.items() if isinstance(value, Mapping) else ((name, item) for item in value)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from video_ats.models.checkpoints.huggingface import CONFIG, HUB_NAME, download, parse_json
+from video_ats.models.checkpoints.huggingface import CONFIG, HUB_NAME, HUGGINGFACE_PREFIX, download, parse_json
 from video_ats.models.checkpoints.pickles import TORCH_BEGINNINGS, first_sentence, read_pickled
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
@@ -21,11 +23,12 @@ _WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 _SAFE = ".safetensors"
 _SUFFIXES = (".pyth", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", _SAFE)  # of files, not of hub names
 _SAFETENSORS = re.compile(rb".{8}\s*\{", re.DOTALL)  # length of the header, header in JSON
-# In this order: what `video-ats train` wrote, and folders of Hugging Face.
-_IN_FOLDERS = (
-    *("best.safetensors", "last.safetensors", "model.safetensors", "model.safetensors.index.json"),
+_OF_HUGGINGFACE = (
+    *("model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
+# In this order: what `video-ats train` wrote, and folders of Hugging Face.
+_IN_FOLDERS = ("best.safetensors", "last.safetensors", *_OF_HUGGINGFACE)
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -37,12 +40,14 @@ class RawCheckpoint:
         label: its name in errors.
         entries: a state dict, or a container with one inside.
         metadata: of a safetensors file.
+        pickled: whether its tensors need `check_tensors` before they are used.
         config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files.
             It has what shapes do not show, such as the number of heads.
     """
 
     label: str
     entries: Mapping[Any, Any]
+    pickled: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,18 +58,35 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
         return RawCheckpoint("state dict", source)
     if not isinstance(source, (str, PathLike)):
         raise TypeError(f"checkpoint {source!r}: must be a path, a hub name or a state dict")
+    path = locate(source)
+    file = find_weights_file(path)
+    if file is None:
+        listed = ", ".join(_IN_FOLDERS)
+        if any(path.glob("*.distcp")):
+            raise ValueError(
+                f"checkpoint {path}: is a distributed checkpoint; join its files with dcp_to_torch_save of "
+                "torch.distributed.checkpoint.format_utils"
+            )
+        raise ValueError(f"checkpoint {path}: a folder without any of {listed}; name the weights file itself")
+    raw = _read_shards(file) if file.name.endswith(".index.json") else _read_file(file)
+    config = config_beside(file)
+    return raw if config is None else replace(raw, config=parse_json(config.read_bytes(), config))
+
+
+def locate(source: str | PathLike[str]) -> Path:
+    """The file or folder that a source of `load_checkpoint` names; what it names on the hub is downloaded."""
     if isinstance(source, str) and source.startswith(_SHIPPED):
         name, known = source.removeprefix(_SHIPPED), list_shipped_weights()
         if name not in known:
             raise FileNotFoundError(f"checkpoint {source}: not among the weights of the package, {', '.join(known)}")
-        return _read_file(_WEIGHTS / f"{name}{_SAFE}")
+        return _WEIGHTS / f"{name}{_SAFE}"
+    if isinstance(source, str):
+        source = source.removeprefix(HUGGINGFACE_PREFIX)
     path = Path(source)
-    if path.is_dir():
-        return _read_folder(path)
-    if path.is_file():
-        return _read_file(path)
+    if path.is_dir() or path.is_file():
+        return path
     if isinstance(source, str) and HUB_NAME.fullmatch(source) and path.suffix not in _SUFFIXES:
-        return _read_folder(download(source))
+        return download(source)
     raise FileNotFoundError(f"checkpoint {path}: no such file or folder; check the path")
 
 
@@ -75,15 +97,15 @@ def list_shipped_weights() -> list[str]:
 
 def _read_file(path: Path) -> RawCheckpoint:
     with path.open("rb") as file:
-        beginning = file.read(32)
+        beginning = file.read(512)
     if not beginning:
         raise ValueError(f"checkpoint {path}: is empty (0 bytes); download or copy it again")
     if beginning.startswith(_LFS_POINTER):
         raise ValueError(f"checkpoint {path}: is a Git LFS pointer, not the weights; run git lfs pull")
-    looks_safe = path.suffix == _SAFE or _SAFETENSORS.match(beginning)
-    if looks_safe and not beginning.startswith(TORCH_BEGINNINGS):
+    looks_safe = path.suffix == _SAFE and not beginning.lstrip().startswith(b"<")
+    if (looks_safe or _SAFETENSORS.match(beginning)) and not beginning.startswith(TORCH_BEGINNINGS):
         return _read_safetensors(path)
-    return RawCheckpoint(str(path), read_pickled(path, beginning))
+    return RawCheckpoint(str(path), read_pickled(path, beginning), pickled=True)
 
 
 def _read_safetensors(path: Path) -> RawCheckpoint:
@@ -96,7 +118,8 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             f"checkpoint {path}: is not safetensors, or is cut short ({first_sentence(error)}); download it again"
         ) from error
     config = metadata.get("config") if metadata.get("format") == OUR_FORMAT else None
-    return RawCheckpoint(str(path), tensors, metadata, {} if config is None else parse_json(config, path))
+    config = {} if config is None else parse_json(config, path)
+    return RawCheckpoint(str(path), tensors, metadata=metadata, config=config)
 
 
 def find_weights_file(path: Path) -> Path | None:
@@ -105,14 +128,47 @@ def find_weights_file(path: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _read_folder(folder: Path) -> RawCheckpoint:
-    path = find_weights_file(folder)
-    if path is None:
-        listed = ", ".join(_IN_FOLDERS)
-        raise ValueError(f"checkpoint {folder}: a folder without any of {listed}; name the weights file itself")
-    raw = _read_shards(path) if path.suffix == ".json" else _read_file(path)
-    config = folder / CONFIG
-    return replace(raw, config=parse_json(config.read_bytes(), config)) if config.is_file() else raw
+def config_beside(file: Path) -> Path | None:
+    """The ``config.json`` of weights or an index as ``save_pretrained`` writes them; None if there is none."""
+    config = file.parent / CONFIG
+    return config if file.name in _OF_HUGGINGFACE and config.is_file() else None
+
+
+def describe_file(file: Path) -> dict[str, Any]:
+    """What a file of ours says of itself, as in `described`, and ``num_classes``, outputs of its head. Values are read,
+    not tensors. Empty for any other file.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            told = described(str(file), opened.metadata() or {})
+            if told and "head.weight" in opened.keys():  # noqa: SIM118 (not a mapping)
+                told["num_classes"] = opened.get_slice("head.weight").get_shape()[0]
+    except SafetensorError:  # who loads it says what is wrong
+        return {}
+    return told
+
+
+def described(label: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What metadata of ours says: ``model``, ``sampler``, ``recipe`` and ``label_names``, as far as they are there.
+    Empty for metadata of others.
+    """
+    if metadata.get("format") != OUR_FORMAT:
+        return {}
+    kinds: dict[str, tuple[type, ...]]
+    kinds = {"model": (str,), "sampler": (dict, NoneType), "recipe": (dict,), "label_names": (list,)}
+    told: dict[str, Any] = {"format": OUR_FORMAT}
+    for name, kind in kinds.items():
+        if name in metadata:
+            try:
+                told[name] = json.loads(metadata[name])
+            except (ValueError, RecursionError):
+                told[name] = ...
+            if not isinstance(told[name], kind):
+                raise ValueError(
+                    f"checkpoint {label}: its metadata says {name} {metadata[name][:80]!r}, which video-ats train does "
+                    "not write; was the file changed?"
+                )
+    return told
 
 
 def _read_shards(index: Path) -> RawCheckpoint:
@@ -127,4 +183,4 @@ def _read_shards(index: Path) -> RawCheckpoint:
         if not (index.parent / shard).is_file():
             raise ValueError(f"checkpoint {index}: shard {shard} is missing; download the whole folder")
         tensors.update(_read_file(index.parent / shard).entries)
-    return RawCheckpoint(str(index), tensors)
+    return RawCheckpoint(str(index), tensors, pickled=True)
