@@ -71,7 +71,9 @@ def test_a_scan_continues_where_it_stopped(videos: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("video_ats.video.decoders.read_with_pyav", watched)
     again, _ = check_videos(config(videos))
     assert [(line.video, line.status) for line in again] == [(line.video, line.status) for line in lines]
-    assert read == ["gone.mp4", "text.mp4", "short.mp4"]  # what was missing is looked for again
+    assert read == ["text.mp4", "short.mp4"]
+    write_clip(videos / "gone.mp4", seed=3)  # what was missing is looked for again
+    assert [line.status for line in check_videos(config(videos))[0]] == ["ok", "ok", "unreadable", "too_short"]
 
 
 def test_another_scan_is_refused(videos: Path) -> None:
@@ -86,7 +88,7 @@ def test_labels_are_checked_against_the_number_of_classes(videos: Path) -> None:
 
 
 def test_a_name_that_is_not_text_can_be_printed(videos: Path) -> None:
-    (videos / "list.txt").write_bytes(b"caf\xe9.mp4 0\n")
+    (videos / "list.txt").write_bytes(b"good.mp4 1\ncaf\xe9.mp4 0\n")
     text = as_text(check_videos(config(videos))[0])
     assert "caf\\udce9.mp4" in text
     assert text.encode()

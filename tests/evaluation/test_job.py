@@ -156,10 +156,15 @@ def test_the_same_command_again_scores_nothing_and_says_so(videos: Path, finishe
 
 
 def test_a_run_in_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("gone.mp4 0\nalso_gone.mp4 2\n")
-    data = DataConfig(annotations=str(tmp_path / "list.txt"), num_workers=0)
+    (tmp_path / "list.txt").write_text("gone.mp4 0\ntext.mp4 2\n")
+    (tmp_path / "text.mp4").write_text("Video unavailable")
+    data = DataConfig(str(tmp_path), annotations=str(tmp_path / "list.txt"), num_workers=0)
     report, written = run(prepare(config(tmp_path, tmp_path / "out", data=data)), say=lambda _: None)
-    assert (report.summary.listed, report.summary.evaluated, report.summary.failed) == (2, 0, {"missing": 2})
+    assert (report.summary.listed, report.summary.evaluated, report.summary.failed) == (
+        2,
+        0,
+        {"missing": 1, "unreadable": 1},
+    )
     assert [path.name for path in written] == ["report.json", "report.csv", "report.md", "report.html"]
 
 

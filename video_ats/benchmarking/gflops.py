@@ -170,8 +170,8 @@ def _measured(
     if not config.has_videos or not (samplers or ratios):
         return [(sampler, ()) for sampler in samplers], []
     loaded = load_model(variant.name, config.checkpoint, num_classes=config.class_count(variant), seed=0)
-    entries = open_videos(config.data, num_classes=None).entries
-    views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
+    listed = open_videos(config.data, num_classes=None)
+    views, keys = read_some_views(listed.entries, config.count_videos, config.data, plan, torch.device("cpu"))
     model, size = loaded.model, config.batch_size
     measured = [(sampler, clip_macs(model, views, sampler, size)) for sampler in samplers]
     for ratio in ratios:
@@ -180,7 +180,7 @@ def _measured(
         )
         measured.append((found.sampler, found.clip_macs))
     weights = f"Samplers measured on {len(views)} views of {len(keys)} videos with weights: {loaded.weights}."
-    return measured, [weights, *loaded.notes]
+    return measured, [weights, *loaded.notes, *listed.notes]
 
 
 def _cost(variant: Variant, plan: ViewPlan, sampler: SamplerConfig | None, macs: Sequence[int], dense: int) -> Cost:

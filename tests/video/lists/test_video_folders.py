@@ -2,7 +2,8 @@
 
 import pytest
 
-from video_ats.video.lists.folders import index_videos, is_video_name
+from video_ats.video.lists.endings import is_video_name
+from video_ats.video.lists.folders import index_videos
 
 
 def make(path):
