@@ -67,7 +67,7 @@ def read_path_list(file: ListFile) -> Listing:
     """
     lines, notes = _without_comments(file)
     if not lines:
-        return Listing("path_label", [])
+        return Listing("path_label", [], notes=notes)
     lines, more = _without_line_numbers(file, lines)
     cut = _best_reading(file, lines)
     cuts = []
