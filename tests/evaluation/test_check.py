@@ -76,6 +76,20 @@ def test_a_scan_continues_where_it_stopped(videos: Path, monkeypatch: pytest.Mon
     assert [line.status for line in check_videos(config(videos))[0]] == ["ok", "ok", "unreadable", "too_short"]
 
 
+def test_what_was_left_out_of_the_list_is_said(videos: Path) -> None:
+    (videos / "list.txt").write_text("good.mp4 0\n# text.mp4 1\n")
+    said: list[str] = []
+    check_videos(config(videos), said.append)
+    assert said == ["note: 1 line that begins with # is left out"]
+
+
+def test_the_rate_of_folders_of_frames_is_part_of_a_scan(videos: Path) -> None:
+    data = DataConfig(str(videos), str(videos / "list.txt"), fps=30.0, num_workers=0)
+    check_videos(CheckConfig(str(videos.parent / "checked"), data))
+    with pytest.raises(ValueError, match=r"check.fps: 30.0 there, 25.0 now"):
+        check_videos(CheckConfig(str(videos.parent / "checked"), replace(data, fps=25.0)))
+
+
 def test_another_scan_is_refused(videos: Path) -> None:
     check_videos(config(videos))
     with pytest.raises(ValueError, match=re.escape("check.min_frames: 4 there, 2 now")):
