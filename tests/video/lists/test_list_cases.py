@@ -111,6 +111,13 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], dict[str, int], list[str]]] =
         {"brush/v2.avi": 0},
         ["2 rows of other subsets than test are left out"],
     ),
+    "brackets in the map": (
+        json.dumps(TEMPLATES[:1]),
+        {"labels": '{"Holding [something] next to [something]": 0}'},
+        {"v1.mp4": 0},
+        [],
+    ),
+    "ids without times": ("youtube_id,label\nv1,0\nv2,1\n", {}, {"v1.mp4": 0, "v2.mp4": 1}, []),
     # separators, quotes, encodings
     "tabs and a header": (
         "video_path\tclass_name\nv1.mp4\trunning\nv2.mp4\tjumping\n",

@@ -81,7 +81,7 @@ def read_columns(
     if any(name in roles for name in _ORIGINAL) and "path" in roles:
         return _read_frame_table(file, roles, rows, unit)
     label, index = _label_columns(file, roles, rows)
-    if "youtubeid" in roles:
+    if "youtubeid" in roles and not {"timestart", "timeend"}.isdisjoint(roles):
         if label is None:
             raise ValueError(f"{file.source!r} has no label column; a list without labels (test set) cannot be scored")
         return _read_kinetics(file, roles, rows, label, form, unit, notes)

@@ -11,6 +11,7 @@ from typing import Any
 from video_ats.video.lists import ListFile, Listing
 from video_ats.video.lists.columns import SUBSETS, Row, folded, is_header, read_columns, table_of
 from video_ats.video.lists.endings import is_video_name
+from video_ats.video.lists.label_names import fold_label
 
 _WRAPPERS = ("database", "annotations", "data", "data_list", "videos", "samples", "items", "rows", "records")
 
@@ -45,7 +46,7 @@ def read_json_list(file: ListFile) -> Listing | None:
     records = _records(file, content)
     rows: list[tuple[int, Row]] = []
     for number, record in enumerate(records, start=1):
-        rows.append((number, _row(file.place(number, unit), record)))
+        rows.append((number, _row(file, number, unit, record)))
     if unit == "line":
         rows = [(number, row) for (number, _), (_, row) in zip(lines, rows, strict=True)]
     if not rows:
@@ -146,8 +147,9 @@ def _keyed(key: str, record: dict[str, Any]) -> dict[str, Any]:
     return {"path" if is_video_name(os.path.basename(key)) else "id": key, **record}
 
 
-def _row(place: str, record: Mapping[str, Any]) -> dict[str, str]:
+def _row(file: ListFile, number: int, unit: str, record: Mapping[str, Any]) -> dict[str, str]:
     """A record as texts by name, with what stands in its only annotation."""
+    place = file.place(number, unit)
     flat = {key: value for key, value in record.items() if key != "annotations"}
     found = record.get("annotations")
     if isinstance(found, list):
@@ -168,7 +170,8 @@ def _row(place: str, record: Mapping[str, Any]) -> dict[str, str]:
                 f"{place}: segment {segment} is a part of the video, and files are read whole; cut the clips first"
             )
     if isinstance(flat.get("template"), str):
-        flat["template"] = re.sub(r"[\[\]]", "", flat["template"])
+        if fold_label(flat["template"]) not in file.known:
+            flat["template"] = re.sub(r"[\[\]]", "", flat["template"])
         flat.pop("label", None)  # the sentence of the template, with its own words
     return {key: _text(value) for key, value in flat.items()}
 
