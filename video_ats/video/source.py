@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -232,6 +233,11 @@ def open_videos(
     # Ids are looked for everywhere, so that some of them are enough. Paths say where they are.
     first = found.entries if found.is_by_name else found.entries[:_LOOKED_FOR]
     if all(entry.problem for entry in first):
+        unclear = next((entry for entry in first if os.path.exists(entry.path)), None)
+        if unclear is not None:
+            raise ValueError(
+                f"data.videos {data.videos}: no listed video can be told: {unclear.key!r}: {unclear.problem}"
+            )
         there = sum(not entry.problem for entry in found.entries)
         other = f"; {there} later ones are there: if it is, take the first ones out of the list" if there else ""
         raise ValueError(

@@ -476,6 +476,11 @@ def test_some_ids_of_an_official_list_are_enough(tmp_path: Path) -> None:
     assert [entry.key for entry in found.entries if not entry.problem] == ["id000000199_000000_000010"]
 
 
+def test_ids_of_several_files_are_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no listed video can be told: 'v1': several files fit: a/v1.mp4, b/v1.mp4"):
+        read(tmp_path, '[{"id": "v1", "label": "x"}, {"id": "v2", "label": "y"}]', files=("a/v1.mp4", "b/v1.mp4"))
+
+
 def test_a_path_that_is_not_utf8_is_taken_byte_by_byte_and_said(tmp_path: Path) -> None:
     found = read(tmp_path, b"v1.mp4 0\ncaf\xe9.mp4 1\n")
     assert found.entries[1].problem == "no such file"
