@@ -17,6 +17,13 @@ from video_ats.video.views import ViewPlan
 PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=2, crop_size=32)
 
 
+def test_what_is_assumed_of_a_list_goes_with_the_clips(videos: Path, tmp_path: Path) -> None:
+    paths = sorted(videos.rglob("*.mp4"))
+    (tmp_path / "list.txt").write_text("".join(f"{path.relative_to(videos)} 1\n" for path in paths) + "# end\n")
+    clips = read_clips(DataConfig(str(videos), str(tmp_path / "list.txt"), num_workers=0), PLAN, 1, num_classes=5)
+    assert [note.split(" ")[0] for note in clips.notes] == ["1", "labels"]
+
+
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")

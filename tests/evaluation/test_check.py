@@ -71,7 +71,23 @@ def test_a_scan_continues_where_it_stopped(videos: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("video_ats.video.decoders.read_with_pyav", watched)
     again, _ = check_videos(config(videos))
     assert [(line.video, line.status) for line in again] == [(line.video, line.status) for line in lines]
-    assert read == ["gone.mp4", "text.mp4", "short.mp4"]  # what was missing is looked for again
+    assert read == ["text.mp4", "short.mp4"]
+    write_clip(videos / "gone.mp4", seed=3)  # what was missing is looked for again
+    assert [line.status for line in check_videos(config(videos))[0]] == ["ok", "ok", "unreadable", "too_short"]
+
+
+def test_what_was_left_out_of_the_list_is_said(videos: Path) -> None:
+    (videos / "list.txt").write_text("good.mp4 0\n# text.mp4 1\n")
+    said: list[str] = []
+    check_videos(config(videos), said.append)
+    assert said == ["note: 1 line that begins with # is left out"]
+
+
+def test_the_rate_of_folders_of_frames_is_part_of_a_scan(videos: Path) -> None:
+    data = DataConfig(str(videos), str(videos / "list.txt"), fps=30.0, num_workers=0)
+    check_videos(CheckConfig(str(videos.parent / "checked"), data))
+    with pytest.raises(ValueError, match=r"check.fps: 30.0 there, 25.0 now"):
+        check_videos(CheckConfig(str(videos.parent / "checked"), replace(data, fps=25.0)))
 
 
 def test_another_scan_is_refused(videos: Path) -> None:
@@ -86,7 +102,7 @@ def test_labels_are_checked_against_the_number_of_classes(videos: Path) -> None:
 
 
 def test_a_name_that_is_not_text_can_be_printed(videos: Path) -> None:
-    (videos / "list.txt").write_bytes(b"caf\xe9.mp4 0\n")
+    (videos / "list.txt").write_bytes(b"good.mp4 1\ncaf\xe9.mp4 0\n")
     text = as_text(check_videos(config(videos))[0])
     assert "caf\\udce9.mp4" in text
     assert text.encode()

@@ -156,11 +156,37 @@ def test_the_same_command_again_scores_nothing_and_says_so(videos: Path, finishe
 
 
 def test_a_run_in_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("gone.mp4 0\nalso_gone.mp4 2\n")
-    data = DataConfig(annotations=str(tmp_path / "list.txt"), num_workers=0)
+    (tmp_path / "list.txt").write_text("gone.mp4 0\ntext.mp4 2\n")
+    (tmp_path / "text.mp4").write_text("Video unavailable")
+    data = DataConfig(str(tmp_path), annotations=str(tmp_path / "list.txt"), num_workers=0)
     report, written = run(prepare(config(tmp_path, tmp_path / "out", data=data)), say=lambda _: None)
-    assert (report.summary.listed, report.summary.evaluated, report.summary.failed) == (2, 0, {"missing": 2})
+    assert (report.summary.listed, report.summary.evaluated, report.summary.failed) == (
+        2,
+        0,
+        {"missing": 1, "unreadable": 1},
+    )
     assert [path.name for path in written] == ["report.json", "report.csv", "report.md", "report.html"]
+
+
+def test_a_run_into_a_folder_among_its_videos_continues_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    write_synthetic_dataset(tmp_path, num_classes=3, videos_per_class=1)
+    (tmp_path / "class_00" / "notes.txt").touch()
+    asked, said = config(tmp_path, tmp_path / "out"), list[str]()
+    run(prepare(asked), say=lambda _: None)
+    report, _ = run(prepare(asked), say=said.append)
+    assert "3 of 3 videos were done before; continuing" in said
+    notes = [
+        f"the output folder {tmp_path / 'out'} lies in {tmp_path} and is left out",
+        f"not taken for videos in {tmp_path}: 1 .txt",
+    ]
+    assert list(report.list_notes) == notes
+    assert [line for line in said if line.startswith("note: ") and "random" not in line] == [
+        f"note: {n}" for n in notes
+    ]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["list_notes"] == notes
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert all(note in text for note in notes)
 
 
 # --- interruptions

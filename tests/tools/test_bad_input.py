@@ -258,7 +258,8 @@ def test_update_docs(tool: RunTool) -> None:
 
 
 def test_an_evaluation_of_nothing_writes_its_report_and_fails(tool: RunTool, tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("gone.mp4 0\n")
+    (tmp_path / "list.txt").write_text("text.mp4 0\n")
+    (tmp_path / "text.mp4").write_text("Video unavailable")
     asked = ["--model", "timesformer_mini", "--checkpoint", "random", "--num_classes", "1", "--device", "cpu"]
     asked += ["--data.videos", str(tmp_path), "--data.annotations", str(tmp_path / "list.txt")]
     ended = tool("evaluate.py", *asked, "--data.num_workers", "0", "--output", str(tmp_path / "out"))

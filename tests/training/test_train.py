@@ -558,3 +558,11 @@ def test_the_number_of_classes_and_the_weights_are_what_a_run_is_known_by(videos
     assert random == elsewhere
     assert random["config"]["checkpoint"] != seeded["config"]["checkpoint"]
     assert json.loads(json.dumps(random)).keys() == random.keys()
+
+
+def test_notes_on_both_lists(videos: Path, tmp_path: Path) -> None:
+    (videos / "remark.txt").touch()
+    job = prepare(small_config(videos, tmp_path, validation=data(videos)))
+    (videos / "remark.txt").unlink()
+    told = f"not taken for videos in {videos}: 1 .txt"
+    assert job.notes[-2:] == (f"train: {told}", f"validation: {told}")

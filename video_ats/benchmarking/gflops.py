@@ -178,8 +178,8 @@ def _measured(
         return [(sampler, ()) for sampler in samplers], []
     num_classes = config.class_count(variant, weights)
     loaded = load_model(variant, weights, config.checkpoint_key, num_classes=num_classes, seed=0)
-    entries = open_videos(config.data, num_classes=None).entries
-    views, keys = read_some_views(entries, config.count_videos, config.data, plan, torch.device("cpu"))
+    listed = open_videos(config.data, num_classes=None)
+    views, keys = read_some_views(listed.entries, config.count_videos, config.data, plan, torch.device("cpu"))
     model, size = loaded.model, config.batch_size
     measured = [(sampler, clip_macs(model, views, sampler, size)) for sampler in samplers]
     for ratio in ratios:
@@ -188,7 +188,7 @@ def _measured(
         )
         measured.append((found.sampler, found.clip_macs))
     measured_on = f"Samplers measured on {len(views)} views of {len(keys)} videos with weights: {loaded.weights}."
-    return measured, [measured_on, *loaded.notes]
+    return measured, [measured_on, *loaded.notes, *listed.notes]
 
 
 def _cost(variant: Variant, plan: ViewPlan, sampler: SamplerConfig | None, macs: Sequence[int], dense: int) -> Cost:

@@ -37,7 +37,6 @@ from video_ats.runs.weights import (
     load_model,
 )
 from video_ats.tokens import SamplerConfig
-from video_ats.video.lists.folders import read_unlabelled
 from video_ats.video.source import DataConfig, read_some_views
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
@@ -82,10 +81,11 @@ class BenchmarkConfig(ClassOptions, RunOptions):
 
 
 class Clips(NamedTuple):
-    """Normalised clips (float32 Tensor[N, 3, T, S, S]), one of each video, and their source in words."""
+    """Normalised clips (float32 Tensor[N, 3, T, S, S]), one of each video, their source in words, notes on the list."""
 
     views: Tensor
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_clips(
@@ -94,13 +94,10 @@ def read_clips(
     """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
     videos at any depth.
     """
-    if data.videos is not None and data.annotations is None and data.labels is None:
-        videos = read_unlabelled(data.videos)
-    else:
-        videos = weights.open_videos(data, num_classes)
-        weights.check_label_names(videos.label_names)
+    videos = weights.open_videos(data, num_classes, labelled=False)
+    weights.check_label_names(videos.label_names)
     views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
-    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}")
+    return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}", videos.notes)
 
 
 def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
@@ -158,7 +155,8 @@ def run(job: BenchmarkJob) -> list[Path]:
     """Time every setting at every precision and batch size. The files are written after each of these, so that an
     interrupted run keeps what it has measured. Returns the files.
     """
-    for note in job.given.notes:
+    notes = (*job.given.notes, *job.clips.notes)
+    for note in notes:
         print(f"note: {note}")
     config, figures, written = job.config, list[Figures](), list[Path]()
     environment = describe_environment(job.device)
@@ -168,7 +166,7 @@ def run(job: BenchmarkJob) -> list[Path]:
         "clips": job.clips.source,
         "views": "first clip, centre crop, {} frames of {} x {} pixels".format(*job.clips.views.shape[2:]),
         "rounds": config.rounds,
-        **({"note": "; ".join(job.given.notes)} if job.given.notes else {}),
+        **({"note": "; ".join(notes)} if notes else {}),
     }
     clips = job.clips.views.to(job.device)
     passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class CheckConfig:
     retry_lost: bool = False
 
 
-def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
+def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tuple[list[Prediction], Path]:
     """Decode every listed video to its end.
 
     Returns:
@@ -47,8 +47,10 @@ def check_videos(config: CheckConfig) -> tuple[list[Prediction], Path]:
     """
     if not config.output:
         raise ValueError("output '': must name a folder")
-    videos = open_videos(config.data, num_classes=config.num_classes)
-    how = {"decoder": config.data.decoder, "min_frames": config.data.min_frames}
+    videos = open_videos(config.data, num_classes=config.num_classes, output=config.output)
+    for note in videos.notes:
+        say(f"note: {note}")
+    how = config.data.identity()
     identity, folder = {"check": how, "videos": videos.identity()}, Path(config.output)
     with sole_user(folder):
         keys = [entry.key for entry in videos.entries]

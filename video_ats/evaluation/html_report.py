@@ -42,7 +42,7 @@ def report_page(
     """
     run, summary = report.run, report.summary
     title = f"{run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
-    markup = [f'<p class="warn">{escaped(note)}</p>' for note in report.notes]
+    markup = [f'<p class="warn">{escaped(note)}</p>' for note in (*report.notes, *report.list_notes)]
     facts = (
         f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
         f"weights: {name_weights(run['model'])}",

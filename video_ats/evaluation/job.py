@@ -93,7 +93,7 @@ class EvaluationJob:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings about the weights, for a reader of the report."""
+        """Warnings about the weights, for a reader of the report; those about the list are ``videos.notes``."""
         tuned = self.finetuned.notes if self.finetuned else ()
         return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in tuned)
 
@@ -108,7 +108,7 @@ class EvaluationJob:
                 "weights_sha256": hash_weights(self.given.model),
                 **({"finetuned_sha256": hash_weights(self.finetuned.model)} if self.finetuned else {}),
             },
-            "videos": {**self.videos.identity(), "decoder": data.decoder, "min_frames": data.min_frames},
+            "videos": {**self.videos.identity(), **data.identity()},
             "views": asdict(self.plan),
             "settings": {s.name: s.identity() for s in self.settings},
             **({} if self.settled is None else self.settled.identity()),
@@ -136,10 +136,8 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     shard = None if config.shard is None else Shard.parse(config.shard)
     settings = _settings(config, variant, weights, config.sweep.of_any_samples() if config.budget() else ())
     plan = plan_views(variant, config.views)
-    videos = weights.open_videos(config.data, num_classes)
+    videos = weights.open_videos(config.data, num_classes, output=config.output)
     weights.check_label_names(videos.label_names)
-    if all(entry.problem for entry in videos.entries):
-        raise ValueError(f"data.videos {config.data.videos}: no listed video is there ({videos.entries[0].problem})")
     ranks = ranks or Ranks()
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
@@ -181,7 +179,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
     if not job.ranks.is_first:
         _run_other_rank(job)
         return None
-    for note in job.notes:
+    for note in (*job.notes, *job.videos.notes):
         say(f"note: {note}")
     if job.shard is None and not (job.folder / PREDICTIONS).exists() and any(job.folder.glob(SHARD_FOLDERS)):
         # A run of the whole list beside its shards would score every video once more.
@@ -325,6 +323,7 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
         },
         environment=environment,
         notes=job.notes,
+        list_notes=job.videos.notes,
         settings=job.settings,
         summary=summary,
         label_names=job.videos.label_names,

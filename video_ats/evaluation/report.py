@@ -32,6 +32,7 @@ class Report:
         label_names: None where none are known.
         dense_macs: multiply-adds of one dense view.
         claims: sentences about the run. comparisons: the paired differences behind them.
+        list_notes: what was assumed or left out when the list was read.
         budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
     """
 
@@ -45,6 +46,7 @@ class Report:
     claims: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     budget: tuple[str, ...] = ()
+    list_notes: tuple[str, ...] = ()
 
     def class_name(self, label: int) -> str:
         """Name of a class, or its index where no names are known."""
@@ -78,6 +80,7 @@ def as_json(report: Report) -> dict[str, Any]:
         setting["per_class"] = {report.class_name(label): counts for label, counts in setting["per_class"].items()}
     return {
         "notes": list(report.notes),
+        "list_notes": list(report.list_notes),
         "run": report.run,
         "environment": report.environment,
         "dense_gflops_per_view": report.dense_macs / 1e9,
@@ -114,6 +117,7 @@ def as_markdown(report: Report) -> str:
         f"+ {summary.listed - summary.evaluated} failed ({failed})",
         f"- List: {run['videos']['source']} ({run['videos']['form']}, sha256 {run['videos']['sha256'][:12]}), decoder "
         f"{run['videos']['decoder']}, at least {run['videos']['min_frames']} frames",
+        *(f"- Note on the list: {note}" for note in report.list_notes),
         f"- Views: {_views(run['views'])}",
         f"- Weights: {name_weights(run['model'], with_hash=True)}; views combined by {run['ensemble']}, "
         f"{run['precision']}",

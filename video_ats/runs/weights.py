@@ -68,10 +68,12 @@ class GivenWeights:
         if (other := self.other_class(listed)) is not None:
             raise ValueError(f"{key}: {other}; leave {key} and dataset out, and the classes of the checkpoint count")
 
-    def open_videos(self, data: DataConfig, num_classes: int | None) -> VideoList:
+    def open_videos(
+        self, data: DataConfig, num_classes: int | None, *, output: str | None = None, labelled: bool = True
+    ) -> VideoList:
         """`open_videos`, whose errors say where the class names are from if these weights gave them."""
         try:
-            return open_videos(data, num_classes=num_classes)
+            return open_videos(data, num_classes=num_classes, output=output, labelled=labelled)
         except ValueError as error:
             if self.labels is None or data.labels != self.labels:
                 raise

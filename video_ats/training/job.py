@@ -139,7 +139,7 @@ class TrainingJob:
         values = asdict(self.config).items()
         config = {name: v for name, v in values if name not in _INCIDENTAL and not name.startswith("target_")}
         for part in ("train", "validation"):
-            config[part] = {name: config[part][name] for name in ("decoder", "min_frames")}
+            config[part] = getattr(self.config, part).identity()
         return {
             "video_ats": metadata.version("video-ats"),
             "config": config | {"checkpoint": self.weights},
@@ -174,6 +174,8 @@ def prepare(config: TrainConfig) -> TrainingJob:
     )
     accelerator.gradient_accumulation_steps = order.passes_per_step
     model, weights, notes = _load_model(config, variant, given, listed.label_names)
+    notes = (*notes, *(f"train: {note}" for note in listed.notes))
+    notes = (*notes, *(f"validation: {note}" for note in (validation.notes if validation else ())))
     optimizer = create_optimiser(model, config.optimiser)
     scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
     augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
@@ -186,9 +188,9 @@ def prepare(config: TrainConfig) -> TrainingJob:
 
 def _open_lists(config: TrainConfig, given: GivenWeights) -> tuple[VideoList, VideoList | None]:
     """The lists of training and validation."""
-    listed, validation = given.open_videos(config.train, config.num_classes), None
+    listed, validation = given.open_videos(config.train, config.num_classes, output=config.output), None
     if config.validation.videos is not None or config.validation.annotations is not None:
-        validation = given.open_videos(config.validation, config.num_classes)
+        validation = given.open_videos(config.validation, config.num_classes, output=config.output)
         if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
             raise ValueError(
                 f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "

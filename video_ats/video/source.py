@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +22,12 @@ from video_ats.video.decoders import check_decoder, read_frames
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
+from video_ats.video.lists.folders import check_video_root, index_videos, read_unlabelled
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, Workers, map_in_workers
+
+_LOOKED_FOR = 100  # files of a list of which one at least must be there
 
 # (number of frames N, frame rate) -> frame numbers of each clip, int64 array (clips, T), values in [0, N - 1]
 ClipPlan = Callable[[int, Fraction], npt.NDArray[np.int64]]
@@ -66,9 +70,14 @@ class DataConfig:
     Attributes:
         videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see docs/videos.md);
             without annotations, a tree of one folder a class.
-        annotations: official Kinetics CSV, a list of ``path label`` or ``path,frames,label`` lines, or one of videos
-            in tar files; a file or a URL.
+        annotations: list of the videos and their classes, a file or a URL: a table with names of columns, JSON, lines
+            of ``path label`` or ``path,frames,label``, the official lists of many data sets, see docs/videos.md.
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see docs/videos.md.
+        labels_start_at: number of the first class where the list has integers, 0 or 1; null: 0, where nothing shows
+            that it is 1.
+        subset: which videos of a list that says of which subset each is, such as ``train`` or ``val``.
+        encoding: of annotations and labels, such as ``latin-1``; null: UTF-8.
+        fps: frames per second of the folders of frames (``img_00001.jpg``, …), which are videos where this is given.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
             ``..`` or as absolute ones; only for a list that you trust.
         decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord for plain H.264 in MP4).
@@ -86,6 +95,10 @@ class DataConfig:
     videos: str | None = None
     annotations: str | None = None
     labels: str | None = None
+    labels_start_at: int | None = None
+    subset: str | None = None
+    encoding: str | None = None
+    fps: float | None = None
     allow_outside_root: bool = False
     decoder: Literal["pyav", "decord", "torchcodec", "auto"] = "pyav"
     min_frames: int = 1
@@ -101,9 +114,19 @@ class DataConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"data.{name} {value}: must be at least {least}")
-        for name in ("decode_timeout_seconds", "fetch_timeout_seconds"):
-            if not getattr(self, name) > 0:  # nor NaN
-                raise ValueError(f"data.{name} {getattr(self, name)}: must be positive")
+        for name in ("decode_timeout_seconds", "fetch_timeout_seconds", "fps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:  # nor NaN
+                raise ValueError(f"data.{name} {value}: must be positive")
+        if self.fps is not None and not self.fps <= 1000:
+            raise ValueError(f"data.fps {self.fps}: must be at most 1000 frames per second")
+        if self.labels_start_at not in (None, 0, 1):
+            raise ValueError(f"data.labels_start_at {self.labels_start_at}: must be 0 or 1")
+
+    def identity(self) -> dict[str, str | int | float]:
+        """What the frames of a video depend on beside its file."""
+        told: dict[str, str | int | float] = {"decoder": self.decoder, "min_frames": self.min_frames}
+        return told if self.fps is None else {**told, "fps": self.fps}
 
     @property
     def fetch(self) -> FetchLimits:
@@ -136,7 +159,11 @@ class DataConfig:
                 decoder=self.decoder,
                 min_frames=self.min_frames,
                 fetch=fetch or self.fetch,
+                folder_rate=None if self.fps is None else Fraction(self.fps).limit_denominator(100_000),
             )
+            if read.decoder == "images" and read.num_frames < entry.frames:
+                reason = f"has {read.num_frames} of the {entry.frames} images that the list counts"
+                raise VideoError(VideoStatus.TRUNCATED, reason, entry.path)
         except VideoError as error:
             return VideoSample(entry, error.status, error.reason, time.perf_counter() - start)
         seconds = time.perf_counter() - start
@@ -145,6 +172,8 @@ class DataConfig:
             wanted = clips(read.num_frames, read.frame_rate)
             frames, clip_frames = read.frames, torch.from_numpy(np.searchsorted(np.array(read.indices), wanted))
         damage = f"FFmpeg concealed damage in {read.damaged_frames} frames" if read.damaged_frames else ""
+        if read.decoder == "images" and entry.frames and read.num_frames > entry.frames:
+            damage = f"has {read.num_frames} images, the list counts {entry.frames}"
         return VideoSample(entry, VideoStatus.OK, damage, seconds, frames, clip_frames, read.num_frames, read.decoder)
 
 
@@ -173,15 +202,49 @@ def lost_video(entry: VideoEntry, loss: Loss) -> VideoSample:
     return VideoSample(entry, loss.status, loss.reason, loss.seconds)
 
 
-def open_videos(data: DataConfig, *, num_classes: int | None) -> VideoList:
-    """List the videos that a configuration names; none is opened. Errors: see `read_video_list`."""
-    return read_video_list(
+def open_videos(
+    data: DataConfig, *, num_classes: int | None, output: str | None = None, labelled: bool = True
+) -> VideoList:
+    """List the videos that a configuration names; none is opened.
+
+    Args:
+        num_classes: see `read_video_list`; other errors are there too.
+        output: folder that the run writes to, which may lie among the videos.
+        labelled: without labels, a folder may hold its videos at any depth.
+
+    Raises:
+        ValueError: none of the first listed files is there.
+    """
+    if not labelled and data.videos is not None and data.annotations is None and data.labels is None:
+        check_video_root(data.videos)
+        return read_unlabelled(index_videos(data.videos, frame_folders=data.fps is not None, leave_out=output))
+    found = read_video_list(
         annotations=data.annotations,
         videos=data.videos,
         labels=data.labels,
         num_classes=num_classes,
         allow_outside_root=data.allow_outside_root,
+        encoding=data.encoding,
+        labels_start_at=data.labels_start_at,
+        subset=data.subset,
+        frame_folders=data.fps is not None,
+        output=output,
     )
+    # Ids are looked for everywhere, so that some of them are enough. Paths say where they are.
+    first = found.entries if found.is_by_name else found.entries[:_LOOKED_FOR]
+    if all(entry.problem for entry in first):
+        unclear = next((entry for entry in first if os.path.exists(entry.path)), None)
+        if unclear is not None:
+            raise ValueError(
+                f"data.videos {data.videos}: no listed video can be told: {unclear.key!r}: {unclear.problem}"
+            )
+        there = sum(not entry.problem for entry in found.entries)
+        other = f"; {there} later ones are there: if it is, take the first ones out of the list" if there else ""
+        raise ValueError(
+            f"data.videos {data.videos}: no listed video is there, of the first {len(first)}; the first was looked for "
+            f"as {first[0].path} ({first[0].problem}): is --data.videos right?{other}"
+        )
+    return found
 
 
 def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:

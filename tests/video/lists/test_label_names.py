@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from video_ats.video.lists.label_names import is_mirror_safe, known_names, load_label_names, number_names
+from video_ats.video.lists.label_names import is_mirror_safe, known_names, load_label_list, load_label_names
+from video_ats.video.lists.numbering import number_names
 
 NAMES = ("abseiling", "air drumming", "massaging person's head")
 
@@ -53,7 +54,7 @@ def test_names_with_commas_and_numbers_stay_whole(tmp_path):
         ("abseiling\n\nyoga\n", "no name for class 1"),
         ("0 abseiling\n0 yoga\n", "index 0 to 'abseiling' and 'yoga'"),
         ("0 abseiling\n2 yoga\n", "indices 0 to 2; .* without gaps"),
-        ("1 abseiling\n2 yoga\n", "indices 1 to 2; .* start at 1"),
+        ("2 abseiling\n3 yoga\n", "indices 2 to 3; .* from 0, or from 1"),
         ("0 abseiling\n1 yoga\nzumba\n", "line 3 has no index"),
         ("abseiling 0\nyoga 1\nzumba\n", "line 3 has no index"),
         ("id,name\nabseiling\n", "header"),
@@ -76,10 +77,37 @@ def test_errors_of_label_lists_are_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_json_list_is_refused_by_its_ending(tmp_path):
-    (tmp_path / "names.json").write_text('["abseiling"]')
+def test_a_json_list_of_names(tmp_path):
+    (tmp_path / "names.json").write_text('["abseiling", "yoga"]')
+    assert load_label_list(str(tmp_path / "names.json")) == (("abseiling", "yoga"), 0)
+    (tmp_path / "names.json").write_text('["abseiling", 1]')
     with pytest.raises(ValueError, match="not a JSON object like"):
         load_label_names(str(tmp_path / "names.json"))
+
+
+@pytest.mark.parametrize(
+    "text", ["1 Apply\n2 Band\n", "1,Apply\r\n2,Band\r\n", '{"Apply": 1, "Band": "2"}'.replace('"2"', "2")]
+)
+def test_a_list_that_starts_at_1_says_so(tmp_path, text):
+    (tmp_path / "classInd").write_text(text, newline="")
+    assert load_label_list(str(tmp_path / "classInd")) == (("Apply", "Band"), 1)
+
+
+@pytest.mark.parametrize("header", ["id,name", "name", "class", "Label", "class_id\tclass_name", "# comment"])
+def test_names_of_columns_are_no_class(tmp_path, header):
+    separator = "\t" if "\t" in header else ","
+    rows = [f"{i}{separator}{name}" if separator in header else name for i, name in enumerate(("abseiling", "yoga"))]
+    (tmp_path / "names").write_text("\n".join([header, *rows]))
+    assert load_label_names(str(tmp_path / "names")) == ("abseiling", "yoga")
+
+
+def test_the_encoding_of_a_label_list(tmp_path):
+    (tmp_path / "names").write_bytes("caf\xe9\nyoga\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"line 1 is not UTF-8; pass --data\.encoding"):
+        load_label_names(str(tmp_path / "names"))
+    assert load_label_list(str(tmp_path / "names"), "latin-1").names == ("caf\xe9", "yoga")
+    with pytest.raises(ValueError, match=r"data\.encoding 'klingon': not known"):
+        load_label_list(str(tmp_path / "names"), "klingon")
 
 
 def test_missing_label_list_and_folder(tmp_path):
@@ -127,7 +155,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 def test_num_classes_must_be_the_length_of_the_list():
     assert known_names(None, 400) is None
-    assert known_names("kinetics400", 400) == load_label_names("kinetics400")
+    assert known_names("kinetics400", 400) == load_label_list("kinetics400")
     with pytest.raises(ValueError, match="'kinetics400' has 400 names but num_classes is 600"):
         known_names("kinetics400", 600)
     with pytest.raises(ValueError, match="num_classes is 0"):

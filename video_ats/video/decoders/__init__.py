@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from difflib import get_close_matches
+from fractions import Fraction
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
+from video_ats.video.decoders.frame_folder import read_frame_folder
 from video_ats.video.decoders.proven import auto_takes_decord
 from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
 from video_ats.video.decoders.seeking_readers import decord_is_installed, read_with_decord, read_with_torchcodec
@@ -26,6 +28,7 @@ def read_frames(
     decoder: str = "pyav",
     min_frames: int = 1,
     fetch: FetchLimits | None = None,
+    folder_rate: Fraction | None = None,
 ) -> DecodedFrames:
     """Read the frames of a video that ``plan`` wants, in one pass over the file.
 
@@ -40,6 +43,7 @@ def read_frames(
             decord fails.
         min_frames: a video with fewer decodable frames, or with none, is ``too_short``.
         fetch: limits for videos that have to be fetched; None: the defaults.
+        folder_rate: frames per second of a folder of images, which is a video then; None: it is none.
 
     Raises:
         VideoError: the video cannot be used.
@@ -47,7 +51,10 @@ def read_frames(
     """
     check_decoder(decoder)
     with local_file(os.fspath(path), fetch) as name:
-        read = _read(name, plan, decoder, min_frames)
+        if folder_rate is not None and os.path.isdir(name):
+            read = read_frame_folder(name, plan, folder_rate, min_frames=min_frames)
+        else:
+            read = _read(name, plan, decoder, min_frames)
         check_shape(name, *read.frames.shape[1:3])
     return read
 

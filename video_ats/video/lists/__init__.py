@@ -5,8 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from video_ats.video.lists.label_names import fold_label
+from video_ats.video.lists.lookup import Lookup
 
 
 @dataclass(frozen=True)
@@ -16,16 +21,18 @@ class VideoEntry:
     Attributes:
         key: name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics CSV, the path
             as listed otherwise.
-        path: the video file, joined with the video root; or a URL, or a member of a tar file: see `video.fetch`.
-            Where no file was found for an id, the path at which it was expected.
+        path: the video file or folder of frames, joined with the video root; or a URL, or a member of a tar file: see
+            `video.fetch`. Where nothing was found, the path at which it was expected.
         label: class index, >= 0.
         problem: why no file can be matched (one line); empty when a file was found or not looked for.
+        frames: number of frames that the list gives, for a folder of frames; 0: none.
     """
 
     key: str
     path: str
     label: int
     problem: str = ""
+    frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,12 @@ class VideoList:
         entries: the videos in list order; those of a folder in sorted order.
         label_names: class names in label order, or None when only integers are known.
         source: the annotation file, or the folder that was listed.
-        form: ``kinetics_csv``, ``path_label``, ``path_frames_label``, ``id_label``, ``tar_members``,
-            ``class_folders`` or ``unlabelled``.
+        form: ``kinetics_csv``, ``kinetics_json``, ``table``, ``json``, ``frame_table`` (SlowFast), ``path_label``,
+            ``path_frames_label``, ``path_only``, ``id_label``, ``hmdb_split``, ``tar_members``, ``class_folders`` or
+            ``unlabelled``.
         sha256: hash of the annotation file's bytes; for a folder, of the sorted relative paths, each ended by a
             newline.
+        notes: what was assumed or left out when the list was read, one line each.
     """
 
     entries: tuple[VideoEntry, ...]
@@ -47,6 +56,12 @@ class VideoList:
     source: str
     form: str
     sha256: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_by_name(self) -> bool:
+        """Whether the list has names (ids) that are looked for everywhere, not paths."""
+        return self.form in ("kinetics_csv", "kinetics_json", "id_label", "hmdb_split")
 
     def identity(self) -> dict[str, str | int]:
         """Form, hash of the source, hash of the keys and labels, and number of videos, wherever the files lie."""
@@ -68,37 +83,59 @@ def hash_understood(listed: Iterable[tuple[str, int]]) -> str:
 
 @dataclass(frozen=True)
 class ListFile:
-    """What the reader of one form gets: the text of an annotation file, its path or URL (for errors), the root of
-    relative paths (None: the working directory) and the class names, if they are known before the file is read.
+    """What the reader of one form gets.
+
+    Attributes:
+        text: of the annotation file.
+        source: its path or URL, for errors.
+        names: the class names, if they are known before the file is read.
+        lookup: finds the listed paths under the video root.
+        subset: the rows that are wanted of a list that names the subset of each; None: there is one only.
     """
 
     text: str
     source: str
-    root: str | None
     names: Sequence[str] | None
+    lookup: Lookup
+    subset: str | None = None
 
-    def place(self, line: int) -> str:
-        """A line of the file, for errors."""
-        return f"{self.source!r} line {line}"
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The class names in the form in which two spellings are equal."""
+        return frozenset(map(fold_label, self.names or ()))
 
-    def csv_rows(self, *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
+    def place(self, line: int, unit: str = "line") -> str:
+        """A line of the file, or an entry of a JSON list, for errors."""
+        return f"{self.source!r} {unit} {line}"
+
+    def csv_rows(self, delimiter: str = ",", *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Line numbers and fields of the text as CSV, without empty lines; raises ValueError where it is not CSV."""
-        reader = csv.reader(io.StringIO(self.text, newline=""), skipinitialspace=skipinitialspace, strict=True)
+        reader = csv.reader(
+            io.StringIO(self.text, newline=""), delimiter=delimiter, skipinitialspace=skipinitialspace, strict=True
+        )
         try:
             yield from ((reader.line_num, fields) for fields in reader if fields)
         except csv.Error as error:
             raise ValueError(f"{self.place(reader.line_num)} is not CSV: {error}") from error
 
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Line numbers, from 1, and the lines without surrounding white space; empty ones are left out."""
+        for number, line in enumerate(re.split(r"\r\n|\n|\r", self.text), start=1):
+            if line.strip():
+                yield number, line.strip()
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class ListedVideo:
     """One line of an annotation file.
 
     Attributes:
-        line: its number, from 1.
+        line: its number, from 1; of a JSON list, the number of the entry.
         label: the label as written, a name or an integer.
         path: the path or id as listed; the path of the tar file for a member of one.
         member: for a member of a tar file, what follows the path of the tar file; see `video.fetch.path_in_tar`.
+        frames: the listed number of frames; 0: none.
+        index: the class index that stands beside a name; None: none does.
     """
 
     line: int
@@ -106,6 +143,8 @@ class ListedVideo:
     label: str
     path: str
     member: str = ""
+    frames: int = 0
+    index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +152,11 @@ class Listing:
     """What the reader of one form returns.
 
     ``find`` is for lists of ids: a function from a line and its class name to the path of the file and a problem
-    (empty: none). With None, the listed paths are the files.
+    (empty: none). With None, the listed paths are the files. ``unit`` is what ``ListedVideo.line`` counts.
     """
 
     form: str
     videos: Sequence[ListedVideo]
     find: Callable[[ListedVideo, str], tuple[str, str]] | None = None
+    notes: Sequence[str] = field(default=())
+    unit: str = "line"

@@ -5,25 +5,34 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from video_ats.video.fetch import check_protocol, is_url, list_files
 from video_ats.video.lists import VideoEntry, VideoList
-from video_ats.video.lists.label_names import built_in_names, fold_label, number_names
-
-#: File name endings, lower case, that count as a video when a folder is searched.
-VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
+from video_ats.video.lists.endings import frame_name, is_video_name
+from video_ats.video.lists.label_names import built_in_names, fold_label
+from video_ats.video.lists.numbering import number_names
 
 
 @dataclass(frozen=True)
 class VideoFolder:
-    """The videos under a folder or URL: relative paths with ``/``, sorted, and the same by name without extension."""
+    """The videos under a folder or URL.
+
+    Attributes:
+        paths: relative, with ``/``, sorted.
+        by_stem: the same by name without ending.
+        notes: what lies there and is not taken for a video.
+        skipped: the folder of the root that is, or holds, the output of a run and was left out; empty: none.
+    """
 
     root: str
     paths: tuple[str, ...]
     by_stem: Mapping[str, Sequence[str]]
+    notes: tuple[str, ...] = ()
+    skipped: str = ""
 
     def find(self, stem: str, class_name: str) -> tuple[str, str] | None:
         """Path of the file with this stem and a problem (empty: none), or None where there is no file.
@@ -41,11 +50,6 @@ class VideoFolder:
         if len({os.path.realpath(os.path.join(self.root, other)) for other in chosen}) > 1:
             return path, f"several files fit: {', '.join(chosen)}"
         return path, ""
-
-
-def is_video_name(name: str) -> bool:
-    """Whether a file name has the ending of a video and is not hidden (macOS writes ``._x.mp4``)."""
-    return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
 
 
 def check_video_root(videos: str) -> None:
@@ -77,49 +81,102 @@ def is_inside(path: str, root: str | None) -> bool:
     return os.path.commonpath([folder, os.path.abspath(os.path.join(folder, path))]) == folder
 
 
-def index_videos(root: str) -> VideoFolder:
+def index_videos(root: str, *, frame_folders: bool = False, leave_out: str | None = None) -> VideoFolder:
     """Find all videos under ``root``, a folder or a URL; OSError where one cannot be listed.
 
     Links to files and folders are followed, except a link to a folder that contains it. Hidden files and folders are
     left out.
+
+    Args:
+        frame_folders: whether a local folder of numbered images is a video.
+        leave_out: a folder that is not searched, such as the one that the run writes to.
     """
+    others: Counter[str] = Counter()
     if is_url(root):
-        paths = [path for path in list_files(root) if is_video_name(os.path.basename(path))]
+        paths = []
+        for path in list_files(root):
+            name = os.path.basename(path)
+            if is_video_name(name):
+                paths.append(path)
+            else:
+                others[_kind(name)] += 1
+        left_out = ""
     else:
-        paths = sorted(_relative_paths(root))
+        walk = _Walk(root, frame_folders, leave_out)
+        paths, others, left_out = sorted(walk.paths()), walk.others, walk.left_out
     by_stem: dict[str, list[str]] = {}
     for path in paths:
-        by_stem.setdefault(os.path.splitext(os.path.basename(path))[0], []).append(path)
-    return VideoFolder(root=root, paths=tuple(paths), by_stem=by_stem)
+        name = os.path.basename(path)
+        by_stem.setdefault(os.path.splitext(name)[0] if is_video_name(name) else name, []).append(path)
+    notes = []
+    if left_out:
+        notes.append(f"the output folder {leave_out} lies in {root} and is left out")
+    if others:
+        counts = ", ".join(
+            f"{count} {kind}" for kind, count in sorted(others.items(), key=lambda item: (-item[1], item))
+        )
+        notes.append(f"not taken for videos in {root}: {counts}")
+    return VideoFolder(root, tuple(paths), by_stem, tuple(notes), left_out.split("/")[0])
 
 
-def _relative_paths(root: str) -> Iterator[str]:
-    # folder -> the folders that contain it, as (device, inode)
-    entered: dict[str, frozenset[tuple[int, int]]] = {root: frozenset()}
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
-        status = os.stat(folder)
-        itself = (status.st_dev, status.st_ino)
-        above = entered.pop(folder)
-        if itself in above:
-            subfolders.clear()
-            continue
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in subfolders:
-            entered[os.path.join(folder, name)] = above | {itself}
-        prefix = os.path.relpath(folder, root).replace(os.sep, "/")
-        prefix = "" if prefix == "." else prefix + "/"
-        yield from (prefix + name for name in files if is_video_name(name))
+class _Walk:
+    """The videos under a local folder; counts the other files by ending on the way."""
+
+    def __init__(self, root: str, frame_folders: bool, leave_out: str | None) -> None:
+        self.root, self.frame_folders = root, frame_folders
+        self.leave_out = None if leave_out is None else os.path.realpath(leave_out)
+        self.others: Counter[str] = Counter()
+        self.left_out = ""  # the path of the folder left out, relative
+
+    def paths(self) -> Iterator[str]:
+        """Relative paths with ``/``, in the order of the disk."""
+        # folder -> the folders that contain it, as (device, inode)
+        entered: dict[str, frozenset[tuple[int, int]]] = {self.root: frozenset()}
+        for folder, subfolders, files in os.walk(self.root, followlinks=True, onerror=_raise):
+            status = os.stat(folder)
+            itself = (status.st_dev, status.st_ino)
+            above = entered.pop(folder)
+            prefix = os.path.relpath(folder, self.root).replace(os.sep, "/")
+            prefix = "" if prefix == "." else prefix + "/"
+            if itself in above:
+                subfolders.clear()
+                continue
+            if folder != self.root and self.leave_out == os.path.realpath(folder):
+                self.left_out = prefix[:-1]
+                subfolders.clear()
+                continue
+            if self.frame_folders and prefix and sum(frame_name(name) is not None for name in files) > 1:
+                subfolders.clear()
+                yield prefix[:-1]
+                continue
+            self.others["hidden"] += sum(name.startswith(".") for name in subfolders)
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            for name in subfolders:
+                entered[os.path.join(folder, name)] = above | {itself}
+            for name in files:
+                if is_video_name(name):
+                    yield prefix + name
+                else:
+                    self.others[_kind(name)] += 1
+        self.others += Counter()  # drops what was not found
+
+
+def _kind(name: str) -> str:
+    """What a file that is no video is counted as."""
+    if name.startswith("."):
+        return "hidden"
+    return os.path.splitext(name)[1].lower() or "without ending"
 
 
 def _raise(error: OSError) -> NoReturn:
     raise error  # os.walk would leave the folder out silently
 
 
-def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: int | None) -> VideoList:
-    """List the videos of a tree of one folder a class; arguments as in `label_names.number_labels`."""
-    paths = index_videos(root).paths
+def read_class_folders(folder: VideoFolder, names: tuple[str, ...] | None, num_classes: int | None) -> VideoList:
+    """List the videos of a tree of one folder a class; arguments as in `numbering.number_labels`."""
+    root, paths = folder.root, folder.paths
     if not paths:
-        raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>")
+        raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>{_told(folder)}")
     for path in paths:
         if "/" not in path:
             raise ValueError(f"video {path!r} in {root!r} lies in no class folder; pass annotations, or move it")
@@ -127,33 +184,36 @@ def read_class_folders(root: str, names: tuple[str, ...] | None, num_classes: in
     places = [f"class folder {folder!r} of {root!r}" for folder in written]
     indices, found = number_names(written, places, names, num_classes)
     if names is None and found != built_in_names(num_classes):
-        _check_own_numbering(root, found)
-    return _list_of_folder(root, paths, indices, found, "class_folders")
+        _check_own_numbering(folder, found)
+    return _list_of_folder(folder, indices, found, "class_folders")
 
 
-def read_unlabelled(root: str) -> VideoList:
+def read_unlabelled(folder: VideoFolder) -> VideoList:
     """List every video under a folder or URL, in class folders or not, where labels do not matter: all are 0."""
-    check_video_root(root)
-    paths = index_videos(root).paths
-    if not paths:
-        raise ValueError(f"video folder {root!r} holds no video")
-    return _list_of_folder(root, paths, [0] * len(paths), None, "unlabelled")
+    if not folder.paths:
+        raise ValueError(f"video folder {folder.root!r} holds no video{_told(folder)}")
+    return _list_of_folder(folder, [0] * len(folder.paths), None, "unlabelled")
 
 
-def _list_of_folder(
-    root: str, paths: Sequence[str], labels: Sequence[int], names: tuple[str, ...] | None, form: str
-) -> VideoList:
+def _told(folder: VideoFolder) -> str:
+    return "".join(f"; {note}" for note in folder.notes)
+
+
+def _list_of_folder(folder: VideoFolder, labels: Sequence[int], names: tuple[str, ...] | None, form: str) -> VideoList:
+    root, paths = folder.root, folder.paths
     digest = hashlib.sha256("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
     entries = [VideoEntry(path, os.path.join(root, path), label) for path, label in zip(paths, labels, strict=True)]
-    return VideoList(tuple(entries), names, root, form, digest.hexdigest())
+    return VideoList(tuple(entries), names, root, form, digest.hexdigest(), folder.notes)
 
 
-def _check_own_numbering(root: str, names: Sequence[str]) -> None:
+def _check_own_numbering(folder: VideoFolder, names: Sequence[str]) -> None:
     """Where only folder names number the classes, refuse those that likely give other numbers than meant."""
+    root = folder.root
     folders = set(names)  # a store has no empty folders
     if not is_url(root):
         with os.scandir(root) as items:
             folders = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
+        folders.discard(folder.skipped)
     for empty in sorted(folders - set(names)):
         raise ValueError(
             f"folder {empty!r} of {root!r} holds no video, so whether it is a class is unknown; "

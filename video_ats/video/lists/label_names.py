@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import codecs
 import hashlib
 import importlib.resources
 import json
@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -19,16 +20,28 @@ from video_ats.video.fetch import is_url, read_bytes
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
 BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")  # a longer one is no index
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")  # a longer one is no index; pandas writes 3.0 for 3
+_INDEX_COLUMN, _NAME_COLUMN = (
+    "|".join(words)
+    for words in (
+        ("id", "index", "idx", "number", "label[ _]?id", "class[ _]?id", "label[ _]?index", "class[ _]?index", "label"),
+        ("names?", "labels?", "class(es)?", "class[ _]?names?", "label[ _]?names?", "category", "action", "tag"),
+    )
+)
+_HEADER = re.compile(
+    rf"(?:(?:{_INDEX_COLUMN})[ \t,;]+(?:{_NAME_COLUMN})|(?:{_NAME_COLUMN})[ \t,;]+(?:{_INDEX_COLUMN})|{_NAME_COLUMN})",
+    re.IGNORECASE,
+)
 _INDEX_FIRST = re.compile(r"(?P<index>[0-9]{1,18})[\s,]+(?P<name>[^\s,].*)")
 _INDEX_LAST = re.compile(r"(?P<name>.*[^\s,])[\s,]+(?P<index>[0-9]{1,18})")
 
 
-def read_text_file(path: str, what: str) -> tuple[str, str]:
+def read_text_file(path: str, what: str, encoding: str | None = None) -> tuple[str, str]:
     """Text and SHA-256 of a file or URL; ``what`` names the file's role in errors.
 
-    UTF-8 with or without a byte-order mark. Bytes that are not UTF-8 become surrogates, as in ``os.fsdecode``, so that
-    a path with such bytes still opens its file.
+    UTF-8 with or without a byte-order mark, or ``encoding``. Without that, bytes that are not UTF-8 become surrogates,
+    as in ``os.fsdecode``, so that a path with such bytes still opens its file.
     """
     if is_url(path):
         data = read_bytes(path)
@@ -38,9 +51,35 @@ def read_text_file(path: str, what: str) -> tuple[str, str]:
         raise FileNotFoundError(f"{what} {path!r} does not exist")
     else:
         data = Path(path).read_bytes()
-    if b"\0" in data:
-        raise ValueError(f"{what} {path!r} is not UTF-8 text (it has zero bytes: UTF-16, or a binary file?)")
-    return data.decode("utf-8-sig", errors="surrogateescape"), hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256(data).hexdigest()
+    if encoding is not None:
+        try:
+            text = data.decode(encoding).removeprefix("\ufeff")
+        except LookupError:
+            raise ValueError(f"data.encoding {encoding!r}: not known; for example utf-8, latin-1, cp1252") from None
+        except ValueError as error:
+            raise ValueError(f"{what} {path!r} is not {encoding}, data.encoding: {error}") from None
+    else:
+        for mark, name in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+            if data.startswith(mark):
+                raise ValueError(f"{what} {path!r} is not UTF-8 but {name}; pass --data.encoding {name}")
+        text = data.decode("utf-8-sig", errors="surrogateescape")
+    start = text.lstrip()[:200].lower()
+    if re.search(r"[\0-\x08\x0e-\x1a\x1c-\x1f]", text):
+        raise ValueError(
+            f"{what} {path!r} is not UTF-8 text (it has zero bytes or control characters: a video, an archive, "
+            "a pickle, UTF-16?)"
+        )
+    if start.startswith(("<!doctype", "<html", "<?xml", "<head", "<body")):
+        raise ValueError(f"{what} {path!r} is a web page or XML, no list; download the file itself")
+    if start.startswith("version https://git-lfs"):
+        raise ValueError(f"{what} {path!r} is a pointer of Git LFS, no list; fetch the file with git lfs pull")
+    return text, sha256
+
+
+def is_not_utf8(text: str) -> bool:
+    """Whether a text holds bytes that are not UTF-8, as `read_text_file` gives them."""
+    return _NOT_UTF8.search(text) is not None
 
 
 def clean_label(text: str) -> str:
@@ -61,7 +100,19 @@ def is_integer(text: str) -> bool:
     return _INTEGER.fullmatch(text) is not None
 
 
+class LabelList(NamedTuple):
+    """Class names in label order, and the number that the list gives to the first: 0, or 1 as in UCF101's classInd."""
+
+    names: tuple[str, ...]
+    start: int = 0
+
+
 def load_label_names(labels: str) -> tuple[str, ...]:
+    """Class names in label order; see `load_label_list`."""
+    return load_label_list(labels).names
+
+
+def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
     """Class names in label order.
 
     Args:
@@ -70,19 +121,23 @@ def load_label_names(labels: str) -> tuple[str, ...]:
 
             - one name per line, the first with index 0;
             - an index before (``0 abseiling``) or after (``abseiling,0``) every name, separated by white space or a
-              comma, and ``id,name`` or ``name,id`` as an optional first line;
+              comma; names of columns, as ``id,name`` or ``class``, as an optional first line;
             - weights of `video-ats train` in safetensors, which have the class names in their metadata;
             - a JSON object in either direction, ``{"abseiling": 0}`` or ``{"0": "abseiling"}``, with the index in
-              quotes or not, or one with such an object under ``id2label`` (Hugging Face's ``config.json``).
+              quotes or not, or one with such an object under ``id2label`` (Hugging Face's ``config.json``);
+            - a JSON array of names, the first with index 0.
+
+            Lines that begin with ``#`` before a space, and empty lines at the end, are comments.
+        encoding: of the file; None: UTF-8.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file has none of these forms, a name or index occurs twice (underscores and spaces are the
-            same), or the indices are not 0, 1, 2, ... without gaps.
+            same), or the indices are not 0, 1, 2, ... or 1, 2, 3, ... without gaps.
     """
     if labels in BUILT_IN_LISTS:
         shipped = importlib.resources.files("video_ats.video.lists") / "labels" / f"{labels}.txt"
-        return tuple(shipped.read_text(encoding="utf-8").splitlines())
+        return LabelList(tuple(shipped.read_text(encoding="utf-8").splitlines()))
     if not os.path.exists(labels):
         known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)
         raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
@@ -90,8 +145,11 @@ def load_label_names(labels: str) -> tuple[str, ...]:
         names = label_names_of_weights(labels)
         if names is None:
             raise ValueError(f"label list {labels!r} is a file of weights that does not name its classes")
-        return names
-    text, _ = read_text_file(labels, "label list")
+        return LabelList(names)
+    text, _ = read_text_file(labels, "label list", encoding)
+    if is_not_utf8(text):
+        number = next(number for number, line in enumerate(text.split("\n"), start=1) if is_not_utf8(line))
+        raise ValueError(f"label list {labels!r} line {number} is not UTF-8; pass --data.encoding, latin-1 for example")
     is_json = text.lstrip().startswith("{") or labels.lower().endswith(".json")
     return _in_order(_json_pairs(text, labels) if is_json else _line_pairs(text, labels), labels)
 
@@ -114,19 +172,19 @@ def is_mirror_safe(names: Sequence[str] | None) -> bool:
     return not names or not set(map(fold_label, names)) <= set(load_label_names("mini_kinetics"))
 
 
-def known_names(labels: str | None, num_classes: int | None) -> tuple[str, ...] | None:
-    """The names of ``labels``, checked against ``num_classes``; None without ``labels``."""
+def known_names(labels: str | None, num_classes: int | None, encoding: str | None = None) -> LabelList | None:
+    """The list ``labels``, checked against ``num_classes``; None without ``labels``."""
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}; there is at least one class")
     if labels is None:
         return None
-    names = load_label_names(labels)
-    if num_classes is not None and len(names) != num_classes:
+    found = load_label_list(labels, encoding)
+    if num_classes is not None and len(found.names) != num_classes:
         raise ValueError(
-            f"label list {labels!r} has {len(names)} names but num_classes is {num_classes}; "
+            f"label list {labels!r} has {len(found.names)} names but num_classes is {num_classes}; "
             "the list must be the one that the model was trained with"
         )
-    return names
+    return found
 
 
 def built_in_names(num_classes: int | None) -> tuple[str, ...] | None:
@@ -134,71 +192,7 @@ def built_in_names(num_classes: int | None) -> tuple[str, ...] | None:
     return load_label_names(KINETICS_LISTS[num_classes]) if num_classes in KINETICS_LISTS else None
 
 
-def number_labels(
-    written: Sequence[str], places: Sequence[str], names: Sequence[str] | None, num_classes: int | None
-) -> tuple[list[int], tuple[str, ...] | None]:
-    """Indices of labels that are all integers or all names (see `number_names`), and the class names if they are known.
-
-    Args:
-        written: labels as written. All integers: they are the indices, and without ``names`` the class names are the
-            Kinetics list for 400 or 600 classes.
-        places: where each was found, for errors ("'val.csv' line 3").
-        names: class names in label order, or None.
-        num_classes: number of classes, or None.
-    """
-    labels = [clean_label(text) for text in written]
-    whole = [is_integer(label) for label in labels]
-    if not any(whole):
-        return number_names(labels, places, names, num_classes)
-    if not all(whole):
-        odd, integer = whole.index(False), whole.index(True)
-        raise ValueError(
-            f"{places[odd]}: label {labels[odd]!r} is not an integer, but {labels[integer]!r} at "
-            f"{places[integer]} is; labels are all integers or all names (a header or a lost field?)"
-        )
-    names = names or built_in_names(num_classes)
-    limit = len(names) if names else num_classes
-    for label, place in zip(labels, places, strict=True):
-        if int(label) < 0 or (limit is not None and int(label) >= limit):
-            rule = "at least 0" if limit is None else f"0 to {limit - 1} for {limit} classes"
-            raise ValueError(f"{place}: label {label} is out of range; indices are {rule} (another data set?)")
-    return [int(label) for label in labels], tuple(names) if names else None
-
-
-def number_names(
-    written: Sequence[str], places: Sequence[str], names: Sequence[str] | None, num_classes: int | None
-) -> tuple[list[int], tuple[str, ...]]:
-    """Indices of labels that are names, and the class names.
-
-    Without ``names`` they are the Kinetics list for 400 or 600 classes if every label is in it, otherwise the sorted
-    distinct labels, of which there must be ``num_classes``. Arguments as in `number_labels`.
-    """
-    if names is None:
-        names = _names_from_labels(written, places, num_classes)
-    table = _table(names)
-    for label, place in zip(written, places, strict=True):
-        if fold_label(label) not in table:
-            raise ValueError(f"{place}: {_unknown(label, names)}")
-    return [table[fold_label(label)] for label in written], tuple(names)
-
-
-def _names_from_labels(written: Sequence[str], places: Sequence[str], num_classes: int | None) -> tuple[str, ...]:
-    distinct = tuple(sorted(set(written)))
-    built_in = built_in_names(num_classes)
-    known = _table(built_in or ())
-    outside = next((i for i, name in enumerate(written) if fold_label(name) not in known), None)
-    if outside is None:
-        return built_in or distinct
-    if num_classes is not None and len(distinct) != num_classes:
-        unknown = f"{_unknown(written[outside], built_in)}; " if built_in else ""
-        raise ValueError(
-            f"{places[outside]}: {unknown}{len(distinct)} distinct class names occur but num_classes is {num_classes}, "
-            "and numbering a subset would shift the indices: pass labels, the full list of names"
-        )
-    return distinct
-
-
-def _table(names: Sequence[str]) -> dict[str, int]:
+def index_by_name(names: Sequence[str]) -> dict[str, int]:
     """Index by folded name; two equal names are an error."""
     table: dict[str, int] = {}
     for index, name in enumerate(names):
@@ -211,12 +205,6 @@ def _table(names: Sequence[str]) -> dict[str, int]:
     return table
 
 
-def _unknown(name: str, names: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(fold_label(name), [fold_label(n) for n in names], n=1, cutoff=0.0)
-    hint = f"nearest: {nearest[0]!r}" if nearest else "there are none"
-    return f"label {name!r} is not one of the {len(names)} class names ({hint}; case matters)"
-
-
 def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
     """(name, index) pairs; read as pairs because a dictionary would drop repeated keys."""
     try:
@@ -225,6 +213,8 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         raise ValueError(f"label list {labels!r} is not valid JSON: {error}") from error
     except (RecursionError, ValueError) as error:  # lists in lists in lists; a number of thousands of digits
         raise ValueError(f"label list {labels!r} is not a list of names: {str(error)[:60]}") from error
+    if isinstance(pairs, list) and pairs and all(isinstance(name, str) for name in pairs):
+        return [(clean_label(name), index) for index, name in enumerate(pairs)]
     if isinstance(pairs, tuple):
         pairs = next((value for key, value in pairs if key == "id2label" and isinstance(value, tuple)), pairs)
         if all(is_integer(key) and isinstance(value, str) and not is_integer(value) for key, value in pairs):
@@ -232,13 +222,14 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         if all(type(index) is int for _, index in pairs) or all(
             isinstance(index, str) and is_integer(index) and not is_integer(name) for name, index in pairs
         ):
-            return [(clean_label(name), int(index)) for name, index in pairs]
+            return [(clean_label(name), int(float(index))) for name, index in pairs]
     raise ValueError(f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}')
 
 
 def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
-    lines = [line.strip() for line in text.rstrip().split("\n")]
-    header = lines[0].lower() in ("id,name", "name,id")
+    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text.rstrip()) if not line.startswith(("# ", "#\t"))]
+    first = lines[0].replace('"', "") if lines else ""
+    header = _HEADER.fullmatch(first) is not None
     lines = lines[header:]
     for pattern in (_INDEX_FIRST, _INDEX_LAST):
         matches = [pattern.fullmatch(line) for line in lines]
@@ -248,12 +239,12 @@ def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         if 2 * len(found) > len(lines):
             number = matches.index(None) + header + 1
             raise ValueError(f"label list {labels!r} line {number} has no index, but most lines have one")
-    if header:
+    if header and re.search(r"[,;\t]", first):
         raise ValueError(f"label list {labels!r} has the header of an index and a name, but not both on each line")
     return [(clean_label(line), index) for index, line in enumerate(lines)]
 
 
-def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> tuple[str, ...]:
+def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> LabelList:
     by_index: dict[int, str] = {}
     for name, index in pairs:
         if not name:
@@ -261,11 +252,12 @@ def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> tuple[str, ...]:
         if index in by_index:
             raise ValueError(f"label list {labels!r} gives index {index} to {by_index[index]!r} and {name!r}")
         by_index[index] = name
-    if not by_index or sorted(by_index) != list(range(len(by_index))):
+    start = int(min(by_index, default=0) == 1)
+    if not by_index or sorted(by_index) != list(range(start, start + len(by_index))):
         raise ValueError(
             f"label list {labels!r} has {len(by_index)} names with indices {min(by_index, default=None)} to "
-            f"{max(by_index, default=None)}; indices run from 0 without gaps (does it start at 1?)"
+            f"{max(by_index, default=None)}; indices run from 0, or from 1, without gaps"
         )
-    names = tuple(by_index[index] for index in range(len(by_index)))
-    _table(names)
-    return names
+    names = tuple(by_index[index] for index in sorted(by_index))
+    index_by_name(names)
+    return LabelList(names, start)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from video_ats.atomic import write_text
 from video_ats.video.fetch import join_path, list_files, open_range, path_in_tar
 from video_ats.video.lists import ListedVideo, ListFile, Listing
-from video_ats.video.lists.folders import is_video_name
+from video_ats.video.lists.endings import is_video_name
 from video_ats.video.lists.label_names import clean_label
 
 

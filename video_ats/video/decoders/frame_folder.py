@@ -1,0 +1,83 @@
+"""A folder of numbered images (``img_00001.jpg``, …), as data sets and other tools extract them, read as a video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
+from video_ats.video.decoders.pyav_reader import check_min_frames, wanted_indices
+from video_ats.video.lists.endings import frame_name
+
+_OPTICAL_FLOW = ("flow", "x_", "y_")  # images that tools put beside the frames
+
+
+def read_frame_folder(folder: str, plan: FramePlan, rate: Fraction, *, min_frames: int = 1) -> DecodedFrames:
+    """Read the images that ``plan`` wants, as `read_frames` does the frames of a file; with none wanted, decode all.
+
+    The frames are the images in the order of their numbers, which start at 0 or 1 and have no gaps. Images of optical
+    flow beside them (``flow_x_00001.jpg``) are no frames. EXIF rotation is ignored.
+
+    Raises:
+        VideoError: ``no_video`` (no such images), ``truncated`` (one is missing), ``unreadable`` (an image that is
+            broken, of another size, or outside of the order), ``too_short``.
+    """
+    names = _frame_names(folder)
+    check_min_frames(folder, len(names), min_frames)
+    wanted = wanted_indices(plan, len(names), rate)
+    size: tuple[int, int] | None = None
+    frames: npt.NDArray[np.uint8] | None = None
+    slots = {index: slot for slot, index in enumerate(wanted)}
+    for index, name in enumerate(names):
+        try:
+            with Image.open(os.path.join(folder, name)) as image:
+                if size is not None and image.size != size:
+                    widths = "{}x{}".format(*image.size), "{}x{}".format(*size)
+                    reason = f"image {name} is {widths[0]}, {names[0]} is {widths[1]}"
+                    raise VideoError(VideoStatus.UNREADABLE, reason, folder)
+                size = image.size
+                if index in slots or not wanted:
+                    pixels = np.asarray(image.convert("RGB"))
+                    if wanted:
+                        if frames is None:
+                            frames = np.empty((len(wanted), *pixels.shape), dtype=np.uint8)
+                        frames[slots[index]] = pixels
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
+            reason = f"image {name} cannot be read: {error}"
+            raise VideoError(VideoStatus.UNREADABLE, reason, folder) from error
+    assert size is not None
+    if frames is None:
+        frames = np.empty((0, size[1], size[0], 3), dtype=np.uint8)
+    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), len(names), rate, "images")
+
+
+def _frame_names(folder: str) -> Sequence[str]:
+    """File names of the frames in order."""
+    numbered: dict[str, dict[int, str]] = {}  # by what stands before the number
+    for name in sorted(os.listdir(folder)):
+        found = frame_name(name)
+        if found is None or found[0].lower().startswith(_OPTICAL_FLOW):
+            continue
+        prefix, number = found
+        other = numbered.setdefault(prefix, {}).setdefault(number, name)
+        if other != name:
+            raise VideoError(VideoStatus.UNREADABLE, f"images {other} and {name} have the same number", folder)
+    if not numbered:
+        raise VideoError(VideoStatus.NO_VIDEO, "the folder holds no numbered images (img_00001.jpg, …)", folder)
+    if len(numbered) > 1:
+        counts = ", ".join(f"{len(images)} {prefix or '(number)'}…" for prefix, images in numbered.items())
+        raise VideoError(VideoStatus.UNREADABLE, f"the folder holds several rows of images: {counts}", folder)
+    (images,) = numbered.values()
+    first = 0 if 0 in images else 1
+    missing = sorted({*range(first, max(images) + 1)} - images.keys())
+    if missing:
+        count = len(missing)
+        reason = f"image number {missing[0]} is missing ({count} of the {max(images) + 1 - first} up to {max(images)})"
+        raise VideoError(VideoStatus.TRUNCATED, reason, folder)
+    return [images[number] for number in sorted(images)]

@@ -1,0 +1,85 @@
+"""Looks listed paths up on the disk. Each folder is listed once, which is faster than a look for each path."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from video_ats.video.fetch import is_url, join_path
+from video_ats.video.lists.endings import is_video_name
+
+
+class Found(NamedTuple):
+    """A path on the disk.
+
+    Attributes:
+        path: joined with the root.
+        changed: how the listed path differs from it: ``""``, ``"separator"`` (Windows) or ``"ending"``.
+        problem: why it cannot be used (several files fit); empty: none.
+        is_folder: whether it is a folder.
+    """
+
+    path: str
+    changed: str = ""
+    problem: str = ""
+    is_folder: bool = False
+
+
+class _Folder(NamedTuple):
+    names: dict[str, bool]  # of everything in it: whether it is a folder
+    by_stem: dict[str, list[str]]  # names of videos, and of folders if frames are wanted
+
+
+_EMPTY = _Folder({}, {})
+
+
+class Lookup:
+    """Paths under ``root`` (None: the working directory). ``frame_folders``: whether a folder can be a video."""
+
+    def __init__(self, root: str | None, *, frame_folders: bool = False) -> None:
+        self.root, self.frame_folders = root, frame_folders
+        self._is_local = not is_url(root or "")
+        self._folders: dict[str, _Folder] = {}
+
+    def knows(self, path: str) -> bool:
+        """Whether a path is looked up at all: URLs are not, since a list has many."""
+        return self._is_local and not is_url(path)
+
+    def find(self, path: str) -> Found | None:
+        """The listed path as it is; with ``/`` for ``\\``; or the only video of this name with another ending."""
+        if not self.knows(path) or "\0" in path:
+            return None
+        forms = [("", path)] + ([("separator", path.replace("\\", "/"))] if "\\" in path else [])
+        split = [(changed, *os.path.split(join_path(self.root, form.rstrip("/")))) for changed, form in forms]
+        for changed, folder, name in split:
+            is_folder = self._list(folder).names.get(name)
+            if is_folder is False or (is_folder and self.frame_folders):
+                return Found(os.path.join(folder, name), changed, is_folder=is_folder)
+        for _, folder, name in split:
+            stem = os.path.splitext(name)[0] if is_video_name(name) else name
+            if fitting := self._list(folder).by_stem.get(stem):
+                problem = f"several files fit: {', '.join(sorted(fitting))}" if len(fitting) > 1 else ""
+                is_folder = self._list(folder).names[fitting[0]]
+                return Found(os.path.join(folder, sorted(fitting)[0]), "ending", problem, is_folder)
+        for changed, folder, name in split:
+            if name in self._list(folder).names:
+                return Found(os.path.join(folder, name), changed, is_folder=True)
+        return None
+
+    def _list(self, folder: str) -> _Folder:
+        found = self._folders.get(folder)
+        if found is None:
+            try:
+                with os.scandir(folder or ".") as items:
+                    names = {item.name: item.is_dir() for item in items}
+            except OSError:  # not there, or no folder; whoever reads the video says more
+                found = _EMPTY
+            else:
+                found = _Folder(names, {})
+                for name, is_folder in names.items():
+                    if is_folder and self.frame_folders:
+                        found.by_stem.setdefault(name, []).append(name)
+                    elif not is_folder and is_video_name(name):
+                        found.by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
+            self._folders[folder] = found
+        return found
