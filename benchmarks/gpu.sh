@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that a GPU can say about this package, in at most eight minutes: correctness, then times and memory.
+# What a GPU says about this package: correctness, then times and memory. A section is cut off after 150 seconds.
 # Usage: benchmarks/gpu.sh [--device cpu --small] [--output FOLDER]
 # Each section runs in a process of its own and writes FOLDER/SECTION.json (default: benchmarks/results/gpu), so that a
 # section that fails or is cut off costs itself only. Nothing is fetched. The exit code is that of the first failure.
