@@ -225,7 +225,7 @@ def _load_model(
         loaded, others = given.load_into(model, variant.name, config.checkpoint_key)
         notes += [*str(loaded).splitlines(), *others]
         if (other := given.other_class(label_names)) is not None:
-            model.load_state_dict(initial, strict=False)
+            model.load_state_dict(model.state_dict() | initial)
             notes.append(f"  replaced head: {other}; left at its initial values")
         if given.trained_with not in (None, setting_name(config.sampler)):
             notes.append(f"the checkpoint was {given}; this training is with {setting_name(config.sampler)}")
