@@ -21,10 +21,11 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.job import prepare, run
-from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, read_predictions
+from video_ats.evaluation.predictions import prediction_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.summary import collect, summarise
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.video_log import PREDICTIONS, VideoLog
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.source import DataConfig
 
@@ -92,7 +93,7 @@ def peak_of_a_report(report: Report, lines: list[str], folder: Path, videos: int
     keys = [f"{video % 400:03d}/{video:011d}_000000_000010.mp4" for video in range(videos)]
     names = [setting.name for setting in report.settings]
     folder.mkdir()
-    VideoLog(folder, {}, keys, names)
+    VideoLog(folder, {}, keys, prediction_lines(names))
     records = [json.loads(line) for line in lines]
     with (folder / PREDICTIONS).open("w") as log:
         for video, key in enumerate(keys):
@@ -100,7 +101,7 @@ def peak_of_a_report(report: Report, lines: list[str], folder: Path, videos: int
                 macs = [macs + video for macs in record["macs"]]
                 log.write(json.dumps(record | {"video": key, "macs": macs}) + "\n")
     tracemalloc.start()
-    opened = VideoLog(folder, {}, [*keys], names)
+    opened = VideoLog(folder, {}, [*keys], prediction_lines(names))
     opened.finish()
     results = collect(read_predictions(opened.path), report.settings, opened.places)
     summary = summarise(results, listed_labels=(records[0]["label"] for _ in keys), dense_macs=report.dense_macs)

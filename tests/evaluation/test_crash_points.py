@@ -16,9 +16,10 @@ from helpers.forked import in_a_fork
 from video_ats.atomic import write_text
 from video_ats.cli import describe_error
 from video_ats.evaluation.curve import draw_curve
-from video_ats.evaluation.predictions import PREDICTIONS, Prediction, VideoLog, append_lines, read_predictions
+from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.files import sole_user
+from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and mounts file systems")
 
@@ -36,7 +37,7 @@ def lines_of(key: str) -> list[Prediction]:
 def score(folder: Path) -> None:
     """What a run does to its folder, from wherever it was left; the last video is another process's."""
     with sole_user(folder):
-        log = VideoLog(folder, {"run": 1}, KEYS, NAMES)
+        log = VideoLog(folder, {"run": 1}, KEYS, prediction_lines(NAMES))
         own, part = log.parts(2)
         for key, done in zip(KEYS, log.done, strict=True):
             if not done:
@@ -76,7 +77,7 @@ MANY = [f"video {number}" for number in range(1000)]
 
 def fill(folder: Path, written: list[str]) -> None:
     with sole_user(folder):
-        log = VideoLog(folder, {"run": 1}, MANY, NAMES)
+        log = VideoLog(folder, {"run": 1}, MANY, prediction_lines(NAMES))
         for key in MANY:
             append_lines(log.path, lines_of(key))
             written.append(key)
@@ -96,7 +97,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path: Path) -> None:
         assert (folder / PREDICTIONS).read_bytes()[-1:] != b"\n"  # half a line is there
         mount("size=1m")
         with sole_user(folder):
-            log = VideoLog(folder, {"run": 1}, MANY, NAMES)
+            log = VideoLog(folder, {"run": 1}, MANY, prediction_lines(NAMES))
             assert [key for key, done in zip(MANY, log.done, strict=True) if done] == written
             append_lines(log.path, lines_of(MANY[len(written)]))
         assert (folder / PREDICTIONS).read_text().count("\n") == 2 * (len(written) + 1)

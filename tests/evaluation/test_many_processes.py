@@ -19,10 +19,10 @@ from helpers.tools_in_process import run_tool_file
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import merge_shards
 from video_ats.evaluation.job import prepare, run
-from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.runs.files import RUN
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.video_log import PREDICTIONS
 from video_ats.video.source import DataConfig
 
 ROOT = Path(__file__).parents[2]

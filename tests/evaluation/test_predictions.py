@@ -11,8 +11,9 @@ import pytest
 from helpers.evaluation_cases import failed, scored
 
 from video_ats.atomic import write_text
-from video_ats.evaluation.predictions import PREDICTIONS, Places, Prediction, VideoLog, append_lines, read_predictions
+from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions
 from video_ats.runs.files import RUN, sole_user
+from video_ats.runs.video_log import PREDICTIONS, Places, VideoLog, append_lines
 
 NAMES = ["dense", "ats-frame-k8"]
 KEYS = ["a.mp4", "b.mp4", "ü \udcff.mp4", "half.mp4"]
@@ -23,7 +24,7 @@ LAST = [scored("ü \udcff.mp4", 2, name, [2, 0]) for name in NAMES]
 
 
 def opened(folder: Path, identity: dict[str, Any] = IDENTITY) -> VideoLog:
-    return VideoLog(folder, identity, KEYS, NAMES)
+    return VideoLog(folder, identity, KEYS, prediction_lines(NAMES))
 
 
 def filled(folder: Path) -> VideoLog:
@@ -183,10 +184,10 @@ def test_every_field_survives_the_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_video_is_looked_for_again_and_another_failure_stands(tmp_path: Path) -> None:
-    log = VideoLog(tmp_path, {}, ["gone", "broken"], ["dense"])
+    log = VideoLog(tmp_path, {}, ["gone", "broken"], prediction_lines(["dense"]))
     append_lines(log.path, [failed("gone", 0)])
     append_lines(log.path, [failed("broken", 1, "unreadable", "FFmpeg stopped")])
-    again = VideoLog(tmp_path, {}, ["gone", "broken"], ["dense"])
+    again = VideoLog(tmp_path, {}, ["gone", "broken"], prediction_lines(["dense"]))
     assert done(again) == ["broken"]
     assert again.again.tolist() == [True, False]
     assert [line["video"] for line in lines_of(log.path)] == ["broken"]

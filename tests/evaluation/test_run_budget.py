@@ -15,12 +15,12 @@ from video_ats.cli import parse_config
 from video_ats.evaluation import job as job_module
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare, run
-from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.evaluation.report import Report
 from video_ats.models.calibrate import Calibration
 from video_ats.runs.budget import CALIBRATED, Budget, SettledBudget, describe_budget
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

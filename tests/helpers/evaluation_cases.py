@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from helpers.drawn_videos import synthetic_clip
-from video_ats.evaluation.predictions import Places, Prediction
+from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.summary import Results, collect
 from video_ats.runs.settings import Setting
+from video_ats.runs.video_log import Places
 from video_ats.tokens import SamplerConfig
 from video_ats.video.encode import write_video
 

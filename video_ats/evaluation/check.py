@@ -11,8 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from video_ats.evaluation.evaluate import unscored
-from video_ats.evaluation.predictions import Prediction, VideoLog, append_lines, read_predictions
+from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions
 from video_ats.runs.files import sole_user
+from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
 
@@ -54,7 +55,7 @@ def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tup
     identity, folder = {"check": how, "videos": videos.identity()}, Path(config.output)
     with sole_user(folder):
         keys = [entry.key for entry in videos.entries]
-        log = VideoLog(folder, identity, keys, [], name="videos.jsonl", retry_lost=config.retry_lost)
+        log = VideoLog(folder, identity, keys, prediction_lines(()), name="videos.jsonl", retry_lost=config.retry_lost)
         todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
         with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
             for sample in read_videos(todo, config.data, None):

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import torch.distributed as dist
 
-from video_ats.evaluation.predictions import PREDICTIONS, Index, read_blocks
+from video_ats.evaluation.predictions import prediction_lines
 from video_ats.runs.files import RUN, claim_run, differences, read_identity, sole_user
+from video_ats.runs.video_log import PREDICTIONS, Index, read_blocks
 from video_ats.video.lists import hash_understood
 
 Item = TypeVar("Item")
@@ -166,10 +167,11 @@ def _read_one_run(output: Path, folders: Sequence[Path]) -> tuple[list[Shard], d
 def _find_blocks(output: Path, shards: Sequence[Shard], identity: dict[str, Any], videos_at_once: int) -> Index:
     """The blocks of each shard belong to its places in the list, one after the other."""
     index = Index([output / shard.folder / PREDICTIONS for shard in shards], identity["videos"]["listed"])
+    kind = prediction_lines(identity["settings"])
     for number, (shard, log) in enumerate(zip(shards, index.parts, strict=True)):
         places, found = shard.places(len(index.part), videos_at_once), 0
-        for block in read_blocks(log) if log.exists() else ():
-            if block.is_complete(identity["settings"].keys()):
+        for block in read_blocks(log, kind) if log.exists() else ():
+            if kind.is_complete(block.lines):
                 if found < len(places):
                     index.add(places[found], number, block)
                 found += 1
@@ -183,7 +185,7 @@ def _find_blocks(output: Path, shards: Sequence[Shard], identity: dict[str, Any]
 def _refuse_double(output: Path, shards: Sequence[Shard]) -> None:
     seen: dict[str, Shard] = {}
     for shard in shards:
-        for block in read_blocks(output / shard.folder / PREDICTIONS):
+        for block in read_blocks(output / shard.folder / PREDICTIONS, prediction_lines(())):
             video = block.lines[0].video
             if (other := seen.setdefault(video, shard)) is not shard:
                 raise ValueError(f"output {output}: video {video!r} is in {other} and in {shard}")

@@ -20,16 +20,17 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import draw_kept, report_page
-from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
+from video_ats.evaluation.predictions import prediction_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.summary import Results, collect, summarise
 from video_ats.models.registry import Variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
-from video_ats.runs.files import differences, file_bytes, sole_user
+from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
+from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     RANDOM_WEIGHTS,
@@ -205,11 +206,11 @@ class _Session:
 def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
     job = _settle(job, say)
     identity, entries = job.identity(), job.entries()
-    keys, names = [entry.key for entry in entries], [setting.name for setting in job.settings]
-    log = VideoLog(job.folder, identity, keys, names, retry_lost=job.config.retry_lost)
+    keys, kind = [entry.key for entry in entries], prediction_lines(setting.name for setting in job.settings)
+    log = VideoLog(job.folder, identity, keys, kind, retry_lost=job.config.retry_lost)
     if job.settled is not None:
         write_calibrated(job.folder, asdict(job.config.settled(job.settled.samplers)))
-    _check_same_files(log, entries)
+    log.check_same_files(entries)
     if log.done.any():
         say(f"{log.done.sum()} of {len(entries)} videos were done before; continuing")
     if unmatched := sum(bool(entry.problem) for entry in entries):
@@ -258,16 +259,6 @@ def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
     for sentence in describe_budget(budget, settled):
         say(sentence)
     return job.with_settled(settled)
-
-
-def _check_same_files(log: VideoLog, entries: Sequence[VideoEntry]) -> None:
-    """A run that continues on another copy of the videos would mix two."""
-    for entry, done, before in zip(entries, log.done, log.file_bytes, strict=True):
-        if done and (now := file_bytes(entry.path)) != before:
-            raise ValueError(
-                f"output {log.path.parent}: video {entry.key!r} had {before} bytes when it was scored, {now} now; is "
-                "data.videos another copy? Choose another output folder, or delete this one"
-            )
 
 
 def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.evaluation.predictions import Places, Prediction
+from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.metrics import Accuracy, Spread
 from video_ats.runs.settings import Setting
+from video_ats.runs.video_log import Places
 
 
 class SettingResults:

@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 
 from video_ats.evaluation.division import divide, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.predictions import Places
 from video_ats.evaluation.summary import collect, summarise
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import Variant, build_model
@@ -28,6 +27,7 @@ from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
+from video_ats.runs.video_log import Places
 from video_ats.runs.weights import RANDOM_WEIGHTS, GivenWeights, choose_variant, describe_weights, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment

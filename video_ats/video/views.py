@@ -140,11 +140,27 @@ class ViewPlan:
             row = [first + math.floor(share * (last - first)) for first, last in pairwise(edges)]
             return np.array(row, dtype=np.int64)
         rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
-        span = self.frame_stride * self.num_frames * rate / TARGET_FRAME_RATE
+        span = self.seconds * rate
         start = max(num_frames - span, Fraction(0)) * share
         if whole_start:
             start = Fraction(math.ceil(start))
+        return np.minimum(self._spread(start, span), num_frames - 1)
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length of a clip in time."""
+        return Fraction(self.frame_stride * self.num_frames, TARGET_FRAME_RATE)
+
+    def window(self, start: Fraction, frame_rate: Fraction) -> npt.NDArray[np.int64]:
+        """Frame numbers, int64 array (T), of the clip that starts ``start`` seconds after the first frame of a video.
+
+        They do not end where the video does. With ``segments`` there are no such clips.
+        """
+        rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
+        return self._spread(start * rate, self.seconds * rate)
+
+    def _spread(self, start: Fraction, span: Fraction) -> npt.NDArray[np.int64]:
+        """``num_frames`` frame numbers from end to end of a span of frames."""
         # The released step is negative for a span below one frame (few frames at a very low rate); here it is 0.
         step = max(span - 1, Fraction(0)) / max(self.num_frames - 1, 1)
-        row = [min(math.floor(start + i * step), num_frames - 1) for i in range(self.num_frames)]
-        return np.array(row, dtype=np.int64)
+        return np.array([math.floor(start + i * step) for i in range(self.num_frames)], dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -28,12 +28,30 @@ def read_frame_folder(folder: str, plan: FramePlan, rate: Fraction, *, min_frame
         VideoError: ``no_video`` (no such images), ``truncated`` (one is missing), ``unreadable`` (an image that is
             broken, of another size, or outside of the order), ``too_short``.
     """
-    names = _frame_names(folder)
+    names = frame_names(folder)
     check_min_frames(folder, len(names), min_frames)
     wanted = wanted_indices(plan, len(names), rate)
-    size: tuple[int, int] | None = None
-    frames: npt.NDArray[np.uint8] | None = None
     slots = {index: slot for slot, index in enumerate(wanted)}
+    frames: npt.NDArray[np.uint8] | None = None
+    for index, pixels in enumerate(decoded_images(folder, names, lambda index: index in slots or not wanted)):
+        if pixels is not None:
+            if frames is None:
+                frames = np.empty((len(wanted), *pixels.shape), dtype=np.uint8)
+            if index in slots:
+                frames[slots[index]] = pixels
+    assert frames is not None
+    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), len(names), rate, "images")
+
+
+def decoded_images(
+    folder: str, names: Sequence[str], is_wanted: Callable[[int], bool]
+) -> Iterator[npt.NDArray[np.uint8] | None]:
+    """The images of a folder one by one, uint8 [H, W, 3] RGB; None where the index is not wanted.
+
+    Raises:
+        VideoError: ``unreadable`` for an image that is broken or of another size, after those before it.
+    """
+    size: tuple[int, int] | None = None
     for index, name in enumerate(names):
         try:
             with Image.open(os.path.join(folder, name)) as image:
@@ -42,22 +60,14 @@ def read_frame_folder(folder: str, plan: FramePlan, rate: Fraction, *, min_frame
                     reason = f"image {name} is {widths[0]}, {names[0]} is {widths[1]}"
                     raise VideoError(VideoStatus.UNREADABLE, reason, folder)
                 size = image.size
-                if index in slots or not wanted:
-                    pixels = np.asarray(image.convert("RGB"))
-                    if wanted:
-                        if frames is None:
-                            frames = np.empty((len(wanted), *pixels.shape), dtype=np.uint8)
-                        frames[slots[index]] = pixels
+                pixels = np.asarray(image.convert("RGB")) if is_wanted(index) else None
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
             reason = f"image {name} cannot be read: {error}"
             raise VideoError(VideoStatus.UNREADABLE, reason, folder) from error
-    assert size is not None
-    if frames is None:
-        frames = np.empty((0, size[1], size[0], 3), dtype=np.uint8)
-    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), len(names), rate, "images")
+        yield pixels
 
 
-def _frame_names(folder: str) -> Sequence[str]:
+def frame_names(folder: str) -> Sequence[str]:
     """File names of the frames in order."""
     numbered: dict[str, dict[int, str]] = {}  # by what stands before the number
     for name in sorted(os.listdir(folder)):

@@ -183,18 +183,18 @@ def file_url(path: str) -> str:
     return "file:" + path
 
 
-def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> DecodedFrames:
-    """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB.
+def decoded(path: str, container: Any, stream: Any) -> Iterator[Any]:
+    """The frames of PyAV's video stream in order, which are all of one size.
 
-    Fewer frames than the header counts, without those that an edit list hides, are an error, with one exception: MPEG-4
-    part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty packet after it, so
-    one frame fewer than the header counts decodes although every packet is there.
+    Fewer frames than the header counts, without those that an edit list hides, are an error at the end, with one
+    exception: MPEG-4 part 2 in AVI with packed B-frames (DivX; HMDB51) holds two frames in one packet and an empty
+    packet after it, so one frame fewer than the header counts decodes although every packet is there.
+
+    Raises:
+        VideoError: unreadable, truncated or out_of_memory, after the frames before the damage.
     """
-    slots = {index: slot for slot, index in enumerate(wanted)}
-    converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
-    frames: npt.NDArray[np.uint8] | None = None
     size: tuple[int, int] | None = None
-    count = packets = hidden = damaged = 0
+    count = packets = hidden = 0
     try:
         for packet in container.demux(stream):
             packets += packet.size > 0
@@ -204,17 +204,10 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> De
                 if (frame.width, frame.height) != size:
                     reason = f"frame {count} is {frame.width}x{frame.height}, frame 0 is {size[0]}x{size[1]}"
                     raise VideoError(VideoStatus.UNREADABLE, reason, path)
-                if count in slots:
-                    if frames is None:
-                        frames = np.empty((len(slots), frame.height, frame.width, 3), dtype=np.uint8)
-                    frames[slots[count]] = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                damaged += frame.is_corrupt
+                yield frame
                 count += 1
     except av.FFmpegError as error:
         raise _unreadable(error, path, f"after {count} frames") from error
-    if frames is None:
-        width, height = size or (0, 0)
-        frames = np.empty((0, height, width, 3), dtype=np.uint8)
     promised = stream.frames - hidden
     packed_b_frames = (
         (container.format.name, stream.codec_context.codec.canonical_name) == ("avi", "mpeg4")
@@ -224,6 +217,24 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> De
     if count < promised and not packed_b_frames:
         source = "header and edit list count" if hidden else "header counts"
         raise VideoError(VideoStatus.TRUNCATED, f"decoded {count} of the {promised} frames the {source}", path)
+
+
+def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> DecodedFrames:
+    """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
+    slots = {index: slot for slot, index in enumerate(wanted)}
+    converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
+    frames: npt.NDArray[np.uint8] | None = None
+    width = height = count = damaged = 0
+    for frame in decoded(path, container, stream):
+        width, height = frame.width, frame.height
+        if count in slots:
+            if frames is None:
+                frames = np.empty((len(slots), height, width, 3), dtype=np.uint8)
+            frames[slots[count]] = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        damaged += frame.is_corrupt
+        count += 1
+    if frames is None:
+        frames = np.empty((0, height, width, 3), dtype=np.uint8)
     return DecodedFrames(torch.from_numpy(frames), tuple(wanted), count, average_rate(stream), "pyav", damaged)
 
 

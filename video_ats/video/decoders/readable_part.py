@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from video_ats.video import VideoError, VideoStatus
 from video_ats.video.decoders import check_shape, read_frames
-from video_ats.video.decoders.pyav_reader import average_rate, open_video
+from video_ats.video.decoders.pyav_reader import average_rate, decoded, open_video
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,9 @@ def read_windows(path: str | os.PathLike[str], windows: Sequence[Sequence[int]])
 def _frames(path: str) -> Iterator[tuple[Any, Fraction]]:
     """Decoded frames in order with the video's rate, up to the end, a damage or a frame of another size."""
     with open_video(path) as (container, stream):
-        rate, size = average_rate(stream), None
+        rate = average_rate(stream)
         try:
-            for frame in container.decode(stream):
-                size = size or (frame.width, frame.height)
-                if (frame.width, frame.height) != size:
-                    return
+            for frame in decoded(path, container, stream):
                 yield frame, rate
-        except av.FFmpegError:
+        except VideoError:
             return

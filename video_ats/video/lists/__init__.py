@@ -91,6 +91,7 @@ class ListFile:
         names: the class names, if they are known before the file is read.
         lookup: finds the listed paths under the video root.
         subset: the rows that are wanted of a list that names the subset of each; None: there is one only.
+        labelled: whether the labels matter; false: lists may have none.
     """
 
     text: str
@@ -98,6 +99,7 @@ class ListFile:
     names: Sequence[str] | None
     lookup: Lookup
     subset: str | None = None
+    labelled: bool = True
 
     @cached_property
     def known(self) -> frozenset[str]:

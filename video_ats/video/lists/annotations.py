@@ -39,6 +39,7 @@ def read_video_list(
     subset: str | None = None,
     frame_folders: bool = False,
     output: str | None = None,
+    labelled: bool = True,
 ) -> VideoList:
     """Read an annotation file or a class-folder tree.
 
@@ -68,6 +69,7 @@ def read_video_list(
         subset: the subset to take of a list that names that of each row.
         frame_folders: whether a folder of numbered images is a video.
         output: folder that is left out where folders are searched.
+        labelled: false: labels do not matter, all are 0; those of the file are left out.
 
     Raises:
         FileNotFoundError: a named file or folder does not exist.
@@ -92,7 +94,7 @@ def read_video_list(
                 f"files of HMDB51 as {os.path.join(annotations, '*_test_split1.txt')!r}"
             )
         text, sha256 = read_text_file(annotations, "annotation file", encoding)
-        file = ListFile(text, annotations, classes.names, lookup, subset)
+        file = ListFile(text, annotations, classes.names, lookup, subset, labelled)
         listing = _read(file)
     if not listing.videos:
         told = "".join(f"; {note}" for note in listing.notes)
@@ -104,7 +106,12 @@ def read_video_list(
                 f"{place}: {video.path!r} leads out of {repr(videos) if videos else 'the working directory'}; pass the "
                 "folder that holds all listed videos as videos, or, if you trust the list, allow_outside_root true"
             )
-    indices, names, notes = number_labels(listed_videos, places, classes)
+    if labelled:
+        indices, names, notes = number_labels(listed_videos, places, classes)
+    else:
+        told = FOLDER_NOTE not in listing.notes
+        indices, names, notes = [0] * len(places), None, [f"the labels of {annotations} are not used"] * told
+        listing = replace(listing, notes=[note for note in listing.notes if note != FOLDER_NOTE])
     if FOLDER_NOTE in listing.notes and listed is None and len({video.label for video in listed_videos}) == 1:
         raise ValueError(
             f"{places[0]} has no label, and all videos are in folder {listed_videos[0].label!r}, which says nothing; "

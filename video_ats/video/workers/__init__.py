@@ -107,8 +107,8 @@ class _Pool(Generic[Item, Result]):
     failed_starts: int = 0
     workers: list[_Worker] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.todo = list(range(len(self.items)))  # a heap, so that items of a lost worker return to the front
+    returned: list[int] = field(default_factory=list)  # a heap: items of lost workers, which are given out first
+    fresh: int = 0  # the first index that was never given out
 
     def results(self) -> Iterator[Result]:
         try:
@@ -137,11 +137,19 @@ class _Pool(Generic[Item, Result]):
 
     def _give_out(self, waited_for: int) -> None:
         most = waited_for + self.ahead * self.limits.count
-        while self.todo and self.todo[0] < most:
+        while (self.returned or self._has_fresh) and (self.returned or [self.fresh])[0] < most:
             worker = min(self.workers, key=lambda worker: len(worker.given))
             if len(worker.given) >= self.ahead:
                 return
-            self._give(worker, heapq.heappop(self.todo))
+            if self.returned:
+                self._give(worker, heapq.heappop(self.returned))
+            else:
+                self.fresh += 1
+                self._give(worker, self.fresh - 1)
+
+    @property
+    def _has_fresh(self) -> bool:
+        return self.fresh < len(self.items)
 
     def _give(self, worker: _Worker, index: int) -> None:
         if not worker.given:
@@ -208,10 +216,10 @@ class _Pool(Generic[Item, Result]):
             else:
                 self.results_of[index] = self.lost(self.items[index], Loss(status, reason, worker.waited))
         for index in worker.given:
-            heapq.heappush(self.todo, index)
+            heapq.heappush(self.returned, index)
         if suspect is not None:
             self._give(self._start(), suspect)
-        elif self.todo:
+        elif self.returned or self._has_fresh:
             self._start()
 
 
