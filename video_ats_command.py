@@ -34,6 +34,11 @@ COMMANDS = {
         "fine-tune, dense or with ATS in the model, on one process or many",
         "video_ats.training.configuration:TrainConfig",
     ),
+    "predict": Command(
+        "say what is in videos, whole or in windows over time; no labels needed",
+        "video_ats.prediction.configuration:PredictConfig",
+        positional="videos",
+    ),
     "demo": Command(
         "show predictions, costs and kept patches of single videos",
         "video_ats.demo.job:DemoConfig",

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+_MOST_WRITTEN = 8  # files that are named
+
 if TYPE_CHECKING:
     from video_ats.benchmarking.gflops import CountConfig
     from video_ats.benchmarking.job import BenchmarkConfig
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from video_ats.evaluation.division import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.checkpoints.convert import ConvertConfig
+    from video_ats.prediction.configuration import PredictConfig
     from video_ats.training.configuration import TrainConfig
     from video_ats.video.lists.tar_shards import IndexConfig
 
@@ -58,6 +61,24 @@ def train(config: TrainConfig) -> None:
         raise
     best = "" if progress.best_top1 is None else f"; best.safetensors: top-1 {progress.best_top1:.1f}%"
     say(f"trained: {config.output}/last.safetensors{best}")
+
+
+def predict(config: PredictConfig) -> None:
+    """Predict what is in videos, whole or in windows over time, and write tables and embeddings. No labels needed."""
+    from video_ats.prediction.job import prepare, run
+    from video_ats.prediction.report import as_text
+
+    try:
+        summary, written = run(prepare(config))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
+        raise
+    shown = written[:_MOST_WRITTEN]
+    _print_report(as_text(summary), shown)
+    if shown != written:
+        print(f"and {len(written) - len(shown)} more pictures in {written[-1].parent}")
+    if not summary.rows:
+        raise ValueError(f"none of the {summary.statuses.total()} videos could be predicted; see the reasons above")
 
 
 def demo(config: DemoConfig) -> int:

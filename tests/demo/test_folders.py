@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from video_ats.demo.job import FILES, claim_folder, folder_names
+from video_ats.demo.job import FILES, claim_folder
+from video_ats.runs.files import folder_names
 
 
 @pytest.mark.parametrize(

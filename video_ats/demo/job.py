@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +18,23 @@ from tqdm import tqdm
 
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
-from video_ats.models.checkpoints.read import list_shipped_weights
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import claim_run, file_bytes, sole_user
+from video_ats.runs.files import claim_run, file_bytes, folder_names, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RunOptions, ViewsConfig, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
-from video_ats.runs.weights import LoadedModel, choose_variant, describe_weights, hash_weights, load_model
+from video_ats.runs.weights import LoadedModel, choose_or_usual, class_names, hash_weights, load_model
 from video_ats.video import VideoError
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video
-from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.pictures import UInt8Array
 
-_USUAL_MODEL, _USUAL_SAMPLES = "timesformer_mini", (None, 32)
+_USUAL_SAMPLES = (None, 32)
 _DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
-_MOST_LETTERS = 60  # of a folder; file systems take 255 bytes
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
 
 
@@ -147,12 +142,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     Raises:
         ValueError, OSError: for anything in the configuration that does not fit or exist.
     """
-    weights = describe_weights(config.checkpoint, config.model)
-    variant = choose_variant(config.model or weights.model or _USUAL_MODEL, weights)
+    variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    dense_name = variant.name.removesuffix("_ats")
-    if weights.checkpoint is None and dense_name in list_shipped_weights():
-        weights = describe_weights(f"shipped/{dense_name}")
     sweep = config.sweep
     if weights.sampler is not None and sweep == SweepConfig(samples=[*_USUAL_SAMPLES]):
         sweep = SweepConfig()
@@ -160,10 +151,7 @@ def prepare(config: DemoConfig) -> DemoJob:
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
-    labels = config.labels or weights.labels or variant.labels
-    usual = weights.label_names or load_label_names("mini_kinetics" if "_mini" in variant.name else "kinetics400")
-    names = usual if labels is None else load_label_names(labels)
-    weights.check_label_names(names, "labels")
+    names = class_names(config.labels, variant, weights)
     device = open_device(config.device)
     sizes = {"num_classes": len(names), "seed": config.seed}
     given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
@@ -246,21 +234,6 @@ def _readable_part(path: str) -> ReadablePart:
 def printable(name: str) -> str:
     """A file name with line breaks and bytes that are not text written as escapes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
-
-
-def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
-    """A folder name for each file: the file's name without its ending. All are different, and none leads elsewhere.
-
-    Letters, digits, ``-``, ``_`` and dots inside are kept; a name that is taken gets ``-2``, ``-3``, ... Names that
-    differ only in case count as equal, as on many file systems.
-    """
-    names: dict[str, str] = {}  # by their lower case
-    for path in paths:
-        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:_MOST_LETTERS].strip("._") or "video"
-        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
-        name = next(name for name in candidates if name.casefold() not in names)
-        names[name.casefold()] = name
-    return tuple(names.values())
 
 
 def claim_folder(folder: Path, identity: dict[str, Any]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from filelock import FileLock, Timeout
 from video_ats.atomic import write_text
 
 RUN = "run.json"
+_MOST_LETTERS = 60  # of a folder; file systems take 255 bytes
 
 
 @contextmanager
@@ -92,3 +95,18 @@ def differences(there: Any, here: Any, key: str = "") -> list[str]:
 def file_bytes(path: str) -> int:
     """Size of a file; 0 if there is none."""
     return os.path.getsize(path) if os.path.isfile(path) else 0
+
+
+def folder_names(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """A folder name for each file: the file's name without its ending. All are different, and none leads elsewhere.
+
+    Letters, digits, ``-``, ``_`` and dots inside are kept; a name that is taken gets ``-2``, ``-3``, ... Names that
+    differ only in case count as equal, as on many file systems.
+    """
+    names: dict[str, str] = {}  # by their lower case
+    for path in paths:
+        stem = re.sub(r"[^\w.-]+", "_", Path(path).stem)[:_MOST_LETTERS].strip("._") or "video"
+        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        name = next(name for name in candidates if name.casefold() not in names)
+        names[name.casefold()] = name
+    return tuple(names.values())

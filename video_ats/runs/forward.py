@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +29,13 @@ class SettingOutput:
         logits (float32 Tensor[N, num_classes]): on the model's device.
         traces: one for each batch; they hold the kept tokens, their scores and the multiply-adds.
         seconds: wall time of the forward passes.
+        embeddings (float32 Tensor[N, E]): what the head's last layer reads, if asked for.
     """
 
     logits: Tensor
     traces: tuple[Trace, ...]
     seconds: float
+    embeddings: Tensor | None = None
 
     def macs(self) -> Tensor:
         """Multiply-adds of each view, int64 Tensor[N] on the CPU."""
@@ -51,6 +53,7 @@ def run_settings(
     execution: Execution,
     *,
     finetuned: nn.Module | None = None,
+    embed: bool = False,
 ) -> Iterator[tuple[Setting, SettingOutput]]:
     """Run the same views under each setting, within ``torch.inference_mode()`` of the caller.
 
@@ -60,6 +63,7 @@ def run_settings(
         settings: in any order. A control that follows an ``ats`` setting runs after it and takes its token counts.
         batches (Tensor[B, 3, T, S, S] each): on the same device.
         finetuned: same as ``model``, with the weights for the settings that ask for fine-tuned ones.
+        embed: give the embeddings too.
 
     Raises:
         ValueError: if a setting needs a model or another setting that is not given.
@@ -68,7 +72,7 @@ def run_settings(
     pairs = in_order(model, finetuned, settings)
     with execution.cast_weights(*(model for model, _ in pairs)):
         for chosen, setting in pairs:
-            output = run_setting(chosen, setting, batches, execution, presence[setting.follows])
+            output = run_setting(chosen, setting, batches, execution, presence[setting.follows], embed=embed)
             presence[setting.name] = [trace.kept for trace in output.traces]
             yield setting, output
 
@@ -79,14 +83,18 @@ def run_setting(
     batches: Sequence[Tensor],
     execution: Execution,
     followed: Sequence[Presence] = (),
+    *,
+    embed: bool = False,
 ) -> SettingOutput:
     """Run one setting without casting the weights; a control takes its counts from ``followed``, batch by batch."""
     with sampling(model, setting.sampler):
         start = execution.clock()
-        parts = [_forward_traced(model, batch, kept, execution) for batch, kept in zip_longest(batches, followed)]
+        parts = [
+            _forward_traced(model, batch, kept, execution, embed) for batch, kept in zip_longest(batches, followed)
+        ]
         seconds = execution.clock() - start
-    logits, traces = zip(*parts, strict=True)
-    return SettingOutput(torch.cat(logits), traces, seconds)
+    logits, traces, embeddings = zip(*parts, strict=True)
+    return SettingOutput(torch.cat(logits), traces, seconds, torch.cat(embeddings) if embed else None)
 
 
 def in_order(
@@ -106,16 +114,20 @@ def in_order(
 
 
 def _forward_traced(
-    model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution
-) -> tuple[Tensor, Trace]:
-    """Logits (float32) and trace of a batch; the samplers take their counts from ``followed``."""
+    model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution, embed: bool
+) -> tuple[Tensor, Trace, Tensor | None]:
+    """Logits (float32), trace and embeddings of a batch; the samplers take their counts from ``followed``."""
     with ExitStack() as stack:
         for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
             if block.sampler is not None:
                 stack.enter_context(block.sampler.following(presence))
         stack.enter_context(execution.autocast())
-        logits, trace = model(batch, return_trace=True)
-    return logits.float(), trace
+        if not embed:
+            logits, trace = model(batch, return_trace=True)
+            return logits.float(), trace, None
+        features, trace = model.forward_features(batch, return_trace=True)  # type: ignore[operator]
+        head: Any = model.forward_head
+        return head(features).float(), trace, head(features, pre_logits=True).float()
 
 
 def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:

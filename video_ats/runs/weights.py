@@ -12,7 +12,13 @@ from torch import nn
 
 from video_ats.models.checkpoints import LoadReport, load_checkpoint
 from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, has_label_names, parse_json
-from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
+from video_ats.models.checkpoints.read import (
+    config_beside,
+    describe_file,
+    find_weights_file,
+    list_shipped_weights,
+    locate,
+)
 from video_ats.models.insert import remove_samplers_
 from video_ats.models.registry import Variant, build_model, get_variant
 from video_ats.runs.settings import setting_name
@@ -23,6 +29,7 @@ from video_ats.video.source import DataConfig, open_videos
 
 RANDOM_WEIGHTS = "random"
 LABELS = "labels.txt"  # beside weights
+_USUAL_MODEL = "timesformer_mini"
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,29 @@ def choose_variant(model: str | None, given: GivenWeights) -> Variant:
         raise ValueError(
             f"checkpoint {given.checkpoint}: was trained as {given.model}, which is not there ({error}); name the model"
         ) from error
+
+
+def choose_or_usual(model: str | None, checkpoint: str | None) -> tuple[Variant, GivenWeights]:
+    """The model and the weights of a run that need not name any: a mini model, with the weights of the package."""
+    weights = describe_weights(checkpoint, model)
+    variant = choose_variant(model or weights.model or _USUAL_MODEL, weights)
+    dense = variant.name.removesuffix("_ats")
+    if weights.checkpoint is None and dense in list_shipped_weights():
+        weights = describe_weights(f"shipped/{dense}")
+    return variant, weights
+
+
+def class_names(labels: str | None, variant: Variant, weights: GivenWeights) -> tuple[str, ...]:
+    """The names in ``labels``, or those of the weights, or else those of the data set that the model is made for.
+
+    Raises:
+        ValueError: the weights have other names.
+    """
+    usual = weights.label_names or load_label_names("mini_kinetics" if "_mini" in variant.name else "kinetics400")
+    told = labels or weights.labels or variant.labels
+    names = usual if told is None else load_label_names(told)
+    weights.check_label_names(names, "labels")
+    return names
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,8 @@ def read_video_list(
     if labelled:
         indices, names, notes = number_labels(listed_videos, places, classes)
     else:
-        told = FOLDER_NOTE not in listing.notes
-        indices, names, notes = [0] * len(places), None, [f"the labels of {annotations} are not used"] * told
+        notes = [] if FOLDER_NOTE in listing.notes else [f"the labels of {annotations} are not used"]
+        indices, names = [0] * len(places), None
         listing = replace(listing, notes=[note for note in listing.notes if note != FOLDER_NOTE])
     if FOLDER_NOTE in listing.notes and listed is None and len({video.label for video in listed_videos}) == 1:
         raise ValueError(

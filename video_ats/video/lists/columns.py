@@ -104,7 +104,7 @@ def read_columns(
         place, name = file.place(line, unit), row[path]
         if not name:
             raise ValueError(f"{place} has no {path!r}; every row needs the file of its video")
-        written = folder_label(place, name) if label is None else one_label(place, row[label], file.known)
+        written = folder_label(file, place, name) if label is None else one_label(place, row[label], file.known)
         number = row[index] if index is not None else ""
         if number and not is_integer(number):
             raise ValueError(f"{place}: {index} {number!r} is no class index")
@@ -157,8 +157,10 @@ def one_label(place: str, text: str, known: frozenset[str]) -> str:
     return inner
 
 
-def folder_label(place: str, path: str) -> str:
-    """The class of a listed path without a label: its folder."""
+def folder_label(file: ListFile, place: str, path: str) -> str:
+    """The class of a listed path without a label: its folder; any where labels do not matter."""
+    if not file.labelled:
+        return "0"
     folder = os.path.basename(os.path.dirname(path.replace("\\", "/")))
     if not folder or folder in (".", ".."):
         raise ValueError(

@@ -1,0 +1,1 @@
+"""What is in videos: labels, windows of long videos, embeddings; no labels are needed."""

@@ -1,0 +1,212 @@
+"""A model that predicts videos: rows for listed videos, or columns for a batch of paths. It writes no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from video_ats.prediction.configuration import PredictConfig
+from video_ats.prediction.rows import Row, encoded
+from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.files import file_bytes
+from video_ats.runs.forward import combine_views, run_settings
+from video_ats.runs.options import check_samplers, fill_in, plan_views
+from video_ats.runs.settings import Setting, setting_name
+from video_ats.runs.weights import choose_or_usual, class_names, load_model
+from video_ats.video import VideoStatus
+from video_ats.video.decoders.windows import VideoWindow, read_every
+from video_ats.video.fetch import FetchLimits
+from video_ats.video.lists import VideoEntry
+from video_ats.video.source import read_videos
+from video_ats.video.transforms import make_views
+from video_ats.video.window_stream import Failure, stream_windows
+
+_RANKS = 5
+
+
+class Predictor:
+    """A loaded model, its settings, and how videos are read. Rows of a video do not depend on other videos.
+
+    Args:
+        config: its ``videos`` and ``output`` are not used.
+
+    Attributes:
+        label_names: in the order of the head.
+        plan: the views of a video or of a window.
+        step: seconds between the starts of windows; None: there are none.
+        settings: the one whose predictions are given, first; the dense one, if compared.
+
+    Raises:
+        ValueError, OSError: for anything in the configuration that does not fit or exist.
+    """
+
+    def __init__(self, config: PredictConfig) -> None:
+        variant, weights = choose_or_usual(config.model, config.checkpoint)
+        self.config = config = fill_in(config, variant, weights)
+        views = config.views
+        if config.every is not None:
+            views = replace(views, clips=1, crops=views.crops or 1)
+        self.plan = plan_views(variant, views)
+        self.step = config.step(self.plan)
+        self.label_names = class_names(config.labels or config.data.labels, variant, weights)
+        sampler = config.sampler or variant.sampler or weights.sampler
+        if sampler is None or sampler == "dense":
+            if config.compare:
+                raise ValueError("compare dense: there is no sampler to compare with; name one: --sampler.samples 32")
+            self.settings: tuple[Setting, ...] = (Setting("dense", None),)
+        else:
+            dense = [Setting("dense", None)] if config.compare else []
+            self.settings = (Setting(setting_name(sampler), sampler), *dense)
+        device = open_device(config.device)
+        sizes = {"num_classes": len(self.label_names), "seed": config.seed}
+        self.given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
+        check_samplers(self.settings, self.given.model)
+        self.execution = Execution(device, config.precision, config.batch_size)
+
+    def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Predict the videos of a batch, as `ray.data.Dataset.map_batches` calls it.
+
+        Args:
+            batch: ``path``: paths or URLs, [B] texts.
+
+        Returns:
+            Columns over the R rows of these videos, at least one each: ``path``, ``label``, ``status``, ``reason``
+            (texts, empty where there is none), ``start``, ``end`` (seconds), ``probability``, ``gflops``,
+            ``tokens_kept`` (float64, NaN where there is none), with compare ``agrees`` (bool), and with embeddings
+            ``embedding`` (float32 [R, E], NaN where there is none).
+        """
+        entries = [VideoEntry(path, path, 0) for path in map(str, batch["path"])]
+        rows = [row for of_video in self.predict(entries) for row in of_video]
+        columns: dict[str, npt.NDArray[Any]] = {
+            "path": np.array([row.video for row in rows], object),
+            "start": np.array([row.start for row in rows], float),  # None becomes NaN
+            "end": np.array([row.end for row in rows], float),
+            "label": np.array([row.classes[0] if row.is_ok else "" for row in rows], object),
+            "probability": np.array([row.probabilities[0] if row.is_ok else None for row in rows], float),
+            "gflops": np.array([row.gflops if row.is_ok else None for row in rows], float),
+            "tokens_kept": np.array([row.tokens_kept if row.is_ok else None for row in rows], float),
+            "status": np.array([row.status for row in rows], object),
+            "reason": np.array([row.reason for row in rows], object),
+        }
+        if self.config.compare:
+            columns["agrees"] = np.array([bool(row.agrees) for row in rows])
+        if self.config.embeddings:
+            columns["embedding"] = np.full((len(rows), self.embedding_width()), np.nan, np.float32)
+            for place, row in enumerate(rows):
+                if row.is_ok:
+                    columns["embedding"][place] = row.vector()
+        return columns
+
+    def predict(self, entries: Sequence[VideoEntry]) -> Iterator[list[Row]]:
+        """The rows of each video, in the order of the entries; at least one, and the last has its status.
+
+        Raises:
+            ValueError: a logit is not finite.
+        """
+        data = self.config.data
+        if self.step is None:
+            for sample in read_videos(entries, data, self.plan):
+                first = _empty(sample.entry, sample.status, sample.reason)
+                if sample.status is VideoStatus.OK:
+                    (first,) = self._score([first], sample.views(self.plan, device=self.execution.device))
+                yield [first]
+            return
+        with data.fetch.own_folder() as fetch:
+            for entry in entries:
+                rows = list(self._windows(entry, self.step, fetch))
+                yield [replace(row, number=number, of=len(rows)) for number, row in enumerate(rows)]
+
+    def embedding_width(self) -> int:
+        """Length E of an embedding."""
+        plan = self.plan
+        clip = torch.zeros(1, 3, plan.num_frames, plan.crop_size, plan.crop_size, device=self.execution.device)
+        with torch.inference_mode():
+            ((_, output),) = run_settings(self.given.model, self.settings[:1], [clip], self.execution, embed=True)
+        assert output.embeddings is not None
+        return output.embeddings.shape[1]
+
+    def _windows(self, entry: VideoEntry, step: Fraction, fetch: FetchLimits) -> Iterator[Row]:
+        data, failure = self.config.data, None
+        if entry.problem:
+            yield _empty(entry, VideoStatus.MISSING, entry.problem)
+            return
+        opened = partial(
+            read_every,
+            entry.path,
+            self.plan,
+            step,
+            min_frames=data.min_frames,
+            fetch=fetch,
+            folder_rate=None if data.fps is None else Fraction(data.fps).limit_denominator(100_000),
+        )
+        found = stream_windows(opened, data.workers)
+        at_once = self.execution.videos_at_once(self.plan.num_views)
+        while windows := list(islice(found, at_once)):
+            failure = next((each for each in windows if isinstance(each, Failure)), None)
+            rows, views = [], []
+            for window in windows:
+                if isinstance(window, VideoWindow):
+                    damage = f"FFmpeg concealed damage in {window.damaged} frames" if window.damaged else ""
+                    rows.append(replace(_empty(entry, VideoStatus.OK, damage), start=window.start, end=window.end))
+                    positions = torch.arange(len(window.frames))[None]
+                    views.append(make_views(window.frames, positions, self.plan, device=self.execution.device))
+            if rows:
+                yield from self._score(rows, torch.cat(views))
+        if failure is not None:
+            yield _empty(entry, failure.status, failure.reason)
+
+    @torch.inference_mode()
+    def _score(self, rows: Sequence[Row], views: Tensor) -> list[Row]:
+        """The rows with predictions of their views, float Tensor[len(rows) * V, 3, T, S, S]."""
+        batches, per_row = views.split(self.execution.batch_size), self.plan.num_views
+        outputs = {
+            setting.name: output
+            for setting, output in run_settings(
+                self.given.model, self.settings, batches, self.execution, embed=self.config.embeddings
+            )
+        }
+        best: dict[str, Tensor] = {}
+        for name, output in outputs.items():
+            if not output.logits.isfinite().all():
+                raise ValueError(
+                    f"video {rows[0].video!r}, setting {name}: logits are not finite; do the weights hold NaN, or does "
+                    "float16 overflow (take bfloat16 or float32)?"
+                )
+            summed = torch.stack([combine_views(views) for views in output.logits.split(per_row)])
+            best[name] = (summed / per_row).softmax(dim=1).cpu()
+        shown, *others = (setting.name for setting in self.settings)
+        output, (values, classes) = outputs[shown], best[shown].topk(min(_RANKS, len(self.label_names)))
+        same = [None] * len(rows)
+        if others:
+            same = (best[others[0]].argmax(dim=1) == classes[:, 0]).tolist()
+        macs, kept = output.macs().view(len(rows), -1), output.kept_counts()[:, -1].view(len(rows), -1)
+        vectors = [""] * len(rows)
+        if output.embeddings is not None:
+            means = output.embeddings.view(len(rows), per_row, -1).mean(dim=1)
+            vectors = [encoded(vector) for vector in means.cpu().numpy()]
+        return [
+            replace(
+                row,
+                top5=classes[place].tolist(),
+                classes=[self.label_names[index] for index in classes[place].tolist()],
+                probabilities=values[place].tolist(),
+                gflops=int(macs[place].sum()) / 1e9,
+                tokens_kept=float(kept[place].double().mean()),
+                agrees=same[place],
+                embedding=vectors[place],
+            )
+            for place, row in enumerate(rows)
+        ]
+
+
+def _empty(entry: VideoEntry, status: VideoStatus, reason: str) -> Row:
+    return Row(entry.key, status.value, reason, file_bytes(entry.path))

@@ -1,0 +1,77 @@
+"""A row: what a model says of one video or one window of it, or why it says nothing; a line of predictions.jsonl."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from video_ats.runs.video_log import LineKind, read_blocks
+from video_ats.video import VideoStatus
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. The rows of a video stand together; the last one has its status.
+
+    Attributes:
+        video: key of the video, its path as given.
+        status: ``ok``, or why the video, or the rest of it, could not be read.
+        reason: why, in words; for ``ok``, damage that FFmpeg concealed.
+        file_bytes: size of the file, 0 if there is none.
+        number, of: this is row ``number``, from 0, of so many of its video.
+        start, end: seconds of the window; None for the whole video.
+        top5: class indices, best first. classes: their names. probabilities: theirs, in [0, 1]: the softmax of the
+            mean logits of the views.
+        gflops: multiply-adds of all views in units of 1e9.
+        tokens_kept: mean number of patch tokens of a view that leave the last block.
+        agrees: whether the best class is the dense model's; None: that was not compared.
+        embedding: base64 of float32, little endian: the mean over the views; empty if not asked for.
+    """
+
+    video: str
+    status: str
+    reason: str = ""
+    file_bytes: int = 0
+    number: int = 0
+    of: int = 1
+    start: float | None = None
+    end: float | None = None
+    top5: list[int] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    gflops: float = 0.0
+    tokens_kept: float = 0.0
+    agrees: bool | None = None
+    embedding: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it has a prediction."""
+        return self.status == VideoStatus.OK.value
+
+    def vector(self) -> npt.NDArray[np.float32]:
+        """The embedding, float32 [E]."""
+        return np.frombuffer(base64.b64decode(self.embedding), "<f4")
+
+
+def encoded(vector: npt.NDArray[np.float32]) -> str:
+    """An embedding as text."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _is_complete(rows: Sequence[Row]) -> bool:
+    return [row.number for row in rows] == list(range(rows[0].of))
+
+
+ROWS = LineKind(Row, lambda before, row: row.number == before[-1].number + 1 < row.of, _is_complete)
+
+
+def read_videos_rows(path: Path) -> Iterator[list[Row]]:
+    """The rows of each video in a file, in its order; errors as `read_blocks`."""
+    for block in read_blocks(path, ROWS):
+        yield block.lines
