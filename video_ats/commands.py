@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-_MOST_WRITTEN = 8  # files that are named
-
 if TYPE_CHECKING:
     from video_ats.benchmarking.gflops import CountConfig
     from video_ats.benchmarking.job import BenchmarkConfig
@@ -73,10 +71,7 @@ def predict(config: PredictConfig) -> None:
     except KeyboardInterrupt:
         print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
         raise
-    shown = written[:_MOST_WRITTEN]
-    _print_report(as_text(summary), shown)
-    if shown != written:
-        print(f"and {len(written) - len(shown)} more pictures in {written[-1].parent}")
+    _print_report(as_text(summary), written)
     if not summary.rows:
         raise ValueError(f"none of the {summary.statuses.total()} videos could be predicted; see the reasons above")
 

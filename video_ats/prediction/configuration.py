@@ -69,6 +69,6 @@ class PredictConfig(RunOptions):
             return None
         if plan.position == "segments":
             raise ValueError(
-                f"every {self.every}: a clip of view preset {plan.preset!r} is spread over the whole video; leave it out"
+                f"every {self.every}: a clip of view preset {plan.preset!r} is spread over the video; leave it out"
             )
         return plan.seconds if self.every == "clip" else Fraction(str(self.every))

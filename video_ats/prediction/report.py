@@ -44,7 +44,8 @@ class Summary:
 
     Attributes:
         shown: the first videos, or segments: name, class, probability.
-        rows: predictions, in all. more: how many videos or segments are not shown.
+        more: how many videos or segments are not shown. windows: whether these are segments.
+        rows: predictions, in all.
         statuses: videos by their status. failed: the first ones that are not ok.
         agreeing: rows whose best class is dense's; None if that was not compared.
         gflops: mean of a row.
@@ -53,6 +54,7 @@ class Summary:
     setting: str
     shown: list[tuple[str, str, str]] = field(default_factory=list)
     more: int = 0
+    windows: bool = False
     rows: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
@@ -110,7 +112,9 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
         with replacing(folder / "embeddings.safetensors") as path:
             save_file({"embeddings": np.stack(vectors)}, path)
         written.append(folder / "embeddings.safetensors")
-    return summary, [*written, *_draw(folder, log, summary)]
+    if pictures := list(_draw(folder, log, summary)):
+        written.append(pictures[0].parent)
+    return summary, written
 
 
 def _add(summary: Summary, rows: Sequence[Row]) -> None:
@@ -124,6 +128,7 @@ def _add(summary: Summary, rows: Sequence[Row]) -> None:
         last = f" after {found[-1].end:.1f} s" if found and found[-1].end is not None else ""
         summary.failed.append(f"{rows[-1].status}{last}: {rows[-1].video!r}: {rows[-1].reason}")
     if found and found[0].start is not None:
+        summary.windows = True
         lines = [(f"{s.video} {s.start:.1f}-{s.end:.1f} s", s.name, s.probability) for s in segments(rows)]
     else:
         lines = [(row.video, row.classes[0], row.probabilities[0]) for row in found]
@@ -172,7 +177,7 @@ def as_text(summary: Summary) -> str:
     """The first predictions, then counts of statuses."""
     lines = text_table(["video", "class", "probability"], summary.shown) if summary.shown else []
     if summary.more:
-        lines.append(f"… {summary.more} more in predictions.csv")
+        lines.append(f"… {summary.more} more in {'segments' if summary.windows else 'predictions'}.csv")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.most_common())
     lines += ["", f"{summary.statuses.total()} videos: {counts}", *summary.failed]
     if summary.rows:
