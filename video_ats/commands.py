@@ -6,6 +6,7 @@ A command is a function here and a row of the table in ``video_ats_command.py``;
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,12 @@ def train(config: TrainConfig) -> None:
 def predict(config: PredictConfig) -> None:
     """Predict what is in videos, whole or in windows over time, and write tables and embeddings. No labels needed."""
     from video_ats.prediction.job import prepare, run
+    from video_ats.prediction.live import live_source, watch
     from video_ats.prediction.report import as_text
 
+    if (source := live_source(config)) is not None:
+        watch(config, source, partial(print, flush=True))
+        return
     try:
         summary, written = run(prepare(config))
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -11,6 +12,26 @@ from video_ats.runs.options import RunOptions, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """How ``-`` (standard input), a named pipe or a camera is read.
+
+    Attributes:
+        format: FFmpeg's name of the format, such as ``rawvideo`` (of rgb24; size and data.fps say the rest) or ``v4l2``
+            for a camera of Linux; null: the stream says it, as Matroska, MPEG-TS, NUT and YUV4MPEG do.
+        size: ``WIDTHxHEIGHT`` of raw frames, or asked of a camera.
+    """
+
+    format: str | None = None
+    size: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
+            raise ValueError(f"live.size {self.size!r}: must be WIDTHxHEIGHT in pixels, such as 640x360")
+        if self.format == "rawvideo" and self.size is None:
+            raise ValueError("live.format rawvideo: raw frames do not say their size; name it: --live.size 640x360")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +50,8 @@ class PredictConfig(RunOptions):
         compare: ``dense`` also runs the model without sampler, and says where both agree.
         every: seconds between the starts of windows over the whole video, or ``clip`` for windows back to back; null:
             one prediction a video, from the views of the published test protocol.
+        live: of ``-``, a named pipe or a camera, which is given alone: a line every ``every`` seconds (null: 1) until
+            the stream ends, and no files.
         embeddings: also write what the last layer of the head reads.
         batch_size: clips in one forward pass.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before.
@@ -42,6 +65,7 @@ class PredictConfig(RunOptions):
     sampler: SamplerConfig | Literal["dense"] | None = None
     compare: Literal["dense"] | None = None
     every: float | Literal["clip"] | None = None
+    live: LiveConfig = field(default_factory=LiveConfig)
     embeddings: bool = False
     precision: Precision = "float32"
     batch_size: int = 8

@@ -152,17 +152,19 @@ class Predictor:
         at_once = self.execution.videos_at_once(self.plan.num_views)
         while windows := list(islice(found, at_once)):
             failure = next((each for each in windows if isinstance(each, Failure)), None)
-            rows, views = [], []
-            for window in windows:
-                if isinstance(window, VideoWindow):
-                    damage = f"FFmpeg concealed damage in {window.damaged} frames" if window.damaged else ""
-                    rows.append(replace(_empty(entry, VideoStatus.OK, damage), start=window.start, end=window.end))
-                    positions = torch.arange(len(window.frames))[None]
-                    views.append(make_views(window.frames, positions, self.plan, device=self.execution.device))
-            if rows:
-                yield from self._score(rows, torch.cat(views))
+            yield from self.score_windows(entry, [each for each in windows if isinstance(each, VideoWindow)])
         if failure is not None:
             yield _empty(entry, failure.status, failure.reason)
+
+    def score_windows(self, entry: VideoEntry, windows: Sequence[VideoWindow]) -> list[Row]:
+        """A row for each window."""
+        rows, views = [], []
+        for window in windows:
+            damage = f"FFmpeg concealed damage in {window.damaged} frames" if window.damaged else ""
+            rows.append(replace(_empty(entry, VideoStatus.OK, damage), start=window.start, end=window.end))
+            positions = torch.arange(len(window.frames))[None]
+            views.append(make_views(window.frames, positions, self.plan, device=self.execution.device))
+        return self._score(rows, torch.cat(views)) if rows else []
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[Row], views: Tensor) -> list[Row]:

@@ -40,7 +40,7 @@ class VideoWindow:
     damaged: int
 
 
-_Frame = tuple[Callable[[], npt.NDArray[np.uint8]], bool]  # gives the pixels; whether FFmpeg concealed damage
+Frame = tuple[Callable[[], npt.NDArray[np.uint8]], bool]  # gives the pixels; whether FFmpeg concealed damage
 
 
 def read_every(
@@ -61,14 +61,15 @@ def read_every(
     """
     with local_file(path, fetch) as name:
         if folder_rate is not None and os.path.isdir(name):
-            yield from _windows(name, _images(name), folder_rate, plan, every, min_frames)
+            yield from windows_of(name, _images(name), folder_rate, plan, every, min_frames)
             return
         with open_video(name) as (container, stream):
-            frames = _frames(name, container, stream)
-            yield from _windows(name, frames, average_rate(stream), plan, every, min_frames)
+            frames = stream_frames(name, container, stream)
+            yield from windows_of(name, frames, average_rate(stream), plan, every, min_frames)
 
 
-def _frames(path: str, container: Any, stream: Any) -> Iterator[_Frame]:
+def stream_frames(path: str, container: Any, stream: Any) -> Iterator[Frame]:
+    """The frames of PyAV's video stream; only those that are asked for become pixels. Errors as `decoded`."""
     converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
 
     def pixels(frame: Any) -> npt.NDArray[np.uint8]:
@@ -80,7 +81,7 @@ def _frames(path: str, container: Any, stream: Any) -> Iterator[_Frame]:
         yield partial(pixels, frame), frame.is_corrupt
 
 
-def _images(folder: str) -> Iterator[_Frame]:
+def _images(folder: str) -> Iterator[Frame]:
     for number, image in enumerate(decoded_images(folder, frame_names(folder), lambda _: True)):
         assert image is not None
         if number == 0:
@@ -88,9 +89,10 @@ def _images(folder: str) -> Iterator[_Frame]:
         yield partial(np.array, image), False
 
 
-def _windows(
-    path: str, frames: Iterator[_Frame], rate: Fraction, plan: ViewPlan, every: Fraction, min_frames: int
+def windows_of(
+    path: str, frames: Iterator[Frame], rate: Fraction, plan: ViewPlan, every: Fraction, min_frames: int
 ) -> Iterator[VideoWindow]:
+    """Windows over frames, each as soon as its last frame is there; see `read_every`."""
     rate = rate or Fraction(TARGET_FRAME_RATE)
     held: dict[int, Tensor] = {}
     begun: deque[tuple[Fraction, list[int]]] = deque()  # windows that are not complete: start and frame numbers

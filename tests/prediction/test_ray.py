@@ -1,0 +1,67 @@
+"""`Predictor` under Ray Data: the rows of the command, also when one of two actors is killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from video_ats.mini_kinetics.drawing import draw_clip
+from video_ats.prediction.configuration import PredictConfig
+from video_ats.prediction.predictor import Predictor
+from video_ats.video.encode import write_video
+from video_ats.video.source import DataConfig
+
+ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+# Ray Data warns of its own defaults.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+TEXTS = ("path", "label", "status", "reason")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Five clips, one file that is no video, one that is not there."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number, name in enumerate(["moving left", "moving right", "growing", "shaking", "moving up"]):
+        clip = draw_clip(name, np.random.default_rng(number))
+        write_video(folder / f"{number}.mp4", clip.frames[:60], frame_rate=clip.frame_rate)
+    (folder / "damaged.mp4").write_bytes(b"no video")
+    return [*map(str, sorted(folder.iterdir())), str(folder / "missing.mp4")]
+
+
+def test_two_actors_of_which_one_is_killed_give_the_same_rows(cluster, videos, tmp_path):
+    class KilledOnce(Predictor):
+        """Its process dies at one video, the first time that it comes to it."""
+
+        def __call__(self, batch):
+            flag = tmp_path / "killed"
+            if any(path.endswith("2.mp4") for path in batch["path"]) and not flag.exists():
+                flag.write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(batch)
+
+    config = PredictConfig(device="cpu", embeddings=True, data=DataConfig(num_workers=0))
+    rows = ray.data.from_items([{"path": path} for path in videos], override_num_blocks=len(videos))
+    rows = rows.map_batches(KilledOnce, fn_constructor_args=(config,), batch_size=1, concurrency=2, num_cpus=1)
+    rows.write_parquet(str(tmp_path / "rows"))
+
+    assert int((tmp_path / "killed").read_text()) != os.getpid()
+    assert list(Path(tmp_path / "rows").glob("*.parquet"))
+    found = sorted(ray.data.read_parquet(str(tmp_path / "rows")).take_all(), key=lambda row: row["path"])
+    alone = Predictor(config)({"path": np.array(sorted(videos), object)})
+    assert [row["path"] for row in found] == sorted(videos)
+    for name in TEXTS:
+        assert [row[name] for row in found] == alone[name].tolist()
+    assert [row["status"] for row in found].count("ok") == 5
+    for name in ("probability", "gflops", "tokens_kept", "embedding"):
+        np.testing.assert_allclose(np.stack([row[name] for row in found]), np.stack(alone[name]), rtol=1e-4, atol=1e-5)
