@@ -128,7 +128,7 @@ def count_gflops(config: CountConfig) -> CostTable:
             costs.append(_cost(variant, plan, None, [dense], dense))
         measured, notes_of_model = _measured(config, variant, weights, plan)
         costs += [_cost(variant, plan, sampler, macs, dense) for sampler, macs in measured]
-        notes += notes_of_model
+        notes += [*variant.notes, *notes_of_model]
     if any(cost.gflops_view is None for cost in costs):
         notes.append("The cost of a row with samplers depends on the video: give data.videos to measure it.")
     return CostTable(tuple(costs), tuple(dict.fromkeys(notes)))

@@ -162,6 +162,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
     labels = config.labels or weights.labels or variant.labels
     usual = weights.label_names or load_label_names("mini_kinetics" if "_mini" in variant.name else "kinetics400")
+    if weights.label_names is None and (own := variant.arguments.get("num_classes", len(usual))) != len(usual):
+        usual = tuple(f"class {number}" for number in range(own))
     names = usual if labels is None else load_label_names(labels)
     weights.check_label_names(names, "labels")
     device = open_device(config.device)

@@ -34,7 +34,7 @@ default_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class VideoTransformer(nn.Module, ABC):
-    """A vision transformer over the patches of a clip. Hosts differ in `_with_time` and `_classify`.
+    """A vision transformer over the patches of a clip. Hosts differ in `_with_time`, `_normed` and `_pooled`.
 
     Args:
         patch_embed: maps ``(B * T, 3, H, W)`` to ``(B * T, H/P * W/P, D)``.
@@ -45,9 +45,11 @@ class VideoTransformer(nn.Module, ABC):
 
     Attributes:
         resize_mode: how position embeddings fit clips of another size; see `resize_positions`.
+        head_prefixes: beginnings of the names of the parameters that depend on the classes.
     """
 
     resize_mode: ClassVar[ResizeMode] = "nearest"
+    head_prefixes: ClassVar[tuple[str, ...]] = ("head.",)
 
     def __init__(
         self,
@@ -95,14 +97,44 @@ class VideoTransformer(nn.Module, ABC):
         Raises:
             ValueError: for a clip of integers, of another shape, or with sides that the patch size does not divide.
         """
+        if not return_trace:
+            return self.forward_head(self.forward_features(clip))
+        features, trace = self.forward_features(clip, return_trace=True)
+        return self.forward_head(features), trace
+
+    @overload
+    def forward_features(self, clip: Tensor, return_trace: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward_features(self, clip: Tensor, return_trace: Literal[True]) -> tuple[Tensor, Trace]: ...
+    def forward_features(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, Trace]:
+        """What the head reads; the name is timm's. Arguments and errors as of `forward`.
+
+        Returns:
+            class tokens after the last norm (Tensor[B, 1 or T, D]), or (class tokens, Trace). XViT has one of each
+            frame; TimeSformer has one of the clip, in which those of space-only attention's frames are averaged.
+        """
         tokens = self._embed(clip)
         recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
         with recording(self.blocks if return_trace else ()) as (kept, scores):
             for block in self.blocks:
                 # Samplers have no state, so a block that is computed a second time keeps the same tokens.
                 tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
-        logits = self.head(self._classify(tokens.class_tokens))
-        return (logits, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else logits
+        features = self._normed(tokens.class_tokens)
+        return (features, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """From `forward_features` to logits; the name is timm's.
+
+        Args:
+            x (Tensor[B, 1 or T, D]): of `forward_features`.
+            pre_logits: return what the last linear layer reads, the embedding of the clip.
+
+        Returns:
+            logits (Tensor[B, num_classes]), or the embedding (Tensor[B, E]); E is the width of the head's input.
+        """
+        pooled = self._pooled(x)
+        logits: Tensor = pooled if pre_logits else self.head(pooled)
+        return logits
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of storing them; the name is timm's."""
@@ -128,8 +160,12 @@ class VideoTransformer(nn.Module, ABC):
         """Add the time embedding to ``patches (B, T, H * W, D)``, and make the class tokens ``(B, 1 or T, D)``."""
 
     @abstractmethod
-    def _classify(self, class_tokens: Tensor) -> Tensor:
-        """Class tokens ``(B, 1 or T, D)`` of the last block to the head's input ``(B, D)``."""
+    def _normed(self, class_tokens: Tensor) -> Tensor:
+        """Class tokens ``(B, 1 or T, D)`` of the last block, after the last norm."""
+
+    @abstractmethod
+    def _pooled(self, features: Tensor) -> Tensor:
+        """What `_normed` returns to the head's input ``(B, E)``."""
 
     def _embed(self, clip: Tensor) -> TokenSet:
         patch = self.patch_embed.patch_size[0]

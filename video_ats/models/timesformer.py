@@ -28,10 +28,13 @@ class TimeSformer(VideoTransformer):
         classes = frames if self.time_embed is None else 1
         return patches, (self.cls_token + self.pos_embed[:, :1]).expand(clips, classes, -1)
 
-    def _classify(self, class_tokens: Tensor) -> Tensor:
+    def _normed(self, class_tokens: Tensor) -> Tensor:
         # The frames' class tokens are averaged before the norm.
-        pooled: Tensor = self.norm(class_tokens.mean(dim=1))
-        return pooled
+        features: Tensor = self.norm(class_tokens.mean(dim=1, keepdim=True))
+        return features
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        return features[:, 0]
 
 
 def create_timesformer(

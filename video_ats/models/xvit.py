@@ -169,10 +169,12 @@ class XViT(VideoTransformer):
         classes = (self.cls_token + self.pos_embed[:, :1] + time).expand(clips, -1, -1)
         return patches + time[:, :, None], classes
 
-    def _classify(self, class_tokens: Tensor) -> Tensor:
-        frames: Tensor = self.norm(class_tokens)
-        if self.pre_logits is not None:
-            frames = self.pre_logits(frames)
+    def _normed(self, class_tokens: Tensor) -> Tensor:
+        features: Tensor = self.norm(class_tokens)
+        return features
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        frames = features if self.pre_logits is None else self.pre_logits(features)
         clips = frames.mean(dim=1) if self.temporal_head is None else self.temporal_head(frames)
         dropped: Tensor = self.head_dropout(clips)
         return dropped

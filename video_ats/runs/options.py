@@ -26,7 +26,8 @@ class RunOptions:
     """Options of every command that runs one model.
 
     Attributes:
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer,
+            VideoMAE or ViViT; its sizes, clips, pixels and class names are those of its configuration.
             null: the one that the checkpoint says it is of, as those of ``video-ats train`` do.
         output: folder to write to. The same command continues an interrupted evaluation, and with ``--resume auto`` an
             interrupted training. A benchmark needs a folder without results. A demo makes a folder for each video.
@@ -149,7 +150,7 @@ class ViewsConfig:
     """Which views of each video. Null values are those of the model's published test protocol.
 
     Attributes:
-        preset: frame positions and normalisation: ``timesformer``, ``xvit`` or ``xvit_ssv2``.
+        preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``xvit_ssv2`` or ``centred``.
         clips: clips in time.
         crops: crops in space, 1 or 3.
         frame_stride: frames between sampled frames at 30 fps.
@@ -176,6 +177,10 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
         )
     frames, crop_size = variant.arguments["num_frames"], variant.arguments["crop_size"]
     published = ViewPlan(variant.view_preset, frames, stride, crop_size, clips=variant.clips, crops=variant.crops)
+    if views.preset is None:  # a preset that is named brings its own normalisation
+        published = replace(published, mean=variant.mean, std=variant.std)
+    if variant.short_side is not None:
+        published = replace(published, short_side=variant.short_side)
     plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
     if views.frame_stride is not None and plan.position == "segments":
         raise ValueError(

@@ -36,7 +36,6 @@ from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
-from video_ats.video.views import VIEW_PRESETS
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Keys that do not change the trained weights.
@@ -178,7 +177,7 @@ def prepare(config: TrainConfig) -> TrainingJob:
     notes = (*notes, *(f"validation: {note}" for note in (validation.notes if validation else ())))
     optimizer = create_optimiser(model, config.optimiser)
     scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
-    augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
+    augment = ClipAugment(config.augment, plan)
     clips = TrainingClips(listed.entries, plan, augment, config.seed, config.train)
     model, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
@@ -219,9 +218,10 @@ def _load_model(
             raise ValueError(f"head_dropout {config.head_dropout}: {config.model} has no such dropout; only XViT has")
         arguments["head_dropout"] = config.head_dropout
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    notes: list[str] = []
+    heads: tuple[str, ...] = model.head_prefixes  # type: ignore[assignment]
+    notes = list(variant.notes)
     if given.checkpoint != RANDOM_WEIGHTS:
-        initial = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("head.")}
+        initial = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(heads)}
         loaded, others = given.load_into(model, variant.name, config.checkpoint_key)
         notes += [*str(loaded).splitlines(), *others]
         if (other := given.other_class(label_names)) is not None:
@@ -233,7 +233,7 @@ def _load_model(
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith("head."))
+            parameter.requires_grad_(name.startswith(heads))
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
     return model, hash_weights(model), tuple(notes)

@@ -118,7 +118,7 @@ def wrapped():
     [
         (wrapped, r"it is a wrapper; pass what it wraps, its \.module \(VivitForVideoClassification\)"),
         (lambda: videomae(use_mean_pooling=False), "its head reads the first patch"),
-        (lambda: HOSTS["divided"]().timesformer, "pass the classifier itself, not its wrapper or a part of it"),
+        (lambda: HOSTS["divided"]().timesformer.encoder, "pass the model itself, not its wrapper or a part of it"),
         (
             lambda: transformers.SwinForImageClassification(transformers.SwinConfig(depths=[1], num_heads=[1])),
             "runs in windows",
@@ -126,7 +126,7 @@ def wrapped():
     ],
 )
 def test_models_that_do_not_fit(build, reason):
-    with pytest.raises(TypeError, match=f"{reason}.*supported are .*VivitForVideoClassification") as error:
+    with pytest.raises(TypeError, match=rf"{reason}.*supported are .*VideoMAE, as \.\.\.Model") as error:
         insert_samplers_(build(), SOME)
     assert "\n" not in str(error.value)
 

@@ -15,8 +15,11 @@ from video_ats.models.adapters.transformers_video import timesformer, videomae, 
 # By name, so that transformers is not imported for other models.
 _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
     "TimesformerForVideoClassification": timesformer,
+    "TimesformerModel": timesformer,
     "VivitForVideoClassification": vivit,
+    "VivitModel": vivit,
     "VideoMAEForVideoClassification": videomae,
+    "VideoMAEModel": videomae,
 }
 _WINDOWS = "its attention runs in windows, where no class token reads all patches"
 _POOLED = "its attention pools keys and values on the grid, which must be whole"
@@ -48,4 +51,4 @@ def _reason(model: nn.Module) -> str:
             return reason
     if not any("Attention" in name or "Attn" in name for name in names):
         return "it has no attention"
-    return "its layers are of no known kind; pass the classifier itself, not its wrapper or a part of it"
+    return "its layers are of no known kind; pass the model itself, not its wrapper or a part of it"

@@ -19,8 +19,8 @@ from video_ats.models.macs import HostShape
 
 SUPPORTED = (
     "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimesformerForVideoClassification, "
-    "VivitForVideoClassification and VideoMAEForVideoClassification"
+    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT and VideoMAE, as ...Model and as "
+    "...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")

@@ -1,4 +1,4 @@
-"""transformers' video classifiers: TimeSformer, ViViT and VideoMAE, in transformers 4.57 and 5.
+"""transformers' TimeSformer, ViViT and VideoMAE, with a classifier or without, in transformers 4.57 and 5.
 
 TimeSformer: sequences go position after position. In divided attention our blocks compute the class token once, not
 once per frame, as our own TimeSformer does. The space-only model has one sequence per frame, and gives one row of
@@ -29,14 +29,15 @@ _ATTENTION: dict[str, AttentionKind] = {
 
 
 def timesformer(model: Any) -> Host:
-    """The host of a `TimesformerForVideoClassification`, for clips of ``config.num_frames``."""
-    config, layers = model.config, _checked(model, model.timesformer.encoder.layer)
+    """The host of a `TimesformerModel` or `TimesformerForVideoClassification`."""
+    config, entry = model.config, model.base_model
+    layers = _checked(model, entry.encoder.layer)
     for layer in layers:
         qkv = layer.attention.attention.qkv
         if type(qkv) is not nn.Linear:
             refuse(model, f"qkv is {type(qkv).__name__}, not nn.Linear; merge or unload adapters first")
     kind = _ATTENTION[config.attention_type]
-    projection = model.timesformer.embeddings.patch_embeddings.projection
+    projection = entry.embeddings.patch_embeddings.projection
     return Host(
         layers=layers,
         blocks=nn.ModuleList(_timesformer_block(layer, kind) for layer in layers),
@@ -46,7 +47,7 @@ def timesformer(model: Any) -> Host:
             embed_dim=config.hidden_size,
             mlp_dim=config.intermediate_size,
             patch_inputs=projection.weight[0].numel(),
-            num_classes=linear_weights(model.classifier) // config.hidden_size,
+            num_classes=_head_weights(model) // config.hidden_size,
             logits_per_frame=kind == "space",
         ),
         attention_dropout=config.attention_probs_dropout_prob,
@@ -56,16 +57,17 @@ def timesformer(model: Any) -> Host:
 
 
 def vivit(model: Any) -> Host:
-    """The host of a `VivitForVideoClassification`."""
-    early = hasattr(model.vivit, "encoder")  # transformers 4
-    return _joint(model, model.vivit, model.vivit.encoder.layer if early else model.vivit.layers, leading=1)
+    """The host of a `VivitModel` or `VivitForVideoClassification`."""
+    entry = model.base_model
+    early = hasattr(entry, "encoder")  # transformers 4
+    return _joint(model, entry, entry.encoder.layer if early else entry.layers, leading=1)
 
 
 def videomae(model: Any) -> Host:
-    """The host of a `VideoMAEForVideoClassification`."""
+    """The host of a `VideoMAEModel` or `VideoMAEForVideoClassification`."""
     if not model.config.use_mean_pooling:
         refuse(model, "with use_mean_pooling=False its head reads the first patch, which samplers may drop")
-    return _joint(model, model.videomae, model.videomae.encoder.layer, leading=0)
+    return _joint(model, model.base_model, model.base_model.encoder.layer, leading=0)
 
 
 def _joint(model: Any, entry: Any, layers: Any, *, leading: int) -> Host:
@@ -81,7 +83,7 @@ def _joint(model: Any, entry: Any, layers: Any, *, leading: int) -> Host:
             mlp_weights=2 * config.hidden_size * config.intermediate_size,
             patch_inputs=projection.weight[0].numel(),
             leading=leading,
-            head_macs=linear_weights(model.classifier),
+            head_macs=_head_weights(model),
         ),
         attention_dropout=config.attention_probs_dropout_prob,
         pooled=not leading,
@@ -148,6 +150,12 @@ def _hidden_states(config: Any, projection: Any, *, leading: int, order: Order =
     step_frames, step_rows, step_columns = (1, *projection.kernel_size)[-3:]
     frames = config.num_frames // step_frames
     return HiddenStates(leading, frames, height // step_rows, width // step_columns, order)
+
+
+def _head_weights(model: Any) -> int:
+    """Weights of what follows the last norm: a classifier, or the pooler of a `VivitModel`."""
+    heads = [getattr(model, name, None) for name in ("classifier", "pooler")]
+    return linear_weights(*(head for head in heads if head is not None))
 
 
 def _checked(model: nn.Module, layers: Any) -> list[Any]:
