@@ -1,6 +1,6 @@
 """The console script ``video-ats``: the table of commands, and the function that runs one.
 
-This module is outside the package, which imports torch: so the list of commands appears at once.
+This module is outside the package: so the list of commands appears at once.
 """
 
 import sys
@@ -36,12 +36,12 @@ COMMANDS = {
     ),
     "demo": Command(
         "show predictions, costs and kept patches of single videos",
-        "video_ats.demo.job:DemoConfig",
+        "video_ats.demo.configuration:DemoConfig",
         positional="videos",
     ),
     "benchmark": Command(
         "time dense and sampled models on this machine",
-        "video_ats.benchmarking.job:BenchmarkConfig",
+        "video_ats.benchmarking.configuration:BenchmarkConfig",
     ),
     "check-videos": Command(
         "check which listed videos can be read, and why the others cannot",
@@ -57,11 +57,11 @@ COMMANDS = {
     ),
     "convert": Command(
         "write a checkpoint in another format, bit for bit",
-        "video_ats.models.checkpoints.convert:ConvertConfig",
+        "video_ats.models.conversion:ConvertConfig",
     ),
     "count-gflops": Command(
         "count the GFLOPs of registered models, dense and with samplers",
-        "video_ats.benchmarking.gflops:CountConfig",
+        "video_ats.benchmarking.configuration:CountConfig",
     ),
     "make-mini-kinetics": Command(
         "draw a small data set of moving shapes; nothing is downloaded",

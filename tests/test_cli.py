@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from video_ats.cli import describe_error, parse_config, run_tool
-from video_ats.demo.job import DemoConfig
+from video_ats.demo.configuration import DemoConfig
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.runs.options import ViewsConfig

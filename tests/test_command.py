@@ -109,9 +109,9 @@ def test_a_relative_configuration_is_of_the_folder_that_one_is_in(
 
 # --- what is imported, and extras
 
-# In an interpreter that cannot find what [train] brings: the package, then every command, then train's help.
-WITHOUT_TRAIN = f"""
-import pathlib, pkgutil, sys
+# In an interpreter that cannot find what [train] brings: train's help, then its run.
+WITHOUT_TRAIN = """
+import pathlib, sys
 from importlib.machinery import PathFinder
 
 class Hide(PathFinder):
@@ -121,13 +121,29 @@ class Hide(PathFinder):
         return None if hidden else PathFinder.find_spec(name, path, target)
 
 sys.meta_path = [Hide if finder is PathFinder else finder for finder in sys.meta_path]
-import video_ats
-pathlib.Path("loaded").write_text(" ".join(sys.modules))
-for config in {[row.config for name, row in COMMANDS.items() if name != "train"]}:
-    pkgutil.resolve_name(config)
-sys.argv = ["video-ats", "train", "--help"]
 import video_ats_command
-video_ats_command.main()
+for words in (["--help"], ["--output", "out"]):
+    sys.argv = ["video-ats", "train", *words]
+    try:
+        video_ats_command.main()
+    except SystemExit as stop:
+        code = stop.code
+    pathlib.Path("loaded").write_text(" ".join(sys.modules))
+sys.exit(code)
+"""
+# The package, and each command as its command line says.
+EARLY = """
+import pathlib, pkgutil, sys
+import video_ats, video_ats_command
+for name, row in video_ats_command.COMMANDS.items():
+    pkgutil.resolve_name(row.config)
+    for words in (["--help"], ["--no_such_key", "1"]):
+        sys.argv = ["video-ats", name, *words]
+        try:
+            video_ats_command.main()
+        except SystemExit as stop:
+            print(stop.code, end=" ")
+pathlib.Path("loaded").write_text(" ".join(sys.modules))
 """
 LIST_COMMANDS = """
 import pathlib, sys, video_ats_command
@@ -148,11 +164,44 @@ def in_a_fresh_interpreter(program: str, folder: Path) -> tuple[Ended, set[str]]
     return Ended(ended.returncode, ended.stdout, ended.stderr), loaded
 
 
-def test_the_package_comes_quietly_without_decoders_or_pictures_and_training_asks_for_its_extra(tmp_path: Path) -> None:
+# None of these may be imported before there is something to do.
+SLOW = {"torch", "torchvision", "timm", "transformers", "pytorchvideo", "matplotlib", "av", "decord", "torchcodec"}
+
+
+def test_help_and_a_wrong_key_come_before_torch(tmp_path: Path) -> None:
+    ended, loaded = in_a_fresh_interpreter(EARLY, tmp_path)
+    assert len(re.findall(r"^error: key 'no_such_key': not known; ", ended.err, flags=re.MULTILINE)) == len(COMMANDS)
+    assert ended.out.count("usage: video-ats ") == len(COMMANDS)
+    assert "video_ats.cli" in (tmp_path / "loaded").read_text().split()
+    assert not loaded & SLOW
+
+
+def test_names_of_the_package_come_with_torch_when_they_are_used(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys, video_ats
+assert "torch" not in sys.modules
+assert all(callable(getattr(video_ats, name)) for name in video_ats.__all__)
+assert set(video_ats.__all__) <= set(dir(video_ats))
+import pytorchvideo.models
+assert pytorchvideo.models.create_xvit is video_ats.create_xvit
+import video_ats.tokens
+assert all(isinstance(getattr(video_ats.tokens, name), type) for name in video_ats.tokens.__all__)
+pathlib.Path("loaded").write_text(" ".join(sys.modules))
+video_ats.no_such_name
+"""
+    ended, loaded = in_a_fresh_interpreter(program, tmp_path)
+    assert ended.err.endswith("AttributeError: module 'video_ats' has no attribute 'no_such_name'\n")
+    assert not loaded & {"av", "decord", "torchcodec", "matplotlib", "transformers"}
+
+
+def test_training_asks_for_its_extra(tmp_path: Path) -> None:
     ended, loaded = in_a_fresh_interpreter(WITHOUT_TRAIN, tmp_path)
-    assert ended == Ended(2, "", "error: not installed: accelerate, tensorboard; pip install 'video-ats[train]'\n")
-    assert {"video_ats", "torch"} <= loaded
-    assert not loaded & {"av", "decord", "torchcodec", "cv2", "matplotlib", "transformers"}
+    assert (ended.code, ended.err) == (
+        2,
+        "error: not installed: accelerate, tensorboard; pip install 'video-ats[train]'\n",
+    )
+    assert ended.out.startswith("usage: video-ats train ")
+    assert "torch" not in loaded
 
 
 def test_commands_are_listed_without_importing_the_package(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from helpers.broken_decoders import break_decoders
 from helpers.drawn_videos import numbered_frames, synthetic_clip, turn_mp4, write_size_change
 from PIL import Image
 
-from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printable, run
+from video_ats.demo.configuration import DemoConfig
+from video_ats.demo.job import FILES, Demo, DemoJob, prepare, printable, run
 from video_ats.demo.report import as_text, notes, write_demo
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig

@@ -15,9 +15,9 @@ from video_ats.atomic import write_text
 from video_ats.demo.job import FILES, Demo, DemoJob
 from video_ats.demo.page import demo_page
 from video_ats.demo.show import MOST_COLUMNS, Shown, draw_attention, draw_over_time, draw_tokens, draw_video, spread
+from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import number, text_table
-from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
 from video_ats.visualize.pictures import data_uri, png_bytes
 

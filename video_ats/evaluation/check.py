@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from video_ats.evaluation.evaluate import unscored
-from video_ats.evaluation.predictions import Prediction, VideoLog, append_lines, read_predictions
+from video_ats.evaluation.predictions import Prediction, VideoLog, append_lines, read_predictions, unscored
 from video_ats.runs.files import sole_user
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos

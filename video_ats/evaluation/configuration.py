@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from video_ats.runs.forward import Ensemble
-from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
+from video_ats.runs.options import RANDOM_WEIGHTS, Ensemble, LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch.distributed as dist
 
 from video_ats.evaluation.predictions import PREDICTIONS, Index, read_blocks
 from video_ats.runs.files import RUN, claim_run, differences, read_identity, sole_user
@@ -217,6 +216,8 @@ class Ranks:
         values = [value]
         if self.count > 1:
             with _explaining_lost_ranks():
+                import torch.distributed as dist
+
                 dist.broadcast_object_list(values, src=0)
         return values[0]
 
@@ -224,6 +225,8 @@ class Ranks:
         """Wait until all ranks are here; errors as `told_by_first`."""
         if self.count > 1:
             with _explaining_lost_ranks():
+                import torch.distributed as dist
+
                 dist.barrier()
 
 
@@ -240,6 +243,8 @@ def joined_ranks() -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
+    import torch.distributed as dist
+
     with _explaining_lost_ranks():
         dist.init_process_group("gloo", timeout=_PATIENCE)
     try:

@@ -28,11 +28,10 @@ from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budg
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, file_bytes, sole_user
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import check_samplers, fill_in, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
-    RANDOM_WEIGHTS,
     GivenWeights,
     LoadedModel,
     choose_variant,

@@ -20,7 +20,6 @@ import numpy as np
 from video_ats.atomic import write_text
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.video.encode import write_video
 
 VERSION = 2
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -166,6 +165,8 @@ def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
 
 
 def _write(path: Path, row: _Row, split: Split) -> None:
+    from video_ats.video.encode import write_video  # loads FFmpeg
+
     random = np.random.default_rng(row.seed)
     level = max(random.uniform(*split.levels), 0.0)
     clip = draw_clip(row.name, random, level, still=split.still)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -36,17 +36,9 @@ from video_ats.models.checkpoints.huggingface import (
 )
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, described, read_checkpoint
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
+from video_ats.models.conversion import CheckpointFormat
 from video_ats.models.registry import VARIANTS
 from video_ats.models.timesformer import create_timesformer
-
-CheckpointFormat = Literal[
-    "video_ats",
-    "timesformer_official",
-    "timesformer_huggingface",
-    "timesformer_mmaction2",
-    "xvit_official",
-    "vit_timm",
-]
 
 _SUFFIXES = {
     "video_ats": ".safetensors",
@@ -59,31 +51,6 @@ _SUFFIXES = {
 _BEYOND_IMAGE = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
 _HEAD_DIM = 64  # channels of a head in every published model
 _USUAL_HEADS = 12  # where the registry says nothing
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """Configuration of ``video-ats convert``.
-
-    Attributes:
-        source: file, folder or hub name of weights, or ``shipped/NAME`` for weights of the package.
-        output: file to write, or folder for ``timesformer_huggingface``; it must not exist.
-        to: ``video_ats`` (.safetensors), ``timesformer_official`` (.pyth), ``timesformer_huggingface`` (a folder),
-            ``timesformer_mmaction2`` (.pth), ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part,
-            to start training a model from.
-        checkpoint_key: which weights of a source with several, such as ``model_ema``; null: those that are no average
-            of others.
-        num_heads: attention heads, for config.json; null: from the source, or one for each 64 channels.
-        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: from
-            the source, or none.
-    """
-
-    source: str
-    output: str
-    to: CheckpointFormat
-    checkpoint_key: str | None = None
-    num_heads: int | None = None
-    labels: str | None = None
 
 
 @dataclass(frozen=True)
