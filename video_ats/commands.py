@@ -67,12 +67,15 @@ def demo(config: DemoConfig) -> int:
     from video_ats.cli import describe_error
     from video_ats.demo.job import Demo, prepare, run
     from video_ats.demo.report import as_text, write_demo
+    from video_ats.runs.files import naming_full_disk
 
     job = prepare(config)
     failed = False
     for folder, seen in run(job):
         if isinstance(seen, Demo):
-            _print_report(as_text(job, seen) + "\n", write_demo(job, seen, folder))
+            with naming_full_disk(folder):
+                written = write_demo(job, seen, folder)
+            _print_report(as_text(job, seen) + "\n", written)
             print()
         else:
             print(f"error: {describe_error(seen)}", file=sys.stderr)

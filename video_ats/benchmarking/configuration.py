@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from video_ats.runs.files import check_folder
 from video_ats.runs.options import (
     RANDOM_WEIGHTS,
     ClassOptions,
@@ -15,6 +17,8 @@ from video_ats.runs.options import (
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
+
+NAMES = ("benchmark.json", "benchmark.csv", "benchmark.md")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,13 @@ class BenchmarkConfig(ClassOptions, RunOptions):
         check_at_least_one(self, "rounds")
         if self.clips is not None and self.clips < max(self.batch_sizes):
             raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
+
+    def check_output(self) -> None:
+        """Raise for a folder that cannot be written to, or that holds results."""
+        super().check_output()
+        for name in NAMES:
+            if Path(self.output, name).exists():
+                raise ValueError(f"output {self.output}: holds {name} already; name another folder, or delete it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +105,10 @@ class CountConfig(ClassOptions):
         if not self.output:
             raise ValueError("output '': must name a folder")
         check_at_least_one(self, "count_videos", "batch_size")
+
+    def check_output(self) -> None:
+        """Raise for a folder that cannot be written to."""
+        check_folder(Path(self.output))
 
     @property
     def has_videos(self) -> bool:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from video_ats.benchmarking.configuration import BenchmarkConfig
 from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.report import NAMES, Figures, make_figures, write_benchmark
+from video_ats.benchmarking.report import Figures, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.runs.execution import Execution, describe_environment, open_device
@@ -87,9 +87,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     Raises:
         ValueError: for anything that does not fit, or an output folder that holds results.
     """
-    for name in NAMES:
-        if Path(config.output, name).exists():
-            raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
+    config.check_output()
     weights = describe_weights(config.checkpoint, config.model)
     variant, device = choose_variant(config.model, weights), open_device(config.device)
     # The videos of a folder need no classes: its labels are left as they are.

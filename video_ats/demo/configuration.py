@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 
 from video_ats.runs.options import RunOptions
 from video_ats.runs.settings import SweepConfig
+from video_ats.video import VideoError, VideoStatus
+from video_ats.video.fetch import is_url
 
 USUAL_SAMPLES = (None, 32)
 
@@ -44,3 +47,8 @@ class DemoConfig(RunOptions):
         super().__post_init__()
         if self.window is not None and not 0 <= self.window < (self.windows or sys.maxsize):
             raise ValueError(f"window {self.window}: must be from 0, below windows ({self.windows})")
+
+    def check_videos(self) -> None:
+        """Raise VideoError if none of the files is there; one that is missing among others costs itself only."""
+        if self.videos and not any(is_url(path) or os.path.exists(path) for path in self.videos):
+            raise VideoError(VideoStatus.MISSING, "no such file", self.videos[0])

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from video_ats.demo.configuration import USUAL_SAMPLES, DemoConfig
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
-from video_ats.models.checkpoints.read import list_shipped_weights
+from video_ats.models.named_weights import list_shipped_weights
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import claim_run, file_bytes, sole_user
+from video_ats.runs.files import claim_run, file_bytes, naming_full_disk, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
@@ -154,9 +154,11 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
         paths = job.config.videos or [str(_drawn_clip(output))]
         for path, name in zip(paths, folder_names(paths), strict=True):
             try:
-                yield output / name, _run_video(job, path, output / name)
+                with naming_full_disk(output / name):
+                    seen: Demo | ValueError | OSError = _run_video(job, path, output / name)
             except (ValueError, OSError) as error:
-                yield output / name, error
+                seen = error
+            yield output / name, seen
 
 
 def _drawn_clip(folder: Path) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 CheckpointFormat = Literal[
     "video_ats",
@@ -13,6 +14,13 @@ CheckpointFormat = Literal[
     "xvit_official",
     "vit_timm",
 ]
+_SUFFIXES = {
+    "video_ats": ".safetensors",
+    "timesformer_official": ".pyth",
+    "timesformer_mmaction2": ".pth",
+    "xvit_official": ".pth",
+    "vit_timm": ".safetensors",
+}
 
 
 @dataclass(frozen=True)
@@ -38,3 +46,22 @@ class ConvertConfig:
     checkpoint_key: str | None = None
     num_heads: int | None = None
     labels: str | None = None
+
+    def check_output(self) -> None:
+        """Raise where no checkpoint of the format can be written."""
+        check_output(Path(self.output), self.to)
+
+
+def check_output(path: Path, to: CheckpointFormat) -> Path:
+    """The path itself, if a checkpoint of this format can be written there."""
+    if to not in get_args(CheckpointFormat):
+        raise ValueError(f"to {to!r}: must be one of {', '.join(get_args(CheckpointFormat))}")
+    if path.suffix != _SUFFIXES.get(to, path.suffix):
+        raise ValueError(f"output {path}: must end in {_SUFFIXES[to]} for {to}")
+    if to not in _SUFFIXES and path.suffix in (*_SUFFIXES.values(), ".bin", ".pt"):
+        raise ValueError(f"output {path}: must be a folder for {to}")
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"output {path}: exists already; nothing is overwritten, name another")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"output {path}: no folder {path.parent}; make it first")
+    return path

@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, describe_huggingface
+from video_ats.models.checkpoints.huggingface import describe_huggingface
+from video_ats.models.named_weights import HUGGINGFACE_PREFIX
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig

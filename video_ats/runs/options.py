@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from video_ats.models.targets import check_target
+from video_ats.runs.files import check_folder
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists.label_names import BUILT_IN_LISTS
@@ -63,6 +65,10 @@ class RunOptions:
             raise ValueError("output '': must name a folder")
         if not 0 <= self.seed < 2**self.seed_bits:
             raise ValueError(f"seed {self.seed}: must be from 0 to 2**{self.seed_bits} - 1")
+
+    def check_output(self) -> None:
+        """Raise where it is sure already that the run cannot write to its folder."""
+        check_folder(Path(self.output))
 
 
 @dataclass(frozen=True, kw_only=True)

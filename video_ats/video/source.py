@@ -21,6 +21,7 @@ from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.lists.folders import check_video_root, index_videos, read_unlabelled
+from video_ats.video.lists.label_names import check_exists, check_label_list
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, Workers, map_in_workers
 
@@ -125,6 +126,15 @@ class DataConfig:
             raise ValueError(f"data.fps {self.fps}: must be at most 1000 frames per second")
         if self.labels_start_at not in (None, 0, 1):
             raise ValueError(f"data.labels_start_at {self.labels_start_at}: must be 0 or 1")
+
+    def check_paths(self) -> None:
+        """Raise where a named file or folder is not there, as `open_videos` does. URLs are not looked for."""
+        if self.labels is not None:
+            check_label_list(self.labels)
+        if self.videos is not None:
+            check_video_root(self.videos)
+        if self.annotations is not None and "*" not in self.annotations:
+            check_exists(self.annotations, "annotation file")
 
     def identity(self) -> dict[str, str | int | float]:
         """What the frames of a video depend on beside its file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,9 @@ import torch
 from torch import nn
 
 from video_ats.models.checkpoints.pickles import first_sentence
+from video_ats.models.named_weights import HUB_NAME, HUGGINGFACE_PREFIX
 
-HUGGINGFACE_PREFIX = "hf:"
 CONFIG = "config.json"
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 MODEL_TYPE = "timesformer"
 NORM_EPS = 1e-6  # of the released models, and the default of transformers
