@@ -3,19 +3,23 @@
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING, is_dataclass
 from inspect import isfunction
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from helpers.tools_in_process import ROOT, TOOLS, Ended, run_tool_file
 
 import video_ats_command
 from video_ats import commands
-from video_ats.cli import run_tool
+from video_ats.cli import parse_config, run_tool
 from video_ats.extras import MissingExtraError, require_extra
+from video_ats.plain_yaml import list_keys
 
 COMMANDS = video_ats_command.COMMANDS
 # Of the repository, not of an installation.
@@ -72,6 +76,8 @@ def test_without_a_command_all_are_listed(words: list[str], command: Callable[..
     [
         ("evalaute", "did you mean evaluate?"),
         ("check_videos", "did you mean check-videos?"),
+        ("merge", "did you mean merge-predictions?"),
+        ("FLOPs", "did you mean count-gflops?"),
         ("xyzzy", f"the commands are {', '.join(COMMANDS)}"),
         ("--config", f"the commands are {', '.join(COMMANDS)}"),
     ],
@@ -85,6 +91,41 @@ def test_a_command_is_known_by_its_name_in_its_help(name: str, command: Callable
     ended = command(name, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"usage: video-ats {name} ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_one_screen_and_help_all_has_every_key(name: str, command: Callable[..., Ended]) -> None:
+    row = COMMANDS[name]
+    screen, every = command(name, "--help").out, command(name, "--help-all").out
+    assert len(screen.splitlines()) <= 40
+    assert all(len(line) <= 100 for line in screen.splitlines())
+    assert re.findall(r"^  --(\S+) ", screen, flags=re.MULTILINE) == list(row.options)
+    assert len(row.options) <= 10
+    assert screen.count(f"  video-ats {name}") == len(row.examples)
+    assert "--help-all lists every key" in screen
+    defaults = re.findall(r"\((?:required|default: .*?)\)", " ".join(screen.split()))
+    assert len(defaults) == len(row.options)
+    keys = [key for key in list_keys(resolve_name(row.config)) if not is_dataclass(key.hint) and "[]" not in key.name]
+    assert all(f"\n  --{key.name} (" in every for key in keys)
+    required = {key.name for key in keys if key.default is MISSING}
+    assert required <= set(row.options)
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, row in COMMANDS.items() for words in row.examples])
+def test_the_examples_of_help_are_command_lines(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text("checkpoint: random\n")
+    row = COMMANDS[name]
+    assert parse_config(resolve_name(row.config), "", shlex.split(words), positional=row.positional)
+
+
+def test_a_printed_example_can_be_copied(command: Callable[..., Ended]) -> None:
+    screen = command("evaluate", "--help").out
+    printed = screen.partition("Examples:\n")[2].partition("\n\n")[0]
+    lines = [" ".join(line.split()) for line in printed.replace("\\\n", "").splitlines()]
+    assert lines == [f"video-ats evaluate {words}" for words in COMMANDS["evaluate"].examples]
 
 
 def test_bad_input_is_one_line_as_from_the_tool(
