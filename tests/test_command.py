@@ -1,6 +1,7 @@
 """The console script ``video-ats``, and the tools that run the same code from a checkout."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ from helpers.tools_in_process import ROOT, TOOLS, Ended, run_tool_file
 import video_ats_command
 from video_ats import commands
 from video_ats.cli import parse_config, run_tool
-from video_ats.extras import MissingExtraError, require_extra
+from video_ats.extras import MissingExtraError, install_command, require_extra
 from video_ats.plain_yaml import list_keys
 
 COMMANDS = video_ats_command.COMMANDS
@@ -239,7 +240,7 @@ def test_training_asks_for_its_extra(tmp_path: Path) -> None:
     ended, loaded = in_a_fresh_interpreter(WITHOUT_TRAIN, tmp_path)
     assert (ended.code, ended.err) == (
         2,
-        "error: not installed: accelerate, tensorboard; pip install 'video-ats[train]'\n",
+        f"error: not installed: accelerate, tensorboard; {install_command('train')}\n",
     )
     assert ended.out.startswith("usage: video-ats train ")
     assert "torch" not in loaded
@@ -254,10 +255,52 @@ def test_commands_are_listed_without_importing_the_package(tmp_path: Path) -> No
 
 def test_an_extra_that_is_not_installed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     require_extra("train", "torch")
-    message = "not installed: no_such_library, nor_this; pip install 'video-ats[train]'"
+    message = f"not installed: no_such_library, nor_this; {install_command('train')}"
     with pytest.raises(MissingExtraError, match=f"^{re.escape(message)}$"):
         require_extra("train", "no_such_library", "torch", "nor_this")
     with pytest.raises(SystemExit) as stop:
         run_tool(lambda: require_extra("train", "no_such_library"))
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: not installed: no_such_library; pip install 'video-ats[train]'\n"
+    assert capsys.readouterr().err == f"error: not installed: no_such_library; {install_command('train')}\n"
+
+
+@pytest.mark.parametrize(
+    ("installer", "source", "command"),
+    [
+        ("pip", None, "pip install 'video-ats[train]'"),
+        ("uv", None, "uv pip install 'video-ats[train]'"),
+        ("", None, "pip install 'video-ats[train]'"),
+        ("pip", {"url": "file:///a%20b", "dir_info": {"editable": True}}, "pip install -e '/a b[train]'"),
+        ("uv", {"url": "file:///src", "dir_info": {"editable": True}}, "uv pip install -e '/src[train]'"),
+        ("pip", {"url": "file:///src", "dir_info": {}}, "pip install '/src[train]'"),
+        (
+            "pip",
+            {"url": f"file://{Path(sys.prefix).parent}", "dir_info": {"editable": True}},
+            f"cd {Path(sys.prefix).parent} && .venv/bin/pip install -e '.[train]'",
+        ),
+        (
+            "pip",
+            {"url": "file:///d/video_ats-0.1.0-py3-none-any.whl", "archive_info": {}},
+            "pip install 'video-ats[train] @ file:///d/video_ats-0.1.0-py3-none-any.whl'",
+        ),
+        (
+            "pip",
+            {"url": "https://host/repository", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "pip install 'video-ats[train] @ git+https://host/repository@abc'",
+        ),
+    ],
+)
+def test_a_missing_extra_is_answered_with_the_command_of_this_installation(
+    installer: str, source: dict[str, object] | None, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "video_ats-0.1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: video-ats\nVersion: 0.1.0\n")
+    if installer:
+        (folder / "INSTALLER").write_text(f"{installer}\n")
+    if source is not None:
+        (folder / "direct_url.json").write_text(json.dumps(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    if command.startswith("cd "):
+        monkeypatch.setattr(sys, "prefix", str(Path(sys.prefix).parent / ".venv"))
+    assert install_command("train") == command

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from video_ats.extras import install_command
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 from video_ats.video.decoders.proven import RESIZED_ANYWHERE, refusal
 from video_ats.video.decoders.pyav_reader import check_min_frames, file_url, read_with_pyav, wanted_indices
@@ -75,7 +76,7 @@ def torchcodec_decoder() -> Any:
     if find_spec("torchcodec") is None:
         raise ValueError(
             "decoder 'torchcodec' needs the package torchcodec, which is not installed; "
-            "pip install 'video-ats[torchcodec]', or use 'pyav'"
+            f"{install_command('torchcodec')}, or use 'pyav'"
         )
     try:
         from torchcodec.decoders import VideoDecoder
