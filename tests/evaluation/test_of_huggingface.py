@@ -10,8 +10,9 @@ from helpers.checkpoint_files import huggingface_model, same_state
 from helpers.drawn_videos import write_synthetic_dataset
 from transformers.utils import logging
 
-from video_ats.benchmarking.gflops import CountConfig, count_gflops
-from video_ats.demo.job import DemoConfig
+from video_ats.benchmarking.configuration import CountConfig
+from video_ats.benchmarking.gflops import count_gflops
+from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.job import prepare as prepare_demo
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare, run

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.atomic import replacing
-from video_ats.runs.files import append_text, claim_run
+from video_ats.runs.files import append_text, claim_run, file_bytes
 from video_ats.video import VideoStatus
+from video_ats.video.source import VideoSample
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -63,6 +64,21 @@ class Prediction:
     decode_seconds: float = 0.0
     model_seconds: float = 0.0
     wall_seconds: float = 0.0
+
+
+def unscored(sample: VideoSample) -> Prediction:
+    """The line of a video without a model: it could not be read, or was only checked."""
+    return Prediction(
+        video=sample.entry.key,
+        path=sample.entry.path,
+        label=sample.entry.label,
+        status=sample.status.value,
+        reason=sample.reason,
+        file_bytes=file_bytes(sample.entry.path),
+        num_frames=sample.num_frames,
+        decoder=sample.decoder,
+        decode_seconds=sample.decode_seconds,
+    )
 
 
 _NAMES = {each.name for each in fields(Prediction)}

@@ -15,8 +15,9 @@ from torch import nn
 
 from video_ats.models.adapted import create_transformers
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, describe_huggingface, huggingface_source
+from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
 from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS
+from video_ats.models.named_weights import HUGGINGFACE_PREFIX
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig

@@ -15,13 +15,13 @@ from video_ats.models.checkpoints.huggingface import has_label_names, huggingfac
 from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
 from video_ats.models.registry import Variant, build_model, get_variant
+from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import fold_label, load_label_names
 from video_ats.video.source import DataConfig, open_videos
 
-RANDOM_WEIGHTS = "random"
 LABELS = "labels.txt"  # beside weights
 
 

@@ -26,9 +26,9 @@ from video_ats.models.xvit import create_xvit
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import fill_in, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
-from video_ats.runs.weights import RANDOM_WEIGHTS, GivenWeights, choose_variant, describe_weights, hash_weights
+from video_ats.runs.weights import GivenWeights, choose_variant, describe_weights, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, TrainingClips

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +15,9 @@ from torch import nn
 
 from video_ats.models.checkpoints.pickles import first_sentence
 from video_ats.models.checkpoints.pixels import Pixels, read_pixels
+from video_ats.models.named_weights import HUB_NAME, HUGGINGFACE_PREFIX
 
-HUGGINGFACE_PREFIX = "hf:"
 CONFIG = "config.json"
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 MODEL_TYPE = "timesformer"

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
@@ -54,7 +53,7 @@ def read_frame_folder(folder: str, plan: FramePlan, rate: Fraction, *, min_frame
     assert size is not None
     if frames is None:
         frames = np.empty((0, size[1], size[0], 3), dtype=np.uint8)
-    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), len(names), rate, "images")
+    return DecodedFrames(frames, tuple(wanted), len(names), rate, "images")
 
 
 def _frame_names(folder: str) -> Sequence[str]:

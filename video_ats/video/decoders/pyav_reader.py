@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import numpy.typing as npt
-import torch
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
@@ -224,7 +223,7 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> De
     if count < promised and not packed_b_frames:
         source = "header and edit list count" if hidden else "header counts"
         raise VideoError(VideoStatus.TRUNCATED, f"decoded {count} of the {promised} frames the {source}", path)
-    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), count, average_rate(stream), "pyav", damaged)
+    return DecodedFrames(frames, tuple(wanted), count, average_rate(stream), "pyav", damaged)
 
 
 def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:
