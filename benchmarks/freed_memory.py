@@ -24,9 +24,9 @@ from video_ats import SamplerConfig, create_model
 from video_ats.benchmarking.job import draw_clips
 from video_ats.models.insert import sampling
 from video_ats.models.registry import get_variant
-from video_ats.runs.execution import Execution, Precision, open_device
+from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.heap import keep_freed_memory
-from video_ats.runs.options import ViewsConfig, plan_views
+from video_ats.runs.options import Precision, ViewsConfig, plan_views
 
 MODEL, BATCHES, PROCESSES = "timesformer_base_8x32_224", (1, 8), 2
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

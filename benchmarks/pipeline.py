@@ -23,8 +23,9 @@ from turns import time_in_turns, write_result
 from video_ats.models.registry import get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video import VideoStatus
+from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, VideoDataset, open_videos, read_videos
+from video_ats.video.source import DataConfig, open_videos, read_videos
 from video_ats.video.views import ViewPlan
 
 MODEL = "timesformer_base_8x32_224"

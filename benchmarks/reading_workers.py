@@ -18,7 +18,8 @@ from turns import time_in_turns, write_result
 
 from video_ats.models.registry import get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
-from video_ats.video.source import DataConfig, VideoDataset, open_videos, read_videos
+from video_ats.video.dataset import VideoDataset
+from video_ats.video.source import DataConfig, open_videos, read_videos
 
 MODELS = ("timesformer_base_8x32_224", "timesformer_large_96x4_224")  # 8 and 96 frames to hand over
 ROUNDS, REPEATS = 5, 10

@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 import pytest
 
+from video_ats.benchmarking.configuration import CountConfig
 from video_ats.cli import describe_error, parse_config, run_tool
-from video_ats.demo.job import DemoConfig
+from video_ats.demo.configuration import DemoConfig
 from video_ats.evaluation.check import CheckConfig
 from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.mini_kinetics import MiniKineticsConfig
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
+from video_ats.training.configuration import TrainConfig
 from video_ats.video.source import DataConfig
 
 
@@ -130,6 +133,49 @@ def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, text: str, u
     assert message.endswith(f"; did you mean {nearest}?")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "samples"),
+    [("32", [32]), ("null", [None]), ("[32]", [32]), ("[null, 8]", [None, 8])],
+)
+def test_a_value_that_is_no_list_stands_for_a_list_of_one(tmp_path: Path, arguments: str, samples: list[int]) -> None:
+    parsed = parse_config(EvaluateConfig, "", ["--output", "o", "--sweep.samples", arguments])
+    assert parsed.sweep.samples == samples
+    text = f"{{output: o, samplers: {{kind: topk, samples: 5}}, sweep: {{samples: {arguments}}}}}"
+    (tmp_path / "run.yaml").write_text(text)
+    parsed = parse_config(EvaluateConfig, "", ["--config", str(tmp_path / "run.yaml")])
+    assert (parsed.sweep.samples, parsed.samplers) == (samples, [SamplerConfig("topk", samples=5)])
+
+
+def test_a_single_value_of_a_list_is_as_strict_as_a_list() -> None:
+    assert parse_config(CheckConfig, "", ["--output", "[1]"]).output == "[1]"
+    assert parse_config(MiniKineticsConfig, "", ["--output", "o", "--splits", "train"]).splits == ["train"]
+    for words in (["--splits", "[1, 2]"], ["--splits", "1"], ["--splits", "{a: b}"]):
+        assert message_of("--output", "o", *words, config=MiniKineticsConfig).startswith("splits")
+    message = message_of("--output", "o", "--samplers", "{samples: x}", config=EvaluateConfig)
+    assert message == "samplers[0].samples: must be of type int or list of int or null. Got value: x"
+    assert parse_config(EvaluateConfig, "", ["--output", "o", "--sweep.blocks", "null"]).sweep.blocks is None
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "meant"),
+    [
+        (EvaluateConfig, "k", "sweep.samples"),
+        (EvaluateConfig, "K", "sweep.samples"),
+        (DemoConfig, "num_samples", "sweep.samples"),
+        (EvaluateConfig, "sweep.k", "sweep.samples"),
+        (CountConfig, "k", "samples"),
+        (TrainConfig, "K", "sampler.samples"),
+        (TrainConfig, "lr", "optimiser.lr"),
+        (TrainConfig, "workers", "train.num_workers"),
+        (EvaluateConfig, "weights", "checkpoint"),
+    ],
+)
+def test_a_key_of_another_name_is_answered_with_the_one_that_is_meant(config: type, key: str, meant: str) -> None:
+    assert (
+        message_of("--output", "o", f"--{key}", "8", config=config) == f"key {key!r}: not known; did you mean {meant}?"
+    )
+
+
 def test_an_unknown_key_of_a_sampler_names_the_sampler_s_nearest() -> None:
     arguments = ["--model", "m", "--output", "o", "--samplers", "[{sampels: 3}]"]
     message = message_of(*arguments, config=EvaluateConfig)
@@ -147,7 +193,7 @@ def test_a_key_like_no_other_lists_all() -> None:
         (["--name", "a", "--inner.depth", "x"], "inner.depth: must be of type int. Got value: x"),
         (["--name", "a", "--inner.depth", "1.5"], "inner.depth: must be of type int. Got value: 1.5"),
         (["--name", "a", "--inner.colour", "blue"], "inner.colour: must be one of 'red', 'green'. Got value: blue"),
-        (["--name", "a", "--amounts", "3"], "amounts: must be of type list of int or null. Got value: 3"),
+        (["--name", "a", "--amounts", "x"], "amounts: must be of type list of int or null. Got value: x"),
         (["--name", "a", "--amounts", "[1, b]"], "amounts[1]: must be of type int or null. Got value: b"),
         (["--name", "a", "--amounts", "[1"], "amounts: "),
         (["--name", "a", "--inner.depth", "-1"], "inner.depth -1: must be at least 0"),
@@ -234,6 +280,7 @@ def test_help_has_the_texts_of_inherited_keys(capsys: pytest.CaptureFixture[str]
         (["--inner", "{depth: 2}", "--inner.colour", "green"], {"inner": Inner(2, "green")}),
         (["--inner.depth", "2", "--inner", "null"], {}),
         (["--counts", "[1, 2, 3]"], {"counts": (1, 2, 3)}),
+        (["--counts", "3"], {"counts": (3,)}),
         (["--either", "8"], {"either": 8}),
         (["--either", "[8, 9]"], {"either": [8, 9]}),
         (["--either", "matched: 8 # s"], {"either": "matched: 8 # s"}),
@@ -259,7 +306,8 @@ def test_values_on_the_command_line_are_yaml_or_text(arguments: list[str], value
         (["--inner.depht", "2"], "key 'inner.depht': not known; did you mean inner.depth?"),
         (["--inner.depth", "null"], "inner.depth: must be of type int. Got value: null"),
         (["--inner", "3"], "inner: must be of type mapping or null. Got value: 3"),
-        (["--counts", "3"], "counts: must be of type list of int. Got value: 3"),
+        (["--counts", "x"], "counts: must be of type list of int. Got value: x"),
+        (["--counts", "null"], "counts: must be of type list of int. Got value: null"),
         (["--first", "--second"], "--first: expected one argument"),
     ],
     ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else "",
@@ -273,7 +321,7 @@ def test_a_key_changes_one_value_of_the_default_of_its_group(capsys: pytest.Capt
     assert parsed.sweep == replace(DemoConfig().sweep, scopes=["tube"])
     with pytest.raises(SystemExit):
         parse_config(DemoConfig, "", ["--help"])
-    assert f"--sweep.samples (list of int or null; default: {DemoConfig().sweep.samples})" in capsys.readouterr().out
+    assert "--sweep.samples (list of int or null; default: [null, 32])" in capsys.readouterr().out
 
 
 def test_a_key_of_a_file_may_be_written_with_a_dot_and_the_order_of_the_words_does_not_count(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from video_ats.training.augment import ClipAugment
 from video_ats.training.configuration import AugmentConfig, TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate
 from video_ats.video.lists.label_names import is_mirror_safe, load_label_names
-from video_ats.video.views import VIEW_PRESETS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EVERYTHING = sorted(CONFIGS.rglob("*.yaml"))
@@ -194,7 +193,7 @@ def test_a_recipe_can_be_made(path: Path, dataset: str | None) -> None:
     assert rates[-1] <= max(config.optimiser.lr / 50, 2 * config.optimiser.min_lr)
     plan = plan_views(get_variant(config.model), config.views)
     plan = replace(plan, crop_size=config.crop_size or plan.crop_size)
-    ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
+    ClipAugment(config.augment, plan)
     if config.sampler is not None:
         insert_samplers_(model, config.sampler)
         sampling = [index for index, block in enumerate(model.blocks) if block.sampler is not None]

@@ -18,7 +18,7 @@ from video_ats_command import COMMANDS
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 # Options of other programs: make, torchrun, tensorboard.
-OTHERS_KEYS = {"key", "help", "config", "nproc_per_node", "no-python", "logdir"}
+OTHERS_KEYS = {"key", "help", "help-all", "config", "nproc_per_node", "no-python", "logdir"}
 
 
 def test_make_targets_exist() -> None:

@@ -122,12 +122,18 @@ def gpu_tables(root: Path) -> str:
     header = ["model", "setting", "waits per block before", "waits per block", "more kernels per block than dense"]
     lines += ["", *markdown_table(header, cells)]
     others = ["precision", "batch", "what", "ms", "times ours"]
-    lines += ["", *markdown_table(others, [_gpu_peer(row) for row in now["peers"]]), ""]
+    lines += ["", *markdown_table(others, [_gpu_peer(row) for row in now["peers"]])]
+    first = {row["what"]: row["videos/s"] for row in before["pipeline"]}
+    cells = [
+        [row["what"], str(row["workers"]), f"{first[row['what']]:.0f}", f"{row['videos/s']:.0f}"]
+        for row in now["pipeline"]
+    ]
+    lines += ["", *markdown_table(["from files to logits", "workers", "videos/s before", "videos/s"], cells), ""]
     environment = json.loads((root / _RESULTS / "gpu" / "realisation.json").read_text())["environment"]
     return "\n".join([*lines, _measured(environment, "benchmarks/gpu.sh`, `benchmarks/results/gpu")])
 
 
-_GPU = ("realisation", "graphs", "dispatches", "peers")
+_GPU = ("realisation", "graphs", "dispatches", "peers", "pipeline")
 
 
 def _gpu_rows(root: Path, folder: str, name: str) -> list[dict[str, Any]]:

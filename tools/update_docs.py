@@ -23,9 +23,10 @@ from speed_tables import gpu_tables, speed_blocks
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.registry import Published, create_model, get_variant
+from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import setting_name
 from video_ats.runs.tables import markdown_table
-from video_ats.runs.weights import NOTHING_GIVEN, RANDOM_WEIGHTS, choose_variant
+from video_ats.runs.weights import NOTHING_GIVEN, choose_variant
 from video_ats.training.configuration import TrainConfig
 
 # The run that README.md shows; written by tools/evaluate.py.

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, is_dataclass
+from dataclasses import MISSING, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from video_ats.extras import MissingExtraError
-from video_ats.plain_yaml import build, describe_type, fits, list_keys, load_config_file, load_yaml, show_value
+from video_ats.plain_yaml import Key, build, describe_type, fits, list_keys, load_config_file, load_yaml, show_value
 
 Config = TypeVar("Config")
 
 _MOST_CHARACTERS = 2000  # of an error
+_SCREEN = 100  # columns
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What ``--help`` shows on one screen: command lines as examples, and the keys that people use."""
+
+    examples: tuple[str, ...]
+    options: tuple[str, ...]
 
 
 def parse_config(
-    config: type[Config], description: str, arguments: Sequence[str] | None = None, *, positional: str | None = None
+    config: type[Config],
+    description: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    positional: str | None = None,
+    screen: Screen | None = None,
 ) -> Config:
-    """Read a configuration from a command line. ``--help`` prints the keys and exits.
+    """Read a configuration from a command line. ``--help`` and ``--help-all`` print the keys and exit.
 
     Args:
         config: a dataclass. Its fields are the keys; ``inner.depth`` is the field ``depth`` of the dataclass ``inner``.
@@ -29,14 +44,17 @@ def parse_config(
         arguments: the command line; None: the process's own. Its ``--key value`` wins over the file of its
             ``--config``, and the file over the defaults.
         positional: key of type list[str] that takes the words of the command line that belong to no key.
+        screen: of ``--help``; None: it is the same as ``--help-all``, which shows all keys.
 
     Raises:
         ValueError: for a wrong file, key or value. `describe_error` makes it one line.
     """
     pairs, words = _split(sys.argv[1:] if arguments is None else arguments)
-    if ("help", "") in pairs:
-        print(_help(config, description, positional))
-        sys.exit(0)
+    for word in ("help-all", "help"):
+        if (word, "") in pairs:
+            lines = _help_all(config) if screen is None or word == "help-all" else _help(config, screen)
+            print("\n".join([_usage(positional), "", *textwrap.wrap(description, _SCREEN), "", *lines]))
+            sys.exit(0)
     if words and positional is None:
         raise ValueError(f"argument {words[0]!r}: belongs to no key; keys begin with --")
     hints = {key.name: key.hint for key in list_keys(config)}
@@ -58,8 +76,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
         key, equals, text = word.removeprefix("--").partition("=")
         if word == "--":
             return pairs, words + left
-        if word in ("-h", "--help"):
-            pairs.append(("help", ""))
+        if word in ("-h", "--help", "--help-all"):
+            pairs.append(("help-all" if word == "--help-all" else "help", ""))
         elif not word.startswith("--"):
             words.append(word)
         elif equals or (left and not left[0].startswith("--")):
@@ -75,7 +93,8 @@ def _load_value(text: str, hint: Any) -> Any:
         loaded = load_yaml(text)
     except ValueError:
         return text
-    return text if fits(text, hint) and (isinstance(loaded, str) or not fits(loaded, hint)) else loaded
+    is_text = fits(text, hint, alone=True)
+    return text if is_text and (isinstance(loaded, str) or not fits(loaded, hint)) else loaded
 
 
 def _merge(values: dict[str, Any], more: Mapping[Any, Any]) -> None:
@@ -91,13 +110,42 @@ def _merge(values: dict[str, Any], more: Mapping[Any, Any]) -> None:
             values[name] = value
 
 
-def _help(config: Any, description: str, positional: str | None) -> str:
+def _usage(positional: str | None) -> str:
     words = f" [{positional.upper()} ...]" if positional else ""
+    return f"usage: {Path(sys.argv[0]).name} [--config FILE] [--key value ...]{words}"
+
+
+def _help(config: Any, screen: Screen) -> list[str]:
+    """Examples, then of each usual key the default and the first sentence of its text."""
+    lines = ["Examples:"]
+    for example in screen.examples:
+        shown = [""]
+        for part in re.split(r" (?=--)", example):
+            if len(shown[-1]) + len(part) > _SCREEN - 5:
+                shown[-1] += " \\"
+                shown.append("    ")
+            shown[-1] += f" {part}"
+        lines += [f" {line}" for line in shown]
+    keys = {key.name: key for key in list_keys(config) if not is_dataclass(key.hint)}
+    indent = max(map(len, screen.options)) + 6
+    lines += ["", "Options:"]
+    for name in screen.options:
+        sentence, default = re.split(r"(?<=\.)\s", keys[name].text)[0].rstrip("."), f" ({_default(keys[name])})"
+        # Two lines, of which a word may leave a part free.
+        most = 2 * (_SCREEN - indent) - len(default) - 20
+        text = textwrap.shorten(sentence.replace("``", ""), most, placeholder=" ...") + default
+        head = f"  --{name:<{indent - 4}}"
+        lines += textwrap.wrap(text, _SCREEN, initial_indent=head, subsequent_indent=" " * indent)
+    more = "" if len(keys) == len(screen.options) else f", of which there are {len(keys)}"
+    return [*lines, "", f"--config FILE.yaml reads keys from a file. --help-all lists every key{more}."]
+
+
+def _default(key: Key) -> str:
+    return "required" if key.default is MISSING else f"default: {show_value(key.default)}"
+
+
+def _help_all(config: Any) -> list[str]:
     lines = [
-        f"usage: {Path(sys.argv[0]).name} [--config FILE] [--key value ...]{words}",
-        "",
-        description,
-        "",
         "  --config FILE",
         "      YAML file of keys and values. A key on the command line wins over it. Its value is YAML too:",
         "      null, true, '[8, 16]', '{kind: topk, samples: 8}'.",
@@ -106,11 +154,10 @@ def _help(config: Any, description: str, positional: str | None) -> str:
         if is_dataclass(key.hint):
             lines += ["", f"  {key.name}: {key.text}"]
             continue
-        shown = "required" if key.default is MISSING else f"default: {show_value(key.default)}"
         dashes = "" if "[]" in key.name else "--"  # a key inside a list is no word of the command line
-        lines.append(f"  {dashes}{key.name} ({describe_type(key.hint)}; {shown})")
+        lines.append(f"  {dashes}{key.name} ({describe_type(key.hint)}; {_default(key)})")
         lines.append(textwrap.fill(key.text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6))
-    return "\n".join(lines)
+    return lines
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

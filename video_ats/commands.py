@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from video_ats.benchmarking.gflops import CountConfig
-    from video_ats.benchmarking.job import BenchmarkConfig
-    from video_ats.demo.job import DemoConfig
+    from video_ats.benchmarking.configuration import BenchmarkConfig, CountConfig
+    from video_ats.demo.configuration import DemoConfig
     from video_ats.evaluation.check import CheckConfig
     from video_ats.evaluation.configuration import EvaluateConfig
     from video_ats.evaluation.division import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
-    from video_ats.models.checkpoints.convert import ConvertConfig
+    from video_ats.models.conversion import ConvertConfig
     from video_ats.prediction.configuration import PredictConfig
     from video_ats.training.configuration import TrainConfig
     from video_ats.video.lists.tar_shards import IndexConfig
@@ -46,6 +45,9 @@ def evaluate(config: EvaluateConfig) -> None:
 
 def train(config: TrainConfig) -> None:
     """Fine-tune a video transformer, dense or with token samplers, on one process or many (torchrun, accelerate)."""
+    from video_ats.extras import require_extra
+
+    require_extra("train", "accelerate", "tensorboard", "torchvision")
     from video_ats.training.job import prepare
     from video_ats.training.run import run
 
@@ -86,12 +88,15 @@ def demo(config: DemoConfig) -> int:
     from video_ats.cli import describe_error
     from video_ats.demo.job import Demo, prepare, run
     from video_ats.demo.report import as_text, write_demo
+    from video_ats.runs.files import naming_full_disk
 
     job = prepare(config)
     failed = False
     for folder, seen in run(job):
         if isinstance(seen, Demo):
-            _print_report(as_text(job, seen) + "\n", write_demo(job, seen, folder))
+            with naming_full_disk(folder):
+                written = write_demo(job, seen, folder)
+            _print_report(as_text(job, seen) + "\n", written)
             print()
         else:
             print(f"error: {describe_error(seen)}", file=sys.stderr)

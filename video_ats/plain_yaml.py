@@ -14,6 +14,13 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 import yaml
 
+# Names under which people look for a key, and the keys: the first that a command has is meant.
+_OTHER_NAMES = {
+    **dict.fromkeys(("k", "num_samples"), ("sweep.samples", "samples", "sampler.samples")),
+    **dict.fromkeys(("lr", "learning_rate"), ("optimiser.lr",)),
+    **dict.fromkeys(("workers", "num_workers"), ("data.num_workers", "train.num_workers")),
+    "weights": ("checkpoint", "source"),
+}
 _MOST_VALUES = 100_000
 _MOST_LEVELS = 30
 
@@ -99,7 +106,7 @@ def _defaults(config: Any, base: Any) -> dict[str, Any]:
 
 
 def _convert(value: Any, hint: Any, key: str, default: Any = None) -> Any:
-    """A value from YAML as its type hint says."""
+    """A value from YAML as its type hint says. One that is no list stands for a list of one."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         for member in inner:
@@ -120,6 +127,12 @@ def _convert(value: Any, hint: Any, key: str, default: Any = None) -> Any:
             hints = inner if fixed else inner[:1] * len(value)
             items = [_convert(each, hints[number], f"{key}[{number}]") for number, each in enumerate(value)]
             return tuple(items) if origin is tuple else items
+        if not isinstance(value, list) and not fixed:
+            try:
+                return _convert([value], hint, key)
+            except Misfit:
+                if isinstance(value, Mapping):  # the error is about a value inside it
+                    raise
     elif type(value) is hint:
         return value
     elif hint is float and type(value) is int and abs(value) < 2**1023:
@@ -145,16 +158,17 @@ def describe_type(hint: Any) -> str:
 
 def show_value(value: Any) -> str:
     """A value as a user would write it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(show_value, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value has the type that a hint says, in range or not."""
+def fits(value: Any, hint: Any, *, alone: bool = False) -> bool:
+    """Whether a value has the type that a hint says, in range or not; ``alone``: not as a list of one."""
     try:
-        _convert(value, hint, "")
+        return _convert(value, hint, "") not in ([value], (value,)) or not alone
     except ValueError as error:
         return not isinstance(error, Misfit)
-    return True
 
 
 class Key(NamedTuple):
@@ -194,5 +208,6 @@ def _unknown(config: Any, name: str, value: Any, prefix: str) -> str:
     while isinstance(value, Mapping) and value:  # an unknown group: show one of its keys
         name, value = next(iter(value.items()))
         key += f".{name}"
-    near = get_close_matches(key, known, n=1, cutoff=0.5)
+    meant = [other for other in _OTHER_NAMES.get(key.rpartition(".")[2].lower(), ()) if other in known]
+    near = meant or get_close_matches(key, known, n=1, cutoff=0.5)
     return f"key {key!r}: not known; " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}")

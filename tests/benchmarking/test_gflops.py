@@ -11,7 +11,8 @@ from helpers.drawn_videos import write_synthetic_dataset
 
 from video_ats import create_model, insert_samplers_
 from video_ats.benchmarking import gflops as gflops_module
-from video_ats.benchmarking.gflops import CountConfig, as_markdown, count_gflops, write_table
+from video_ats.benchmarking.configuration import CountConfig
+from video_ats.benchmarking.gflops import as_markdown, count_gflops, write_table
 from video_ats.models.registry import VARIANTS, build_model, get_variant, list_models
 from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.tokens import SamplerConfig

@@ -7,7 +7,7 @@ from padded import padded_forward
 from video_ats import create_model, insert_samplers_
 from video_ats.models.timesformer import TimeSformer
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import Scope
+from video_ats.tokens.configuration import Scope
 
 
 @pytest.mark.parametrize("scope", [None, "frame", "tube", "clip"])

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.broken_decoders import break_decoders
+from helpers.crashes import small_disk
 from helpers.drawn_videos import numbered_frames, synthetic_clip, turn_mp4, write_size_change
 from PIL import Image
 
-from video_ats.demo.job import FILES, Demo, DemoConfig, DemoJob, prepare, printable, run
+from video_ats import commands
+from video_ats.demo.configuration import DemoConfig
+from video_ats.demo.job import FILES, Demo, DemoJob, prepare, printable, run
 from video_ats.demo.report import as_text, notes, write_demo
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
@@ -197,3 +200,19 @@ def test_a_decoder_that_crashes_costs_its_video(video: Path, monkeypatch: pytest
     assert isinstance(seen, Demo)
     said = "the decoder crashed: its process was killed by SIGSEGV (crashed)"
     assert str(failed) == f"{crashing}: {said}"
+
+
+def test_a_full_disk_names_the_folder_and_keeps_what_is_there(video: Path, tmp_path: Path) -> None:
+    config = DemoConfig(videos=[str(video)], output=str(tmp_path / "disk" / "out"), device="cpu", windows=1, sweep=ONE)
+    with small_disk(tmp_path / "disk", "64k") as mount:
+        with pytest.raises(OSError, match="No space left on device") as error:
+            commands.demo(config)
+        folder = tmp_path / "disk" / "out" / "clip"
+        assert str(error.value).startswith(
+            f"output {folder}: No space left on device; what was finished before is kept"
+        )
+        kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert {"run.json"} <= set(kept) <= {"run.json", *FILES}
+        mount("size=64m")
+        assert commands.demo(config) == 0
+        assert {path.name for path in folder.iterdir()} == {"run.json", *FILES[:5]}

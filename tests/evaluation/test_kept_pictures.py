@@ -14,8 +14,9 @@ from video_ats import create_model, insert_samplers_
 from video_ats.evaluation.html_report import _cost_ends, draw_kept
 from video_ats.evaluation.summary import Results
 from video_ats.runs.execution import Execution
+from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, VideoDataset
+from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.pictures import dim_dropped
 

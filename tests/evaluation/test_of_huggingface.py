@@ -10,8 +10,9 @@ from helpers.checkpoint_files import huggingface_model, same_state
 from helpers.drawn_videos import write_synthetic_dataset
 from transformers.utils import logging
 
-from video_ats.benchmarking.gflops import CountConfig, count_gflops
-from video_ats.demo.job import DemoConfig
+from video_ats.benchmarking.configuration import CountConfig
+from video_ats.benchmarking.gflops import count_gflops
+from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.job import prepare as prepare_demo
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare, run
@@ -84,7 +85,6 @@ def test_a_path_names_the_classes_too(workplace: Path, tmp_path: Path, path: str
     ("changes", "said"),
     [
         ({"num_classes": 2}, "checkpoint has 3 classes, the model 2; .* set num_classes"),
-        ({"views": ViewsConfig()}, "the stride between the frames of its clips is not known; set views.frame_stride"),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes: dict[str, Any], said: str, workplace: Path, tmp_path: Path) -> None:
@@ -92,9 +92,12 @@ def test_what_does_not_fit_is_one_line(changes: dict[str, Any], said: str, workp
         prepare(config(workplace, tmp_path / "out", **changes))
 
 
-def test_the_demo_needs_a_stride_and_has_no_key_for_it(workplace: Path) -> None:
-    with pytest.raises(ValueError, match=r"set views\.frame_stride"):
-        prepare_demo(DemoConfig(model=f"hf:{workplace / 'model'}", device="cpu"))
+def test_the_demo_takes_the_usual_stride_and_says_so(workplace: Path) -> None:
+    job = prepare_demo(
+        DemoConfig(model=f"hf:{workplace / 'model'}", device="cpu", sweep=SweepConfig(samples=[8], blocks=[1]))
+    )
+    assert job.plan.frame_stride == 32
+    assert any("32 is usual for timesformer" in note for note in job.given.notes)
 
 
 def test_it_can_be_counted(workplace: Path) -> None:
@@ -112,4 +115,4 @@ def test_training_starts_from_its_weights(workplace: Path) -> None:
     config = TrainConfig(model=name, output="out", num_classes=3)
     model, _, notes = _load_model(config, choose_variant(name, given), given, None)
     assert same_state(model, source.state_dict())
-    assert notes == (f"timesformer_huggingface: {len(source.state_dict())} tensors loaded",)
+    assert notes[2:] == (f"timesformer_huggingface: {len(source.state_dict())} tensors loaded",)

@@ -16,10 +16,10 @@ from helpers.training_cases import prepare as prepare_training
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from video_ats.benchmarking.gflops import CountConfig, count_gflops
-from video_ats.benchmarking.job import BenchmarkConfig
+from video_ats.benchmarking.configuration import BenchmarkConfig, CountConfig
+from video_ats.benchmarking.gflops import count_gflops
 from video_ats.benchmarking.job import prepare as prepare_benchmark
-from video_ats.demo.job import DemoConfig
+from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.job import prepare as prepare_demo
 from video_ats.evaluation import report
 from video_ats.evaluation.configuration import EvaluateConfig

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import Any
 
-from video_ats.video import source
+from video_ats.video import decoders
 
 
 def crash(kind: str) -> None:
@@ -56,6 +56,6 @@ def breaking(read_frames: Any) -> Any:
     return read
 
 
-def break_decoders(monkeypatch: Any, module: Any = source) -> None:
+def break_decoders(monkeypatch: Any, module: Any = decoders) -> None:
     """Put a `breaking` decoder into a module that names ``read_frames``; workers started from now on have it."""
     monkeypatch.setattr(module, "read_frames", breaking(module.read_frames))

@@ -10,11 +10,11 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from helpers.drawn_videos import synthetic_clip
-from video_ats.training.configuration import OptimiserConfig, TrainConfig
+from video_ats.training.configuration import METRICS, OptimiserConfig, TrainConfig
 from video_ats.training.job import TrainingJob
 from video_ats.training.job import prepare as prepare_training
 from video_ats.training.run import run as train
-from video_ats.training.saved import METRICS, Progress
+from video_ats.training.saved import Progress
 from video_ats.video.encode import write_video
 from video_ats.video.source import DataConfig
 

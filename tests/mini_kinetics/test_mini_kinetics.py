@@ -164,7 +164,7 @@ def test_a_still_clip_stands_still(tmp_path: Path) -> None:
 def test_levels_rise_from_a_third_of_easy_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = []
     monkeypatch.setattr(mini_kinetics, "draw_clip", lambda name, random, level, still: levels.append(level) or Clip())
-    monkeypatch.setattr(mini_kinetics, "write_video", lambda *args, **options: None)
+    monkeypatch.setattr("video_ats.video.encode.write_video", lambda *args, **options: None)
     for row in _rows("train_rising", 20, seed=0):
         _write(Path(), row, SPLITS["train_rising"])
     assert 0.25 < np.mean(np.array(levels) == 0) < 0.42

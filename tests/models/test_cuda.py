@@ -25,7 +25,7 @@ from video_ats.models.kernels import attend_within
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import Grid, Origin
-from video_ats.tokens.samplers import Kind, Scope
+from video_ats.tokens.configuration import Kind, Scope
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -22,10 +22,10 @@ from video_ats import SamplerConfig, create_model, insert_samplers_
 from video_ats.models import hub
 from video_ats.models.timesformer import TimeSformer
 from video_ats.models.xvit import XViT
+from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.sample_dicts import SampleDicts, clip_to_view
-from video_ats.video.source import VideoDataset
 from video_ats.video.views import ViewPlan
 
 assert hub.pytorchvideo  # imported there, without the warnings of its own imports

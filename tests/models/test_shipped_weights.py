@@ -8,7 +8,8 @@ import torch
 
 from video_ats import create_model
 from video_ats.cli import parse_config
-from video_ats.models.checkpoints.read import list_shipped_weights, read_checkpoint
+from video_ats.models.checkpoints.read import read_checkpoint
+from video_ats.models.named_weights import list_shipped_weights
 from video_ats.training.configuration import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]

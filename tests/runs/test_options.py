@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from video_ats import create_model
-from video_ats.benchmarking.gflops import CountConfig
-from video_ats.benchmarking.job import BenchmarkConfig
-from video_ats.demo.job import DemoConfig
+from video_ats.benchmarking.configuration import BenchmarkConfig, CountConfig
+from video_ats.demo.configuration import DemoConfig
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.registry import get_variant
 from video_ats.runs.options import DATASET_CLASSES, check_samplers, fill_in

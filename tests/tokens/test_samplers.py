@@ -9,7 +9,7 @@ from helpers.slow_reference import slow_sample_inverse, slow_sample_reference
 from torch import Tensor
 
 from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSampler
-from video_ats.tokens.samplers import Scope
+from video_ats.tokens.configuration import Scope
 
 GRID = Grid(clips=3, frames=4, rows=3, columns=4)
 SCOPES: tuple[Scope, ...] = ("frame", "tube", "clip")

@@ -20,7 +20,7 @@ from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.source import DataConfig
-from video_ats.video.views import VIEW_PRESETS, ViewPlan
+from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=1, crop_size=16, crops=1)
 
@@ -102,7 +102,7 @@ def test_orders_that_do_not_divide(changes: dict[str, int], message: str) -> Non
 def clips_of(
     entries: Sequence[VideoEntry], *, seed: int = 0, augment: AugmentConfig | None = None, **data: Any
 ) -> TrainingClips:
-    transform = ClipAugment(augment or AugmentConfig(), PLAN, VIEW_PRESETS[PLAN.preset])
+    transform = ClipAugment(augment or AugmentConfig(), PLAN)
     return TrainingClips(entries, PLAN, transform, seed, DataConfig(**{"num_workers": 0, **data}))
 
 

@@ -7,9 +7,10 @@ from helpers.broken_decoders import ENDS, break_decoders
 from helpers.drawn_videos import frame_number, numbered_frames
 
 from video_ats.video import VideoStatus
+from video_ats.video.dataset import VideoDataset
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry
-from video_ats.video.source import DataConfig, VideoDataset, read_videos
+from video_ats.video.source import DataConfig, read_videos
 from video_ats.video.views import ViewPlan
 
 PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=8, crop_size=32, clips=2)

@@ -11,7 +11,7 @@ NTSC = Fraction(30000, 1001)
 
 
 # presets of clips within the video
-WITHIN = [name for name, preset in VIEW_PRESETS.items() if preset.position != "segments"]
+WITHIN = ["timesformer", "xvit"]
 
 
 def plan(preset="timesformer", num_frames=8, frame_stride=32, **more):
@@ -30,6 +30,12 @@ TABLE = [
     (plan(num_frames=4), 1, 30, [[0, 0, 0, 0]]),
     # a rate that is not known counts strides in frames of the video
     (plan(), 303, 0, [[0, 36, 72, 109, 145, 182, 218, 255]]),
+    # centred: exactly the stride apart; the middle of what is left, or of each of the parts
+    (plan("centred", num_frames=4, frame_stride=2), 11, 30, [[2, 4, 6, 8]]),
+    (plan("centred", num_frames=4, frame_stride=2, clips=2), 11, 30, [[1, 3, 5, 7], [3, 5, 7, 9]]),
+    (plan("centred", num_frames=4, frame_stride=2), 11, 15, [[3, 4, 5, 6]]),
+    (plan("centred", num_frames=4, frame_stride=4), 6, 30, [[0, 4, 5, 5]]),
+    (plan("centred", num_frames=1, frame_stride=1), 9, 30, [[4]]),
     # at one frame per second the span is a fraction of a frame: never a step backwards
     (plan("xvit", num_frames=2, frame_stride=1, clips=2), 9, 1, [[0, 0], [4, 4]]),
 ]
@@ -88,7 +94,7 @@ def test_views_are_counted_and_resized():
     ("change", "message"),
     [
         ({"preset": "timesfomer"}, "did you mean 'timesformer'"),
-        ({"preset": "q"}, "the presets are timesformer, xvit, xvit_ssv2$"),
+        ({"preset": "q"}, "the presets are timesformer, xvit, xvit_ssv2, centred$"),
         ({"num_frames": 0}, "num_frames is 0, it must be at least 1"),
         ({"frame_stride": 0}, "frame_stride is 0"),
         ({"clips": 0}, "clips is 0"),
@@ -113,7 +119,7 @@ def test_a_video_without_frames_cannot_be_sampled():
 
 def test_presets_are_the_published_numbers():
     numbers = {name: (preset.mean, preset.std) for name, preset in VIEW_PRESETS.items()}
-    assert numbers == {"timesformer": (0.45, 0.225), "xvit": (0.5, 0.5), "xvit_ssv2": (0.5, 0.5)}
+    assert numbers == {"timesformer": (0.45, 0.225), "xvit": (0.5, 0.5), "xvit_ssv2": (0.5, 0.5), "centred": (0.5, 0.5)}
 
 
 # --- one clip that starts anywhere

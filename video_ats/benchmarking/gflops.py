@@ -3,70 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from video_ats.atomic import write_text
+from video_ats.benchmarking.configuration import CountConfig
 from video_ats.models.calibrate import calibrate_samples, clip_macs
 from video_ats.models.registry import Variant, build_model, get_variant, list_models
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.metrics import Spread
-from video_ats.runs.options import ClassOptions, ViewsConfig, check_at_least_one, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, plan_views
 from video_ats.runs.settings import setting_name
 from video_ats.runs.tables import csv_text, markdown_table, number
-from video_ats.runs.weights import RANDOM_WEIGHTS, GivenWeights, describe_weights, load_model
+from video_ats.runs.weights import GivenWeights, describe_weights, load_model
 from video_ats.tokens import SamplerConfig
-from video_ats.video.source import DataConfig, open_videos, read_some_views
+from video_ats.video.source import open_videos, read_some_views
 from video_ats.video.views import ViewPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class CountConfig(ClassOptions):
-    """Configuration of ``video-ats count-gflops``.
-
-    Attributes:
-        output: folder for ``gflops.md`` and ``gflops.csv``.
-        models: registered names, or shell patterns such as ``xvit*``; null: the one that the checkpoint says it is of,
-            or all.
-        data: videos to measure samplers on; without any, only dense models are counted.
-        views: overrides of the models' views.
-        samples: numbers of sampling points K to count; null for as many as a whole frame has patches.
-        ratios: shares of the dense cost, such as 0.5; for each, a K is found and counted.
-        sampler: scope, blocks and scheme for ``samples`` and ``ratios``.
-        max_samples: largest K to try for a ratio; null: as many as a whole frame has patches.
-        checkpoint: weights, which decide how many tokens are kept: of one model, or ``random``. If they were trained
-            with a sampler and no ``samples`` or ``ratios`` are given, that sampler is counted.
-        checkpoint_key: which weights of a checkpoint with several; null: those that are no average of others.
-        count_videos: videos to measure on, drawn from the list.
-        batch_size: clips in one forward pass.
-    """
-
-    output: str
-    models: list[str] | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
-    samples: list[int | None] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    max_samples: int | None = None
-    checkpoint: str = RANDOM_WEIGHTS
-    checkpoint_key: str | None = None
-    count_videos: int = 8
-    batch_size: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.output:
-            raise ValueError("output '': must name a folder")
-        check_at_least_one(self, "count_videos", "batch_size")
-
-    @property
-    def has_videos(self) -> bool:
-        """Whether there are videos to measure samplers on."""
-        return self.data.videos is not None or self.data.annotations is not None
 
 
 @dataclass(frozen=True)
@@ -128,7 +83,7 @@ def count_gflops(config: CountConfig) -> CostTable:
             costs.append(_cost(variant, plan, None, [dense], dense))
         measured, notes_of_model = _measured(config, variant, weights, plan)
         costs += [_cost(variant, plan, sampler, macs, dense) for sampler, macs in measured]
-        notes += notes_of_model
+        notes += [*variant.notes, *notes_of_model]
     if any(cost.gflops_view is None for cost in costs):
         notes.append("The cost of a row with samplers depends on the video: give data.videos to measure it.")
     return CostTable(tuple(costs), tuple(dict.fromkeys(notes)))

@@ -1,9 +1,9 @@
-"""The benchmark: its configuration, the clips that it times models on, and the run."""
+"""The benchmark: the clips that it times models on, and the run."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice, product
 from pathlib import Path
 from typing import NamedTuple
@@ -13,21 +13,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from video_ats.benchmarking.configuration import BenchmarkConfig
 from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.report import NAMES, Figures, make_figures, write_benchmark
+from video_ats.benchmarking.report import Figures, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.runs.execution import Execution, Precision, describe_environment, open_device
+from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.options import (
-    ClassOptions,
-    RunOptions,
     ViewsConfig,
-    check_at_least_one,
     check_samplers,
     fill_in,
     plan_views,
 )
-from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.settings import Setting, make_settings
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     GivenWeights,
@@ -36,48 +34,9 @@ from video_ats.runs.weights import (
     describe_weights,
     load_model,
 )
-from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig, read_some_views
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(ClassOptions, RunOptions):
-    """Configuration of ``video-ats benchmark``.
-
-    Attributes:
-        data: which videos; a folder is enough, and labels are not needed. Without videos and annotations, clips are
-            drawn.
-        sweep: samplers to time, as a product of lists.
-        samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would keep of the
-            tokens that reach the control.
-        batch_sizes: clips in one forward pass; each is timed.
-        precisions: ``float32``, or autocast to ``bfloat16`` or ``float16``; each is timed.
-        clips: number of different clips to time on, one of each video; null: as many as the largest batch.
-        rounds: passes of every setting over every clip; the results are medians over them.
-    """
-
-    data: DataConfig = field(default_factory=DataConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    samplers: list[SamplerConfig] = field(default_factory=list)
-    batch_sizes: list[int] = field(default_factory=lambda: [1, 8])
-    precisions: list[Precision] = field(default_factory=lambda: list[Precision](["float32"]))
-    clips: int | None = None
-    rounds: int = 5
-
-    def __post_init__(self) -> None:
-        RunOptions.__post_init__(self)
-        ClassOptions.__post_init__(self)
-        for name in ("batch_sizes", "precisions"):
-            given = getattr(self, name)
-            if not given or len(set(given)) < len(given):
-                raise ValueError(f"{name} {given}: name at least one, and each once")
-        if min(self.batch_sizes) < 1:
-            raise ValueError(f"batch_sizes {self.batch_sizes}: each must be at least 1")
-        check_at_least_one(self, "rounds")
-        if self.clips is not None and self.clips < max(self.batch_sizes):
-            raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
 
 
 class Clips(NamedTuple):
@@ -128,9 +87,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     Raises:
         ValueError: for anything that does not fit, or an output folder that holds results.
     """
-    for name in NAMES:
-        if Path(config.output, name).exists():
-            raise ValueError(f"output {config.output}: holds {name} already; name another folder, or delete it")
+    config.check_output()
     weights = describe_weights(config.checkpoint, config.model)
     variant, device = choose_variant(config.model, weights), open_device(config.device)
     # The videos of a folder need no classes: its labels are left as they are.

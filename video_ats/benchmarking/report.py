@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.atomic import write_text
+from video_ats.benchmarking.configuration import NAMES
 from video_ats.benchmarking.measure import Timing
 from video_ats.runs.execution import Execution
 from video_ats.runs.metrics import Spread
 from video_ats.runs.tables import csv_text, markdown_table
 
-NAMES = ("benchmark.json", "benchmark.csv", "benchmark.md")
 _GAIN = 1.05  # a smaller speed-up does not count, nor does a slow-down smaller than its inverse
 
 

@@ -1,4 +1,4 @@
-"""The demo: its configuration, and the run of a model over each video."""
+"""The demo: the run of a model over each video."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from video_ats.demo.configuration import USUAL_SAMPLES, DemoConfig
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.runs.execution import Execution, open_device
-from video_ats.runs.files import claim_run, file_bytes, folder_names, sole_user
+from video_ats.runs.files import claim_run, file_bytes, folder_names, naming_full_disk, sole_user
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import RunOptions, ViewsConfig, check_samplers, fill_in, plan_views
+from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.runs.weights import LoadedModel, choose_or_usual, class_names, hash_weights, load_model
 from video_ats.video import VideoError
@@ -33,44 +34,8 @@ from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.pictures import UInt8Array
 
-_USUAL_SAMPLES = (None, 32)
 _DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig(RunOptions):
-    """Configuration of ``video-ats demo``.
-
-    Attributes:
-        videos: files; they may stand on the command line by themselves. Without any, a clip is drawn.
-        model: as in the other commands; null without a checkpoint that says it: timesformer_mini.
-        labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
-            has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
-        sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
-            By default, of weights that were trained with a sampler, that one.
-        windows: clips over time, evenly from the first frame to the last; null: as many as overlap by half, at most 20.
-        window: which of them the pictures show, from 0; null: the one with the highest probability of the video's
-            class.
-        block: which block tokens.mp4 shows; null: all that sample.
-        upright: turn the frames of a rotated (phone) video before the model sees them, as players do. The published
-            protocol, and video-ats evaluate, give the model the frames as they are coded: false. Pictures are upright
-            either way.
-    """
-
-    videos: list[str] = field(default_factory=list)
-    output: str = "outputs/demo"
-    labels: str | None = None
-    sweep: SweepConfig = field(default_factory=lambda: SweepConfig(samples=[*_USUAL_SAMPLES]))
-    windows: int | None = None
-    window: int | None = None
-    block: int | None = None
-    upright: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.window is not None and not 0 <= self.window < (self.windows or sys.maxsize):
-            raise ValueError(f"window {self.window}: must be from 0, below windows ({self.windows})")
 
 
 @dataclass(frozen=True)
@@ -145,7 +110,7 @@ def prepare(config: DemoConfig) -> DemoJob:
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
     sweep = config.sweep
-    if weights.sampler is not None and sweep == SweepConfig(samples=[*_USUAL_SAMPLES]):
+    if weights.sampler is not None and sweep == SweepConfig(samples=[*USUAL_SAMPLES]):
         sweep = SweepConfig()
     settings = make_settings(sweep, own=variant.sampler, trained=weights.sampler)
     if all(setting.sampler is None for setting in settings):
@@ -176,9 +141,11 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
         paths = job.config.videos or [str(_drawn_clip(output))]
         for path, name in zip(paths, folder_names(paths), strict=True):
             try:
-                yield output / name, _run_video(job, path, output / name)
+                with naming_full_disk(output / name):
+                    seen: Demo | ValueError | OSError = _run_video(job, path, output / name)
             except (ValueError, OSError) as error:
-                yield output / name, error
+                seen = error
+            yield output / name, seen
 
 
 def _drawn_clip(folder: Path) -> Path:

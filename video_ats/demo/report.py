@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from video_ats.atomic import write_text
+from video_ats.atomic import write_bytes, write_text
 from video_ats.demo.job import FILES, Demo, DemoJob
 from video_ats.demo.page import demo_page
 from video_ats.demo.show import MOST_COLUMNS, Shown, draw_attention, draw_tokens, draw_video, spread
+from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import number, text_table
-from video_ats.runs.weights import RANDOM_WEIGHTS
 from video_ats.video.encode import write_video
 from video_ats.visualize.over_time import draw_over_time
 from video_ats.visualize.pictures import data_uri, png_bytes
@@ -33,8 +33,8 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     shown = {setting.name: _shown(job, demo, setting) for setting in job.settings if setting.sampler is not None}
     first_name, first = next(iter(shown.items()))
     page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
-    tokens.write_bytes(png_bytes(draw_tokens(first)))
-    attention.write_bytes(png_bytes(draw_attention(first)))
+    write_bytes(tokens, png_bytes(draw_tokens(first)))
+    write_bytes(attention, png_bytes(draw_attention(first)))
     window = demo.windows[demo.window]
     own_rate = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
     rate = Fraction(min(max(own_rate, 0.5), 8.0)).limit_denominator(100)

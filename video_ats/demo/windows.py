@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from video_ats.models.trace import of_frames
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_settings
 from video_ats.runs.settings import Setting
@@ -119,7 +120,11 @@ def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], executi
             logits=output.logits[0].cpu(),
             macs=int(output.macs()),
             seconds=output.seconds,
-            kept=torch.cat(trace.kept).cpu().numpy(),
-            scores={block: s[0].float().cpu().numpy() for block, s in enumerate(trace.scores) if s is not None},
+            kept=of_frames(torch.cat(trace.kept), clip.shape[2]).cpu().numpy(),
+            scores={
+                block: of_frames(s, clip.shape[2])[0].float().cpu().numpy()
+                for block, s in enumerate(trace.scores)
+                if s is not None
+            },
         )
     return outcomes

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from video_ats.evaluation.evaluate import unscored
-from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions
-from video_ats.runs.files import sole_user
+from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions, unscored
+from video_ats.runs.files import check_folder, sole_user
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
+
+VIDEOS = "videos.jsonl"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class CheckConfig:
     num_classes: int | None = None
     retry_lost: bool = False
 
+    def check_output(self) -> None:
+        """Raise for a folder that cannot be written to, or that holds something else."""
+        if not self.output:
+            raise ValueError("output '': must name a folder")
+        check_folder(Path(self.output), VIDEOS)
+
 
 def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tuple[list[Prediction], Path]:
     """Decode every listed video to its end.
@@ -46,8 +53,7 @@ def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tup
     Raises:
         ValueError: for a list that cannot be read, or an output folder that holds something else.
     """
-    if not config.output:
-        raise ValueError("output '': must name a folder")
+    config.check_output()
     videos = open_videos(config.data, num_classes=config.num_classes, output=config.output)
     for note in videos.notes:
         say(f"note: {note}")
@@ -55,7 +61,7 @@ def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tup
     identity, folder = {"check": how, "videos": videos.identity()}, Path(config.output)
     with sole_user(folder):
         keys = [entry.key for entry in videos.entries]
-        log = VideoLog(folder, identity, keys, prediction_lines(()), name="videos.jsonl", retry_lost=config.retry_lost)
+        log = VideoLog(folder, identity, keys, prediction_lines(()), name=VIDEOS, retry_lost=config.retry_lost)
         todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
         with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
             for sample in read_videos(todo, config.data, None):

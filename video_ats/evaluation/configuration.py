@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from video_ats.runs.forward import Ensemble
-from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
+from video_ats.evaluation.division import SHARD_FOLDERS, Shard
+from video_ats.runs.files import check_folder
+from video_ats.runs.options import RANDOM_WEIGHTS, Ensemble, LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.runs.settings import SweepConfig
-from video_ats.runs.weights import RANDOM_WEIGHTS
+from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 
@@ -51,6 +53,20 @@ class EvaluateConfig(LabelledRunOptions):
         check_at_least_one(self, "batch_size")
         if self.finetuned == RANDOM_WEIGHTS:
             raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are not fine-tuned")
+
+    def check_output(self) -> None:
+        """Raise for a folder that cannot be written to, that holds the shards of a run, or lines without a run."""
+        folder = Path(self.output)
+        if self.shard is not None:
+            check_folder(folder / Shard.parse(self.shard).folder, PREDICTIONS)
+            return
+        check_folder(folder, PREDICTIONS)
+        if not (folder / PREDICTIONS).exists() and any(folder.glob(SHARD_FOLDERS)):
+            # A run of the whole list beside its shards would score every video once more.
+            raise ValueError(
+                f"output {folder}: holds shards of a run; put them together with video-ats merge-predictions --output "
+                f"{folder}, or choose another output folder"
+            )
 
     def settled(self, found: Sequence[SamplerConfig]) -> EvaluateConfig:
         """The configuration of the same run without a target; ``found``: one ``ats`` for each scope and scheme."""

@@ -18,10 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch.distributed as dist
 
 from video_ats.evaluation.predictions import prediction_lines
-from video_ats.runs.files import RUN, claim_run, differences, read_identity, sole_user
+from video_ats.runs.files import RUN, check_folder, claim_run, differences, read_identity, sole_user
 from video_ats.runs.video_log import PREDICTIONS, Index, read_blocks
 from video_ats.video.lists import hash_understood
 
@@ -101,6 +100,18 @@ class MergeConfig:
 
     output: str
 
+    def check_output(self) -> None:
+        """Raise for a folder without shards, or in which a run is writing."""
+        check_folder(Path(self.output))
+        find_shards(Path(self.output))
+
+
+def find_shards(output: Path) -> list[Path]:
+    """The folders of the shards in an output folder, sorted; ValueError where there are none."""
+    if folders := sorted(output.glob(SHARD_FOLDERS)):
+        return folders
+    raise ValueError(f"output {output}: holds no shard ({SHARD_FOLDERS}); name the --output of the shards")
+
 
 def merge_shards(output: Path) -> tuple[int, Path]:
     """Write ``run.json`` and ``predictions.jsonl`` of the whole run into the folder that its shards lie in.
@@ -113,9 +124,7 @@ def merge_shards(output: Path) -> tuple[int, Path]:
     Raises:
         ValueError: unless the shards are of one run, all there, each complete, and together the list in its order.
     """
-    folders = sorted(output.glob(SHARD_FOLDERS))
-    if not folders:
-        raise ValueError(f"output {output}: holds no shard ({SHARD_FOLDERS}); name the --output of the shards")
+    folders = find_shards(output)
     log = output / PREDICTIONS
     with ExitStack() as stack:
         for folder in (output, *folders):
@@ -219,6 +228,8 @@ class Ranks:
         values = [value]
         if self.count > 1:
             with _explaining_lost_ranks():
+                import torch.distributed as dist
+
                 dist.broadcast_object_list(values, src=0)
         return values[0]
 
@@ -226,6 +237,8 @@ class Ranks:
         """Wait until all ranks are here; errors as `told_by_first`."""
         if self.count > 1:
             with _explaining_lost_ranks():
+                import torch.distributed as dist
+
                 dist.barrier()
 
 
@@ -242,6 +255,8 @@ def joined_ranks() -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
+    import torch.distributed as dist
+
     with _explaining_lost_ranks():
         dist.init_process_group("gloo", timeout=_PATIENCE)
     try:

@@ -10,10 +10,10 @@ from itertools import islice
 import torch
 from torch import nn
 
-from video_ats.evaluation.predictions import Prediction
+from video_ats.evaluation.predictions import Prediction, unscored
 from video_ats.runs.execution import Execution
-from video_ats.runs.files import file_bytes
-from video_ats.runs.forward import Ensemble, combine_views, run_settings
+from video_ats.runs.forward import combine_views, run_settings
+from video_ats.runs.options import Ensemble
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
@@ -104,18 +104,3 @@ def _score(
             )
             lines[setting.name].append(scored)
     return list(zip(*(lines[setting.name] for setting in settings), strict=True))
-
-
-def unscored(sample: VideoSample) -> Prediction:
-    """The line of a video without a model: it could not be read, or was only checked."""
-    return Prediction(
-        video=sample.entry.key,
-        path=sample.entry.path,
-        label=sample.entry.label,
-        status=sample.status.value,
-        reason=sample.reason,
-        file_bytes=file_bytes(sample.entry.path),
-        num_frames=sample.num_frames,
-        decoder=sample.decoder,
-        decode_seconds=sample.decode_seconds,
-    )

@@ -15,13 +15,14 @@ import torch
 from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.report import Report, name_weights
 from video_ats.evaluation.summary import Results
+from video_ats.models.trace import of_frames
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, read_videos
-from video_ats.video.views import VIEW_PRESETS, ViewPlan
+from video_ats.video.views import ViewPlan
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
 from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri
 
@@ -205,9 +206,10 @@ def _picture(
     model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
 ) -> UInt8Array:
     views = sample.views(plan, device=execution.device)
-    kept = run_setting(model, setting, [views[:1]], execution).traces[0].kept[-1][0].cpu().numpy()
-    preset = VIEW_PRESETS[plan.preset]
-    pixels = (views[0].float() * preset.std + preset.mean).clamp(0, 1).mul(255).round().byte()
+    trace = run_setting(model, setting, [views[:1]], execution).traces[0]
+    kept = of_frames(trace.kept[-1], plan.num_frames)[0].cpu().numpy()
+    mean, std = (views.new_tensor(of).view(3, 1, 1, 1) for of in plan.normalisation)
+    pixels = (views[0].float() * std + mean).clamp(0, 1).mul(255).round().byte()
     frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
     numbers = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
     dimmed = [_enlarged(dim_dropped(frames[t], kept[t])) for t in numbers]

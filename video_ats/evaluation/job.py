@@ -17,7 +17,7 @@ from tqdm import tqdm
 from video_ats.atomic import write_text
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
+from video_ats.evaluation.division import SHARD, Ranks, Shard, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import draw_kept, report_page
 from video_ats.evaluation.predictions import prediction_lines, read_predictions
@@ -28,12 +28,11 @@ from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budg
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import check_samplers, fill_in, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, make_settings, setting_name
-from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
+from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
-    RANDOM_WEIGHTS,
     GivenWeights,
     LoadedModel,
     choose_variant,
@@ -182,12 +181,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
         return None
     for note in (*job.notes, *job.videos.notes):
         say(f"note: {note}")
-    if job.shard is None and not (job.folder / PREDICTIONS).exists() and any(job.folder.glob(SHARD_FOLDERS)):
-        # A run of the whole list beside its shards would score every video once more.
-        raise ValueError(
-            f"output {job.folder}: holds shards of a run; put them together with video-ats merge-predictions --output "
-            f"{job.folder}, or choose another output folder"
-        )
+    job.config.check_output()
     with sole_user(job.folder):
         return _run(job, say)
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from video_ats.runs.files import file_bytes
 from video_ats.runs.video_log import LineKind, read_blocks
+from video_ats.video.source import VideoSample
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,21 @@ class Prediction:
     decode_seconds: float = 0.0
     model_seconds: float = 0.0
     wall_seconds: float = 0.0
+
+
+def unscored(sample: VideoSample) -> Prediction:
+    """The line of a video without a model: it could not be read, or was only checked."""
+    return Prediction(
+        video=sample.entry.key,
+        path=sample.entry.path,
+        label=sample.entry.label,
+        status=sample.status.value,
+        reason=sample.reason,
+        file_bytes=file_bytes(sample.entry.path),
+        num_frames=sample.num_frames,
+        decoder=sample.decoder,
+        decode_seconds=sample.decode_seconds,
+    )
 
 
 def prediction_lines(settings: Iterable[str]) -> LineKind[Prediction]:

@@ -152,10 +152,11 @@ def name_weights(model: dict[str, Any], *, with_hash: bool = False) -> str:
 def _views(views: dict[str, Any]) -> str:
     segments = VIEW_PRESETS[views["preset"]].position == "segments"
     spread = "one of each segment of the video" if segments else f"stride {views['frame_stride']}"
+    given = views.get("mean") and f", mean {list(views['mean'])}, std {list(views['std'])}"
     return (
         f"{views['clips']} x {views['crops']} views of {views['num_frames']} frames, {spread}, "
         f"short side {views['short_side'] or views['crop_size']}, crops of {views['crop_size']} pixels, "
-        f"preset {views['preset']}"
+        f"preset {views['preset']}{given or ''}"
     )
 
 

@@ -20,9 +20,9 @@ import numpy as np
 from video_ats.atomic import write_text
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.video.encode import write_video
 
 VERSION = 2
+_MARK = "mini_kinetics.json"
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 
@@ -80,6 +80,10 @@ class MiniKineticsConfig:
     clips_per_class: int | None = None
     seed: int = 0
     processes: int | None = None
+
+    def check_output(self) -> None:
+        """Raise for a folder of another seed or version."""
+        _is_claimed(Path(self.output), self.seed)
 
 
 def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator[int]]]:
@@ -148,12 +152,18 @@ class _Row:
 def _claim(root: Path, seed: int) -> None:
     """Write version and seed into the folder, or check that those in it are the same."""
     root.mkdir(parents=True, exist_ok=True)
-    mark, identity = root / "mini_kinetics.json", {"version": VERSION, "seed": seed}
-    if not mark.exists():
-        mark.write_text(json.dumps(identity) + "\n", encoding="utf-8")
-    there = json.loads(mark.read_text(encoding="utf-8"))
+    if not _is_claimed(root, seed):
+        (root / _MARK).write_text(json.dumps({"version": VERSION, "seed": seed}) + "\n", encoding="utf-8")
+
+
+def _is_claimed(root: Path, seed: int) -> bool:
+    """Whether version and seed are in the folder; ValueError if they are others."""
+    if not (root / _MARK).exists():
+        return False
+    there, identity = json.loads((root / _MARK).read_text(encoding="utf-8")), {"version": VERSION, "seed": seed}
     if there != identity:
         raise ValueError(f"folder {root}: holds {there}, wanted is {identity}; name another folder or delete it")
+    return True
 
 
 def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
@@ -166,6 +176,8 @@ def _rows(split: str, clips_per_class: int, seed: int) -> Iterator[_Row]:
 
 
 def _write(path: Path, row: _Row, split: Split) -> None:
+    from video_ats.video.encode import write_video  # loads FFmpeg
+
     random = np.random.default_rng(row.seed)
     level = max(random.uniform(*split.levels), 0.0)
     clip = draw_clip(row.name, random, level, still=split.still)

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.mini_kinetics.motion import CLASSES, Floats, Path, fold
-from video_ats.video.encode import UInt8Array
 
 _Random = np.random.Generator
+UInt8Array = npt.NDArray[np.uint8]
 
 FRAME_RATES = (15, 20, 24, 25, 30)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from video_ats.models.host import VideoTransformer
 from video_ats.models.insert import insert_samplers_, restoring, sampler_slots
+from video_ats.models.targets import check_target
 from video_ats.models.trace import trace_of
 from video_ats.tokens import SamplerConfig
 
@@ -97,18 +98,6 @@ def calibrate_samples(
             raise _unreachable(sampler, {low: cost(low), high: cost(high)}, target, dense, positions)
         samples = _find(cost, low, high, len(sampler.for_depth(len(sampler_slots(model)))), target)
     return Calibration(replace(sampler, samples=samples), target, dense, measured[samples])
-
-
-def check_target(*, target_gflops: float | None, target_ratio: float | None, max_samples: int | None = None) -> None:
-    """Raise ValueError for both or none of the targets, a cost <= 0, a ratio outside (0, 1), or a K below 2."""
-    if (target_gflops is None) == (target_ratio is None):
-        raise ValueError(f"target_gflops {target_gflops}, target_ratio {target_ratio}: give one of the two")
-    if target_gflops is not None and not 0 < target_gflops < float("inf"):  # nor NaN
-        raise ValueError(f"target_gflops {target_gflops}: must be positive, in 1e9 multiply-adds per view")
-    if target_ratio is not None and not 0 < target_ratio < 1:
-        raise ValueError(f"target_ratio {target_ratio}: must be between 0 and 1, a share of the dense model's GFLOPs")
-    if max_samples is not None and max_samples < 2:
-        raise ValueError(f"max_samples {max_samples}: must be at least 2 sampling points")
 
 
 def _find(cost: Callable[[Samples], float], low: int, high: int, blocks: int, target: float) -> Samples:

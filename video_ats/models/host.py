@@ -45,9 +45,11 @@ class VideoTransformer(nn.Module, ABC):
 
     Attributes:
         resize_mode: how position embeddings fit clips of another size; see `resize_positions`.
+        head_prefixes: beginnings of the names of the parameters that depend on the classes.
     """
 
     resize_mode: ClassVar[ResizeMode] = "nearest"
+    head_prefixes: ClassVar[tuple[str, ...]] = ("head.",)
 
     def __init__(
         self,

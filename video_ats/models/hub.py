@@ -1,7 +1,7 @@
 """The named variants as hub functions, registered beside pytorchvideo's.
 
 pytorchvideo has no registry: its builders are attributes of ``pytorchvideo.models``, its variants of
-``pytorchvideo.models.hub``. Importing ``video_ats`` adds ours to both, and never overwrites a name.
+``pytorchvideo.models.hub``. Importing this module adds ours to both, and never overwrites a name.
 """
 
 from __future__ import annotations
@@ -59,3 +59,6 @@ def register_with_pytorchvideo() -> None:
         for name, function in functions.items():
             if not hasattr(module, name):
                 setattr(module, name, function)
+
+
+register_with_pytorchvideo()

@@ -13,13 +13,18 @@ from typing import Any
 
 from torch import nn
 
+from video_ats.models.adapted import create_transformers
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, describe_huggingface
+from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
+from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS
+from video_ats.models.named_weights import HUGGINGFACE_PREFIX
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 
 _KINETICS_CLASSES = (400, 600)
+# Frames between those of a clip, as the authors trained; for configurations that do not say it.
+_USUAL_STRIDES = {"timesformer": 32, "videomae": 4, "vivit": 2}
 _BASE_SIZES = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
 _XVIT = "XViT paper (arXiv 2106.05968) and the model zoo of its released code"
@@ -61,6 +66,9 @@ class Variant:
         sampler: samplers that `create_model` inserts; None is the published dense model.
         checkpoint: its weights; None for random ones.
         labels: file with the class names of ``checkpoint``, if there is one.
+        mean, std: of red, green and blue in [0, 1]; None: those of ``view_preset``.
+        short_side: that frames are resized to, in pixels; None: the crop size.
+        notes: what a reader of results must know of the clips.
     """
 
     name: str
@@ -74,6 +82,10 @@ class Variant:
     sampler: SamplerConfig | None = None
     checkpoint: str | None = None
     labels: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    short_side: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 _PUBLISHED = (
@@ -143,14 +155,14 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def get_variant(name: str) -> Variant:
-    """The row of a registered variant, or one made for ``hf:ORG/NAME`` or ``hf:FOLDER``.
+    """The row of a registered variant, or one made for ``hf:ORG/NAME``, ``hf:FOLDER`` or a folder with a config.json.
 
     Raises:
         ValueError: for an unknown name; lists near matches.
         ConnectionError: if neither the hub's cache nor the hub gives a model of Hugging Face.
     """
-    if name.startswith(HUGGINGFACE_PREFIX):
-        return _of_huggingface(name)
+    if (source := huggingface_source(name)) is not None:
+        return _of_huggingface(f"{HUGGINGFACE_PREFIX}{source}")
     if name not in VARIANTS:
         near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_models())}"
@@ -159,17 +171,57 @@ def get_variant(name: str) -> Variant:
 
 
 def _of_huggingface(name: str) -> Variant:
-    # A config.json has no test views: they are those of the registered model of the same sizes, if trained on Kinetics.
     found = describe_huggingface(name)
-    arguments = {"attention": "divided", **found.arguments}
-    row = Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
-    on_kinetics = arguments["num_classes"] in _KINETICS_CLASSES
+    row = Variant(name, create_transformers, {}, "centred", frame_stride=None, crops=1)
+    arguments = found.arguments
+    if found.kind == "timesformer":
+        row, arguments = _timesformer_row(name, arguments), {"attention": "divided", **arguments}
+    stride, notes = found.frame_stride or row.frame_stride, []
+    if stride is None:
+        stride = _USUAL_STRIDES[found.kind]
+        notes.append(
+            f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} is usual "
+            f"for {found.kind}, --views.frame_stride N is another"
+        )
+    pixels, crop = found.pixels, arguments["crop_size"]
+    if pixels is None and found.kind != "timesformer":
+        pixels = DEFAULT_PIXELS[found.kind]
+        notes.append(f"{name} has no preprocessor_config.json; pixels are normalised as is usual for {found.kind}")
+    if pixels is not None and pixels.crop_size not in (None, crop):
+        raise ValueError(
+            f"model {name}: its preprocessor_config.json crops to {pixels.crop_size} pixels, its config.json says "
+            f"{crop}; correct one of them"
+        )
+    if pixels is not None and pixels.stretched:
+        notes.append(f"the processor of {name} stretches frames to a square; here, a square is cut out of them")
+    short = pixels.short_side if pixels is not None and (pixels.short_side or 0) > crop else None
+    notes.append(
+        f"clips of {name}: {arguments['num_frames']} frames, {stride} apart at 30 frames a second, preset "
+        f"{row.view_preset}, short side {short or crop}, crops of {crop}; sizes and pixels as its configuration says"
+    )
+    return replace(
+        row,
+        name=name,
+        arguments=MappingProxyType(dict(arguments)),
+        frame_stride=stride,
+        checkpoint=found.source,
+        labels=found.labels,
+        mean=None if pixels is None else pixels.mean,
+        std=None if pixels is None else pixels.std,
+        short_side=short,
+        notes=tuple(notes),
+    )
+
+
+def _timesformer_row(name: str, arguments: Mapping[str, Any]) -> Variant:
+    # A config.json has no test views: they are those of the registered model of the same sizes, if trained on Kinetics.
+    arguments = {"attention": "divided", **arguments}
     for known in VARIANTS.values():
         sizes = {"attention": "divided", **_BASE_SIZES, **known.arguments}
         same = known.builder is create_timesformer and sizes.items() <= arguments.items()
-        if same and on_kinetics and known.sampler is None:
-            row = known
-    return replace(row, name=name, arguments=MappingProxyType(arguments), checkpoint=found.source, labels=found.labels)
+        if same and arguments["num_classes"] in _KINETICS_CLASSES and known.sampler is None:
+            return known
+    return Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
 
 
 def build_model(variant: Variant, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:

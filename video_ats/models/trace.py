@@ -45,6 +45,14 @@ class Trace:
         return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)
 
 
+def of_frames(table: Tensor, frames: int) -> Tensor:
+    """One of `Trace`'s tables ``(B, T', h, w)`` with an entry for each frame of the clip, ``(B, T, h, w)``.
+
+    T' is less than T in models whose patches span several frames; each of these gets their patches' entries.
+    """
+    return table.repeat_interleave(frames // table.shape[1], dim=1)
+
+
 def trace_of(model: nn.Module, *inputs: Any, **named_inputs: Any) -> tuple[Any, Trace]:
     """Run a model and record which tokens each block keeps.
 

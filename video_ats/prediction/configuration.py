@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from video_ats.runs.execution import Precision
-from video_ats.runs.options import RunOptions, ViewsConfig, check_at_least_one
+from video_ats.runs.options import Precision, RunOptions, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
+from video_ats.video.lists.given import check_given
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
 
@@ -82,6 +82,10 @@ class PredictConfig(RunOptions):
             raise ValueError(f"views.clips {self.views.clips}: with every, a window is one clip; leave it out")
         if self.data.decoder in ("decord", "torchcodec"):
             raise ValueError(f"data.decoder {self.data.decoder!r}: with every, frames are read by pyav; leave it out")
+
+    def check_videos(self) -> None:
+        """Raise FileNotFoundError for something named that is not there."""
+        check_given(self.videos)
 
     def step(self, plan: ViewPlan) -> Fraction | None:
         """Seconds between the starts of windows; None: there are none.

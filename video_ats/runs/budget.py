@@ -12,10 +12,11 @@ import yaml
 from torch import nn
 
 from video_ats.atomic import write_text
-from video_ats.models.calibrate import Calibration, calibrate_samples, check_target
+from video_ats.models.calibrate import Calibration, calibrate_samples
 from video_ats.runs.execution import Execution
 from video_ats.runs.files import read_identity, refuse_other_run
 from video_ats.runs.metrics import Spread
+from video_ats.runs.options import Budget
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry
@@ -24,34 +25,6 @@ from video_ats.video.views import ViewPlan
 
 CALIBRATED = "calibrated.yaml"
 _IDENTITY = "budget"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The cost that a view shall have.
-
-    Attributes:
-        target_gflops: mean GFLOPs of a view. One of the two targets is None.
-        target_ratio: the same as a share of the dense model's GFLOPs.
-        max_samples: largest K to try; None: as many as a whole frame has patches.
-    """
-
-    target_gflops: float | None
-    target_ratio: float | None
-    videos: int
-    max_samples: int | None
-
-    def __post_init__(self) -> None:
-        check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
-
-    def asked(self, samplers: Sequence[SamplerConfig]) -> dict[str, Any]:
-        """Everything that a calibration depends on: the target and the samplers."""
-        return {**asdict(self), "samplers": [asdict(sampler) for sampler in samplers]}
-
-    def __str__(self) -> str:
-        if self.target_gflops is not None:
-            return f"{self.target_gflops:g} GFLOPs per view"
-        return f"{self.target_ratio:g} of the dense model's GFLOPs"
 
 
 @dataclass(frozen=True)

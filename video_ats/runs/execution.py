@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
-Precision = Literal["float32", "bfloat16", "float16"]
+from video_ats.runs.options import Precision
 
 _PACKAGES = ("video-ats", "torch", "timm", "av", "decord", "numpy", "pytorchvideo")
 

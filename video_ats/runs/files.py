@@ -18,27 +18,62 @@ from video_ats.atomic import write_text
 
 RUN = "run.json"
 _MOST_LETTERS = 60  # of a folder; file systems take 255 bytes
+_LOCK = ".lock"
 
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
     """Lock an output folder, which is created if needed, while a run writes to it. The lock of a killed run is free."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
+    _refuse_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with naming_full_disk(folder), _locked(folder):
+        yield
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Name the output folder where a disk is full: where a file is written to, Python does not say which."""
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # full: the disk, a quota, a file
             raise
-        # Where a file is written to, Python does not say which.
         raise OSError(
             f"output {folder}: {error.strerror}; what was finished before is kept: make room, and the same command "
             "continues"
         ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"output {folder}: another run is writing to it; wait for it, or choose another") from None
+
+
+def _refuse_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output {folder}: is a file; name a folder, new or of the same run")
+
+
+def check_folder(folder: Path, log: str | None = None) -> None:
+    """Raise where `sole_user` or, with the name of a log, `claim_run` is sure to. Nothing is written.
+
+    Of several ranks, the first alone looks at the lock, which it takes later.
+    """
+    _refuse_file(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    if (folder / _LOCK).exists() and os.environ.get("RANK", "0") == "0":
+        with _locked(folder):
+            pass
+    if log is not None:
+        _refuse_log_alone(folder / log)
 
 
 def append_text(path: Path, text: str) -> None:
@@ -51,13 +86,18 @@ def append_text(path: Path, text: str) -> None:
 
 def claim_run(log: Path, identity: dict[str, Any]) -> None:
     """Write a run's identity beside its log, or check that the one there is the same."""
-    there = read_identity(log.parent)
+    there = _refuse_log_alone(log)
     if there is not None:
         refuse_other_run(log.parent, there, identity)
-    elif log.exists():
-        raise ValueError(f"output {log.parent}: holds {log.name} but no {RUN}; choose another output folder")
     else:
         write_text(log.parent / RUN, json.dumps(identity, indent=1) + "\n")
+
+
+def _refuse_log_alone(log: Path) -> dict[str, Any] | None:
+    there = read_identity(log.parent)
+    if there is None and log.exists():
+        raise ValueError(f"output {log.parent}: holds {log.name} but no {RUN}; choose another output folder")
+    return there
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from video_ats.models.insert import sampling
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution
+from video_ats.runs.options import Ensemble
 from video_ats.runs.settings import Setting
 from video_ats.video.views import ViewPlan
 
-Ensemble = Literal["logits", "softmax"]
 Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool Tensor[B, T, H/P, W/P]
 
 

@@ -1,21 +1,32 @@
-"""Options that several commands share. Their configurations inherit from these classes, so the keys stay flat."""
+"""Options that several commands share. Their configurations inherit from these classes, so the keys stay flat.
+
+This module and those of the configurations import no torch: a command line is checked before torch loads.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from torch import nn
-
-from video_ats.models.registry import Variant
-from video_ats.runs.budget import Budget
-from video_ats.runs.execution import Precision
+from video_ats.models.targets import check_target
+from video_ats.runs.files import check_folder
 from video_ats.runs.settings import Setting
-from video_ats.runs.weights import GivenWeights
+from video_ats.tokens import SamplerConfig
 from video_ats.video.lists.label_names import BUILT_IN_LISTS
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from video_ats.models.registry import Variant
+    from video_ats.runs.weights import GivenWeights
+
+RANDOM_WEIGHTS = "random"
+Precision = Literal["float32", "bfloat16", "float16"]
+Ensemble = Literal["logits", "softmax"]
 
 Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
 DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
@@ -26,7 +37,8 @@ class RunOptions:
     """Options of every command that runs one model.
 
     Attributes:
-        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer.
+        model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer,
+            VideoMAE or ViViT; its sizes, clips, pixels and class names are those of its configuration.
             null: the one that the checkpoint says it is of, as those of ``video-ats train`` do.
         output: folder to write to. The same command continues an interrupted evaluation, and with ``--resume auto`` an
             interrupted training. A benchmark needs a folder without results. A demo makes a folder for each video.
@@ -55,6 +67,10 @@ class RunOptions:
         if not 0 <= self.seed < 2**self.seed_bits:
             raise ValueError(f"seed {self.seed}: must be from 0 to 2**{self.seed_bits} - 1")
 
+    def check_output(self) -> None:
+        """Raise where it is sure already that the run cannot write to its folder."""
+        check_folder(Path(self.output))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassOptions:
@@ -75,6 +91,34 @@ class ClassOptions:
         """Outputs of the head of a registered model."""
         own: int = variant.arguments.get("num_classes", 400)
         return self.num_classes or given.num_classes or own
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The cost that a view shall have.
+
+    Attributes:
+        target_gflops: mean GFLOPs of a view. One of the two targets is None.
+        target_ratio: the same as a share of the dense model's GFLOPs.
+        max_samples: largest K to try; None: as many as a whole frame has patches.
+    """
+
+    target_gflops: float | None
+    target_ratio: float | None
+    videos: int
+    max_samples: int | None
+
+    def __post_init__(self) -> None:
+        check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
+
+    def asked(self, samplers: Sequence[SamplerConfig]) -> dict[str, Any]:
+        """Everything that a calibration depends on: the target and the samplers."""
+        return {**asdict(self), "samplers": [asdict(sampler) for sampler in samplers]}
+
+    def __str__(self) -> str:
+        if self.target_gflops is not None:
+            return f"{self.target_gflops:g} GFLOPs per view"
+        return f"{self.target_ratio:g} of the dense model's GFLOPs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +193,7 @@ class ViewsConfig:
     """Which views of each video. Null values are those of the model's published test protocol.
 
     Attributes:
-        preset: frame positions and normalisation: ``timesformer``, ``xvit`` or ``xvit_ssv2``.
+        preset: frame positions and normalisation: ``timesformer``, ``xvit``, ``xvit_ssv2`` or ``centred``.
         clips: clips in time.
         crops: crops in space, 1 or 3.
         frame_stride: frames between sampled frames at 30 fps.
@@ -176,6 +220,10 @@ def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
         )
     frames, crop_size = variant.arguments["num_frames"], variant.arguments["crop_size"]
     published = ViewPlan(variant.view_preset, frames, stride, crop_size, clips=variant.clips, crops=variant.crops)
+    if views.preset is None:  # a preset that is named brings its own normalisation
+        published = replace(published, mean=variant.mean, std=variant.std)
+    if variant.short_side is not None:
+        published = replace(published, short_side=variant.short_side)
     plan = replace(published, **{key: value for key, value in asdict(views).items() if value is not None})
     if views.frame_stride is not None and plan.position == "segments":
         raise ValueError(

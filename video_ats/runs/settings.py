@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from video_ats.tokens import SamplerConfig
-from video_ats.tokens.samplers import Control, Scheme, Scope
+from video_ats.tokens.configuration import Control, Scheme, Scope
 
 
 @dataclass(frozen=True)

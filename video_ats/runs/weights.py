@@ -11,23 +11,18 @@ import torch
 from torch import nn
 
 from video_ats.models.checkpoints import LoadReport, load_checkpoint
-from video_ats.models.checkpoints.huggingface import HUGGINGFACE_PREFIX, has_label_names, parse_json
-from video_ats.models.checkpoints.read import (
-    config_beside,
-    describe_file,
-    find_weights_file,
-    list_shipped_weights,
-    locate,
-)
+from video_ats.models.checkpoints.huggingface import has_label_names, huggingface_source, parse_json
+from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
+from video_ats.models.named_weights import list_shipped_weights
 from video_ats.models.registry import Variant, build_model, get_variant
+from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import fold_label, load_label_names
 from video_ats.video.source import DataConfig, open_videos
 
-RANDOM_WEIGHTS = "random"
 LABELS = "labels.txt"  # beside weights
 _USUAL_MODEL = "timesformer_mini"
 
@@ -106,14 +101,14 @@ NOTHING_GIVEN = GivenWeights(None)
 
 
 def describe_weights(checkpoint: str | None, model: str | None = None) -> GivenWeights:
-    """What a checkpoint says of itself, without loading it; None: that of an ``hf:`` model.
+    """What a checkpoint says of itself, without loading it; None: that of a model of Hugging Face.
 
     Raises:
         ValueError: if what it says is damaged.
         FileNotFoundError, ConnectionError: as `load_checkpoint`.
     """
-    if checkpoint is None and model is not None and model.startswith(HUGGINGFACE_PREFIX):
-        checkpoint = model.removeprefix(HUGGINGFACE_PREFIX)
+    if checkpoint is None and model is not None:
+        checkpoint = huggingface_source(model)
     file = None if checkpoint in (None, RANDOM_WEIGHTS) else find_weights_file(locate(checkpoint))
     if file is None:
         return GivenWeights(checkpoint)
@@ -177,6 +172,8 @@ def class_names(labels: str | None, variant: Variant, weights: GivenWeights) -> 
         ValueError: the weights have other names.
     """
     usual = weights.label_names or load_label_names("mini_kinetics" if "_mini" in variant.name else "kinetics400")
+    if weights.label_names is None and (own := variant.arguments.get("num_classes", len(usual))) != len(usual):
+        usual = tuple(f"class {number}" for number in range(own))
     told = labels or weights.labels or variant.labels
     names = usual if told is None else load_label_names(told)
     weights.check_label_names(names, "labels")
@@ -220,7 +217,7 @@ def load_model(
             f"random weights (seed {seed}): accuracies, and how much ATS saves at a K, mean nothing; "
             "the count of GFLOPs and the speed do"
         )
-        return LoadedModel(model, f"random, seed {seed}", (note,), given)
+        return LoadedModel(model, f"random, seed {seed}", (*variant.notes, note), given)
     if given.sampler is not None:
         given.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]  # or ValueError, before the run
     loaded, others = given.load_into(model, variant.name, key)
@@ -229,7 +226,7 @@ def load_model(
             f"checkpoint {checkpoint}: {loaded.replaced[0]}; its head cannot be evaluated, "
             "set num_classes, or a list of as many labels, to the checkpoint's"
         )
-    notes = [*others, *(f"resized {what}" for what in loaded.resized)]
+    notes = [*variant.notes, *others, *(f"resized {what}" for what in loaded.resized)]
     notes += [f"initialised {what}" for what in loaded.initialised]
     if loaded.source_format == "timesformer_mmaction2":
         notes.append(

@@ -1,5 +1,1 @@
-"""Fine-tuning: configuration, clips, training run, saved state."""
-
-from video_ats.extras import require_extra
-
-require_extra("train", "accelerate", "tensorboard", "torchvision")
+"""Fine-tuning: configuration, clips, training run, saved state. All but the configuration needs the extra ``train``."""

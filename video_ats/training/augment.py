@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from video_ats.training.configuration import AugmentConfig
 from video_ats.video.transforms import short_side_size
-from video_ats.video.views import ViewPlan, ViewPreset
+from video_ats.video.views import ViewPlan
 
 
 def seed_of(*parts: int) -> int:
@@ -40,7 +40,7 @@ class ClipAugment:
         ValueError: if the short side can be smaller than the crop.
     """
 
-    def __init__(self, config: AugmentConfig, plan: ViewPlan, preset: ViewPreset) -> None:
+    def __init__(self, config: AugmentConfig, plan: ViewPlan) -> None:
         smallest, largest = config.short_side or (plan.crop_size * 8 // 7, plan.crop_size * 10 // 7)
         if smallest < plan.crop_size:
             raise ValueError(
@@ -58,7 +58,7 @@ class ClipAugment:
                 ),
                 v2.RandomCrop(plan.crop_size),
                 v2.RandomHorizontalFlip(config.flip),
-                v2.Normalize([preset.mean] * 3, [preset.std] * 3),
+                v2.Normalize(*map(list, plan.normalisation)),
             ]
         )
         self._erase = RandomErasing(config.erasing, mode="const", device="cpu")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal, NoReturn
 
+from video_ats.runs.files import check_folder
 from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
+
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,16 @@ class TrainConfig(LabelledRunOptions):
                 f"sampler samples {self.sampler.samples!r}: with a target, kind 'ats' finds its own; leave them "
                 "out, or the target"
             )
+
+    def check_output(self) -> None:
+        """Raise for a folder that cannot be written to, or that holds a run that ``resume`` does not continue."""
+        check_folder(Path(self.output), METRICS)
+        if self.resume == "never" and Path(self.output, METRICS).exists():
+            self.refuse_kept()
+
+    def refuse_kept(self) -> NoReturn:
+        """Raise ValueError: the output folder holds a run."""
+        raise ValueError(f"output {self.output}: holds a run; continue it with --resume auto, or choose another")
 
     def settled(self, found: SamplerConfig) -> TrainConfig:
         """The configuration of the same run with the calibrated sampler instead of the target."""

@@ -25,10 +25,10 @@ from video_ats.models.xvit import create_xvit
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import fill_in, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.video_log import Places
-from video_ats.runs.weights import RANDOM_WEIGHTS, GivenWeights, choose_variant, describe_weights, hash_weights
+from video_ats.runs.weights import GivenWeights, choose_variant, describe_weights, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, TrainingClips
@@ -36,7 +36,6 @@ from video_ats.training.configuration import TrainConfig
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import is_mirror_safe
-from video_ats.video.views import VIEW_PRESETS
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Keys that do not change the trained weights.
@@ -178,7 +177,7 @@ def prepare(config: TrainConfig) -> TrainingJob:
     notes = (*notes, *(f"validation: {note}" for note in (validation.notes if validation else ())))
     optimizer = create_optimiser(model, config.optimiser)
     scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
-    augment = ClipAugment(config.augment, plan, VIEW_PRESETS[plan.preset])
+    augment = ClipAugment(config.augment, plan)
     clips = TrainingClips(listed.entries, plan, augment, config.seed, config.train)
     model, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
@@ -219,9 +218,10 @@ def _load_model(
             raise ValueError(f"head_dropout {config.head_dropout}: {config.model} has no such dropout; only XViT has")
         arguments["head_dropout"] = config.head_dropout
     model = remove_samplers_(build_model(variant, num_classes=config.num_classes, **arguments))
-    notes: list[str] = []
+    heads: tuple[str, ...] = model.head_prefixes  # type: ignore[assignment]
+    notes = list(variant.notes)
     if given.checkpoint != RANDOM_WEIGHTS:
-        initial = {name: value.clone() for name, value in model.state_dict().items() if name.startswith("head.")}
+        initial = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(heads)}
         loaded, others = given.load_into(model, variant.name, config.checkpoint_key)
         notes += [*str(loaded).splitlines(), *others]
         if (other := given.other_class(label_names)) is not None:
@@ -233,7 +233,7 @@ def _load_model(
         insert_samplers_(model, config.sampler)
     if config.freeze_backbone:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith("head."))
+            parameter.requires_grad_(name.startswith(heads))
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
     return model, hash_weights(model), tuple(notes)

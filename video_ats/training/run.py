@@ -28,9 +28,10 @@ from video_ats.runs.files import claim_run, sole_user
 from video_ats.runs.weights import LABELS
 from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
+from video_ats.training.configuration import METRICS
 from video_ats.training.job import TrainingJob
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, METRICS, Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import FAILURES, Progress, SavedState, append_to_log, cut_log
 
 
 def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:
@@ -214,7 +215,7 @@ class _Run:
         """Load the newest saved state, if there is one, and check that it is of this run."""
         found = self.saved.newest()
         if self.config.resume == "never" and (found is not None or (self.folder / METRICS).exists()):
-            raise ValueError(f"output {self.folder}: holds a run; continue it with --resume auto, or choose another")
+            self.config.refuse_kept()
         if self.accelerator.is_main_process:
             claim_run(self.folder / METRICS, self.job.identity())
             self.saved.remove_left_overs()

@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from video_ats.atomic import sync, write_text
 from video_ats.runs.files import append_text
 
-METRICS = "metrics.jsonl"
 FAILURES = "failures.jsonl"
 _PROGRESS = "progress.json"
 # Messages of safetensors and `torch.save` for a full disk.

@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # (number of frames N, frame rate) -> wanted frame indices in [0, N - 1], any order, repeats allowed
 FramePlan = Callable[[int, Fraction], Sequence[int]]
@@ -94,7 +99,7 @@ class DecodedFrames:
     """The wanted frames of one video.
 
     Attributes:
-        frames (uint8 Tensor[F, H, W, 3]): RGB, coded orientation, one per entry of ``indices``.
+        pixels (uint8 [F, H, W, 3]): RGB, coded orientation, one per entry of ``indices``.
         indices: the distinct wanted frame indices, increasing.
         num_frames: frames in the whole video (N), as decoded or, by decord and torchcodec, as counted.
         frame_rate: average frames per second; 0 when unknown.
@@ -102,9 +107,16 @@ class DecodedFrames:
         damaged_frames: frames in which FFmpeg concealed damage, counted by ``pyav`` only.
     """
 
-    frames: Tensor
+    pixels: npt.NDArray[np.uint8]
     indices: tuple[int, ...]
     num_frames: int
     frame_rate: Fraction
     decoder: str
     damaged_frames: int = 0
+
+    @property
+    def frames(self) -> Tensor:
+        """The pixels as a tensor in the same memory, uint8 Tensor[F, H, W, 3]."""
+        import torch  # only here: to check a video takes none
+
+        return torch.from_numpy(self.pixels)

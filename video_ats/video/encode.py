@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
-from torch import Tensor
 
 from video_ats.atomic import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -48,7 +50,7 @@ def write_video(
         ValueError: wrong shape, odd size, unknown suffix or codec, missing folder.
     """
     target = Path(path)
-    images = frames.cpu().numpy() if isinstance(frames, Tensor) else np.asarray(frames)
+    images = np.asarray(frames) if isinstance(frames, np.ndarray) else frames.cpu().numpy()
     if lossless and codec not in _LOSSLESS:
         raise ValueError(f"codec {codec!r} has no lossless setting here, take one of {', '.join(_LOSSLESS)}")
     encoder, pixel_format, options = _LOSSLESS[codec] if lossless else (codec, "yuv420p", {})

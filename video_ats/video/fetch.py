@@ -18,6 +18,7 @@ from typing import IO
 import fsspec
 from fsspec.callbacks import Callback
 
+from video_ats.extras import install_command
 from video_ats.video import VideoError, VideoStatus
 
 # Two letters at least, so that C:\videos is no URL. `simplecache::s3://bucket/video.mp4` is one.
@@ -87,7 +88,7 @@ def check_protocol(url: str) -> None:
     try:
         fsspec.get_filesystem_class(protocol)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"{url[:120]}: {_words(error)}; for s3:// and https:// install video-ats[remote]") from None
+        raise ValueError(f"{url[:120]}: {_words(error)}; for s3:// and https://: {install_command('remote')}") from None
 
 
 @contextmanager

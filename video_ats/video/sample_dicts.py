@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from video_ats.video import VideoStatus
-from video_ats.video.source import VideoDataset
+from video_ats.video.dataset import VideoDataset
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 

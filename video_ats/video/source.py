@@ -9,23 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from video_ats.video import VideoError, VideoStatus
-from video_ats.video.decoders import check_decoder, read_frames
+from video_ats.video.decoder_names import check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
 from video_ats.video.lists.folders import check_video_root, index_videos, read_unlabelled
-from video_ats.video.transforms import make_views
+from video_ats.video.lists.label_names import check_exists, check_label_list
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, Workers, map_in_workers
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _LOOKED_FOR = 100  # files of a list of which one at least must be there
 
@@ -60,6 +62,8 @@ class VideoSample:
         """The views of a video that was read with ``plan``: float32 Tensor[V, 3, T, S, S]; see `make_views`."""
         assert self.frames is not None
         assert self.clip_frames is not None
+        from video_ats.video.transforms import make_views
+
         return make_views(self.frames, self.clip_frames, plan, device=device)
 
 
@@ -123,6 +127,15 @@ class DataConfig:
         if self.labels_start_at not in (None, 0, 1):
             raise ValueError(f"data.labels_start_at {self.labels_start_at}: must be 0 or 1")
 
+    def check_paths(self) -> None:
+        """Raise where a named file or folder is not there, as `open_videos` does. URLs are not looked for."""
+        if self.labels is not None:
+            check_label_list(self.labels)
+        if self.videos is not None:
+            check_video_root(self.videos)
+        if self.annotations is not None and "*" not in self.annotations:
+            check_exists(self.annotations, "annotation file")
+
     def identity(self) -> dict[str, str | int | float]:
         """What the frames of a video depend on beside its file."""
         told: dict[str, str | int | float] = {"decoder": self.decoder, "min_frames": self.min_frames}
@@ -149,6 +162,8 @@ class DataConfig:
         Raises:
             ValueError: a decoder that is not installed, or clips that reach outside the video.
         """
+        from video_ats.video.decoders import read_frames  # loads FFmpeg
+
         start = time.perf_counter()
         try:
             if entry.problem:
@@ -169,32 +184,14 @@ class DataConfig:
         seconds = time.perf_counter() - start
         frames, clip_frames = None, None
         if clips is not None:
+            import torch
+
             wanted = clips(read.num_frames, read.frame_rate)
             frames, clip_frames = read.frames, torch.from_numpy(np.searchsorted(np.array(read.indices), wanted))
         damage = f"FFmpeg concealed damage in {read.damaged_frames} frames" if read.damaged_frames else ""
         if read.decoder == "images" and entry.frames and read.num_frames > entry.frames:
             damage = f"has {read.num_frames} images, the list counts {entry.frames}"
         return VideoSample(entry, VideoStatus.OK, damage, seconds, frames, clip_frames, read.num_frames, read.decoder)
-
-
-class VideoDataset(Dataset[VideoSample]):
-    """Listed videos in list order: item i is entry i, read with ``data``; without a plan it is only counted.
-
-    A video that fails is a sample that says so. It is never raised, dropped or replaced by another video, since an
-    accuracy would then be over other videos than the listed ones. Files are opened in ``__getitem__`` only, and so in
-    the worker process.
-    """
-
-    def __init__(self, entries: Sequence[VideoEntry], plan: ViewPlan | None, data: DataConfig | None = None) -> None:
-        self.entries = tuple(entries)
-        self.plan = plan
-        self.data = data or DataConfig()
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> VideoSample:
-        return self.data.read(self.entries[index], None if self.plan is None else self.plan.frame_indices)
 
 
 def lost_video(entry: VideoEntry, loss: Loss) -> VideoSample:
@@ -249,6 +246,9 @@ def open_videos(
 
 def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:
     """Read listed videos in order, in worker processes; see `DataConfig.read` and `map_in_workers`."""
+    # Before the workers fork: otherwise each would import these once more.
+    for module in ("video_ats.video.decoders", *(() if plan is None else ("torch",))):
+        import_module(module)
     clips = None if plan is None else plan.frame_indices
     with data.fetch.own_folder() as fetch:
         yield from map_in_workers(partial(data.read, clips=clips, fetch=fetch), entries, lost_video, data.workers)
@@ -264,6 +264,8 @@ def read_some_views(
     Returns:
         views (float32 Tensor[N, 3, T, S, S]) on the device, and the keys of their videos.
     """
+    import torch
+
     order = random.Random(0).sample(list(entries), len(entries))
     views, keys, failures = [], [], []
     for sample in read_videos(order, data, plan):

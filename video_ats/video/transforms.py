@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from video_ats.video.views import VIEW_PRESETS, ViewPlan
+from video_ats.video.views import ViewPlan
 
 _PIXELS_AT_ONCE = 2**24  # as float32 copies at native size: 200 MB, eight frames of 1080p
 
@@ -56,7 +56,7 @@ def make_views(
     Args:
         frames (uint8 Tensor[F, H, W, 3]): RGB, the distinct frames.
         clip_frames (int64 [clips, T]): for each clip, positions in ``frames``.
-        plan: number and size of the views, and the preset with mean and std.
+        plan: number and size of the views, with mean and std.
         device: where the views are made and stay; None: where ``frames`` are. The frames are copied there as uint8, a
             quarter of the bytes.
 
@@ -78,14 +78,14 @@ def make_views(
 
 def _resize(frames: Tensor, plan: ViewPlan) -> Tensor:
     """Normalised frames at the plan's short side, float32 Tensor[F, 3, h, w], a few frames at a time."""
-    preset = VIEW_PRESETS[plan.preset]
+    mean, std = (frames.new_tensor(of, dtype=torch.float32).view(3, 1, 1) for of in plan.normalisation)
     count, height, width, _ = frames.shape
     target = short_side_size(height, width, plan.resize_side)
     resized = torch.empty(count, 3, *target, device=frames.device)
     at_once = min(max(_PIXELS_AT_ONCE // (height * width), 1), 8)
     for start in range(0, count, at_once):
         part = frames[start : start + at_once].permute(0, 3, 1, 2).float()
-        part = part.div_(255).sub_(preset.mean).div_(preset.std)
+        part = part.div_(255).sub_(mean).div_(std)
         if target != (height, width):
             part = F.interpolate(part, target, mode="bilinear", align_corners=False, antialias=False)
         resized[start : start + at_once] = part

@@ -16,6 +16,9 @@ TARGET_FRAME_RATE = 30  # strides are counted at this rate (DATA_LOADER target_f
 _SEGMENT_SHARES = (Fraction(1, 2), Fraction(0), Fraction(1))  # place of each clip within every segment
 
 
+Position = Literal["timesformer", "xvit", "segments", "centred"]
+
+
 @dataclass(frozen=True)
 class ViewPreset:
     """How a published model expects its pixels, and where its clips lie.
@@ -26,11 +29,12 @@ class ViewPreset:
             ``frame_stride * T * fps / 30`` frames (not rounded), which starts at ``max(N - span, 0) * k / K``, for
             ``timesformer`` rounded up to a whole frame; frame numbers are rounded down. ``segments``: the whole video
             is cut into T equal segments, whatever its frame rate; a clip takes the middle (clip 0), the first (clip 1)
-            or the last frame (clip 2) of each.
+            or the last frame (clip 2) of each. ``centred``: the frames of a clip are ``frame_stride * fps / 30`` apart,
+            and it lies in the middle of the k-th of K equal parts of where it can start.
         mean, std: of RGB values in [0, 1], the same for the three channels.
     """
 
-    position: Literal["timesformer", "xvit", "segments"]
+    position: Position
     mean: float
     std: float
 
@@ -43,6 +47,8 @@ VIEW_PRESETS: dict[str, ViewPreset] = {
     "xvit": ViewPreset("xvit", mean=0.5, std=0.5),
     # 1adrianb/video-transformers: configs/SSv2/xvit_B16_16x16.yaml, datasets/ssv2.py
     "xvit_ssv2": ViewPreset("segments", mean=0.5, std=0.5),
+    # Ours, for models of other libraries, which bring their own mean and std: a single clip lies in the middle.
+    "centred": ViewPreset("centred", mean=0.5, std=0.5),
 }
 
 
@@ -59,6 +65,7 @@ class ViewPlan:
         crops: 3 (start, centre, end of the longer side) or 1 (centre).
         short_side: short side in pixels that frames are resized to; None: ``crop_size``, as with the published three
             crops.
+        mean, std: of red, green and blue in [0, 1]; None: those of the preset.
     """
 
     preset: str
@@ -68,6 +75,8 @@ class ViewPlan:
     clips: int = 1
     crops: int = 3
     short_side: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in VIEW_PRESETS:
@@ -85,9 +94,15 @@ class ViewPlan:
             raise ValueError(f"short_side is {self.short_side}, it must be at least crop_size {self.crop_size}")
 
     @property
-    def position(self) -> Literal["timesformer", "xvit", "segments"]:
+    def position(self) -> Position:
         """The preset's rule for the frames of a clip."""
         return VIEW_PRESETS[self.preset].position
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of red, green and blue in [0, 1]."""
+        preset = VIEW_PRESETS[self.preset]
+        return self.mean or (preset.mean,) * 3, self.std or (preset.std,) * 3
 
     @property
     def num_views(self) -> int:
@@ -110,7 +125,8 @@ class ViewPlan:
         Returns:
             int64 array (clips, T), rows not decreasing, values in [0, N - 1]; short videos repeat their last frame.
         """
-        in_order = [Fraction(clip, self.clips) for clip in range(self.clips)]
+        late = Fraction(1, 2) if self.position == "centred" else Fraction(0)
+        in_order = [(clip + late) / self.clips for clip in range(self.clips)]
         shares = _SEGMENT_SHARES[: self.clips] if self.position == "segments" else in_order
         whole = self.position == "timesformer"
         return np.stack([self._clip(share, num_frames, frame_rate, whole_start=whole) for share in shares])
@@ -141,10 +157,12 @@ class ViewPlan:
             return np.array(row, dtype=np.int64)
         rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
         span = self.seconds * rate
+        if self.position == "centred":
+            span = self._step(rate) * (self.num_frames - 1) + 1
         start = max(num_frames - span, Fraction(0)) * share
         if whole_start:
             start = Fraction(math.ceil(start))
-        return np.minimum(self._spread(start, span), num_frames - 1)
+        return np.minimum(self._spread(start, rate), num_frames - 1)
 
     @property
     def seconds(self) -> Fraction:
@@ -157,10 +175,16 @@ class ViewPlan:
         They do not end where the video does. With ``segments`` there are no such clips.
         """
         rate = Fraction(frame_rate) or Fraction(TARGET_FRAME_RATE)
-        return self._spread(start * rate, self.seconds * rate)
+        return self._spread(start * rate, rate)
 
-    def _spread(self, start: Fraction, span: Fraction) -> npt.NDArray[np.int64]:
-        """``num_frames`` frame numbers from end to end of a span of frames."""
-        # The released step is negative for a span below one frame (few frames at a very low rate); here it is 0.
-        step = max(span - 1, Fraction(0)) / max(self.num_frames - 1, 1)
+    def _spread(self, start: Fraction, rate: Fraction) -> npt.NDArray[np.int64]:
+        """``num_frames`` frame numbers from ``start`` on."""
+        step = self._step(rate)
         return np.array([math.floor(start + i * step) for i in range(self.num_frames)], dtype=np.int64)
+
+    def _step(self, rate: Fraction) -> Fraction:
+        """Frames from one of a clip to the next."""
+        if self.position == "centred":
+            return self.frame_stride * rate / TARGET_FRAME_RATE
+        # The released step is negative for a span below one frame (few frames at a very low rate); here it is 0.
+        return max(self.seconds * rate - 1, Fraction(0)) / max(self.num_frames - 1, 1)

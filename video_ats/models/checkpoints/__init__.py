@@ -9,6 +9,7 @@ from os import PathLike
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from video_ats.models.adapted import AdaptedModel
 from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
 from video_ats.models.checkpoints.formats import Translated, host_names, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
@@ -91,6 +92,8 @@ def load_checkpoint(
         FileNotFoundError: if there is no such file.
         ConnectionError: if a hub name cannot be downloaded.
     """
+    if isinstance(model, AdaptedModel):
+        model = model.inner
     raw, state = read_checkpoint(source), model.state_dict()
     names = host_names(state)
     target = {name: state[own] for name, own in names.items()}

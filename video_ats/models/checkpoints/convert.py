@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,54 +36,14 @@ from video_ats.models.checkpoints.huggingface import (
 )
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint, described, read_checkpoint
 from video_ats.models.checkpoints.write import write_huggingface_folder, write_pickled, write_safetensors
+from video_ats.models.conversion import CheckpointFormat, check_output
 from video_ats.models.registry import VARIANTS
 from video_ats.models.timesformer import create_timesformer
 
-CheckpointFormat = Literal[
-    "video_ats",
-    "timesformer_official",
-    "timesformer_huggingface",
-    "timesformer_mmaction2",
-    "xvit_official",
-    "vit_timm",
-]
-
-_SUFFIXES = {
-    "video_ats": ".safetensors",
-    "timesformer_official": ".pyth",
-    "timesformer_mmaction2": ".pth",
-    "xvit_official": ".pth",
-    "vit_timm": ".safetensors",
-}
 # The parts of a video transformer that an image ViT without a head does not have.
 _BEYOND_IMAGE = ("time_embed", "blocks.*.temporal_", "temporal_head.", "head.")
 _HEAD_DIM = 64  # channels of a head in every published model
 _USUAL_HEADS = 12  # where the registry says nothing
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """Configuration of ``video-ats convert``.
-
-    Attributes:
-        source: file, folder or hub name of weights, or ``shipped/NAME`` for weights of the package.
-        output: file to write, or folder for ``timesformer_huggingface``; it must not exist.
-        to: ``video_ats`` (.safetensors), ``timesformer_official`` (.pyth), ``timesformer_huggingface`` (a folder),
-            ``timesformer_mmaction2`` (.pth), ``xvit_official`` (.pth), or ``vit_timm`` (.safetensors): the image part,
-            to start training a model from.
-        checkpoint_key: which weights of a source with several, such as ``model_ema``; null: those that are no average
-            of others.
-        num_heads: attention heads, for config.json; null: from the source, or one for each 64 channels.
-        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: from
-            the source, or none.
-    """
-
-    source: str
-    output: str
-    to: CheckpointFormat
-    checkpoint_key: str | None = None
-    num_heads: int | None = None
-    labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +96,7 @@ def convert_checkpoint(
         FileExistsError: if ``output`` exists.
         FileNotFoundError, ConnectionError: as `load_checkpoint`.
     """
-    path = _check_output(Path(output), to)
+    path = check_output(Path(output), to)
     raw = read_checkpoint(source)
     found, told = translate(raw, {}, key), described(raw.label, raw.metadata)
     _check_family(raw.label, found, to)
@@ -188,20 +148,6 @@ def convert_checkpoint(
     if to != "video_ats":
         dropped += tuple(f"{name} of the metadata" for name in told if name != "format")
     return Conversion(found.source_format, to, path, len(tensors), dropped, assumed)
-
-
-def _check_output(path: Path, to: CheckpointFormat) -> Path:
-    if to not in get_args(CheckpointFormat):
-        raise ValueError(f"to {to!r}: must be one of {', '.join(get_args(CheckpointFormat))}")
-    if path.suffix != _SUFFIXES.get(to, path.suffix):
-        raise ValueError(f"output {path}: must end in {_SUFFIXES[to]} for {to}")
-    if to not in _SUFFIXES and path.suffix in (*_SUFFIXES.values(), ".bin", ".pt"):
-        raise ValueError(f"output {path}: must be a folder for {to}")
-    if path.exists() or path.is_symlink():
-        raise FileExistsError(f"output {path}: exists already; nothing is overwritten, name another")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"output {path}: no folder {path.parent}; make it first")
-    return path
 
 
 def _check_family(label: str, found: Translated, to: CheckpointFormat) -> None:

@@ -1,10 +1,9 @@
-"""Hugging Face's TimeSformer: config.json to and from our builder's arguments, and files from the hub."""
+"""Models of Hugging Face: config.json to and from our builders' arguments, and files from the hub."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +14,17 @@ import torch
 from torch import nn
 
 from video_ats.models.checkpoints.pickles import first_sentence
+from video_ats.models.checkpoints.pixels import Pixels, read_pixels
+from video_ats.models.named_weights import HUB_NAME, HUGGINGFACE_PREFIX
 
-HUGGINGFACE_PREFIX = "hf:"
 CONFIG = "config.json"
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 MODEL_TYPE = "timesformer"
+# Of the models that transformers runs with our blocks: frames of a clip if config.json does not say it.
+_ADAPTED = {"videomae": 16, "vivit": 32}
+# Keys under which a configuration may say how many frames apart those of a clip are; transformers has none.
+_RATES = ("frame_sampling_rate", "sampling_rate", "frame_sample_rate", "frame_stride")
 NORM_EPS = 1e-6  # of the released models, and the default of transformers
 
 # (key of config.json, argument of `create_timesformer`, default of transformers)
@@ -42,24 +46,37 @@ class HuggingFaceModel:
 
     Attributes:
         source: the hub name or folder, which is also the checkpoint.
-        arguments: of `create_timesformer`.
+        kind: its ``model_type``: ``timesformer``, ``videomae`` or ``vivit``.
+        arguments: of `create_timesformer`, or of `create_transformers` for the others.
         labels: file with the class names; None: there are no class names.
+        pixels: how it expects its frames; None: no preprocessor_config.json says it.
+        frame_stride: frames between those of a clip; None: no configuration says it.
     """
 
     source: str
+    kind: str
     arguments: Mapping[str, Any]
     labels: str | None
+    pixels: Pixels | None = None
+    frame_stride: int | None = None
+
+
+def huggingface_source(name: str) -> str | None:
+    """Hub name or folder of ``hf:ORG/NAME``, ``hf:FOLDER``, or of a folder with a config.json; None for other names."""
+    if name.startswith(HUGGINGFACE_PREFIX):
+        return name.removeprefix(HUGGINGFACE_PREFIX)
+    return name if name and (Path(name) / CONFIG).is_file() else None
 
 
 def describe_huggingface(name: str) -> HuggingFaceModel:
     """Read the configuration of ``hf:FOLDER``, or of ``hf:ORG/NAME`` from the hub's cache or the hub.
 
     Raises:
-        ValueError: if it is not a TimeSformer, or one that our builder cannot make.
+        ValueError: if it is of another kind, or one that our builders cannot make.
         FileNotFoundError: if there is no such folder.
         ConnectionError: if the file is not in the cache and cannot be downloaded.
     """
-    source = name.removeprefix(HUGGINGFACE_PREFIX)
+    source = huggingface_source(name) or ""
     path: Path | None = Path(source) / CONFIG
     if not Path(source).is_dir():
         if not HUB_NAME.fullmatch(source):
@@ -68,7 +85,38 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     if path is None or not path.is_file():
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
-    return HuggingFaceModel(source, builder_arguments(config, source), str(path) if has_label_names(config) else None)
+    kind = config.get("model_type")
+    if kind in _ADAPTED:
+        arguments = {
+            "config": config,
+            "num_frames": _side(config, "num_frames", _ADAPTED[kind], source),
+            "crop_size": _side(config, "image_size", 224, source),
+            "num_classes": _class_count(config),
+        }
+    else:
+        kind, arguments = MODEL_TYPE, builder_arguments(config, source)
+    told, file = _preprocessor(source)
+    pixels = read_pixels(told, kind, f"checkpoint {source}: {file}") if told else None
+    rate = next((of[key] for of in (config, told) for key in _RATES if of.get(key) is not None), None)
+    if rate is not None and (type(rate) is not int or rate < 1):
+        raise ValueError(f"checkpoint {source}: sampling rate {rate!r}: must be a positive whole number")
+    labels = str(path) if has_label_names(config) else None
+    return HuggingFaceModel(source, kind, arguments, labels, pixels, rate)
+
+
+def _preprocessor(source: str) -> tuple[dict[str, Any], str]:
+    """The content and name of a model's preprocessor_config.json; empty where it has none."""
+    for file in _PREPROCESSORS:
+        if Path(source).is_dir():
+            path: Path | None = Path(source) / file
+        else:
+            try:
+                path = _hub_file(source, file)
+            except ConnectionError:  # config.json is in the cache, so the model may be used without a network
+                path = None
+        if path is not None and path.is_file():
+            return parse_json(path.read_bytes(), path), file
+    return {}, ""
 
 
 def has_label_names(config: Mapping[str, Any]) -> bool:
@@ -85,8 +133,8 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise ValueError(
-            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}; build other models "
-            "with transformers, and put samplers in with insert_samplers_"
+            f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}, or for a model of "
+            f"transformers {' or '.join(_ADAPTED)}"
         )
     for key, only in (("hidden_act", "gelu"), ("num_channels", 3)):
         if config.get(key, only) != only:
@@ -97,7 +145,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
         raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(_ATTENTION)}")
     arguments["attention"] = _ATTENTION[attention]
     arguments["qkv_bias"] = bool(config.get("qkv_bias", True))
-    arguments["num_classes"] = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+    arguments["num_classes"] = _class_count(config)
     mlp_dim = _side(config, "intermediate_size", 3072, label)
     arguments["mlp_ratio"] = mlp_ratio(mlp_dim, arguments["embed_dim"])
     if norm_eps(config) != NORM_EPS:
@@ -136,6 +184,11 @@ def with_labels(names: Sequence[str]) -> dict[str, Any]:
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
     }
+
+
+def _class_count(config: Mapping[str, Any]) -> int:
+    """Outputs of the head."""
+    return len(config.get("id2label") or ()) or int(config.get("num_labels", 2))
 
 
 def norm_eps(config: Mapping[str, Any]) -> float:

@@ -14,14 +14,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from video_ats.models.checkpoints.huggingface import CONFIG, HUB_NAME, HUGGINGFACE_PREFIX, download, parse_json
+from video_ats.models.checkpoints.huggingface import CONFIG, download, parse_json
 from video_ats.models.checkpoints.pickles import TORCH_BEGINNINGS, first_sentence, read_pickled
+from video_ats.models.named_weights import HUGGINGFACE_PREFIX, SAFETENSORS, find_local
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
-_SHIPPED = "shipped/"
-_WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
-_SAFE = ".safetensors"
-_SUFFIXES = (".pyth", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", _SAFE)  # of files, not of hub names
 _SAFETENSORS = re.compile(rb".{8}\s*\{", re.DOTALL)  # length of the header, header in JSON
 _OF_HUGGINGFACE = (
     *("model.safetensors", "model.safetensors.index.json"),
@@ -75,24 +72,8 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
 
 def locate(source: str | PathLike[str]) -> Path:
     """The file or folder that a source of `load_checkpoint` names; what it names on the hub is downloaded."""
-    if isinstance(source, str) and source.startswith(_SHIPPED):
-        name, known = source.removeprefix(_SHIPPED), list_shipped_weights()
-        if name not in known:
-            raise FileNotFoundError(f"checkpoint {source}: not among the weights of the package, {', '.join(known)}")
-        return _WEIGHTS / f"{name}{_SAFE}"
-    if isinstance(source, str):
-        source = source.removeprefix(HUGGINGFACE_PREFIX)
-    path = Path(source)
-    if path.is_dir() or path.is_file():
-        return path
-    if isinstance(source, str) and HUB_NAME.fullmatch(source) and path.suffix not in _SUFFIXES:
-        return download(source)
-    raise FileNotFoundError(f"checkpoint {path}: no such file or folder; check the path")
-
-
-def list_shipped_weights() -> list[str]:
-    """Names of the weights of the package: ``shipped/NAME`` is a checkpoint."""
-    return sorted(path.stem for path in _WEIGHTS.glob(f"*{_SAFE}"))
+    path = find_local(source)
+    return download(str(source).removeprefix(HUGGINGFACE_PREFIX)) if path is None else path
 
 
 def _read_file(path: Path) -> RawCheckpoint:
@@ -102,7 +83,7 @@ def _read_file(path: Path) -> RawCheckpoint:
         raise ValueError(f"checkpoint {path}: is empty (0 bytes); download or copy it again")
     if beginning.startswith(_LFS_POINTER):
         raise ValueError(f"checkpoint {path}: is a Git LFS pointer, not the weights; run git lfs pull")
-    looks_safe = path.suffix == _SAFE and not beginning.lstrip().startswith(b"<")
+    looks_safe = path.suffix == SAFETENSORS and not beginning.lstrip().startswith(b"<")
     if (looks_safe or _SAFETENSORS.match(beginning)) and not beginning.startswith(TORCH_BEGINNINGS):
         return _read_safetensors(path)
     return RawCheckpoint(str(path), read_pickled(path, beginning), pickled=True)

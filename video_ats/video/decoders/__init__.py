@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from difflib import get_close_matches
 from fractions import Fraction
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
+from video_ats.video.decoder_names import DECODERS, check_decoder
 from video_ats.video.decoders.frame_folder import read_frame_folder
 from video_ats.video.decoders.proven import auto_takes_decord
 from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
@@ -16,7 +16,6 @@ from video_ats.video.fetch import FetchLimits, local_file
 
 __all__ = ["DECODERS", "check_decoder", "probe", "read_frames"]
 
-DECODERS = ("pyav", "decord", "torchcodec", "auto")
 # A frame of 4000x1 pixels resized to a short side of 224 has 896,000x224 pixels: gigabytes for a clip.
 _MOST_ELONGATED = 32
 
@@ -55,7 +54,7 @@ def read_frames(
             read = read_frame_folder(name, plan, folder_rate, min_frames=min_frames)
         else:
             read = _read(name, plan, decoder, min_frames)
-        check_shape(name, *read.frames.shape[1:3])
+        check_shape(name, *read.pixels.shape[1:3])
     return read
 
 
@@ -80,11 +79,3 @@ def _read(path: str, plan: FramePlan, decoder: str, min_frames: int) -> DecodedF
                 if read.indices and read.num_frames == info.header_frames:
                     return read
     return read_with_pyav(path, plan, min_frames=min_frames)
-
-
-def check_decoder(decoder: str) -> None:
-    """Raise ValueError, with the known names and the nearest, unless ``decoder`` is one of DECODERS."""
-    if decoder not in DECODERS:
-        near = get_close_matches(decoder, DECODERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"decoder {decoder!r} is unknown, the decoders are {', '.join(DECODERS)}{hint}")

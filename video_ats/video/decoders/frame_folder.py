@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
@@ -40,7 +39,7 @@ def read_frame_folder(folder: str, plan: FramePlan, rate: Fraction, *, min_frame
             if index in slots:
                 frames[slots[index]] = pixels
     assert frames is not None
-    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), len(names), rate, "images")
+    return DecodedFrames(frames, tuple(wanted), len(names), rate, "images")
 
 
 def decoded_images(

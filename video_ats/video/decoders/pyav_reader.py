@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import numpy.typing as npt
-import torch
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
@@ -235,7 +234,7 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> De
         count += 1
     if frames is None:
         frames = np.empty((0, height, width, 3), dtype=np.uint8)
-    return DecodedFrames(torch.from_numpy(frames), tuple(wanted), count, average_rate(stream), "pyav", damaged)
+    return DecodedFrames(frames, tuple(wanted), count, average_rate(stream), "pyav", damaged)
 
 
 def check_min_frames(path: str, num_frames: int, min_frames: int) -> None:

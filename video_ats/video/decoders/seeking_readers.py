@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from video_ats.extras import install_command
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
 from video_ats.video.decoders.proven import RESIZED_ANYWHERE, refusal
 from video_ats.video.decoders.pyav_reader import check_min_frames, file_url, read_with_pyav, wanted_indices
@@ -53,8 +51,8 @@ def read_with_decord(info: VideoInfo, plan: FramePlan, *, min_frames: int = 1) -
             batch = reader.get_batch(sorted({*wanted, num_frames - 1}))
     finally:
         del reader  # closes the file; a traceback would keep it open, and an open reader hangs a forked process
-    # It is a tensor already where the caller's program has set decord's bridge.
-    frames = batch if isinstance(batch, Tensor) else torch.from_numpy(batch.asnumpy())
+    # It is a tensor where the caller's program has set decord's bridge.
+    frames = batch.asnumpy() if hasattr(batch, "asnumpy") else batch.numpy()
     return DecodedFrames(frames[: len(wanted)], tuple(wanted), num_frames, info.frame_rate, "decord")
 
 
@@ -69,7 +67,7 @@ def read_with_torchcodec(info: VideoInfo, plan: FramePlan, *, min_frames: int = 
     _check_count("torchcodec", info, num_frames, min_frames)
     wanted = wanted_indices(plan, num_frames, info.frame_rate)
     with _failures("torchcodec", info, *_TORCHCODEC_ERRORS):
-        frames = decoder.get_frames_at(sorted({*wanted, num_frames - 1})).data
+        frames = decoder.get_frames_at(sorted({*wanted, num_frames - 1})).data.numpy()
     return DecodedFrames(frames[: len(wanted)], tuple(wanted), num_frames, info.frame_rate, "torchcodec")
 
 
@@ -78,7 +76,7 @@ def torchcodec_decoder() -> Any:
     if find_spec("torchcodec") is None:
         raise ValueError(
             "decoder 'torchcodec' needs the package torchcodec, which is not installed; "
-            "pip install 'video-ats[torchcodec]', or use 'pyav'"
+            f"{install_command('torchcodec')}, or use 'pyav'"
         )
     try:
         from torchcodec.decoders import VideoDecoder

@@ -15,6 +15,7 @@ from video_ats.video.lists.endings import frame_name, is_video_name
 from video_ats.video.lists.folders import index_videos, read_unlabelled
 from video_ats.video.source import DataConfig
 
+_PATTERN = re.compile(r"[*?[]")
 _LISTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".lst", ".list")
 
 
@@ -49,8 +50,15 @@ def list_given(words: Sequence[str], data: DataConfig, *, output: str | None = N
     return VideoList(listed, None, ", ".join(words or [str(data.videos)]), "given", digest.hexdigest(), tuple(notes))
 
 
+def check_given(words: Sequence[str]) -> None:
+    """Raise FileNotFoundError for the first of the words that is neither URL, pattern nor ``-`` and is not there."""
+    for word in words:
+        if word != "-" and not is_url(word) and not os.path.exists(word) and not _PATTERN.search(word):
+            raise FileNotFoundError(f"videos {word!r}: no such file or folder")
+
+
 def _named_by(word: str, data: DataConfig, output: str | None) -> Iterator[VideoList]:
-    if not is_url(word) and not os.path.exists(word) and re.search(r"[*?[]", word):
+    if not is_url(word) and not os.path.exists(word) and _PATTERN.search(word):
         found = sorted(glob.glob(word, recursive=True))
         if not found:
             raise FileNotFoundError(f"videos {word!r}: no file fits this pattern")

@@ -37,20 +37,22 @@ _INDEX_FIRST = re.compile(r"(?P<index>[0-9]{1,18})[\s,]+(?P<name>[^\s,].*)")
 _INDEX_LAST = re.compile(r"(?P<name>.*[^\s,])[\s,]+(?P<index>[0-9]{1,18})")
 
 
+def check_exists(path: str, what: str) -> None:
+    """Raise FileNotFoundError where nothing is at a path; URLs are not looked for. ``what``: see `read_text_file`."""
+    if not is_url(path) and not os.path.exists(path):
+        raise FileNotFoundError(f"{what} {path!r} does not exist")
+
+
 def read_text_file(path: str, what: str, encoding: str | None = None) -> tuple[str, str]:
     """Text and SHA-256 of a file or URL; ``what`` names the file's role in errors.
 
     UTF-8 with or without a byte-order mark, or ``encoding``. Without that, bytes that are not UTF-8 become surrogates,
     as in ``os.fsdecode``, so that a path with such bytes still opens its file.
     """
-    if is_url(path):
-        data = read_bytes(path)
-    elif os.path.isdir(path):
+    check_exists(path, what)
+    if os.path.isdir(path):
         raise ValueError(f"{what} {path!r} is a folder; a text file is needed")
-    elif not os.path.exists(path):
-        raise FileNotFoundError(f"{what} {path!r} does not exist")
-    else:
-        data = Path(path).read_bytes()
+    data = read_bytes(path) if is_url(path) else Path(path).read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if encoding is not None:
         try:
@@ -112,6 +114,13 @@ def load_label_names(labels: str) -> tuple[str, ...]:
     return load_label_list(labels).names
 
 
+def check_label_list(labels: str) -> None:
+    """Raise FileNotFoundError unless ``labels`` is a list of the package or a path where something is."""
+    if labels not in BUILT_IN_LISTS and not os.path.exists(labels):
+        known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)
+        raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
+
+
 def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
     """Class names in label order.
 
@@ -135,12 +144,10 @@ def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
         ValueError: the file has none of these forms, a name or index occurs twice (underscores and spaces are the
             same), or the indices are not 0, 1, 2, ... or 1, 2, 3, ... without gaps.
     """
+    check_label_list(labels)
     if labels in BUILT_IN_LISTS:
         shipped = importlib.resources.files("video_ats.video.lists") / "labels" / f"{labels}.txt"
         return LabelList(tuple(shipped.read_text(encoding="utf-8").splitlines()))
-    if not os.path.exists(labels):
-        known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)
-        raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
     if labels.endswith(".safetensors"):
         names = label_names_of_weights(labels)
         if names is None:

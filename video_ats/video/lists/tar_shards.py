@@ -35,6 +35,11 @@ class IndexConfig:
     videos: str
     output: str
 
+    def check_output(self) -> None:
+        """Raise if the list exists."""
+        if Path(self.output).exists():
+            raise ValueError(f"output {self.output}: exists already; remove it, or choose another")
+
 
 class TarMember(NamedTuple):
     """One video: its tar file under the root, offset and size of its bytes, its name in the tar file, and its label."""
@@ -99,8 +104,7 @@ def as_tar_list(members: Sequence[TarMember]) -> str:
 def write_tar_list(config: IndexConfig) -> tuple[int, int]:
     """Index all tar files of a configuration and write the list; returns the numbers of videos and of tar files."""
     output = Path(config.output)
-    if output.exists():
-        raise ValueError(f"output {output}: exists already; remove it, or choose another")
+    config.check_output()
     tars = find_tars(config.videos)
     members = [member for tar in tars for member in index_tar(config.videos, tar)]
     output.parent.mkdir(parents=True, exist_ok=True)

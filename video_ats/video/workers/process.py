@@ -21,9 +21,6 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 if sys.platform != "win32":
     import resource
 
@@ -39,7 +36,10 @@ def work(function: Callable[[Any], object], connection: Connection, memory_mb: i
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked process inherits the parent's handler
-    torch.set_num_threads(1)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+    else:
+        os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if sys.platform != "win32":  # no core file, which may be a gigabyte, for each video that crashes the decoder
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -138,6 +138,8 @@ def receive_value(connection: Connection) -> Any:
     *starts, total = _starts(sizes)
     mapped = memoryview(bytearray())
     if total:
+        import torch
+
         memory = recv_handle(connection)
         try:
             # torch's mapping, unlike Python's, keeps no descriptor open for as long as a tensor lives.
@@ -152,7 +154,8 @@ class _Pickler(pickle.Pickler):
     """Pickles tensors as NumPy arrays of the same memory, where torch would copy them into the pickle."""
 
     def reducer_override(self, value: Any) -> Any:
-        if type(value) is Tensor and value.device.type == "cpu":
+        torch = sys.modules.get("torch")  # without it there are no tensors
+        if torch is not None and type(value) is torch.Tensor and value.device.type == "cpu":
             return torch.from_numpy, (value.contiguous().numpy(),)
         return NotImplemented
 

@@ -1,0 +1,223 @@
+"""The tools with models that transformers saved: each goes through all, with the logits of the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from helpers.drawn_videos import synthetic_clip
+from helpers.tools_in_process import run_tool_file
+from helpers.training_cases import forget_accelerator
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.evaluation.job import prepare
+from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS, read_pixels
+from video_ats.models.registry import create_model, get_variant
+from video_ats.runs.options import ViewsConfig, plan_views
+from video_ats.video.encode import write_video
+from video_ats.video.source import DataConfig
+from video_ats.video.transforms import make_views
+
+logging.disable_progress_bar()
+SIDE, NAMES = 32, {0: "class_0", 1: "class_1", 2: "another"}
+SIZES: dict[str, Any] = {
+    "image_size": SIDE,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "num_frames": 4,
+    "id2label": NAMES,
+    "label2id": {name: number for number, name in NAMES.items()},
+}
+KINDS = ("timesformer", "videomae", "vivit")
+
+
+def theirs(kind: str, **changes: Any) -> nn.Module:
+    sizes = {**SIZES, **changes}
+    torch.manual_seed(5)
+    if kind == "timesformer":
+        config: Any = transformers.TimesformerConfig(patch_size=8, **sizes)
+        model: Any = transformers.TimesformerForVideoClassification(config)
+    elif kind == "videomae":
+        model = transformers.VideoMAEForVideoClassification(
+            transformers.VideoMAEConfig(patch_size=8, tubelet_size=2, **sizes)
+        )
+    else:
+        model = transformers.VivitForVideoClassification(transformers.VivitConfig(tubelet_size=[2, 8, 8], **sizes))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(0.25 * torch.randn(parameter.shape) + (1.0 if "norm" in name else 0.0))
+    return model.eval()
+
+
+def processor_of(kind: str) -> Any:
+    if kind == "vivit":
+        return transformers.VivitImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    return transformers.VideoMAEImageProcessor(
+        size={"shortest_edge": SIDE},
+        crop_size={"height": SIDE, "width": SIDE},
+        image_mean=[0.4, 0.5, 0.6],
+        image_std=[0.2, 0.25, 0.3],
+    )
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workplace")
+    for kind in KINDS:
+        theirs(kind).save_pretrained(folder / kind)  # type: ignore[operator]
+        processor_of(kind).save_pretrained(folder / kind)
+        assert (folder / kind / "preprocessor_config.json").is_file()
+    for label in range(2):
+        (folder / "videos" / f"class_{label}").mkdir(parents=True)
+        for number in range(2):
+            clip = synthetic_clip(label=label, seed=number, num_frames=24, height=SIDE, width=40)
+            write_video(folder / "videos" / f"class_{label}" / f"{number}.mp4", clip, frame_rate=30, lossless=True)
+    return folder
+
+
+def frames_and_views(folder: Path, kind: str) -> tuple[Tensor, Tensor]:
+    """Frames of a video, uint8 (T, H, W, 3), and the view of them that the tools make."""
+    frames = torch.from_numpy(
+        np.ascontiguousarray(synthetic_clip(label=1, seed=3, num_frames=4, height=SIDE, width=40))
+    )
+    plan = plan_views(get_variant(str(folder / kind)), ViewsConfig(clips=1, crops=1))
+    return frames, make_views(frames, torch.arange(4)[None], plan)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_logits_are_those_of_the_librarys_own_pipeline(kind: str, workplace: Path) -> None:
+    frames, views = frames_and_views(workplace, kind)
+    processor = transformers.AutoImageProcessor.from_pretrained(workplace / kind)
+    pixels = processor(list(frames.numpy()), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(views.transpose(1, 2), pixels, rtol=0, atol=2e-5)
+    wanted = transformers.AutoModelForVideoClassification.from_pretrained(workplace / kind).eval()(pixels).logits
+    model: Any = create_model(str(workplace / kind))
+    logits, trace = model(views, return_trace=True)
+    torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.forward_head(model.forward_features(views)), logits)
+    assert int(trace.macs()) == model.dense_macs()
+    assert wanted.std() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_tool_runs_it(
+    kind: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, videos = str(workplace / kind), str(workplace / "videos")
+
+    def tool(name: str, *arguments: str) -> str:
+        ended = run_tool_file(name, [*arguments], monkeypatch, capsys)
+        assert ended.code == 0, ended.err
+        return ended.out + ended.err
+
+    sweep = ("--sweep.samples", "[4]", "--sweep.blocks", "[1]", "--device", "cpu")
+    data = ("--data.videos", videos, "--data.num_workers", "0")
+    said = tool("evaluate.py", "--model", model, *data, *sweep, "--output", "scored")
+    assert "frames apart" in said
+    report = json.loads(Path("scored/report.json").read_text())
+    run = json.loads(Path("scored/run.json").read_text())
+    assert report["evaluated"] == 4
+    assert run["views"]["mean"] == pytest.approx([0.75] * 3 if kind == "vivit" else [0.4, 0.5, 0.6])
+    assert any("frames apart" in note for note in report["notes"])
+    tool("evaluate.py", "--model", model, *data, *sweep, "--output", "scored")  # continues: nothing has changed
+    tool("benchmark.py", "--model", f"hf:{model}", *sweep, "--rounds", "1", "--clips", "1", "--batch_sizes", "[1]",
+         "--output", "timed")  # fmt: skip
+    said = tool("demo.py", f"{videos}/class_0/0.mp4", "--model", model, *sweep, "--output", "shown")
+    assert "class_0" in said
+    assert "GFLOPs" in tool("count_gflops.py", "--models", f"[{json.dumps('hf:' + model)}]", "--output", "counted")
+    forget_accelerator()
+    small = ("--epochs", "1", "--batch_size", "4", "--micro_batch_size", "4", "--device", "cpu", "--augment.flip", "0")
+    tool("train.py", "--model", model, "--train.videos", videos, "--train.num_workers", "0", *small,
+         "--sampler.samples", "4", "--sampler.blocks", "[1]", "--output", "trained")  # fmt: skip
+    forget_accelerator()
+    again = tool("evaluate.py", "--checkpoint", "trained", *data, "--device", "cpu", "--output", "scored_again")
+    assert "trained with" in again
+
+
+def test_training_on_other_classes_gives_it_a_new_head(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_accelerator()
+    arguments = [
+        "--model",
+        str(workplace / "videomae"),
+        "--num_classes",
+        "2",
+        "--train.videos",
+        str(workplace / "videos"),
+    ]
+    arguments += ["--train.num_workers", "0", "--epochs", "1", "--batch_size", "4", "--micro_batch_size", "4"]
+    arguments += ["--augment.flip", "0", "--freeze_backbone", "true", "--output", str(tmp_path / "trained")]
+    ended = run_tool_file("train.py", [*arguments, "--device", "cpu"], monkeypatch, capsys)
+    forget_accelerator()
+    assert ended.code == 0, ended.err
+    assert "replaced classifier.weight" in ended.out + ended.err
+
+
+@pytest.mark.parametrize(("kind", "stride"), [("timesformer", 32), ("videomae", 4), ("vivit", 2)])
+def test_a_sampling_rate_that_is_not_said_is_the_usual_one_and_that_is_said(
+    kind: str, stride: int, workplace: Path, tmp_path: Path
+) -> None:
+    variant = get_variant(f"hf:{workplace / kind}")
+    assert variant.frame_stride == stride
+    assert any(f"{stride} is usual for {kind}" in note for note in variant.notes)
+    config = json.loads((workplace / kind / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"frame_sampling_rate": 7}))
+    variant = get_variant(str(tmp_path))
+    assert variant.frame_stride == 7
+    assert not any("is usual for" in note and "frames apart" in note for note in variant.notes)
+    if kind != "timesformer":
+        assert any("has no preprocessor_config.json" in note for note in variant.notes)
+        assert variant.mean == DEFAULT_PIXELS[kind].mean
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"preprocessor_config.json": {"crop_size": 24}}, "crops to 24 pixels, its config.json says 32"),
+        ({"preprocessor_config.json": {"image_mean": [1, 2]}}, r"image_mean \[1, 2\]: must be three numbers"),
+        ({"preprocessor_config.json": {"image_mean": 0, "image_std": 0}}, "image_std 0: must be three numbers"),
+        ({"preprocessor_config.json": {"rescale_factor": "x", "image_mean": 0, "image_std": 1}}, "rescale_factor 'x'"),
+        ({"config.json": {"frame_stride": 0}}, "sampling rate 0: must be a positive whole number"),
+        ({"config.json": {"num_frames": "x"}}, "num_frames 'x'; must be one positive whole number"),
+        ({"config.json": {"model_type": "swin"}}, "model_type 'swin', must be 'timesformer', or .* videomae or vivit"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    files: dict[str, dict[str, Any]], said: str, workplace: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "preprocessor_config.json"):
+        content = json.loads((workplace / "videomae" / name).read_text()) | files.get(name, {})
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said) as error:
+        get_variant(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_pixels_that_are_not_normalised() -> None:
+    pixels = read_pixels({"do_normalize": False, "do_resize": False}, "videomae", "x")
+    assert (pixels.mean, pixels.std, pixels.crop_size) == ((0.0,) * 3, (1.0,) * 3, None)
+
+
+def test_another_folder_of_weights_is_loaded(workplace: Path, tmp_path: Path) -> None:
+    other: Any = theirs("videomae")
+    with torch.no_grad():
+        other.classifier.bias.fill_(3)
+    other.save_pretrained(tmp_path / "other")
+    data = DataConfig(str(workplace / "videos"), num_workers=0)
+    given = {"model": str(workplace / "videomae"), "data": data, "device": "cpu"}
+    job = prepare(EvaluateConfig(output=str(tmp_path / "out"), checkpoint=str(tmp_path / "other"), **given))
+    model: Any = job.given.model
+    assert torch.equal(model.inner.classifier.bias, torch.full((3,), 3.0))
+    assert job.videos.label_names == tuple(NAMES.values())

@@ -1,0 +1,149 @@
+"""A classifier of transformers or timm behind the interface of our hosts, so that every tool can run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, overload
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from video_ats.extras import require_extra
+from video_ats.models.adapters import recognise
+from video_ats.models.adapters.graft import Host, graft_, graft_of
+from video_ats.models.features import forward_features, forward_head
+from video_ats.models.insert import insert_samplers_
+from video_ats.models.trace import Trace, trace_of
+from video_ats.tokens import SamplerConfig
+
+
+class AdaptedModel(nn.Module):
+    """A host for clips ``(B, 3, T, H, W)``, as `VideoTransformer`, made of a model of another library.
+
+    Its layers always run our blocks, also without samplers: the same output up to rounding.
+
+    Args:
+        inner: the classifier; its weights stay its own.
+        num_frames, crop_size: of a clip, in frames and pixels.
+    """
+
+    head_prefixes: ClassVar[tuple[str, ...]] = ("inner.classifier.", "inner.head.", "inner.head_dist.")
+
+    def __init__(self, inner: nn.Module, *, num_frames: int, crop_size: int) -> None:
+        super().__init__()
+        self.inner, self.num_frames, self.crop_size = inner, num_frames, crop_size
+        graft_(recognise(inner))
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks with sampler slots. They share the weights of ``inner`` and are no modules of this one."""
+        return self._host.blocks
+
+    @property
+    def _host(self) -> Host:
+        graft = graft_of(self.inner)
+        assert graft is not None
+        return graft.host
+
+    @overload
+    def forward(self, clip: Tensor, return_trace: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, clip: Tensor, return_trace: Literal[True]) -> tuple[Tensor, Trace]: ...
+    def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, Trace]:
+        """Logits, and with ``return_trace`` the `Trace`, in which a frame is a step of tubelets."""
+        return self._run(self.inner, clip, return_trace)
+
+    def forward_features(self, clip: Tensor, return_trace: bool = False) -> Any:
+        """As of `VideoTransformer`: what the head reads, of the model as `models.features` says."""
+        return self._run(_Features(self.inner), clip, return_trace)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """As of `VideoTransformer`."""
+        return forward_head(self.inner, x, pre_logits)
+
+    def _run(self, part: nn.Module, clip: Tensor, return_trace: bool) -> Any:
+        output, trace = trace_of(part, self._pixels(clip)) if return_trace else (part(self._pixels(clip)), None)
+        tensor = output if isinstance(output, Tensor) else output.logits
+        return (tensor, trace) if return_trace else tensor
+
+    def _pixels(self, clip: Tensor) -> Tensor:
+        """The clip as ``inner`` takes it."""
+        if not isinstance(self.inner, VisionTransformer):
+            return clip.transpose(1, 2)
+        if clip.shape[2] != 1:
+            raise ValueError(f"clip {tuple(clip.shape)}: a model of images takes clips of 1 frame")
+        return clip[:, :, 0]
+
+    def dense_macs(self, *, num_frames: int | None = None, crop_size: int | None = None) -> int:
+        """Multiply-adds of one clip without samplers, by default at the size the model was built for."""
+        grid, frames, side = self._host.hidden, num_frames or self.num_frames, crop_size or self.crop_size
+        rows, columns = (size * side // self.crop_size for size in (grid.rows, grid.columns))
+        whole = torch.ones(1, grid.frames * frames // self.num_frames, rows, columns, dtype=torch.bool)
+        return int(self._host.shape.macs((whole,) * (len(self.blocks) + 1)))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of storing them."""
+        inner: Any = self.inner
+        if isinstance(inner, VisionTransformer):
+            inner.set_grad_checkpointing(enable)
+        else:
+            (inner.gradient_checkpointing_enable if enable else inner.gradient_checkpointing_disable)()
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Names of the parameters by depth, for timm's layer-wise learning rate decay."""
+        return {
+            "stem": r"embeddings|_embed|_token",
+            "blocks": [(r"\.(?:layers?|blocks)\.(\d+)\.", None), (r"norm|classifier|head", (99999,))],
+        }
+
+
+class _Features(nn.Module):
+    """A model without the last step of its pass, for `trace_of`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return forward_features(self.model, pixels)
+
+
+def create_transformers(
+    *,
+    config: Mapping[str, Any],
+    num_frames: int,
+    crop_size: int,
+    num_classes: int,
+    drop_path_rate: float = 0.0,
+    sampler: SamplerConfig | None = None,
+) -> AdaptedModel:
+    """Build a VideoMAE or ViViT of transformers with random weights; it needs the extra ``hf``.
+
+    Args:
+        config: the content of its config.json. Code that it names is not run.
+        num_frames, crop_size: must be those of ``config``.
+        num_classes: outputs of the head; others than the configuration's give it other labels.
+
+    Raises:
+        ValueError: for sizes that are not the configuration's, or a stochastic depth, which these models lack.
+    """
+    require_extra("hf", "transformers")
+    import transformers
+
+    builders: dict[str, tuple[Any, Callable[[Any], nn.Module]]] = {
+        "videomae": (transformers.VideoMAEConfig, transformers.VideoMAEForVideoClassification),
+        "vivit": (transformers.VivitConfig, transformers.VivitForVideoClassification),
+    }
+    kind = config["model_type"]
+    if drop_path_rate:
+        raise ValueError(f"drop_path {drop_path_rate}: {kind} of transformers has no stochastic depth; leave it out")
+    of_kind, build = builders[kind]
+    read = of_kind.from_dict(dict(config))
+    for name, given, own in (("num_frames", num_frames, read.num_frames), ("crop_size", crop_size, read.image_size)):
+        if given != own:
+            raise ValueError(f"{name} {given}: the positions of this {kind} are for {own}; leave {name} out")
+    if read.num_labels != num_classes:
+        read.num_labels = num_classes
+    model = AdaptedModel(build(read), num_frames=num_frames, crop_size=crop_size)
+    return insert_samplers_(model, sampler) if sampler is not None else model
