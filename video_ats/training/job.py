@@ -96,11 +96,12 @@ class TrainingJob:
         for sentence in describe_budget(budget, settled):
             say(sentence)
 
-    def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+    def validate(self, model: nn.Module, epoch: int, left_out: Callable[[str, str, str], None]) -> dict[str, Any]:
         """Score the validation list with the evaluation's code, divided among the processes.
 
         The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode. Returns the
-        record for the log: accuracies are in percent.
+        record for the log: accuracies are in percent. ``left_out`` gets name, status and reason of each video that
+        cannot be read.
 
         Raises:
             ValueError: if none of the videos can be read.
@@ -112,8 +113,12 @@ class TrainingJob:
         mine = part_of(batches, self.order.process, self.order.processes)
         samples = read_batches(mine, self.config.validation, plan)
         found = [p for ps in evaluate(model.eval(), samples, plan, [setting], self.execution) for p in ps]
+        found = gather_object(found)
+        for prediction in found:
+            if prediction.setting is None:
+                left_out(prediction.video, prediction.status, prediction.reason)
         summary = summarise(
-            collect(gather_object(found), [setting], Places([entry.key for entry in entries])),
+            collect(found, [setting], Places([entry.key for entry in entries])),
             listed_labels=[entry.label for entry in entries],
             dense_macs=dense_view_macs(model, plan),
         )

@@ -163,9 +163,7 @@ class _Run:
             step = self._steps_done() + 1
             append_to_log(self.folder / FAILURES, ({**asdict(failure), "step": step} for failure in found))
             for failure in found:
-                if failure.video not in self.named:
-                    self.named.add(failure.video)
-                    self.say(f"left out: {failure.video}: {failure.reason} ({failure.status})")
+                self._name(failure.video, failure.status, failure.reason)
         # The share counts after a tenth of an epoch, or a whole short one, and never for a single video.
         enough = min(max(self.job.order.videos // 10, 20), self.job.order.videos)
         single = failed <= self.progress.epoch + 1
@@ -175,12 +173,18 @@ class _Run:
                 f"they are listed in {self.folder / FAILURES}"
             )
 
+    def _name(self, video: str, status: str, reason: str) -> None:
+        """Say once of a video that it cannot be read."""
+        if video not in self.named:
+            self.named.add(video)
+            self.say(f"left out: {video}: {reason} ({status})")
+
     def _finish_epoch(self) -> None:
         self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step=0)
         model = self.accelerator.unwrap_model(self.job.model) if self.ema is None else self.ema.module
         best = False
         if self.job.validation is not None:
-            result = self.job.validate(model, self.progress.epoch)
+            result = self.job.validate(model, self.progress.epoch, self._name)
             best = self.progress.best_top1 is None or result["val_top1"] > self.progress.best_top1
             self.progress = replace(self.progress, best_top1=max(result["val_top1"], self.progress.best_top1 or 0.0))
             self._log(result)
