@@ -49,7 +49,10 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/evaluate.md", "video-ats check-videos"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --config configs/mini"): RUN,
     ("docs/evaluate.md", "torchrun --no-python"): RUN,
-    ("docs/finetune.md", "video-ats train"): RUN,
+    ("docs/finetune.md", "video-ats train --train.videos my_videos"): RUN,
+    ("docs/finetune.md", "output: outputs/train_my_videos"): DRAWING,  # what the command before it printed
+    ("docs/finetune.md", "video-ats demo"): RUN,
+    ("docs/finetune.md", "video-ats train --config"): RUN,
     ("docs/finetune.md", "video-ats evaluate"): RUN,
     ("docs/mini_kinetics.md", "video-ats make-mini-kinetics"): RUN,
     ("docs/patch_your_own.md", "import timm"): RUN,

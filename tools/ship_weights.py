@@ -1,4 +1,5 @@
-"""Put trained weights into the package as float16, and the logs of their training among the benchmark results."""
+"""Put trained weights into the package as float16, with what they say of themselves, and the logs of their training
+among the benchmark results."""
 
 import shutil
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def main() -> None:
     config = parse_config(ShipConfig, __doc__ or "")
     if not config.runs:
         raise ValueError("runs []: name the output folders of the training, in order")
-    tensors = read_checkpoint(Path(config.runs[-1]) / config.weights).entries
+    trained = read_checkpoint(Path(config.runs[-1]) / config.weights)
     for run in map(Path, config.runs):
         logs = Path(config.logs) / config.name / run.name
         logs.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def main() -> None:
             shutil.copyfile(run / name, logs / name)
     target = Path(config.output) / f"{config.name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(tensors, target, dtype=torch.float16)
+    save_checkpoint(trained.entries, target, dtype=torch.float16, metadata=trained.metadata)
     print(f"shipped: {target}, {target.stat().st_size / 1e6:.1f} MB")
 
 

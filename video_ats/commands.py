@@ -53,15 +53,16 @@ def train(config: TrainConfig) -> None:
 
     job = prepare(config)
     say = print if job.accelerator.is_main_process else lambda _: None
+    say(f"output: {job.config.output}")
     for note in job.notes:
         say(f"note: {note}")
     try:
         progress = run(job, say)
     except KeyboardInterrupt:
-        say(f"\ninterrupted: continue with the same command and --resume auto; the state is in {config.output}")
+        say(f"\ninterrupted: continue with the same command and --resume auto; the state is in {job.config.output}")
         raise
     best = "" if progress.best_top1 is None else f"; best.safetensors: top-1 {progress.best_top1:.1f}%"
-    say(f"trained: {config.output}/last.safetensors{best}")
+    say(f"trained: {job.config.output}/last.safetensors{best}")
 
 
 def predict(config: PredictConfig) -> None:

@@ -82,8 +82,9 @@ def test_a_row_with_samplers_of_its_own_is_measured_with_them(videos: Path) -> N
     (cost,) = table.costs
     assert cost.setting == "ats-frame-kfull"
     assert 0.5 < cost.of_dense < 0.7
-    assert "timesformer_mini (video_ats)" in table.notes[0]
-    assert len(table.notes) == 1
+    assert "timesformer_mini (video_ats, trained without samplers)" in table.notes[0]
+    assert len(table.notes) == 2
+    assert "they fit timesformer_mini_ats, as which they run" in table.notes[1]
 
 
 def test_the_figures_are_those_of_a_run(videos: Path) -> None:
@@ -120,7 +121,10 @@ def test_csv_and_markdown_say_the_same(tmp_path: Path) -> None:
         ({"models": []}, r"models \[\]: name at least one"),
         ({"samples": [9]}, "samples, ratios: what samplers keep depends on the video; give data.videos"),
         ({"ratios": [0.5]}, "samples, ratios: what samplers keep"),
-        ({"checkpoint": "shipped/timesformer_mini"}, "checkpoint shipped/timesformer_mini: fits one model; name that"),
+        (
+            {"checkpoint": "shipped/timesformer_mini", "models": ["*"]},
+            "checkpoint shipped/timesformer_mini: fits one model; name that",
+        ),
         ({"count_videos": 0}, "count_videos 0: must be at least 1"),
     ],
 )

@@ -26,6 +26,7 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.evaluation.job import run as run_evaluation
 from video_ats.models.checkpoints import save_checkpoint
+from video_ats.models.registry import create_model
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
@@ -192,7 +193,9 @@ def test_a_model_that_fits_all_the_same_is_said(trained: Path, videos: Path, tmp
 
 
 def test_without_a_model_and_without_metadata_the_line_asks_for_one(videos: Path, tmp_path: Path) -> None:
-    for checkpoint in ("random", "shipped/timesformer_mini", None):
+    nameless = tmp_path / "nameless.safetensors"
+    save_checkpoint(create_model("timesformer_mini", num_classes=2), nameless)
+    for checkpoint in ("random", str(nameless), None):
         with pytest.raises(
             ValueError, match=r"^model: none given, and [^\n]+; name one of list_models\(\), or hf:FOLDER$"
         ):

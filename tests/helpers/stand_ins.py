@@ -65,6 +65,9 @@ def make_workplace(folder: Path) -> None:
     with tarfile.open(folder / "bucket" / "shards" / "0000.tar", "w") as tar:
         for name in kinetics:
             tar.add(folder / "VIDEOS" / name, arcname=name)
+    for name in ("fading", "sliding", "swinging"):
+        for number in range(2):
+            _write_video(folder / "my_videos" / name / f"{number}.mp4")
     draw_a_clip(folder / "outputs" / "mini_kinetics")
     _fill_hub_cache(folder / "hub" / "models--facebook--timesformer-base-finetuned-k400")
 

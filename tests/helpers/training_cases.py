@@ -39,6 +39,7 @@ def small_config(videos: Path | str, output: Path | str, **changes: Any) -> Trai
         "checkpoint": "random",
         "num_classes": 2,
         "train": data(videos),
+        "hold_out": 0.0,
         "crop_size": 16,
         "optimiser": OptimiserConfig(lr=1e-3),
         "epochs": 2,

@@ -8,8 +8,10 @@ import torch
 
 from video_ats import create_model
 from video_ats.cli import parse_config
+from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.named_weights import list_shipped_weights
+from video_ats.runs.weights import describe_weights
 from video_ats.training.configuration import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +31,17 @@ def test_they_load_and_are_small(name: str) -> None:
     tensors = read_checkpoint(f"shipped/{name}").entries
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
     assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= 12_000_000
+
+
+@pytest.mark.parametrize("name", list_shipped_weights())
+def test_they_say_what_they_are(name: str) -> None:
+    told = describe_weights(f"shipped/{name}")
+    assert told.model == name.removesuffix("_ats")
+    assert told.label_names == tuple(CLASSES)
+    assert told.trained_with == ("ats-tube-k32-b2..5" if name.endswith("_ats") else "dense")
+    last = sorted((LOGS / name).iterdir())[-1]
+    recipe = json.loads(read_checkpoint(f"shipped/{name}").metadata["recipe"])
+    assert recipe == json.loads((last / "run.json").read_text())["config"]
 
 
 @pytest.mark.parametrize("name", list_shipped_weights())

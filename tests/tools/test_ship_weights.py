@@ -20,7 +20,8 @@ def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 def make_run(folder: Path, value: float) -> Path:
     folder.mkdir()
-    save_checkpoint({"head.bias": torch.full((2,), value)}, folder / "best.safetensors")
+    told = {"model": '"timesformer_mini"', "label_names": '["a", "b"]'}
+    save_checkpoint({"head.bias": torch.full((2,), value)}, folder / "best.safetensors", metadata=told)
     (folder / "run.json").write_text("{}")
     (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     return folder
@@ -31,7 +32,10 @@ def test_the_last_run_gives_the_weights_and_all_give_their_logs(tool: RunTool, t
     folders = ["--output", str(tmp_path / "w"), "--logs", str(tmp_path / "logs")]
     ended = tool("ship_weights.py", "--name", "m", "--runs", str(runs).replace("'", '"'), *folders)
     assert ended.code in (0, None), ended.err
-    tensor = read_checkpoint(tmp_path / "w" / "m.safetensors").entries["head.bias"]
+    shipped = read_checkpoint(tmp_path / "w" / "m.safetensors")
+    tensor = shipped.entries["head.bias"]
+    assert shipped.metadata["model"] == '"timesformer_mini"'
+    assert shipped.metadata["label_names"] == '["a", "b"]'
     assert tensor.dtype == torch.float16
     assert tensor.tolist() == [2.5, 2.5]
     assert sorted(path.name for path in (tmp_path / "logs" / "m").iterdir()) == ["first", "second"]

@@ -404,7 +404,11 @@ def test_failed_videos_are_recorded_and_counted(videos: Path, tmp_path: Path) ->
     counted = [(record["videos_read"], record["videos_failed"]) for record in metrics_of(tmp_path / "out")]
     assert counted == [(10, 2), (10, 2), (20, 4), (20, 4)]
     assert [record["val_failed"] for record in metrics_of(tmp_path / "out") if "val_epoch" in record] == [2, 2]
-    assert all(line.endswith("8 videos, 2 failed") for line in said)
+    left_out, epochs = said[:2], said[2:]
+    assert sorted(line.split(":")[1].strip() for line in left_out) == ["gone_0.mp4", "gone_1.mp4"]
+    assert all(line.startswith("left out: ") and line.endswith(" (missing)") for line in left_out)
+    assert len(epochs) == 2
+    assert all(line.endswith("8 videos, 2 failed") for line in epochs)
     assert all(0.1 < loss < 3 for loss in losses_of(tmp_path / "out"))
 
 
@@ -494,8 +498,8 @@ def test_other_classes_in_the_validation_are_refused(videos: Path, tmp_path: Pat
     config = small_config(videos, tmp_path / "out", validation=data(tmp_path / "other"))
     refused(
         config,
-        r"validation \S+/other: its classes are not those of \S+/videos; give both the same train.labels and "
-        "validation.labels",
+        r"validation \S+/other: class 'class_2' is not among the 2 classes of training, class_0, class_1; "
+        "take it out, or add it to training",
     )
 
 

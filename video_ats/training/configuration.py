@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal, NoReturn
@@ -9,9 +10,11 @@ from typing import ClassVar, Literal, NoReturn
 from video_ats.runs.files import check_folder
 from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
+from video_ats.video.fetch import is_url
 from video_ats.video.source import DataConfig
 
 METRICS = "metrics.jsonl"
+VIDEOS = "{videos}"  # in the name of the output folder
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,12 @@ class TrainConfig(LabelledRunOptions):
     """Configuration of ``video-ats train``.
 
     Attributes:
-        train: which videos to train on.
-        validation: which videos to validate on after each epoch; without videos there is no validation.
+        output: folder to write to. ``{videos}`` in it stands for the name of the folder or list of ``train``.
+        train: which videos to train on. Where neither ``num_classes`` nor labels are given, the classes are those of
+            the checkpoint if it has all that occur, and else those that occur, with a new head.
+        validation: which videos to validate on after each epoch; without videos, those that are held out.
+        hold_out: share of each class's videos that is held out of ``train`` for validation, drawn with ``seed``, where
+            ``validation`` names no videos; 0: none, there is no validation.
         views: overrides of the model's views. Preset and frame stride count for training too.
         crop_size: of training and validation clips in pixels; null: the model's. Position embeddings are resized.
         sampler: samplers in the model while it trains and is validated; null: the dense model, or with a target the
@@ -110,8 +117,9 @@ class TrainConfig(LabelledRunOptions):
         augment: augmentation.
         optimiser: optimiser and schedule.
         epochs: passes over the training list.
-        batch_size: clips in one optimiser step, over all processes.
-        micro_batch_size: clips in one forward pass of one process; gradients accumulate over the rest.
+        batch_size: clips in one optimiser step, over all processes; null: 64, or fewer for a list of less than 256.
+        micro_batch_size: clips in one forward pass of one process; gradients accumulate over the rest. null: up to 8,
+            fewer of clips with many or large frames.
         drop_path: stochastic depth of the last block.
         head_dropout: dropout before the classifier; XViT only.
         ema: decay of an exponential moving average of the weights, which is validated and saved instead; null: none.
@@ -125,16 +133,18 @@ class TrainConfig(LabelledRunOptions):
         device: ``auto`` or ``cpu``.
     """
 
+    output: str = f"outputs/train_{VIDEOS}"
     train: DataConfig = field(default_factory=DataConfig)
     validation: DataConfig = field(default_factory=DataConfig)
+    hold_out: float = 0.2
     views: ViewsConfig = field(default_factory=ViewsConfig)
     crop_size: int | None = None
     sampler: SamplerConfig | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     epochs: int = 15
-    batch_size: int = 64
-    micro_batch_size: int = 8
+    batch_size: int | None = None
+    micro_batch_size: int | None = None
     drop_path: float = 0.0
     head_dropout: float = 0.0
     ema: float | None = None
@@ -150,20 +160,26 @@ class TrainConfig(LabelledRunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "epochs", "batch_size", "micro_batch_size", "log_steps")
+        given = [name for name in ("batch_size", "micro_batch_size") if getattr(self, name) is not None]
+        check_at_least_one(self, "epochs", "log_steps", *given)
+        _check_range("hold_out", self.hold_out, 0, 0.9)
         _check_range("max_failed_share", self.max_failed_share, 0, 1)
         _check_range("drop_path", self.drop_path, 0, 0.9)
         _check_range("head_dropout", self.head_dropout, 0, 0.9)
         _check_range("ema", self.ema, 0, 0.999999)
         if self.save_minutes <= 0:
             raise ValueError(f"save_minutes {self.save_minutes}: must be positive")
-        if (self.augment.mixup or self.augment.cutmix) and self.micro_batch_size % 2:
+        if (self.augment.mixup or self.augment.cutmix) and (self.micro_batch_size or 0) % 2:
             raise ValueError(f"micro_batch_size {self.micro_batch_size}: mixup and cutmix pair clips, it must be even")
         if self.budget() and self.sampler and (self.sampler.kind != "ats" or self.sampler.samples is not None):
             raise ValueError(
                 f"sampler samples {self.sampler.samples!r}: with a target, kind 'ats' finds its own; leave them "
                 "out, or the target"
             )
+        listed = self.train.annotations or self.train.videos
+        if VIDEOS in self.output and listed is not None:
+            name = Path(listed if is_url(listed) else os.path.abspath(listed)).name
+            object.__setattr__(self, "output", self.output.replace(VIDEOS, name))
 
     def check_output(self) -> None:
         """Raise for a folder that cannot be written to, or that holds a run that ``resume`` does not continue."""

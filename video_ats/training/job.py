@@ -25,7 +25,7 @@ from video_ats.models.xvit import create_xvit
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import RANDOM_WEIGHTS, fill_in, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, plan_views
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.video_log import Places
 from video_ats.runs.weights import GivenWeights, choose_variant, describe_weights, hash_weights
@@ -33,9 +33,9 @@ from video_ats.tokens import SamplerConfig
 from video_ats.training.augment import ClipAugment
 from video_ats.training.clips import ClipOrder, TrainingClips
 from video_ats.training.configuration import TrainConfig
+from video_ats.training.lists import fit_batch, open_lists
 from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
-from video_ats.video.lists.label_names import is_mirror_safe
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 # Keys that do not change the trained weights.
@@ -47,6 +47,7 @@ class TrainingJob:
     """Everything that a training needs, checked and loaded: made by `prepare`, executed by `run`.
 
     Attributes:
+        held_out: whether the validation list is a part of the list that was given for training.
         clips: of the training list; their plan is that of validation and calibration too.
         order: this process's part of the first epoch.
         weights: hash of the initial weights.
@@ -62,6 +63,7 @@ class TrainingJob:
     order: ClipOrder
     listed: VideoList
     validation: VideoList | None
+    held_out: bool
     weights: str
     notes: tuple[str, ...]
     settled: SettledBudget | None = None
@@ -69,7 +71,7 @@ class TrainingJob:
     @property
     def execution(self) -> Execution:
         """How calibration and validation run the model."""
-        return Execution(self.accelerator.device, self.config.precision, self.config.micro_batch_size)
+        return Execution(self.accelerator.device, self.config.precision, self.order.micro_batch_size)
 
     def settle_budget(self, say: Callable[[str], None]) -> None:
         """Find the samples that cost the target with the initial weights, or take those of the run in the folder."""
@@ -93,11 +95,12 @@ class TrainingJob:
         for sentence in describe_budget(budget, settled):
             say(sentence)
 
-    def validate(self, model: nn.Module, epoch: int) -> dict[str, Any]:
+    def validate(self, model: nn.Module, epoch: int, left_out: Callable[[str, str, str], None]) -> dict[str, Any]:
         """Score the validation list with the evaluation's code, divided among the processes.
 
         The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode. Returns the
-        record for the log: accuracies are in percent.
+        record for the log: accuracies are in percent. ``left_out`` gets name, status and reason of each video that
+        cannot be read.
 
         Raises:
             ValueError: if none of the videos can be read.
@@ -109,8 +112,12 @@ class TrainingJob:
         mine = part_of(batches, self.order.process, self.order.processes)
         samples = read_batches(mine, self.config.validation, plan)
         found = [p for ps in evaluate(model.eval(), samples, plan, [setting], self.execution) for p in ps]
+        found = gather_object(found)
+        for prediction in found:
+            if prediction.setting is None:
+                left_out(prediction.video, prediction.status, prediction.reason)
         summary = summarise(
-            collect(gather_object(found), [setting], Places([entry.key for entry in entries])),
+            collect(found, [setting], Places([entry.key for entry in entries])),
             listed_labels=[entry.label for entry in entries],
             dense_macs=dense_view_macs(model, plan),
         )
@@ -158,11 +165,14 @@ def prepare(config: TrainConfig) -> TrainingJob:
     accelerator = Accelerator(mixed_precision=_MIXED_PRECISION[config.precision], cpu=config.device == "cpu")
     given = describe_weights(config.checkpoint, config.model)
     variant = choose_variant(config.model, given)
-    config = fill_in(config, variant, given)
+    lists = open_lists(config, variant, given)
+    listed, validation = lists.train, lists.validation
     plan = plan_views(variant, config.views)
     if config.crop_size is not None:
         plan = replace(plan, crop_size=config.crop_size)
-    listed, validation = _open_lists(config, given)
+    config, fitted = fit_batch(lists.config, len(listed.entries), plan, accelerator.num_processes)
+    assert config.batch_size is not None
+    assert config.micro_batch_size is not None
     order = ClipOrder(
         videos=len(listed.entries),
         batch_size=config.batch_size,
@@ -172,39 +182,31 @@ def prepare(config: TrainConfig) -> TrainingJob:
         processes=accelerator.num_processes,
     )
     accelerator.gradient_accumulation_steps = order.passes_per_step
-    model, weights, notes = _load_model(config, variant, given, listed.label_names)
-    notes = (*notes, *(f"train: {note}" for note in listed.notes))
-    notes = (*notes, *(f"validation: {note}" for note in (validation.notes if validation else ())))
+    model, weights, loaded = _load_model(config, variant, given, listed.label_names, new_head=lists.new_head)
+    notes = (*loaded, *lists.notes, *fitted)
     optimizer = create_optimiser(model, config.optimiser)
     scheduler = create_schedule(optimizer, config.optimiser, epochs=config.epochs, steps_per_epoch=len(order.steps))
     augment = ClipAugment(config.augment, plan)
     clips = TrainingClips(listed.entries, plan, augment, config.seed, config.train)
     model, optimizer = accelerator.prepare(model, optimizer)
     return TrainingJob(
-        config, accelerator, model, optimizer, scheduler, clips, order, listed, validation, weights, notes
+        config,
+        accelerator,
+        model,
+        optimizer,
+        scheduler,
+        clips,
+        order,
+        listed,
+        validation,
+        lists.held_out,
+        weights,
+        notes,
     )
 
 
-def _open_lists(config: TrainConfig, given: GivenWeights) -> tuple[VideoList, VideoList | None]:
-    """The lists of training and validation."""
-    listed, validation = given.open_videos(config.train, config.num_classes, output=config.output), None
-    if config.validation.videos is not None or config.validation.annotations is not None:
-        validation = given.open_videos(config.validation, config.num_classes, output=config.output)
-        if None not in (listed.label_names, validation.label_names) and listed.label_names != validation.label_names:
-            raise ValueError(
-                f"validation {validation.source}: its classes are not those of {listed.source}; give both the same "
-                "train.labels and validation.labels"
-            )
-    if config.augment.flip and not is_mirror_safe(listed.label_names):
-        raise ValueError(
-            f"augment.flip {config.augment.flip}: the labels of {listed.source} name classes that a mirror image turns "
-            "into others; set it to 0"
-        )
-    return listed, validation
-
-
 def _load_model(
-    config: TrainConfig, variant: Variant, given: GivenWeights, label_names: Sequence[str] | None
+    config: TrainConfig, variant: Variant, given: GivenWeights, label_names: Sequence[str] | None, *, new_head: bool
 ) -> tuple[nn.Module, str, tuple[str, ...]]:
     """The model with its samplers, the hash of its weights, and notes about the checkpoint."""
     if given.checkpoint is None:
@@ -227,6 +229,9 @@ def _load_model(
         if (other := given.other_class(label_names)) is not None:
             model.load_state_dict(model.state_dict() | initial)
             notes.append(f"  replaced head: {other}; left at its initial values")
+        elif new_head and not loaded.head_replaced:
+            model.load_state_dict(model.state_dict() | initial)
+            notes.append("  replaced head: its classes have other names; left at its initial values")
         if given.trained_with not in (None, setting_name(config.sampler)):
             notes.append(f"the checkpoint was {given}; this training is with {setting_name(config.sampler)}")
     if config.sampler is not None:

@@ -30,8 +30,9 @@ from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
 from video_ats.training.configuration import METRICS
 from video_ats.training.job import TrainingJob
+from video_ats.training.lists import list_text
 from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import FAILURES, HELD_OUT, Progress, SavedState, append_to_log, cut_log
 
 
 def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:
@@ -61,6 +62,7 @@ class _Run:
         self.folder = Path(job.config.output)
         self.saved = SavedState(self.folder)
         self.progress = Progress()
+        self.named = set[str]()  # videos of which was said that they cannot be read
         # Unwrapped, or the wrapper of DistributedDataParallel would be copied and saved too.
         model = job.accelerator.unwrap_model(job.model)
         self.ema = ModelEmaV3(model, decay=job.config.ema) if job.config.ema is not None else None
@@ -156,25 +158,34 @@ class _Run:
 
     def _count_failures(self, batches: list[TrainingBatch]) -> None:
         found = gather_object([failure for batch in batches for failure in batch.failures])
-        read, failed = self.progress.videos_read + self.config.batch_size, self.progress.videos_failed + len(found)
+        read, failed = self.progress.videos_read + self.job.order.batch_size, self.progress.videos_failed + len(found)
         self.progress = replace(self.progress, videos_read=read, videos_failed=failed)
         if self.accelerator.is_main_process:
             step = self._steps_done() + 1
             append_to_log(self.folder / FAILURES, ({**asdict(failure), "step": step} for failure in found))
-        # The share counts after a tenth of an epoch, or a whole short one, and not for the first failed video.
+            for failure in found:
+                self._name(failure.video, failure.status, failure.reason)
+        # The share counts after a tenth of an epoch, or a whole short one, and never for a single video.
         enough = min(max(self.job.order.videos // 10, 20), self.job.order.videos)
-        if read >= enough and failed / read > self.config.max_failed_share:
+        single = failed <= self.progress.epoch + 1
+        if read >= enough and failed / read > self.config.max_failed_share and not single:
             raise ValueError(
                 f"{failed} of {read} videos failed, more than max_failed_share {self.config.max_failed_share}; "
                 f"they are listed in {self.folder / FAILURES}"
             )
+
+    def _name(self, video: str, status: str, reason: str) -> None:
+        """Say once of a video that it cannot be read."""
+        if video not in self.named:
+            self.named.add(video)
+            self.say(f"left out: {video}: {reason} ({status})")
 
     def _finish_epoch(self) -> None:
         self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step=0)
         model = self.accelerator.unwrap_model(self.job.model) if self.ema is None else self.ema.module
         best = False
         if self.job.validation is not None:
-            result = self.job.validate(model, self.progress.epoch)
+            result = self.job.validate(model, self.progress.epoch, self._name)
             best = self.progress.best_top1 is None or result["val_top1"] > self.progress.best_top1
             self.progress = replace(self.progress, best_top1=max(result["val_top1"], self.progress.best_top1 or 0.0))
             self._log(result)
@@ -221,6 +232,8 @@ class _Run:
             self.saved.remove_left_overs()
             if self.job.settled is not None:
                 write_calibrated(self.folder, asdict(self.config))
+            if self.job.held_out and self.job.validation is not None:
+                write_text(self.folder / HELD_OUT, list_text(self.job.validation, self.config.train.videos))
         self.accelerator.wait_for_everyone()
         if found is None:
             return

@@ -19,6 +19,7 @@ from video_ats.atomic import sync, write_text
 from video_ats.runs.files import append_text
 
 FAILURES = "failures.jsonl"
+HELD_OUT = "held_out.csv"
 _PROGRESS = "progress.json"
 # Messages of safetensors and `torch.save` for a full disk.
 _OF_A_FULL_DISK = re.compile(r"os error (28|122|27)\b|iostream error|inline_container|PytorchStreamWriter")

@@ -179,7 +179,10 @@ def read_class_folders(folder: VideoFolder, names: tuple[str, ...] | None, num_c
         raise ValueError(f"video folder {root!r} holds no video; expected {root}/<class>/<video>{_told(folder)}")
     for path in paths:
         if "/" not in path:
-            raise ValueError(f"video {path!r} in {root!r} lies in no class folder; pass annotations, or move it")
+            raise ValueError(
+                f"video {path!r} in {root!r} lies in no class folder; expected {root}/<class>/<video>; "
+                "pass annotations, or move it"
+            )
     written = [path.split("/")[0] for path in paths]
     places = [f"class folder {folder!r} of {root!r}" for folder in written]
     indices, found = number_names(written, places, names, num_classes)
