@@ -61,6 +61,10 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/reliability.md", ".venv/bin/python benchmarks/reliability.py"): RUN,
     ("docs/reliability.md", ".venv/bin/python benchmarks/kills.py"): RUN,
     ("docs/scale.md", "#SBATCH"): RUN,
+    ("docs/predict.md", "video-ats predict one.mp4 two.mp4"): RUN,
+    ("docs/predict.md", "video-ats predict one.mp4 --sampler"): RUN,
+    ("docs/predict.md", "video-ats predict VIDEO.mp4"): RUN,
+    ("docs/predict.md", "import numpy"): RUN,
     ("docs/videos.md", "video-ats index-tars"): RUN,
     ("docs/speed.md", "video-ats benchmark"): RUN,
     ("docs/speed.md", "from video_ats.runs.heap"): RUN,
@@ -74,6 +78,7 @@ SHORTER = {
     "demo.py": "--windows 1 --device cpu",
     "evaluate.py": "--views.crops 1 --target_videos 1 --data.num_workers 0 --device cpu",
     "make_mini_kinetics.py": "--clips_per_class 1 --splits [validation]",
+    "predict.py": "--views.crops 1 --device cpu",
     "train.py": "--epochs 1 --batch_size 2 --micro_batch_size 2 --train.num_workers 0 --validation.num_workers 0 "
     "--device cpu",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import MISSING, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from video_ats.plain_yaml import Key, build, describe_type, fits, list_keys, loa
 
 Config = TypeVar("Config")
 
+_TRUTHS = ("true", "false", "yes", "no", "on", "off", "null")
 _MOST_CHARACTERS = 2000  # of an error
 _SCREEN = 100  # columns
 
@@ -49,7 +50,9 @@ def parse_config(
     Raises:
         ValueError: for a wrong file, key or value. `describe_error` makes it one line.
     """
-    pairs, words = _split(sys.argv[1:] if arguments is None else arguments)
+    hints = {key.name: key.hint for key in list_keys(config)}
+    switches = {name for name, hint in hints.items() if hint is bool}
+    pairs, words = _split(sys.argv[1:] if arguments is None else arguments, switches)
     for word in ("help-all", "help"):
         if (word, "") in pairs:
             lines = _help_all(config) if screen is None or word == "help-all" else _help(config, screen)
@@ -57,7 +60,6 @@ def parse_config(
             sys.exit(0)
     if words and positional is None:
         raise ValueError(f"argument {words[0]!r}: belongs to no key; keys begin with --")
-    hints = {key.name: key.hint for key in list_keys(config)}
     values: dict[str, Any] = {}
     for key, text in sorted(pairs, key=lambda pair: pair[0] != "config"):  # files first
         more = load_config_file(text) if key == "config" else {key: _load_value(text, hints.get(key, str))}
@@ -67,8 +69,11 @@ def parse_config(
     return build(config, values, "")
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Keys and values of ``--key value`` and ``--key=value``, and the other words; after ``--`` all are words."""
+def _split(arguments: Sequence[str], switches: Set[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Keys and values of ``--key value`` and ``--key=value``, and the other words; after ``--`` all are words.
+
+    The keys in ``switches`` are true or false; alone they are true.
+    """
     # Argparse would refuse words that begin with a hyphen, as names of Kinetics videos may.
     pairs, words, left = list[tuple[str, str]](), list[str](), list(arguments)
     while left:
@@ -80,6 +85,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
             pairs.append(("help-all" if word == "--help-all" else "help", ""))
         elif not word.startswith("--"):
             words.append(word)
+        elif key in switches and not equals and not (left and left[0].lower() in _TRUTHS):
+            pairs.append((key, "true"))
         elif equals or (left and not left[0].startswith("--")):
             pairs.append((key, text if equals else left.pop(0)))
         else:

@@ -86,6 +86,14 @@ class Demo:
     pictures: UInt8Array
     turn: int
 
+    def seconds_covered(self) -> float:
+        """Seconds of the video that lie in a window."""
+        covered = until = 0.0
+        for window in self.windows:  # ordered by start
+            covered += max(window.end_seconds - max(window.start_seconds, until), 0.0)
+            until = max(until, window.end_seconds)
+        return covered
+
     def probabilities(self, setting: str) -> npt.NDArray[np.floating]:
         """Probabilities in each window, float [windows, num_classes]."""
         return _probabilities(self.outcomes[setting])

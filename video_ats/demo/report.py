@@ -72,6 +72,12 @@ def notes(job: DemoJob, demo: Demo) -> list[str]:
         f"{_count(part.num_frames, 'frame')} of {width}x{height}, {part.seconds(part.num_frames):.1f} s; "
         f"{_count(len(windows), 'window')} of {job.plan.num_frames} frames, centre crop"
     ]
+    whole, covered = part.seconds(part.num_frames), demo.seconds_covered()
+    if covered < 0.99 * whole:
+        found.append(
+            f"the windows cover {covered:.1f} s of {whole:.1f} s ({100 * covered / whole:.0f}%); "
+            "video-ats predict --every clip covers all"
+        )
     if part.problem:
         found.append(f"only the first {_count(part.num_frames, 'frame')} can be used: {part.problem}")
     if part.num_frames < job.plan.num_frames:
@@ -108,6 +114,8 @@ def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
         "model": job.config.model,
         "weights": job.given.weights,
         "notes": notes(job, demo),
+        "seconds": demo.part.seconds(demo.part.num_frames),
+        "seconds_covered": demo.seconds_covered(),
         "windows": [asdict(window) for window in demo.windows],
         "window_shown": demo.window,
         "dense_macs_per_window": job.dense_macs,

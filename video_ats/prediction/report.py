@@ -23,6 +23,7 @@ from video_ats.runs.video_log import PREDICTIONS
 from video_ats.visualize.over_time import draw_over_time
 
 _MOST_SHOWN = 10  # lines of a table in the terminal
+_MOST_POINTS = 120  # of a plot; each is the mean of neighbouring windows where there are more
 _COLUMNS = ("video", "start", "end", "rank", "class", "probability", "gflops", "tokens_kept", "agrees_with_dense")
 
 
@@ -168,8 +169,10 @@ def _draw(folder: Path, log: Path, summary: Summary) -> Iterator[Path]:
         for place, row in enumerate(found):
             for name, probability in zip(row.classes, row.probabilities, strict=True):
                 table[place, classes.index(name)] = probability
-        spans = [(float(row.start or 0), float(row.end or 0)) for row in found]
-        draw_over_time(path, spans, {summary.setting: table}, classes, title=rows[0].video)
+        groups = np.array_split(np.arange(len(found)), min(len(found), _MOST_POINTS))
+        spans = [(float(found[group[0]].start or 0), float(found[group[-1]].end or 0)) for group in groups]
+        means = np.stack([table[group].mean(axis=0) for group in groups])
+        draw_over_time(path, spans, {summary.setting: means}, classes, title=rows[0].video)
         yield path
 
 
