@@ -78,7 +78,9 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
     """All lines, without times and rounded so that another batch of the same clips gives the same."""
     lines = [json.loads(line) for line in (folder / PREDICTIONS).read_text().splitlines()]
     for line in lines:
-        line["scores"] = [round(score, 4) for score in line["scores"]]
+        for name in ("scores", "probabilities"):
+            line[name] = [round(value, 4) for value in line[name]]
+        line["divergence"] = line["divergence"] and round(line["divergence"], 4)
         for name in ("decode_seconds", "model_seconds", "wall_seconds"):
             del line[name]
     return lines
@@ -106,7 +108,8 @@ def without_rates(folder: Path) -> dict[str, Any]:
 
 def test_a_run_writes_the_predictions_and_the_report(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} - {".lock"} == {
-        *("run.json", "predictions.jsonl", "report.json", "report.csv", "report.md", "curve.png", "report.html"),
+        *("run.json", "predictions.jsonl", "predictions.csv", "report.json", "report.csv", "report.md", "report.html"),
+        "curve.png",
     }
     report = json.loads((finished / "report.json").read_text())
     assert (report["listed"], report["evaluated"], report["failed"]) == (LISTED, 6, {"unreadable": 1})
@@ -165,7 +168,9 @@ def test_a_run_in_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None
         0,
         {"missing": 1, "unreadable": 1},
     )
-    assert [path.name for path in written] == ["report.json", "report.csv", "report.md", "report.html"]
+    assert [path.name for path in written] == [
+        *("report.json", "report.csv", "report.md", "report.html", "predictions.csv")
+    ]
 
 
 def test_a_run_into_a_folder_among_its_videos_continues_and_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import draw_kept, report_page
 from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
+from video_ats.evaluation.spreadsheet import write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
 from video_ats.models.registry import Variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
@@ -42,6 +43,7 @@ from video_ats.runs.weights import (
 )
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
+from video_ats.video.lists.label_names import built_in_names
 from video_ats.video.views import ViewPlan
 
 Say = Callable[[str], None]
@@ -136,8 +138,12 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     shard = None if config.shard is None else Shard.parse(config.shard)
     settings = _settings(config, variant, weights, config.sweep.of_any_samples() if config.budget() else ())
     plan = plan_views(variant, config.views)
-    videos = weights.open_videos(config.data, num_classes, output=config.output)
+    videos = weights.open_videos(config.data, num_classes, output=config.output, labelled=None)
     weights.check_label_names(videos.label_names)
+    if not videos.is_labelled:
+        if not any(setting.is_dense for setting in settings):
+            raise ValueError("sweep.dense false: videos without labels are compared with the dense model; leave it out")
+        videos = _name_classes(videos, weights, num_classes)
     ranks = ranks or Ranks()
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
@@ -149,6 +155,17 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     check_samplers(settings, given.model)
     execution = Execution(device, config.precision, config.batch_size)
     return EvaluationJob(config, variant, given, finetuned, videos, plan, settings, execution, shard, ranks)
+
+
+def _name_classes(videos: VideoList, weights: GivenWeights, num_classes: int | None) -> VideoList:
+    """Videos without labels with the names of the classes of the weights, or else of Kinetics."""
+    if videos.label_names or weights.label_names:
+        return replace(videos, label_names=videos.label_names or weights.label_names)
+    names = built_in_names(num_classes)
+    told = "no names of classes are known, so their numbers stand in tables (--data.labels)"
+    if names is not None:
+        told = f"the {num_classes} classes are taken to be those of kinetics{num_classes} (--data.labels for others)"
+    return replace(videos, label_names=names, notes=(*videos.notes, told))
 
 
 def _settings(
@@ -224,7 +241,10 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
             f"--output {job.config.output}, then this command without --shard"
         )
         return None
-    return _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
+    report, written = _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
+    table = job.folder / "predictions.csv"
+    write_spreadsheet(table, read_predictions(log.path), report.class_name, labelled=job.videos.is_labelled)
+    return report, [*written, table]
 
 
 def _run_other_rank(job: EvaluationJob) -> None:
