@@ -412,6 +412,22 @@ def test_a_row_with_samplers_is_scored_with_them_and_dense(videos: Path, tmp_pat
     assert dense_view_macs(job.given.model, job.plan) == 2_776_481_712
 
 
+def test_without_a_sweep_dense_and_the_recommended_setting_are_scored_and_that_is_said(
+    videos: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    report, _ = run(prepare(config(videos, tmp_path, sweep=SweepConfig())), say=told.append)
+    assert [setting.name for setting in report.summary.settings] == ["dense", "ats-frame-kfull"]
+    said = "No sampler was named: ats-frame-kfull is the default, recommended for timesformer_mini (--sweep.samples"
+    assert any(said in line for line in told)
+    for name in ("report.md", "report.html", "report.json"):
+        assert said in (tmp_path / name).read_text()
+    named = prepare(config(videos, tmp_path / "named", sweep=SweepConfig(samples=[None])))
+    assert (named.default_told, [s.name for s in named.settings]) == ((), ["dense", "ats-frame-kfull"])
+    alone = prepare(config(videos, tmp_path / "alone", sweep=SweepConfig(samples=[])))
+    assert (alone.default_told, [s.name for s in alone.settings]) == ((), ["dense"])
+
+
 def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model(MINI, num_classes=3)
@@ -461,7 +477,7 @@ def test_what_loading_changed_is_noted(videos: Path, tmp_path: Path) -> None:
         ({"samplers": [SamplerConfig(samples=(8, 4))]}, "sampler samples: 2 values for 3 blocks"),
         ({"sweep": SweepConfig(samples=[0])}, "sampler samples 0"),
         ({"sweep": SweepConfig(samples=[8, 8])}, "setting 'ats-frame-k8': given twice"),
-        ({"sweep": SweepConfig(dense=False)}, "no setting to evaluate"),
+        ({"sweep": SweepConfig(dense=False, samples=[])}, "no setting to evaluate"),
         ({"views": ViewsConfig(crops=2)}, "crops is 2, it must be 1 (centre) or 3"),
         ({"views": ViewsConfig(preset="timesfomer")}, "did you mean 'timesformer'?"),
         ({"device": "gpu"}, "device 'gpu': must be auto, cpu, cuda or cuda:N"),

@@ -21,11 +21,12 @@ from tqdm import tqdm
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.models.checkpoints.read import list_shipped_weights
+from video_ats.models.registry import published_sampler
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import claim_run, file_bytes, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RunOptions, ViewsConfig, check_samplers, fill_in, plan_views
-from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.settings import Setting, SweepConfig, make_settings, recommended_sampler
 from video_ats.runs.weights import LoadedModel, choose_variant, describe_weights, hash_weights, load_model
 from video_ats.video import VideoError
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
@@ -37,7 +38,7 @@ from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
 from video_ats.visualize.pictures import UInt8Array
 
-_USUAL_MODEL, _USUAL_SAMPLES = "timesformer_mini", (None, 32)
+_USUAL_MODEL = "timesformer_mini"
 _DRAWN_CLASS, _DRAWN_SEED, _DRAWN_LEVEL = "pacing left and right", 8, 0.0
 _MOST_LETTERS = 60  # of a folder; file systems take 255 bytes
 FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", "over_time.png")
@@ -53,7 +54,6 @@ class DemoConfig(RunOptions):
         labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
             has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
         sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
-            By default, of weights that were trained with a sampler, that one.
         windows: clips over time, evenly from the first frame to the last; null: as many as overlap by half, at most 20.
         window: which of them the pictures show, from 0; null: the one with the highest probability of the video's
             class.
@@ -66,7 +66,7 @@ class DemoConfig(RunOptions):
     videos: list[str] = field(default_factory=list)
     output: str = "outputs/demo"
     labels: str | None = None
-    sweep: SweepConfig = field(default_factory=lambda: SweepConfig(samples=[*_USUAL_SAMPLES]))
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     windows: int | None = None
     window: int | None = None
     block: int | None = None
@@ -153,10 +153,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     dense_name = variant.name.removesuffix("_ats")
     if weights.checkpoint is None and dense_name in list_shipped_weights():
         weights = describe_weights(f"shipped/{dense_name}")
-    sweep = config.sweep
-    if weights.sampler is not None and sweep == SweepConfig(samples=[*_USUAL_SAMPLES]):
-        sweep = SweepConfig()
-    settings = make_settings(sweep, own=variant.sampler, trained=weights.sampler)
+    recommended = recommended_sampler(published_sampler(variant), variant.arguments)
+    settings = make_settings(config.sweep, own=variant.sampler, trained=weights.sampler, recommended=recommended)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))

@@ -24,13 +24,13 @@ from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.spreadsheet import write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
-from video_ats.models.registry import Variant
+from video_ats.models.registry import Variant, published_sampler
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, file_bytes, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import check_samplers, fill_in, plan_views
-from video_ats.runs.settings import Setting, make_settings, setting_name
+from video_ats.runs.settings import Setting, make_settings, recommended_sampler, setting_name
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     RANDOM_WEIGHTS,
@@ -98,6 +98,16 @@ class EvaluationJob:
         """Warnings about the weights, for a reader of the report; those about the list are ``videos.notes``."""
         tuned = self.finetuned.notes if self.finetuned else ()
         return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in tuned)
+
+    @property
+    def default_told(self) -> tuple[str, ...]:
+        """That the setting with a sampler is the default; nothing where the configuration names one, or a target."""
+        config, given, found = self.config, self.given.given, [s for s in self.settings if s.is_ats]
+        named = config.sweep.samples != "recommended" or config.samplers or config.budget() or self.variant.sampler
+        if named or not found:
+            return ()
+        reason = "with which the weights were trained" if given.sampler else f"recommended for {self.variant.name}"
+        return (f"No sampler was named: {found[0].name} is the default, {reason} (--sweep.samples for others)",)
 
     def identity(self) -> dict[str, Any]:
         """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""
@@ -176,6 +186,7 @@ def _settings(
         config.samplers,
         own=variant.sampler,
         trained=weights.sampler,
+        recommended=recommended_sampler(published_sampler(variant), variant.arguments),
         calibrated=calibrated,
         finetuned=config.finetuned is not None,
     )
@@ -196,7 +207,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
     if not job.ranks.is_first:
         _run_other_rank(job)
         return None
-    for note in (*job.notes, *job.videos.notes):
+    for note in (*job.notes, *job.videos.notes, *job.default_told):
         say(f"note: {note}")
     if job.shard is None and not (job.folder / PREDICTIONS).exists() and any(job.folder.glob(SHARD_FOLDERS)):
         # A run of the whole list beside its shards would score every video once more.
@@ -334,7 +345,7 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     environment["reading workers"] = str(job.config.data.num_workers)
     environment["processes"] = str(job.ranks.count)
     spreads = {s.name: s.gflops_view for s in summary.settings}
-    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else ()
+    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else job.default_told
     report = Report(
         run={
             **identity,

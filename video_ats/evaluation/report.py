@@ -42,7 +42,8 @@ class Report:
         dense_macs: multiply-adds of one dense view.
         claims: sentences about the run. comparisons: the paired differences behind them.
         list_notes: what was assumed or left out when the list was read.
-        budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
+        budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos; or
+            that a setting is the default.
     """
 
     run: dict[str, Any]
