@@ -48,6 +48,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/demo.md", "video-ats demo --output outputs/images"): RUN,
     ("docs/evaluate.md", "video-ats check-videos"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --config configs/mini"): RUN,
+    ("docs/evaluate.md", "video-ats evaluate --model timesformer_mini"): RUN,
     ("docs/evaluate.md", "torchrun --no-python"): RUN,
     ("docs/finetune.md", "video-ats train --train.videos my_videos"): RUN,
     ("docs/finetune.md", "output: outputs/train_my_videos"): DRAWING,  # what the command before it printed

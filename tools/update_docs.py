@@ -96,7 +96,7 @@ def config_table(folder: Path) -> str:
             continue
         config = parse_config(EvaluateConfig, "", ["--config", str(path), "--output", "o"])
         variant = choose_variant(config.model, NOTHING_GIVEN)
-        points = ", ".join("whole frame" if k is None else str(k) for k in config.sweep.samples)
+        points = ", ".join("whole frame" if k is None else str(k) for k in config.sweep.points)
         settings = "dense" + (f"; K = {points}" if points else "")
         gflops = f"{_dense_gflops(variant.name, config.class_count(variant, NOTHING_GIVEN)):.1f}"
         row = [f"`{path.relative_to(folder)}`", settings, gflops]

@@ -1,5 +1,6 @@
 """One decoding pass for many settings, against a loop that does one thing at a time."""
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -117,7 +118,11 @@ def assert_same(some: Sequence[Sequence[Prediction]], others: Sequence[Sequence[
     for lines, expected in zip(*by_video, strict=True):
         for line, other in zip(without_times(lines), without_times(expected), strict=True):
             assert line.scores == pytest.approx(other.scores, abs=1e-5)
-            assert replace(line, scores=[]) == replace(other, scores=[])
+            assert line.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+            assert (line.divergence is None) == (other.divergence is None)
+            assert line.divergence is None or line.divergence == pytest.approx(other.divergence, abs=1e-5)
+            rounded = {"scores": [], "probabilities": [], "divergence": None}
+            assert replace(line, **rounded) == replace(other, **rounded)
 
 
 def test_every_listed_video_ends_in_one_status(results: list[list[Prediction]], entries: list[VideoEntry]) -> None:
@@ -247,9 +252,11 @@ def test_settings_that_say_so_run_with_the_fine_tuned_weights(model: nn.Module, 
     tuned = run(other, entries[1:3], [replace(setting, finetuned=False) for setting in settings[3:]])
     for lines, first, second in zip(both, given, tuned, strict=True):
         assert_same([lines[:3]], [first])
-        assert_same([lines[3:]], [second])
-        assert lines[0].scores != pytest.approx(lines[3].scores, abs=1e-3)
-    assert [block.sampler for block in other.blocks] == [None] * 4
+        assert all(line.dense_top1 == lines[0].top5[0] for line in lines)  # of the given weights
+        alone, beside = (
+            [replace(line, dense_top1=None, divergence=None) for line in each] for each in (second, lines[3:])
+        )
+        assert_same([beside], [alone])
 
 
 @pytest.mark.parametrize(
@@ -341,3 +348,25 @@ def test_logits_that_are_not_finite_end_the_run_in_one_line(entries: list[VideoE
     torch.nn.init.constant_(broken.head.bias, torch.nan)
     with pytest.raises(ValueError, match=r"^video 'wide.mp4', setting dense: logits are not finite"):
         run(broken, entries[1:2], SETTINGS[:1])
+
+
+def test_the_divergence_from_dense_is_that_of_all_probabilities(model: nn.Module, entries: list[VideoEntry]) -> None:
+    (lines,) = run(model, entries[1:2], SETTINGS)
+    by_name = {line.setting: line for line in lines}
+    dense = by_name["dense"]
+    assert dense.divergence == 0
+    assert len(dense.top5) == 5 == model.head.out_features  # the five are all: the sums below are whole
+    assert sum(dense.probabilities) == pytest.approx(1, abs=1e-6)
+    for line in lines:
+        p, q = (dict(zip(each.top5, each.probabilities, strict=True)) for each in (dense, line))
+        assert line.divergence == pytest.approx(sum(p[c] * math.log(p[c] / q[c]) for c in p), abs=1e-6)
+        # Softmax of the mean over views: of the summed logits it would be sharper.
+        mean = [score / len(line.view_top1) for score in line.scores]
+        assert line.probabilities == pytest.approx(torch.tensor(mean).softmax(0).tolist(), abs=1e-6)
+        assert line.dense_top1 == dense.top5[0]
+    assert any(line.divergence for line in lines)
+
+
+def test_without_dense_nothing_is_compared(model: nn.Module, entries: list[VideoEntry]) -> None:
+    (lines,) = run(model, entries[1:2], [setting for setting in SETTINGS if not setting.is_dense])
+    assert {(line.dense_top1, line.divergence, line.agrees) for line in lines} == {(None, None, None)}

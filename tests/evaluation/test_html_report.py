@@ -17,7 +17,7 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.html_report import report_page
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.report import Report
+from video_ats.evaluation.report import UNLABELLED, Report
 from video_ats.evaluation.summary import summarise
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
@@ -156,6 +156,20 @@ def test_without_evaluated_videos_there_are_the_failures_only() -> None:
     assert "truncated" in text
     assert "<script" not in text
     assert "curve" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def test_without_labels_the_page_is_about_agreement() -> None:
+    unlabelled = [replace(line, label=None) for line in lines()]
+    results = results_of(unlabelled, SETTINGS)
+    summary = summarise(results, listed_labels=[None] * 7, dense_macs=2 * BILLION)
+    page = report_page(make_report(summary=summary, claims=()), results, ATS, pictures())
+    words = re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)
+    assert UNLABELLED in html.unescape(words)
+    words = words.replace(html.escape(UNLABELLED), "")
+    assert not re.search(r"accura|correct|better|top-1 %|classes", words, re.IGNORECASE)
+    assert "taken for abseiling" in words
+    assert data_of(page)["classes"] == []
+    assert data_of(page)["settings"][1]["tip"].startswith(f"{ATS.name}\nsame top-1 as dense 66.7 [")
 
 
 def test_the_same_figures_give_the_same_picture() -> None:

@@ -78,7 +78,9 @@ def predictions(folder: Path) -> list[dict[str, Any]]:
     """All lines, without times and rounded so that another batch of the same clips gives the same."""
     lines = [json.loads(line) for line in (folder / PREDICTIONS).read_text().splitlines()]
     for line in lines:
-        line["scores"] = [round(score, 4) for score in line["scores"]]
+        for name in ("scores", "probabilities"):
+            line[name] = [round(value, 4) for value in line[name]]
+        line["divergence"] = line["divergence"] and round(line["divergence"], 4)
         for name in ("decode_seconds", "model_seconds", "wall_seconds"):
             del line[name]
     return lines
@@ -106,7 +108,8 @@ def without_rates(folder: Path) -> dict[str, Any]:
 
 def test_a_run_writes_the_predictions_and_the_report(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} - {".lock"} == {
-        *("run.json", "predictions.jsonl", "report.json", "report.csv", "report.md", "curve.png", "report.html"),
+        *("run.json", "predictions.jsonl", "predictions.csv", "report.json", "report.csv", "report.md", "report.html"),
+        "curve.png",
     }
     report = json.loads((finished / "report.json").read_text())
     assert (report["listed"], report["evaluated"], report["failed"]) == (LISTED, 6, {"unreadable": 1})
@@ -165,7 +168,9 @@ def test_a_run_in_which_nothing_can_be_read_has_a_report(tmp_path: Path) -> None
         0,
         {"missing": 1, "unreadable": 1},
     )
-    assert [path.name for path in written] == ["report.json", "report.csv", "report.md", "report.html"]
+    assert [path.name for path in written] == [
+        *("report.json", "report.csv", "report.md", "report.html", "predictions.csv")
+    ]
 
 
 def test_a_run_into_a_folder_among_its_videos_continues_and_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -407,6 +412,22 @@ def test_a_row_with_samplers_is_scored_with_them_and_dense(videos: Path, tmp_pat
     assert dense_view_macs(job.given.model, job.plan) == 2_776_481_712
 
 
+def test_without_a_sweep_dense_and_the_recommended_setting_are_scored_and_that_is_said(
+    videos: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    report, _ = run(prepare(config(videos, tmp_path, sweep=SweepConfig())), say=told.append)
+    assert [setting.name for setting in report.summary.settings] == ["dense", "ats-frame-kfull"]
+    said = "No sampler was named: ats-frame-kfull is the default, recommended for timesformer_mini (--sweep.samples"
+    assert any(said in line for line in told)
+    for name in ("report.md", "report.html", "report.json"):
+        assert said in (tmp_path / name).read_text()
+    named = prepare(config(videos, tmp_path / "named", sweep=SweepConfig(samples=[None])))
+    assert (named.default_told, [s.name for s in named.settings]) == ((), ["dense", "ats-frame-kfull"])
+    alone = prepare(config(videos, tmp_path / "alone", sweep=SweepConfig(samples=[])))
+    assert (alone.default_told, [s.name for s in alone.settings]) == ((), ["dense"])
+
+
 def test_weights_are_known_by_their_values_not_their_file(videos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model(MINI, num_classes=3)
@@ -456,7 +477,7 @@ def test_what_loading_changed_is_noted(videos: Path, tmp_path: Path) -> None:
         ({"samplers": [SamplerConfig(samples=(8, 4))]}, "sampler samples: 2 values for 3 blocks"),
         ({"sweep": SweepConfig(samples=[0])}, "sampler samples 0"),
         ({"sweep": SweepConfig(samples=[8, 8])}, "setting 'ats-frame-k8': given twice"),
-        ({"sweep": SweepConfig(dense=False)}, "no setting to evaluate"),
+        ({"sweep": SweepConfig(dense=False, samples=[])}, "no setting to evaluate"),
         ({"views": ViewsConfig(crops=2)}, "crops is 2, it must be 1 (centre) or 3"),
         ({"views": ViewsConfig(preset="timesfomer")}, "did you mean 'timesformer'?"),
         ({"device": "gpu"}, "device 'gpu': must be auto, cpu, cuda or cuda:N"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 from matplotlib.image import imread
 
 from video_ats.evaluation.claim import make_claims
-from video_ats.evaluation.curve import draw_curve, line_name
+from video_ats.evaluation.curve import _curve, draw_curve, line_name
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.report import Report, _views, as_markdown, write_report
+from video_ats.evaluation.report import UNLABELLED, Report, _views, as_markdown, write_report
 from video_ats.evaluation.summary import summarise
+from video_ats.runs.metrics import Estimate
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens import SamplerConfig
 
@@ -56,7 +58,7 @@ RUN: dict[str, Any] = {
 }
 
 
-def make_report(lines: list[Prediction] = LINES, listed: tuple[int, ...] = (0, 1, 1)) -> Report:
+def make_report(lines: list[Prediction] = LINES, listed: tuple[int | None, ...] = (0, 1, 1)) -> Report:
     settings = (DENSE, ATS, RANDOM)
     summary = summarise(results_of(lines, settings), listed_labels=listed, dense_macs=2_000_000_000)
     claims, comparisons = make_claims(results_of(lines, settings))
@@ -113,7 +115,10 @@ def test_csv_and_json_agree(written: Path) -> None:
         assert [float(row[f"kept_block{block}"]) for block in range(2)] == entry["kept"]
         for name in ("clip_top1", "mean_class", "relative_to_dense", "model_clips_per_second"):
             assert float(row[name]) == entry[name]
-        assert float(row["agreement_with_dense"]) == entry["agreement"]
+        columns = {"agreement_with_dense": "top1", "agreement_top5": "top5", "divergence": "divergence"}
+        for column, name in columns.items():
+            numbers = [float(row[column + part]) for part in ("", "_low", "_high")]
+            assert numbers == [entry["with_dense"][name][part] for part in ("value", "low", "high")]
 
 
 def test_markdown_and_json_agree(written: Path) -> None:
@@ -126,9 +131,11 @@ def test_markdown_and_json_agree(written: Path) -> None:
         cells = accuracy[entry["name"]]
         for cell, name in zip(cells[:4], ("top1", "top5", "top1_listed", "top5_listed"), strict=True):
             assert cell == "{percent:.1f} [{low:.1f}, {high:.1f}]".format(**entry[name])
-        assert [float(cell) for cell in cells[4:]] == pytest.approx(
-            [entry["clip_top1"], entry["mean_class"], entry["agreement"]], abs=0.051
-        )
+        numbers = [float(cell) for cell in cells[4:6]]
+        assert numbers == pytest.approx([entry["clip_top1"], entry["mean_class"]], abs=0.051)
+        for cell, name, how in zip(cells[6:], ("top1", "top5", "divergence"), (".1f", ".1f", ".3g"), strict=True):
+            value, low, high = (format(entry["with_dense"][name][part], how) for part in ("value", "low", "high"))
+            assert cell == f"{value} [{low}, {high}]"
         numbers = [float(cell) for cell in cost[entry["name"]]]
         spreads = [
             entry[name][part] for name in ("gflops_view", "gflops_video") for part in ("mean", "sd", "p5", "p95")
@@ -266,3 +273,39 @@ def test_fine_tuned_weights_are_named() -> None:
     model = RUN["model"] | {"finetuned_weights": "tuned.pyth (official)", "finetuned_sha256": "abc" * 9}
     text = as_markdown(replace(make_report(), run={**RUN, "model": model}))
     assert "sha256 0123456789ab; fine-tuned: tuned.pyth (official), sha256 abcabcabcabc; views combined" in text
+
+
+# --- without labels
+
+
+def test_without_labels_nothing_is_said_about_accuracy(tmp_path: Path) -> None:
+    lines = [replace(line, label=None) for line in LINES]
+    report = make_report(lines, (None, None, None))
+    assert (report.claims, report.comparisons) == ((), ())
+    write_report(tmp_path, report)
+    told = json.loads((tmp_path / "report.json").read_text())
+    names = {"name", "with_dense", "gflops_view", "gflops_video", "relative_to_dense", "kept", "model_clips_per_second"}
+    assert all(entry.keys() == names for entry in told["settings"])
+    assert (told["labelled"], told["listed"], told["evaluated"]) == (False, 3, 2)
+    assert UNLABELLED in told["list_notes"]
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith("# some_model: agreement with dense versus GFLOPs\n")
+    assert UNLABELLED in text
+    of_random = rows_of(text, "same top-1 as dense")[RANDOM.name]
+    assert of_random[0] == Estimate.of_share(1, 2).format(".1f")
+    assert of_random[1] == Estimate.of_share(2, 2).format(".1f")
+    assert of_random[2].startswith("0.25 [0, ")
+    header = (tmp_path / "report.csv").read_text().splitlines()[0]
+    for words in (text.replace(UNLABELLED, ""), header, json.dumps(told["settings"])):
+        assert not re.search(r"accura|correct|wrong |mean.class|clip.top|top-?1.(of|%|list)|per_class", words)
+
+
+def test_the_curve_of_a_run_without_labels_is_that_of_agreement() -> None:
+    lines = [replace(line, label=None) for line in LINES]
+    summaries = make_report(lines, (None, None, None)).summary.settings
+    axes = _curve((DENSE, ATS, RANDOM), summaries, "").axes[0]
+    assert axes.get_ylabel().startswith("same top-1 as dense in %")
+    assert [s.merit.value for s in summaries] == [100, 100, 50]
+    labelled = make_report().summary.settings
+    assert _curve((DENSE, ATS, RANDOM), labelled, "").axes[0].get_ylabel().startswith("video top-1 in %")
+    assert [s.merit.value for s in labelled] == [s.top1.percent for s in labelled if s.top1]

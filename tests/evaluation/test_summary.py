@@ -1,11 +1,14 @@
 """A run's figures from predictions made by hand, whose answers are known."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 
 from video_ats.evaluation.predictions import Prediction
-from video_ats.evaluation.summary import ClassAccuracy, RunSummary, summarise
-from video_ats.runs.metrics import Accuracy
+from video_ats.evaluation.summary import Agreement, ClassAccuracy, RunSummary, summarise
+from video_ats.runs.metrics import Accuracy, Estimate
 from video_ats.runs.settings import Setting
 
 SETTINGS = (DENSE, ATS)
@@ -72,7 +75,27 @@ def test_agreement_counts_equal_answers_right_or_wrong() -> None:
     dense, ats = summary().settings
     assert dense.agreement == 100
     assert ats.agreement == pytest.approx(100 * 3 / 5)  # a, d and g, which is wrong under both
-    assert summary(settings=(ATS,)).settings[0].agreement is None
+    assert ats.with_dense == Agreement(
+        Estimate.of_share(3, 5), Estimate.of_share(4, 5), Estimate.of_mean(np.array([0, 0.5, 0, 0.5, 0]))
+    )  # f lacks dense's class among its best
+    assert summary(settings=(ATS,)).settings[0].with_dense is None
+
+
+def test_without_labels_there_is_agreement_and_no_accuracy() -> None:
+    lines = [replace(line, label=None) for line in LINES]
+    run = summarise(results_of(lines, SETTINGS), listed_labels=[None] * 7, dense_macs=2_000_000_000)
+    assert (run.labelled, run.listed, run.evaluated) == (False, 7, 5)
+    for alone, labelled in zip(run.settings, summary().settings, strict=True):
+        assert (alone.top1, alone.top5_listed, alone.mean_class, alone.clip_top1, alone.per_class) == (*[None] * 4, {})
+        assert alone.with_dense == labelled.with_dense
+        assert alone.gflops_video == labelled.gflops_video
+        assert labelled.top1 is not None
+
+
+def test_labels_of_some_videos_only_are_an_error() -> None:
+    lines = [replace(line, label=None) if line.video == "a" else line for line in LINES]
+    with pytest.raises(ValueError, match="1 of 5 videos have no label"):
+        results_of(lines, SETTINGS)
 
 
 def test_cost_of_a_view_and_of_a_video() -> None:

@@ -95,7 +95,7 @@ def test_lists_with_labels_are_read_and_their_labels_are_not_used(tmp_path: Path
         Path(name).write_text(text)
         found = list_given([name], DataConfig())
         assert [entry.path for entry in found.entries] == ["a.mp4"]
-        assert f"the labels of {name} are not used" in found.notes
+        assert f"the labels of {name} are not read" in found.notes
     for name, text in (("three.txt", "a.mp4\n"), ("four.csv", "path\na.mp4\n")):
         Path(name).write_text(text)
         found = list_given([name], DataConfig())

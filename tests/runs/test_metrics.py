@@ -5,7 +5,7 @@ from math import comb, sqrt
 import numpy as np
 import pytest
 
-from video_ats.runs.metrics import Accuracy, Spread
+from video_ats.runs.metrics import Accuracy, Estimate, Spread
 
 Z95 = 1.959963984540054
 
@@ -80,3 +80,20 @@ def test_a_spread_by_hand() -> None:
 def test_equal_costs_have_no_spread_at_all(value: int, count: int) -> None:
     spread = Spread.of([value] * count, unit=1e9)
     assert spread == Spread(value / 1e9, 0.0, value / 1e9, value / 1e9)
+
+
+def test_a_mean_has_the_normal_interval_over_videos() -> None:
+    values = np.array([0.0, 0.1, 0.2, 0.9])
+    found = Estimate.of_mean(values)
+    half = 1.959964 * np.std(values, ddof=1) / sqrt(4)
+    assert found.value == pytest.approx(0.3)
+    assert found.high == pytest.approx(0.3 + half, abs=1e-6)
+    assert found.low == 0 > 0.3 - half  # a divergence is never less than 0
+    assert Estimate.of_mean(values + 1).low == pytest.approx(1.3 - half, abs=1e-6)
+    assert Estimate.of_mean(np.array([0.4])) == Estimate(0.4, 0.4, 0.4)
+
+
+def test_in_repeated_lists_the_interval_of_a_mean_holds_the_true_one() -> None:
+    generator = np.random.default_rng(0)
+    found = [Estimate.of_mean(generator.exponential(0.2, size=60)) for _ in range(2000)]
+    assert 0.91 < np.mean([each.low <= 0.2 <= each.high for each in found]) < 0.97

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from video_ats.runs.settings import SweepConfig, make_settings, setting_name
+from video_ats.models.registry import get_variant, list_models, published_sampler
+from video_ats.runs.settings import SweepConfig, make_settings, recommended_sampler, setting_name
 from video_ats.tokens import SamplerConfig
 
 
@@ -94,6 +95,45 @@ def test_samplers_given_one_by_one_come_last_and_dense_can_be_left_out() -> None
 def test_nothing_to_evaluate_is_an_error() -> None:
     with pytest.raises(ValueError, match=re.escape("no setting to evaluate: sweep.dense is false")):
         make_settings(SweepConfig(dense=False))
+
+
+def test_where_none_is_named_the_sampler_of_the_training_or_the_recommended_one_is_scored() -> None:
+    trained, recommended = SamplerConfig(samples=5), SamplerConfig(samples=6)
+
+    def names(sweep: SweepConfig, *samplers: SamplerConfig, **others: Any) -> list[str]:
+        return [setting.name for setting in make_settings(sweep, samplers, recommended=recommended, **others)]
+
+    assert names(SweepConfig()) == ["dense", "ats-frame-k6"]
+    assert names(SweepConfig(), trained=trained) == ["dense", "ats-frame-k5"]
+    assert names(SweepConfig(samples=[]), trained=trained) == ["dense"]
+    tubes = SweepConfig(scopes=["tube"], controls=["random"])
+    assert names(tubes) == ["dense", "ats-tube-k6", "random-tube-matched:6"]
+    assert names(tubes, own=SamplerConfig(samples=4))[1:] == ["ats-tube-k4", "random-tube-matched:4", "ats-frame-k4"]
+    assert names(SweepConfig(samples=[7])) == ["dense", "ats-frame-k7"]
+    assert names(SweepConfig(), SamplerConfig(samples=8)) == ["dense", "ats-frame-k8"]
+    assert names(SweepConfig(), calibrated=[SamplerConfig(samples=9)]) == ["dense", "ats-frame-k9"]
+    assert names(SweepConfig(), own=SamplerConfig(samples=4)) == ["dense", "ats-frame-k4"]
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_registered_models_recommend_what_they_are_published_with(model: str) -> None:
+    variant = get_variant(model)
+    sampler = recommended_sampler(published_sampler(variant), variant.arguments)
+    assert sampler == get_variant(f"{model.removesuffix('_ats')}_ats").sampler
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"crop_size": 224}, SamplerConfig("ats", "frame", tuple(range(3, 12)), 65)),
+        ({"crop_size": 96, "patch_size": 8, "depth": 6}, SamplerConfig("ats", "frame", (1, 2, 3, 4, 5), 48)),
+        ({"crop_size": 16, "depth": 2, "attention": "joint"}, SamplerConfig("ats", "clip", (0, 1), 2)),
+    ],
+)
+def test_other_models_recommend_a_third_of_the_patches_from_a_quarter_of_the_depth_on(
+    arguments: dict[str, Any], expected: SamplerConfig
+) -> None:
+    assert recommended_sampler(None, arguments) == expected
 
 
 def test_a_setting_given_twice_is_an_error_that_names_it() -> None:

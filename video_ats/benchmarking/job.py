@@ -18,6 +18,7 @@ from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import Figures, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
+from video_ats.models.registry import published_sampler
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.options import (
     ViewsConfig,
@@ -25,7 +26,7 @@ from video_ats.runs.options import (
     fill_in,
     plan_views,
 )
-from video_ats.runs.settings import Setting, make_settings
+from video_ats.runs.settings import Setting, make_settings, recommended_sampler
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     GivenWeights,
@@ -93,7 +94,10 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     # The videos of a folder need no classes: its labels are left as they are.
     data = config.data if config.data.annotations is None else fill_in(config, variant, weights).data
     config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
-    settings = make_settings(config.sweep, config.samplers, own=variant.sampler, trained=weights.sampler)
+    recommended = recommended_sampler(published_sampler(variant), variant.arguments)
+    settings = make_settings(
+        config.sweep, config.samplers, own=variant.sampler, trained=weights.sampler, recommended=recommended
+    )
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)

@@ -11,8 +11,6 @@ from video_ats.runs.settings import SweepConfig
 from video_ats.video import VideoError, VideoStatus
 from video_ats.video.fetch import is_url
 
-USUAL_SAMPLES = (None, 32)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig(RunOptions):
@@ -24,7 +22,6 @@ class DemoConfig(RunOptions):
         labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
             has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
         sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
-            By default, of weights that were trained with a sampler, that one.
         windows: clips over time, evenly from the first frame to the last; null: as many as overlap by half, at most 20.
         window: which of them the pictures show, from 0; null: the one with the highest probability of the video's
             class.
@@ -37,7 +34,7 @@ class DemoConfig(RunOptions):
     videos: list[str] = field(default_factory=list)
     output: str = "outputs/demo"
     labels: str | None = None
-    sweep: SweepConfig = field(default_factory=lambda: SweepConfig(samples=[*USUAL_SAMPLES]))
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     windows: int | None = None
     window: int | None = None
     block: int | None = None

@@ -16,14 +16,15 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from video_ats.demo.configuration import USUAL_SAMPLES, DemoConfig
+from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
+from video_ats.models.registry import published_sampler
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import claim_run, file_bytes, folder_names, naming_full_disk, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
-from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.settings import Setting, make_settings, recommended_sampler
 from video_ats.runs.weights import LoadedModel, choose_or_usual, class_names, hash_weights, load_model
 from video_ats.video import VideoError
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
@@ -117,10 +118,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     """
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    sweep = config.sweep
-    if weights.sampler is not None and sweep == SweepConfig(samples=[*USUAL_SAMPLES]):
-        sweep = SweepConfig()
-    settings = make_settings(sweep, own=variant.sampler, trained=weights.sampler)
+    recommended = recommended_sampler(published_sampler(variant), variant.arguments)
+    settings = make_settings(config.sweep, own=variant.sampler, trained=weights.sampler, recommended=recommended)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))

@@ -26,7 +26,7 @@ class CheckConfig:
     Attributes:
         output: folder for ``videos.jsonl``, one line a video. The same command continues an interrupted scan.
         data: which videos.
-        num_classes: check the labels against this many classes; null: do not.
+        num_classes: check the labels against this many classes; null: a folder needs no classes.
         retry_lost: when a scan continues, read videos again that crashed, timed out or ran out of memory before, for
             example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked
             for again.
@@ -54,7 +54,9 @@ def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tup
         ValueError: for a list that cannot be read, or an output folder that holds something else.
     """
     config.check_output()
-    videos = open_videos(config.data, num_classes=config.num_classes, output=config.output)
+    # Labels are checked where classes are named.
+    labelled = False if config.num_classes is None else None
+    videos = open_videos(config.data, num_classes=config.num_classes, output=config.output, labelled=labelled)
     for note in videos.notes:
         say(f"note: {note}")
     how = config.data.identity()

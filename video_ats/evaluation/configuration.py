@@ -77,6 +77,6 @@ class EvaluateConfig(LabelledRunOptions):
             target_gflops=None,
             target_ratio=None,
             target_max_samples=None,
-            sweep=self.sweep if self.sweep.samples else SweepConfig(dense=self.sweep.dense),
+            sweep=self.sweep if self.sweep.points else SweepConfig(dense=self.sweep.dense),
             samplers=[*(sampler for sampler in beside if sampler not in given), *self.samplers],
         )

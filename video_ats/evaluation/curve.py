@@ -28,7 +28,10 @@ _FEW_LINES = 6
 
 
 def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[SettingSummary], *, title: str) -> None:
-    """Write ``curve.png``: top-1 over the mean GFLOPs of a video, with 95% intervals and the spread of GFLOPs."""
+    """Write ``curve.png``: top-1 over the mean GFLOPs of a video, with 95% intervals and the spread of GFLOPs.
+
+    Without labels, it is the top-1 agreement with dense.
+    """
     with replacing(path) as temporary:  # an older one stays whole where the disk is full
         _curve(settings, summaries, title).savefig(temporary, format="png")
 
@@ -49,7 +52,9 @@ def svg_curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary]) 
         return f'<g class="point" data-place="{found[1]}" tabindex="0" role="button" aria-label="{name}">'
 
     svg = re.sub(rf'<g id="{_POINT}(\d+)">', point, text.getvalue().partition("<svg")[2])
-    return f'<svg class="curve" role="img" aria-label="Video top-1 over GFLOPs per video, a point a setting"{svg}'
+    return (
+        f'<svg class="curve" role="img" aria-label="{_merit(summaries)} over GFLOPs per video, a point a setting"{svg}'
+    )
 
 
 def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
@@ -68,22 +73,22 @@ def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], tit
         setting = by_name[line[0].name]
         line.sort(key=lambda summary: summary.gflops_video.mean)
         style = _style(setting, joined=len(line) > 1)
-        costs, accuracies = [s.gflops_video.mean for s in line], [s.top1.percent for s in line]
-        (handles[name],) = axes.plot(costs, accuracies, label=name, **style)
+        costs, merits = [s.gflops_video.mean for s in line], [s.merit.value for s in line]
+        (handles[name],) = axes.plot(costs, merits, label=name, **style)
         for s in line:
-            video, top1 = s.gflops_video, s.top1
+            video, merit = s.gflops_video, s.merit
             # Percentiles of a skewed spread may lie on one side of the mean.
             x_error = [[max(video.mean - video.p5, 0)], [max(video.p95 - video.mean, 0)]]
-            y_error = [[top1.percent - top1.low], [top1.high - top1.percent]]
+            y_error = [[merit.value - merit.low], [merit.high - merit.value]]
             bars = {"fmt": "none", "ecolor": style["color"], "elinewidth": 0.5, "capsize": 2}
-            axes.errorbar(video.mean, top1.percent, y_error, x_error, alpha=1 if few else 0.15, **bars)
+            axes.errorbar(video.mean, merit.value, y_error, x_error, alpha=1 if few else 0.15, **bars)
             # Each point once more on top, as an element of its own.
             own = {"gid": f"{_POINT}{places[s.name]}", "linestyle": "none", "zorder": style.get("zorder", 2) + 1}
-            axes.plot(video.mean, top1.percent, **style | own)
+            axes.plot(video.mean, merit.value, **style | own)
         if setting.is_dense:
-            axes.axhline(line[0].top1.percent, color="black", linewidth=0.6, alpha=0.4)
+            axes.axhline(line[0].merit.value, color="black", linewidth=0.6, alpha=0.4)
     axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean; bar: p5 to p95)")
-    axes.set_ylabel("video top-1 in % (bar: 95% interval)")
+    axes.set_ylabel(f"{_merit(summaries)} in % (bar: 95% interval)")
     axes.set_title(title, fontsize=9)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
@@ -93,6 +98,11 @@ def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], tit
     else:
         figure.legend(handles=in_order, fontsize=7.5, handlelength=3.5, loc="outside right upper")
     return figure
+
+
+def _merit(summaries: Sequence[SettingSummary]) -> str:
+    """What stands over the cost."""
+    return "same top-1 as dense" if summaries[0].top1 is None else "video top-1"
 
 
 def line_name(setting: Setting) -> str:

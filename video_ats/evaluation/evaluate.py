@@ -12,7 +12,7 @@ from torch import nn
 
 from video_ats.evaluation.predictions import Prediction, unscored
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import combine_views, run_settings
+from video_ats.runs.forward import combine_views, divergence, run_settings, video_probabilities
 from video_ats.runs.options import Ensemble
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
@@ -80,22 +80,27 @@ def _score(
     """For each video its predictions, in the order of the settings."""
     views = torch.cat([sample.views(plan, device=execution.device) for sample in samples])  # (N, 3, T, S, S)
     lines: dict[str, list[Prediction]] = {}
+    probabilities: dict[str, list[torch.Tensor]] = {}  # of all classes, for each video
     batches = views.split(execution.batch_size)
     for setting, output in run_settings(model, settings, batches, execution, finetuned=finetuned):
         arrays = (array.split(plan.num_views) for array in (output.logits.cpu(), output.macs(), output.kept_counts()))
-        lines[setting.name] = []
+        lines[setting.name], probabilities[setting.name] = [], []
         for sample, logits, macs, kept in zip(samples, *arrays, strict=True):  # (V, num_classes), (V), (V, depth)
             if not logits.isfinite().all():
                 raise ValueError(
                     f"video {sample.entry.key!r}, setting {setting.name}: logits are not finite; "
                     "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
                 )
-            scores, classes = combine_views(logits, ensemble).topk(min(5, logits.shape[1]))
+            combined = combine_views(logits, ensemble)
+            scores, classes = combined.topk(min(5, logits.shape[1]))
+            probable = video_probabilities(combined, len(logits), ensemble)
+            probabilities[setting.name].append(probable)
             scored = replace(
                 unscored(sample),
                 setting=setting.name,
                 top5=classes.tolist(),
                 scores=scores.tolist(),
+                probabilities=probable[classes].tolist(),
                 view_top1=logits.argmax(dim=1).tolist(),
                 gflops=int(macs.sum()) / 1e9,
                 macs=macs.tolist(),
@@ -103,4 +108,12 @@ def _score(
                 model_seconds=output.seconds / len(samples),
             )
             lines[setting.name].append(scored)
+    dense = next((setting.name for setting in settings if setting.is_dense), None)
+    if dense is not None:
+        for name, of_setting in lines.items():
+            pairs = zip(of_setting, lines[dense], probabilities[dense], probabilities[name], strict=True)
+            lines[name] = [
+                replace(line, dense_top1=reference.top5[0], divergence=divergence(of_dense, of_line))
+                for line, reference, of_dense, of_line in pairs
+            ]
     return list(zip(*(lines[setting.name] for setting in settings), strict=True))

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from video_ats.evaluation.curve import svg_curve
-from video_ats.evaluation.report import Report, name_weights
-from video_ats.evaluation.summary import Results
+from video_ats.evaluation.report import UNLABELLED, Report, name_weights
+from video_ats.evaluation.summary import Results, SettingSummary
 from video_ats.models.trace import of_frames
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
@@ -42,8 +42,9 @@ def report_page(
         pictures: from `draw_kept`; a video without one could not be read again.
     """
     run, summary = report.run, report.summary
-    title = f"{run['model']['name']}: accuracy versus GFLOPs on {summary.evaluated} videos"
-    markup = [f'<p class="warn">{escaped(note)}</p>' for note in (*report.notes, *report.list_notes)]
+    title = f"{run['model']['name']}: {report.subject} versus GFLOPs on {summary.evaluated} videos"
+    notes = (*report.notes, *([] if summary.labelled else [UNLABELLED]), *report.list_notes)
+    markup = [f'<p class="warn">{escaped(note)}</p>' for note in notes]
     facts = (
         f"{summary.listed} videos listed, {summary.evaluated} evaluated, {summary.listed - summary.evaluated} failed",
         f"weights: {name_weights(run['model'])}",
@@ -56,9 +57,10 @@ def report_page(
         told = (*report.budget, *report.claims)
         markup += ["<h2>What this run says</h2>", "<ul>", *(f"<li>{escaped(claim)}</li>" for claim in told), "</ul>"]
     if summary.settings:
+        better = "better" if summary.labelled else "nearer to dense, for less"
         markup += [
-            "<h2>Accuracy over GFLOPs</h2>",
-            '<p class="note">Each point is a setting; up and left is better. The thin line across is '
+            f"<h2>{report.subject.capitalize()} over GFLOPs</h2>",
+            f'<p class="note">Each point is a setting; up and left is {better}. The thin line across is '
             "the dense model. Point at a setting for its name, click it to show it below.</p>",
             svg_curve(report.settings, summary.settings),
             "<h2>Settings</h2>",
@@ -81,22 +83,25 @@ def report_page(
 
 def _settings_table(report: Report) -> str:
     """Each cell has the number by which the script sorts it."""
-    header = ["setting", "top-1 %", "95% interval", "top-5 %", "same as dense %", "GFLOPs per video", "p5 to p95"]
-    header += ["of dense", "model clips/s"]
+    of_accuracy = ["top-1 %", "95% interval", "top-5 %"] if report.summary.labelled else []
+    header = ["setting", *of_accuracy, "same as dense %", "GFLOPs per video", "p5 to p95", "of dense", "model clips/s"]
     rows = []
     for place, s in enumerate(report.summary.settings):
         video = s.gflops_video
-        cells: tuple[tuple[str, float | str], ...] = (
-            (s.name, s.name),
-            (f"{s.top1.percent:.1f}", s.top1.percent),
-            (f"{s.top1.low:.1f} to {s.top1.high:.1f}", s.top1.low),
-            (f"{s.top5.percent:.1f}" if report.run["model"]["num_classes"] > 5 else "-", s.top5.percent),
+        cells: list[tuple[str, float | str]] = [(s.name, s.name)]
+        if s.top1 is not None and s.top5 is not None:
+            cells += [
+                (f"{s.top1.percent:.1f}", s.top1.percent),
+                (f"{s.top1.low:.1f} to {s.top1.high:.1f}", s.top1.low),
+                (f"{s.top5.percent:.1f}" if report.run["model"]["num_classes"] > 5 else "-", s.top5.percent),
+            ]
+        cells += [
             ("-" if s.agreement is None else f"{s.agreement:.1f}", -1 if s.agreement is None else s.agreement),
             (f"{video.mean:.4g}", video.mean),
             (f"{video.p5:.4g} to {video.p95:.4g}", video.p95 - video.p5),
             (f"{s.relative_to_dense:.3f}", s.relative_to_dense),
             (f"{s.model_clips_per_second:.2f}", s.model_clips_per_second),
-        )
+        ]
         row = "".join(f'<td data-sort="{escaped(str(value))}">{escaped(text)}</td>' for text, value in cells)
         rows.append(f'<tr data-place="{place}" tabindex="0">{row}</tr>')
     head = "".join(f'<th tabindex="0" aria-sort="none">{escaped(name)}</th>' for name in header)
@@ -115,10 +120,20 @@ def _chosen(report: Report) -> list[str]:
         "<h3>GFLOPs per video</h3>",
         '<p class="note">How many videos cost how much: a sampler that keeps what the video needs spreads.</p>',
         '<div id="histogram"></div>',
+        *(_classes(against) if report.summary.labelled else []),
+    ]
+
+
+def _classes(against: str) -> list[str]:
+    return [
         f"<h3>Top-1 by class{against}</h3>",
         '<div class="scroll classes"><table id="classes"><thead><tr><th>class</th><th>videos</th><th>dense %</th>'
         "<th>this setting %</th><th>change</th><th>lost | won</th></tr></thead><tbody></tbody></table></div>",
     ]
+
+
+def _merit(s: SettingSummary) -> str:
+    return f"{'same top-1 as dense' if s.top1 is None else 'top-1'} {s.merit.format('.1f')}"
 
 
 def _data(report: Report, results: Results) -> dict[str, Any]:
@@ -132,7 +147,7 @@ def _data(report: Report, results: Results) -> dict[str, Any]:
         settings.append(
             {
                 "name": s.name,
-                "tip": f"{s.name}\ntop-1 {s.top1} %\n{s.gflops_video.mean:.4g} GFLOPs per video, "
+                "tip": f"{s.name}\n{_merit(s)} %\n{s.gflops_video.mean:.4g} GFLOPs per video, "
                 f"{100 * s.relative_to_dense:.0f}% of dense",
                 "counts": counts.tolist(),
                 "edges": edges.tolist(),
@@ -158,9 +173,12 @@ def _ends(report: Report, results: Results, shown: Setting, pictures: Mapping[st
     for heading, rows in zip(("Cheapest", "Most expensive"), _cost_ends(results, shown), strict=True):
         markup.append(f"<div><h3>{heading}</h3>")
         for row in rows:
-            video, label, top1 = results.videos[row], int(results.labels[row]), int(scored.top1[row])
-            guess = "correct" if label == top1 else f"taken for {word}{report.class_name(top1)}"
-            caption = f"{video}: {scored.gflops[row]:.4g} GFLOPs, {word}{report.class_name(label)} ({guess})"
+            video, top1 = results.videos[row], int(scored.top1[row])
+            answer = f"taken for {word}{report.class_name(top1)}"
+            if results.labels is not None:
+                label = int(results.labels[row])
+                answer = f"{word}{report.class_name(label)} ({'correct' if label == top1 else answer})"
+            caption = f"{video}: {scored.gflops[row]:.4g} GFLOPs, {answer}"
             gone = f"<figure><p>could not be read again</p><figcaption>{escaped(caption)}</figcaption></figure>"
             markup.append(figure(pictures[video], caption) if video in pictures else gone)
         markup.append("</div>")

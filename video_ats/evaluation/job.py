@@ -22,14 +22,15 @@ from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import draw_kept, report_page
 from video_ats.evaluation.predictions import prediction_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
+from video_ats.evaluation.spreadsheet import write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
-from video_ats.models.registry import Variant
+from video_ats.models.registry import Variant, published_sampler
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
-from video_ats.runs.settings import Setting, make_settings, setting_name
+from video_ats.runs.settings import Setting, make_settings, recommended_sampler, setting_name
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
@@ -42,6 +43,7 @@ from video_ats.runs.weights import (
 )
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
+from video_ats.video.lists.label_names import built_in_names
 from video_ats.video.views import ViewPlan
 
 Say = Callable[[str], None]
@@ -97,6 +99,16 @@ class EvaluationJob:
         tuned = self.finetuned.notes if self.finetuned else ()
         return self.given.notes + tuple(f"fine-tuned weights: {note}" for note in tuned)
 
+    @property
+    def default_told(self) -> tuple[str, ...]:
+        """That the setting with a sampler is the default; nothing where the configuration names one, or a target."""
+        config, given, found = self.config, self.given.given, [s for s in self.settings if s.is_ats]
+        named = config.sweep.samples != "recommended" or config.samplers or config.budget() or self.variant.sampler
+        if named or not found:
+            return ()
+        reason = "with which the weights were trained" if given.sampler else f"recommended for {self.variant.name}"
+        return (f"No sampler was named: {found[0].name} is the default, {reason} (--sweep.samples for others)",)
+
     def identity(self) -> dict[str, Any]:
         """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""
         config, data = self.config, self.config.data
@@ -136,8 +148,12 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     shard = None if config.shard is None else Shard.parse(config.shard)
     settings = _settings(config, variant, weights, config.sweep.of_any_samples() if config.budget() else ())
     plan = plan_views(variant, config.views)
-    videos = weights.open_videos(config.data, num_classes, output=config.output)
+    videos = weights.open_videos(config.data, num_classes, output=config.output, labelled=None)
     weights.check_label_names(videos.label_names)
+    if not videos.is_labelled:
+        if not any(setting.is_dense for setting in settings):
+            raise ValueError("sweep.dense false: videos without labels are compared with the dense model; leave it out")
+        videos = _name_classes(videos, weights, num_classes)
     ranks = ranks or Ranks()
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
@@ -151,6 +167,17 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     return EvaluationJob(config, variant, given, finetuned, videos, plan, settings, execution, shard, ranks)
 
 
+def _name_classes(videos: VideoList, weights: GivenWeights, num_classes: int | None) -> VideoList:
+    """Videos without labels with the names of the classes of the weights, or else of Kinetics."""
+    if videos.label_names or weights.label_names:
+        return replace(videos, label_names=videos.label_names or weights.label_names)
+    names = built_in_names(num_classes)
+    told = "no names of classes are known, so their numbers stand in tables (--data.labels)"
+    if names is not None:
+        told = f"the {num_classes} classes are taken to be those of kinetics{num_classes} (--data.labels for others)"
+    return replace(videos, label_names=names, notes=(*videos.notes, told))
+
+
 def _settings(
     config: EvaluateConfig, variant: Variant, weights: GivenWeights, calibrated: Sequence[SamplerConfig]
 ) -> tuple[Setting, ...]:
@@ -159,6 +186,7 @@ def _settings(
         config.samplers,
         own=variant.sampler,
         trained=weights.sampler,
+        recommended=recommended_sampler(published_sampler(variant), variant.arguments),
         calibrated=calibrated,
         finetuned=config.finetuned is not None,
     )
@@ -179,7 +207,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
     if not job.ranks.is_first:
         _run_other_rank(job)
         return None
-    for note in (*job.notes, *job.videos.notes):
+    for note in (*job.notes, *job.videos.notes, *job.default_told):
         say(f"note: {note}")
     job.config.check_output()
     with sole_user(job.folder):
@@ -219,7 +247,10 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
             f"--output {job.config.output}, then this command without --shard"
         )
         return None
-    return _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
+    report, written = _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
+    table = job.folder / "predictions.csv"
+    write_spreadsheet(table, read_predictions(log.path), report.class_name, labelled=job.videos.is_labelled)
+    return report, [*written, table]
 
 
 def _run_other_rank(job: EvaluationJob) -> None:
@@ -299,7 +330,7 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     environment["reading workers"] = str(job.config.data.num_workers)
     environment["processes"] = str(job.ranks.count)
     spreads = {s.name: s.gflops_view for s in summary.settings}
-    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else ()
+    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else job.default_told
     report = Report(
         run={
             **identity,

@@ -16,12 +16,14 @@ class Prediction:
     """One video under one setting, or one video that could not be read (``setting`` None).
 
     Attributes:
-        video: its key in the list. path: its file. label: index of its class.
+        video: its key in the list. path: its file. label: index of its class; None without labels.
         file_bytes: size of the file, 0 if there is none; tells a copy from another when a run continues.
         status: ``ok`` or why not; see `video.decoders.VideoStatus`.
         reason: why not, in words; for ``ok``, damage that the decoder concealed.
         setting: name of the setting.
-        top5: class indices, best first. scores: their combined scores.
+        top5: class indices, best first. scores: their combined scores. probabilities: of `video_probabilities`.
+        dense_top1: the best class of the dense model with the given weights; None if it was not scored.
+        divergence: of the dense model's probabilities from this setting's, in nats; None likewise.
         view_top1: each view's best class.
         gflops: multiply-adds of the whole video (all views) in units of 1e9. macs: multiply-adds of each view.
         kept: for each view, patch tokens that leave each block.
@@ -32,13 +34,16 @@ class Prediction:
 
     video: str
     path: str
-    label: int
+    label: int | None
     status: str
     reason: str = ""
     file_bytes: int = 0
     setting: str | None = None
     top5: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    dense_top1: int | None = None
+    divergence: float | None = None
     view_top1: list[int] = field(default_factory=list)
     gflops: float = 0.0
     macs: list[int] = field(default_factory=list)
@@ -48,6 +53,11 @@ class Prediction:
     decode_seconds: float = 0.0
     model_seconds: float = 0.0
     wall_seconds: float = 0.0
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the best class is the dense model's; None where that is not known."""
+        return None if self.dense_top1 is None else self.top5[0] == self.dense_top1
 
 
 def unscored(sample: VideoSample) -> Prediction:

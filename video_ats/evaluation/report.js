@@ -148,7 +148,7 @@ function choose(place) {
   chosen.value = place;
   light(place);
   drawHistogram(data.settings[place]);
-  drawClasses(data.settings[place]);
+  if (data.classes.length) drawClasses(data.settings[place]);  // none without labels
 }
 
 chosen.addEventListener("change", () => choose(chosen.value));

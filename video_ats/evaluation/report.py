@@ -13,12 +13,21 @@ from video_ats.atomic import write_text
 from video_ats.evaluation.claim import Comparison
 from video_ats.evaluation.curve import draw_curve
 from video_ats.evaluation.summary import RunSummary, SettingSummary
-from video_ats.runs.metrics import Accuracy
+from video_ats.runs.metrics import Accuracy, Estimate
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import csv_text, markdown_table, number
 from video_ats.video.views import VIEW_PRESETS
 
 _MOST_FAILURES_SHOWN = 20
+UNLABELLED = (
+    "These videos have no labels. Agreement says how often a setting answers as the dense model does; it says nothing "
+    "about either being right."
+)
+_DIVERGENCE = (
+    "Agreement is with the dense model of the given weights, right or wrong; shares have Wilson's 95% interval. "
+    "Divergence is the mean Kullback-Leibler divergence of dense's probabilities from the setting's, in nats, with the "
+    "normal 95% interval over videos."
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Report:
         dense_macs: multiply-adds of one dense view.
         claims: sentences about the run. comparisons: the paired differences behind them.
         list_notes: what was assumed or left out when the list was read.
-        budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos.
+        budget: sentences on the settings found for a target, and their cost on calibration and evaluated videos; or
+            that a setting is the default.
     """
 
     run: dict[str, Any]
@@ -48,9 +58,18 @@ class Report:
     budget: tuple[str, ...] = ()
     list_notes: tuple[str, ...] = ()
 
+    @property
+    def subject(self) -> str:
+        """What the figures stand over the cost for."""
+        return "accuracy" if self.summary.labelled else "agreement with dense"
+
     def class_name(self, label: int) -> str:
         """Name of a class, or its index where no names are known."""
         return self.label_names[label] if self.label_names else str(label)
+
+
+_ENDS = {"": "value", "_low": "low", "_high": "high"}
+_OF_ACCURACY = ("top1", "top5", "top1_listed", "top5_listed", "clip_top1", "mean_class", "per_class")
 
 
 def write_report(folder: Path, report: Report) -> list[Path]:
@@ -77,10 +96,14 @@ def as_json(report: Report) -> dict[str, Any]:
     """The whole report as plain data."""
     summary = asdict(report.summary)
     for setting in summary["settings"]:
-        setting["per_class"] = {report.class_name(label): counts for label, counts in setting["per_class"].items()}
+        if report.summary.labelled:
+            setting["per_class"] = {report.class_name(label): counts for label, counts in setting["per_class"].items()}
+        else:
+            for name in _OF_ACCURACY:
+                del setting[name]
     return {
         "notes": list(report.notes),
-        "list_notes": list(report.list_notes),
+        "list_notes": [*report.list_notes, *([] if report.summary.labelled else [UNLABELLED])],
         "run": report.run,
         "environment": report.environment,
         "dense_gflops_per_view": report.dense_macs / 1e9,
@@ -96,10 +119,14 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
     rows = []
     for s in settings:
         row: dict[str, object] = {"setting": s.name}
-        for name in ("top1", "top5", "top1_listed", "top5_listed"):
-            accuracy: Accuracy = getattr(s, name)
-            row |= {name: accuracy.percent, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
-        row |= {"clip_top1": s.clip_top1, "mean_class": s.mean_class, "agreement_with_dense": s.agreement}
+        if s.top1 is not None:
+            for name in ("top1", "top5", "top1_listed", "top5_listed"):
+                accuracy: Accuracy = getattr(s, name)
+                row |= {name: accuracy.percent, f"{name}_low": accuracy.low, f"{name}_high": accuracy.high}
+            row |= {"clip_top1": s.clip_top1, "mean_class": s.mean_class}
+        for name, part in (("agreement_with_dense", "top1"), ("agreement_top5", "top5"), ("divergence", "divergence")):
+            estimate: Estimate | None = None if s.with_dense is None else getattr(s.with_dense, part)
+            row |= {f"{name}{end}": estimate and getattr(estimate, of) for end, of in _ENDS.items()}
         row |= {"gflops_view": asdict(s.gflops_view), "gflops_video": asdict(s.gflops_video)}
         row |= {"relative_to_dense": s.relative_to_dense, "model_clips_per_second": s.model_clips_per_second}
         rows.append(row | {"kept": {f"block{block}": count for block, count in enumerate(s.kept)}})
@@ -109,8 +136,9 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
 def as_markdown(report: Report) -> str:
     """The report to read."""
     run, summary = report.run, report.summary
-    lines = [f"# {run['model']['name']}: accuracy versus GFLOPs", ""]
-    lines += [f"> **{note}**" for note in report.notes] + ([""] if report.notes else [])
+    lines = [f"# {run['model']['name']}: {report.subject} versus GFLOPs", ""]
+    notes = [*report.notes, *([] if summary.labelled else [UNLABELLED])]
+    lines += [f"> **{note}**" for note in notes] + ([""] if notes else [])
     failed = ", ".join(f"{count} {status}" for status, count in sorted(summary.failed.items())) or "none"
     lines += [
         f"- Videos: {summary.listed} listed = {summary.evaluated} evaluated "
@@ -161,21 +189,29 @@ def _views(views: dict[str, Any]) -> str:
 
 
 def _tables(summary: RunSummary, has_top5: bool) -> list[str]:
-    """Accuracy, cost and kept tokens by setting. With five classes or fewer a top-5 accuracy says nothing."""
-    accuracy, cost, kept = [], [], []
+    """Accuracy, agreement, cost and kept tokens by setting. With five classes or fewer a top-5 figure says nothing."""
+    answers, cost, kept = [], [], []
     for s in summary.settings:
-        top5, top5_listed = (str(s.top5), str(s.top5_listed)) if has_top5 else ("-", "-")
-        agreement = "-" if s.agreement is None else f"{s.agreement:.1f}"
-        accuracies = [str(s.top1), top5, str(s.top1_listed), top5_listed]
-        accuracy.append([s.name, *accuracies, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}", agreement])
+        cells = []
+        if s.top1 is not None:
+            top5, top5_listed = (str(s.top5), str(s.top5_listed)) if has_top5 else ("-", "-")
+            cells = [str(s.top1), top5, str(s.top1_listed), top5_listed, f"{s.clip_top1:.1f}", f"{s.mean_class:.1f}"]
+        if s.with_dense is None:
+            cells += ["-", "-", "-"]
+        else:
+            among = s.with_dense.top5.format(".1f") if has_top5 else "-"
+            cells += [s.with_dense.top1.format(".1f"), among, s.with_dense.divergence.format(".3g")]
+        answers.append([s.name, *cells])
         costs = [number(value) for spread in (s.gflops_view, s.gflops_video) for value in asdict(spread).values()]
         cost.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
         kept.append([s.name, *(f"{count:.0f}" for count in s.kept)])
-    of_accuracy = ["top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %", "clip top-1 %"]
-    of_accuracy += ["mean class %", "same top-1 as dense %"]
+    of_answers = ["top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %", "clip top-1 %"]
+    of_answers = [*of_answers, "mean class %"] if summary.labelled else []
+    of_answers += ["same top-1 as dense %", "dense's class in top 5 %", "divergence from dense"]
     of_cost = ["GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
     of_cost += ["of dense", "model clips/s"]
     blocks = map(str, range(len(summary.settings[0].kept)))
-    lines = [*markdown_table(["setting", *of_accuracy], accuracy), "", *markdown_table(["setting", *of_cost], cost), ""]
+    lines = [*markdown_table(["setting", *of_answers], answers), "", _DIVERGENCE, ""]
+    lines += [*markdown_table(["setting", *of_cost], cost), ""]
     lines += ["Patch tokens that leave each block, mean per view:", ""]
     return [*lines, *markdown_table(["setting", *blocks], kept), ""]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from video_ats.evaluation.predictions import Prediction
-from video_ats.runs.metrics import Accuracy, Spread
+from video_ats.runs.metrics import Accuracy, Estimate, Spread
 from video_ats.runs.settings import Setting
 from video_ats.runs.video_log import Places
 
@@ -20,7 +21,10 @@ class SettingResults:
 
     Attributes:
         top1 (int32 [N]): best class.
-        in_top5 (bool [N]): whether the video's class is among the five best.
+        in_top5 (bool [N]): whether the video's class is among the five best; False without labels.
+        as_dense (bool [N]): whether the best class is that of the dense model with the given weights.
+        dense_in_top5 (bool [N]): whether that class is among the five best.
+        divergence (float64 [N]): of the dense model's probabilities from this setting's, in nats.
         macs (float64 [N, V]): multiply-adds of each view, integers.
         kept (int64 [depth]): patch tokens that leave each block, of all views.
         correct_views: views whose best class is the video's.
@@ -29,9 +33,18 @@ class SettingResults:
 
     def __init__(self, count: int, first: Prediction) -> None:
         self.top1, self.in_top5 = np.zeros(count, np.int32), np.zeros(count, bool)
+        self.as_dense, self.dense_in_top5, self.divergence = (
+            np.zeros(count, bool),
+            np.zeros(count, bool),
+            np.zeros(count),
+        )
         self.macs = np.zeros((count, len(first.macs)))
         self.kept = np.zeros(len(first.kept[0]), np.int64)
         self.correct_views, self.model_seconds, self.videos = 0, 0.0, 0
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that have a row for each video, by their names."""
+        return {name: value for name, value in vars(self).items() if name != "kept" and isinstance(value, np.ndarray)}
 
     @property
     def gflops(self) -> npt.NDArray[np.float64]:
@@ -41,20 +54,23 @@ class SettingResults:
     def add(self, place: int, line: Prediction) -> None:
         """Add a video."""
         self.top1[place], self.in_top5[place] = line.top5[0], line.label in line.top5
+        if line.dense_top1 is not None and line.divergence is not None:
+            self.as_dense[place], self.dense_in_top5[place] = line.agrees, line.dense_top1 in line.top5
+            self.divergence[place] = line.divergence
         self.macs[place] = line.macs
         self.kept += np.sum(line.kept, axis=0)
-        self.correct_views += line.view_top1.count(line.label)
+        self.correct_views += sum(top1 == line.label for top1 in line.view_top1)
         self.model_seconds += line.model_seconds
         self.videos += 1
 
 
 @dataclass(frozen=True)
 class Results:
-    """What the figures of a run are computed from: 29 bytes a prediction of three views.
+    """What the figures of a run are computed from: 39 bytes a prediction of three views.
 
     Attributes:
         of: results by name of the setting; empty if no video could be read.
-        videos: keys of the N evaluated videos, in list order. labels (int32 [N]): their classes.
+        videos: keys of the N evaluated videos, in list order. labels (int32 [N]): their classes; None without labels.
         failures, decoders, wall_seconds: as in `RunSummary`.
         decode_seconds: worker time of reading the evaluated videos.
     """
@@ -62,7 +78,7 @@ class Results:
     settings: tuple[Setting, ...]
     of: dict[str, SettingResults]
     videos: Sequence[str]
-    labels: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int32] | None
     failures: list[tuple[str, str, str]]
     decoders: dict[str, int]
     decode_seconds: float
@@ -82,6 +98,7 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
     count = len(places.keys)
     of: dict[str, SettingResults] = {}
     labels, evaluated = np.zeros(count, np.int32), np.zeros(count, bool)
+    unlabelled = 0
     failures, decoders, decode_seconds, wall_seconds = [], Counter[str](), 0.0, 0.0
     for line in predictions:
         wall_seconds += line.wall_seconds
@@ -93,7 +110,8 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
             of[line.setting] = SettingResults(count, line)
         of[line.setting].add(place, line)
         if not evaluated[place]:
-            labels[place], evaluated[place] = line.label, True
+            labels[place], evaluated[place] = -1 if line.label is None else line.label, True
+            unlabelled += line.label is None
             decoders[line.decoder] += 1
             decode_seconds += line.decode_seconds
     rows = np.flatnonzero(evaluated)
@@ -101,10 +119,14 @@ def collect(predictions: Iterable[Prediction], settings: Sequence[Setting], plac
         if results.videos != len(rows):
             raise ValueError(f"setting {name!r}: was scored on {results.videos} of {len(rows)} videos")
         if len(rows) < count:  # arrays over all listed videos are not copied
-            results.top1, results.in_top5, results.macs = results.top1[rows], results.in_top5[rows], results.macs[rows]
+            for array, values in results.arrays().items():
+                setattr(results, array, values[rows])
     of = {setting.name: of[setting.name] for setting in settings if setting.name in of}
     videos = places.keys if len(rows) == count else [places.keys[int(row)] for row in rows]
-    return Results(tuple(settings), of, videos, labels[rows], failures, dict(decoders), decode_seconds, wall_seconds)
+    if unlabelled not in (0, len(rows)):
+        raise ValueError(f"{unlabelled} of {len(rows)} videos have no label; was the file of predictions changed?")
+    known = None if unlabelled else labels[rows]
+    return Results(tuple(settings), of, videos, known, failures, dict(decoders), decode_seconds, wall_seconds)
 
 
 @dataclass(frozen=True)
@@ -117,8 +139,31 @@ class ClassAccuracy:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How far a setting answers as the dense model with the given weights does; it says nothing about being right.
+
+    Attributes:
+        top1: share in percent of the evaluated videos with the same best class, with Wilson's interval.
+        top5: share with the dense model's class among the setting's five best, likewise.
+        divergence: mean over videos of the Kullback-Leibler divergence of the dense model's probabilities from the
+            setting's, in nats, with the normal interval.
+    """
+
+    top1: Estimate
+    top5: Estimate
+    divergence: Estimate
+
+    @staticmethod
+    def of(scored: SettingResults) -> Agreement:
+        """From the results of at least one video."""
+        same, among, total = int(scored.as_dense.sum()), int(scored.dense_in_top5.sum()), len(scored.as_dense)
+        shares = Estimate.of_share(same, total), Estimate.of_share(among, total)
+        return Agreement(*shares, Estimate.of_mean(scored.divergence))
+
+
+@dataclass(frozen=True)
 class SettingSummary:
-    """One setting's figures.
+    """One setting's figures; those of accuracy are None, and ``per_class`` is empty, where videos have no labels.
 
     Attributes:
         top1, top5: video accuracy over the evaluated videos.
@@ -126,8 +171,7 @@ class SettingSummary:
         clip_top1: accuracy of single views in percent; no interval, since the views of a video are not independent.
         mean_class: mean over classes of the top-1 accuracy, in percent; classes without evaluated videos left out.
         per_class: by class index.
-        agreement: share in percent of the evaluated videos whose top-1 is the dense model's with the given weights;
-            None without dense.
+        with_dense: agreement with the dense model; None if it was not scored.
         gflops_view, gflops_video: multiply-adds in units of 1e9, over views and over videos.
         relative_to_dense: mean GFLOPs over those of the dense model.
         kept: mean number of patch tokens that leave each block, per view.
@@ -135,19 +179,32 @@ class SettingSummary:
     """
 
     name: str
-    top1: Accuracy
-    top5: Accuracy
-    top1_listed: Accuracy
-    top5_listed: Accuracy
-    clip_top1: float
-    mean_class: float
+    top1: Accuracy | None
+    top5: Accuracy | None
+    top1_listed: Accuracy | None
+    top5_listed: Accuracy | None
+    clip_top1: float | None
+    mean_class: float | None
     per_class: dict[int, ClassAccuracy]
-    agreement: float | None
+    with_dense: Agreement | None
     gflops_view: Spread
     gflops_video: Spread
     relative_to_dense: float
     kept: list[float]
     model_clips_per_second: float
+
+    @property
+    def agreement(self) -> float | None:
+        """Percent of the evaluated videos whose top-1 is the dense model's; None without dense."""
+        return None if self.with_dense is None else self.with_dense.top1.value
+
+    @property
+    def merit(self) -> Estimate:
+        """What is drawn over the cost: top-1 accuracy, or, without labels, top-1 agreement with dense."""
+        if self.top1 is not None:
+            return Estimate(self.top1.percent, self.top1.low, self.top1.high)
+        assert self.with_dense is not None  # a run without labels scores dense
+        return self.with_dense.top1
 
 
 @dataclass(frozen=True)
@@ -155,6 +212,7 @@ class RunSummary:
     """A run's figures.
 
     Attributes:
+        labelled: whether the videos have labels.
         failed: how many by status. failures: (video, status, reason) of each.
         settings: in the order of the run; empty if no video could be read.
         wall_seconds: of the whole pipeline, interruptions left out.
@@ -165,6 +223,7 @@ class RunSummary:
         decoders: videos that each decoder read.
     """
 
+    labelled: bool
     listed: int
     evaluated: int
     failed: dict[str, int]
@@ -178,21 +237,23 @@ class RunSummary:
     decoders: dict[str, int]
 
 
-def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int) -> RunSummary:
+def summarise(results: Results, *, listed_labels: Iterable[int | None], dense_macs: int) -> RunSummary:
     """Compute a run's figures.
 
     Args:
-        listed_labels: the class of every listed video, evaluated or not.
+        listed_labels: the class of every listed video, evaluated or not; None where there are no labels.
         dense_macs: multiply-adds of one view without samplers.
     """
-    listed = dict(sorted(Counter(listed_labels).items()))
+    counts = Counter(listed_labels)
+    listed = {label: count for label, count in counts.items() if label is not None}
     evaluated, wall = len(results.videos), results.wall_seconds
     return RunSummary(
-        listed=sum(listed.values()),
+        labelled=bool(listed),
+        listed=counts.total(),
         evaluated=evaluated,
         failed=dict(Counter(status for _, status, _ in results.failures)),
         failures=results.failures,
-        settings=[_summarise_setting(name, results, listed, dense_macs) for name in results.of],
+        settings=[_summarise_setting(name, results, dict(sorted(listed.items())), dense_macs) for name in results.of],
         wall_seconds=wall,
         videos_per_second=_rate(evaluated, wall),
         pipeline_clips_per_second=_rate(sum(scored.macs.size for scored in results.of.values()), wall),
@@ -203,29 +264,38 @@ def summarise(results: Results, *, listed_labels: Iterable[int], dense_macs: int
 
 
 def _summarise_setting(name: str, results: Results, listed: dict[int, int], dense_macs: int) -> SettingSummary:
-    scored, labels = results.of[name], results.labels
-    dense = next((results.of.get(setting.name) for setting in results.settings if setting.is_dense), None)
-    right = scored.top1 == labels
-    top1, top5, total = int(right.sum()), int(scored.in_top5.sum()), sum(listed.values())
-    correct, evaluated = (np.bincount(of, minlength=max(listed) + 1).tolist() for of in (labels[right], labels))
-    per_class = {label: ClassAccuracy(correct[label], evaluated[label], listed[label]) for label in listed}
-    shares = [c.correct / c.evaluated for c in per_class.values() if c.evaluated]
+    scored, has_dense = results.of[name], any(s.is_dense for s in results.settings if s.name in results.of)
     return SettingSummary(
         name=name,
-        top1=Accuracy.of(top1, len(labels)),
-        top5=Accuracy.of(top5, len(labels)),
-        top1_listed=Accuracy.of(top1, total),
-        top5_listed=Accuracy.of(top5, total),
-        clip_top1=100 * (scored.correct_views / scored.macs.size),
-        mean_class=100 * float(np.mean(shares)),
-        per_class=per_class,
-        agreement=None if dense is None else 100 * float((dense.top1 == scored.top1).mean()),
+        **_accuracies(scored, results.labels, listed),
+        with_dense=Agreement.of(scored) if has_dense else None,
         gflops_view=Spread.of(scored.macs, unit=1e9),
         gflops_video=Spread.of(scored.macs.sum(axis=1), unit=1e9),
         relative_to_dense=float(scored.macs.mean()) / dense_macs,
         kept=(scored.kept / scored.macs.size).tolist(),
         model_clips_per_second=_rate(scored.macs.size, scored.model_seconds),
     )
+
+
+def _accuracies(scored: SettingResults, labels: npt.NDArray[np.int32] | None, listed: dict[int, int]) -> dict[str, Any]:
+    """The figures of accuracy of `SettingSummary` by their names."""
+    if labels is None:
+        names = ("top1", "top5", "top1_listed", "top5_listed", "clip_top1", "mean_class")
+        return {**dict.fromkeys(names), "per_class": {}}
+    right = scored.top1 == labels
+    top1, top5, total = int(right.sum()), int(scored.in_top5.sum()), sum(listed.values())
+    correct, evaluated = (np.bincount(of, minlength=max(listed) + 1).tolist() for of in (labels[right], labels))
+    per_class = {label: ClassAccuracy(correct[label], evaluated[label], listed[label]) for label in listed}
+    shares = [c.correct / c.evaluated for c in per_class.values() if c.evaluated]
+    return {
+        "top1": Accuracy.of(top1, len(labels)),
+        "top5": Accuracy.of(top5, len(labels)),
+        "top1_listed": Accuracy.of(top1, total),
+        "top5_listed": Accuracy.of(top5, total),
+        "clip_top1": 100 * (scored.correct_views / scored.macs.size),
+        "mean_class": 100 * float(np.mean(shares)),
+        "per_class": per_class,
+    }
 
 
 def _rate(count: float, per: float) -> float:

@@ -224,6 +224,12 @@ def _timesformer_row(name: str, arguments: Mapping[str, Any]) -> Variant:
     return Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
 
 
+def published_sampler(variant: Variant) -> SamplerConfig | None:
+    """The sampler of a registered model or, of a dense one, that of its row ``_ats``; None where there is none."""
+    row = variant if variant.sampler is not None else VARIANTS.get(f"{variant.name}_ats", variant)
+    return row.sampler
+
+
 def build_model(variant: Variant, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:
     """Build a row with random weights, in evaluation mode; arguments as of `create_model`."""
     if num_classes is not None:

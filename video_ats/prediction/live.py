@@ -46,7 +46,7 @@ def watch(config: PredictConfig, source: str, say: Callable[[str], None]) -> Non
     predictor = Predictor(replace(config, every=config.every or _USUAL_EVERY))
     for note in predictor.given.notes:
         say(f"note: {note}")
-    step, entry = predictor.step, VideoEntry(source, source, 0)
+    step, entry = predictor.step, VideoEntry(source, source, None)
     assert step is not None
     stream, windows, lag = LiveStream(source, config.live.format, config.live.size, config.data.fps), 0, 0.0
     try:

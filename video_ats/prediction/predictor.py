@@ -84,7 +84,7 @@ class Predictor:
             ``tokens_kept`` (float64, NaN where there is none), with compare ``agrees`` (bool), and with embeddings
             ``embedding`` (float32 [R, E], NaN where there is none).
         """
-        entries = [VideoEntry(path, path, 0) for path in map(str, batch["path"])]
+        entries = [VideoEntry(path, path, None) for path in map(str, batch["path"])]
         rows = [row for of_video in self.predict(entries) for row in of_video]
         columns: dict[str, npt.NDArray[Any]] = {
             "path": np.array([row.video for row in rows], object),

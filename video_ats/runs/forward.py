@@ -145,6 +145,26 @@ def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:
     return logits.sum(dim=0) if ensemble == "logits" else logits.softmax(dim=1).mean(dim=0)
 
 
+def video_probabilities(scores: Tensor, views: int, ensemble: Ensemble = "logits") -> Tensor:
+    """Probabilities of the classes of a video, in the order of its scores.
+
+    Args:
+        scores (Tensor[..., num_classes]): from `combine_views`.
+        views: how many were combined. Of summed logits, the probabilities are those of the mean over views.
+
+    Returns:
+        float64 Tensor[..., num_classes].
+    """
+    return scores.double() if ensemble == "softmax" else (scores.double() / views).softmax(dim=-1)
+
+
+def divergence(of: Tensor, other: Tensor) -> float:
+    """Kullback-Leibler divergence of probabilities ``of`` from ``other`` [num_classes], in nats: 0 where equal."""
+    nothing = torch.finfo(torch.float64).tiny  # where the other has none, a large number and not infinity
+    terms = torch.special.xlogy(of, of) - torch.special.xlogy(of, other.clamp(min=nothing))
+    return max(float(terms.sum()), 0.0)  # rounding may make it less
+
+
 def dense_view_macs(model: nn.Module, plan: ViewPlan) -> int:
     """Multiply-adds of one view without samplers."""
     return model.dense_macs(num_frames=plan.num_frames, crop_size=plan.crop_size)  # type: ignore[operator]

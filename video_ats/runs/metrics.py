@@ -30,18 +30,47 @@ class Accuracy:
 
     @staticmethod
     def of(correct: int, total: int) -> Accuracy:
-        """With Wilson's score interval, which also holds for few videos; 0 of 0 is 0 percent, from 0 to 100."""
+        """With Wilson's score interval, see `Estimate.of_share`."""
+        share = Estimate.of_share(correct, total)
+        return Accuracy(correct, total, share.value, share.low, share.high)
+
+    def __str__(self) -> str:
+        return f"{self.percent:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of the videos with its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def format(self, how: str) -> str:
+        """As text; ``how`` formats each number."""
+        return f"{self.value:{how}} [{self.low:{how}}, {self.high:{how}}]"
+
+    @staticmethod
+    def of_share(count: int, total: int) -> Estimate:
+        """A share in percent with Wilson's score interval, which holds for few videos too; 0 of 0 is 0, 0 to 100."""
         if total == 0:
-            return Accuracy(0, 0, 0.0, 0.0, 100.0)
-        share, z = correct / total, _Z95
+            return Estimate(0.0, 0.0, 100.0)
+        share, z = count / total, _Z95
         centre = (share + z * z / (2 * total)) / (1 + z * z / total)
         half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
         # The interval holds the share; rounding may say otherwise where it is 0 or 1.
         low, high = min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
-        return Accuracy(correct, total, 100 * share, 100 * low, 100 * high)
+        return Estimate(100 * share, 100 * low, 100 * high)
 
-    def __str__(self) -> str:
-        return f"{self.percent:.1f} [{self.low:.1f}, {self.high:.1f}]"
+    @staticmethod
+    def of_mean(values: npt.NDArray[np.float64]) -> Estimate:
+        """A mean of values of at least 0, one a video: plus and minus 1.96 standard errors, cut at 0.
+
+        Of a single video there is no standard error: the interval is its value.
+        """
+        mean = float(values.mean())
+        half = _Z95 * float(values.std(ddof=1)) / sqrt(len(values)) if len(values) > 1 else 0.0
+        return Estimate(mean, max(mean - half, 0.0), mean + half)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from video_ats.tokens import SamplerConfig
 from video_ats.tokens.configuration import Control, Scheme, Scope
@@ -49,7 +49,9 @@ class SweepConfig:
 
     Attributes:
         dense: also score the model without samplers.
-        samples: numbers of sampling points K per frame; null for as many as a whole frame has patches.
+        samples: numbers of sampling points K per frame; null for as many as a whole frame has patches. recommended:
+            where no other sampler nor a target is named, the sampler that the weights were trained with, else the
+            recommended one of the model; with other keys of the sweep, its K. [] for none.
         scopes: each K is scored with each of these.
         controls: for each ``ats`` setting, these controls keep exactly as many tokens of each clip in every block and
             group, chosen otherwise.
@@ -59,7 +61,7 @@ class SweepConfig:
     """
 
     dense: bool = True
-    samples: list[int | None] = field(default_factory=list)
+    samples: Literal["recommended"] | list[int | None] = "recommended"
     scopes: list[Scope] = field(default_factory=lambda: list[Scope](["frame"]))
     controls: list[Control] = field(default_factory=list)
     blocks: list[int] | None = None
@@ -72,9 +74,14 @@ class SweepConfig:
         if not self.schemes:
             raise ValueError("sweep.schemes []: name at least one of reference, inverse")
 
+    @property
+    def points(self) -> list[int | None]:
+        """The swept numbers of sampling points; none where they are not given."""
+        return [] if self.samples == "recommended" else self.samples
+
     def samplers(self) -> list[SamplerConfig]:
         """All samplers of the product, each ``ats`` setting followed by its controls."""
-        swept = (replace(ats, samples=points) for ats, points in product(self.of_any_samples(), self.samples))
+        swept = (replace(ats, samples=points) for ats, points in product(self.of_any_samples(), self.points))
         return [sampler for ats in swept for sampler in self.with_controls(ats)]
 
     def of_any_samples(self) -> list[SamplerConfig]:
@@ -89,12 +96,16 @@ class SweepConfig:
         return [ats, *(replace(ats, kind=control, matched=True) for control in self.controls)]
 
 
+_NOT_SWEPT = asdict(SweepConfig())
+
+
 def make_settings(
     sweep: SweepConfig,
     samplers: Sequence[SamplerConfig] = (),
     *,
     own: SamplerConfig | None = None,
     trained: SamplerConfig | None = None,
+    recommended: SamplerConfig | None = None,
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
 ) -> tuple[Setting, ...]:
@@ -105,21 +116,25 @@ def make_settings(
             if there is one; else see `SamplerConfig.matched`.
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
         trained: sampler that the weights were trained with; it counts where no other sampler is named.
+        recommended: see `recommended_sampler`; it counts where no other sampler is named, nor trained with.
         calibrated: ``ats`` samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
     """
-    if own is None and not (sweep.samples or samplers or calibrated):
-        own = trained
-    if not sweep.samples and not calibrated:
-        for name in ("controls", "scopes", "schemes", "blocks"):
-            if getattr(sweep, name) != getattr(SweepConfig(), name):
-                raise ValueError(
-                    f"sweep.{name} {getattr(sweep, name)}: nothing is swept without sweep.samples or a target; "
-                    "[null] is as many points as a whole frame has patches"
-                )
+    lists = [name for name in ("controls", "scopes", "schemes", "blocks") if getattr(sweep, name) != _NOT_SWEPT[name]]
+    default = own or trained or recommended
+    if sweep.samples == "recommended" and default is not None and not samplers and not calibrated:
+        if not lists:
+            own = default
+        elif default.samples is None or isinstance(default.samples, int):
+            sweep = replace(sweep, samples=[default.samples])
+    if lists and not sweep.points and not calibrated:
+        raise ValueError(
+            f"sweep.{lists[0]} {getattr(sweep, lists[0])}: nothing is swept without sweep.samples or a target; "
+            "[null] is as many points as a whole frame has patches"
+        )
     samplers = [*([] if own is None or own in sweep.samplers() else [own]), *samplers]
     given = {setting_name(config) for config in [*sweep.samplers(), *samplers]}
     found = [c for ats in calibrated for c in sweep.with_controls(ats) if setting_name(c) not in given]
@@ -139,6 +154,22 @@ def make_settings(
         tuned = [setting for setting in settings if setting.is_dense or setting.is_ats]
         settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
     return tuple(settings)
+
+
+def recommended_sampler(published: SamplerConfig | None, arguments: Mapping[str, Any]) -> SamplerConfig:
+    """The sampler of a model for which none is named, in all commands.
+
+    Args:
+        published: that of the registered model, which is taken if there is one.
+        arguments: of a model that is not registered. Its sampler is ATS in all blocks from a quarter of the depth on,
+            with K a third of the patches of a frame; over the whole clip in joint attention, else frame by frame.
+    """
+    if published is not None:
+        return published
+    depth = arguments.get("depth", 12)
+    patches = (arguments["crop_size"] // arguments.get("patch_size", 16)) ** 2
+    scope: Scope = "clip" if arguments.get("attention") == "joint" else "frame"
+    return SamplerConfig("ats", scope, tuple(range(depth // 4, depth)), max(patches // 3, 2))
 
 
 def keeps_alike(one: SamplerConfig, other: SamplerConfig, depth: int) -> bool:

@@ -48,3 +48,8 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
         writer.writeheader()
         writer.writerows(flat)
     return text.getvalue()
+
+
+def safe_cell(text: str) -> str:
+    """A name as a cell of CSV: after ``'`` where a spreadsheet would see a formula (``= + - @``, tab, return)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

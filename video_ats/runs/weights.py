@@ -71,7 +71,7 @@ class GivenWeights:
             raise ValueError(f"{key}: {other}; leave {key} and dataset out, and the classes of the checkpoint count")
 
     def open_videos(
-        self, data: DataConfig, num_classes: int | None, *, output: str | None = None, labelled: bool = True
+        self, data: DataConfig, num_classes: int | None, *, output: str | None = None, labelled: bool | None = True
     ) -> VideoList:
         """`open_videos`, whose errors say where the class names are from if these weights gave them."""
         try:

@@ -79,7 +79,7 @@ class TrainingClips:
         )
         if sample.frames is None or sample.clip_frames is None:
             return self._failed(draw, sample)
-        return self.augment(sample.frames[sample.clip_frames[0]], seed), sample.entry.label, None
+        return self.augment(sample.frames[sample.clip_frames[0]], seed), sample.entry.known_label, None
 
     def lost(self, draw: Draw, loss: Loss) -> TrainingClip:
         """The item of a draw whose worker process ended without an answer."""
@@ -88,7 +88,7 @@ class TrainingClips:
     def _failed(self, draw: Draw, sample: VideoSample) -> TrainingClip:
         zeros = torch.zeros(3, self.plan.num_frames, self.plan.crop_size, self.plan.crop_size)
         failure = Failure(sample.entry.key, sample.status.value, sample.reason, draw.epoch)
-        return zeros, sample.entry.label, failure
+        return zeros, sample.entry.known_label, failure
 
 
 @dataclass(frozen=True, kw_only=True)

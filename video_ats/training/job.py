@@ -124,6 +124,8 @@ class TrainingJob:
         if not summary.settings:
             raise ValueError(f"validation {Path(self.validation.source).name}: none of its videos could be read")
         scored = summary.settings[0]
+        assert scored.top1 is not None
+        assert scored.top5 is not None
         return {
             "val_epoch": epoch,
             "val_top1": scored.top1.percent,

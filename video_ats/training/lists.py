@@ -118,12 +118,12 @@ def _open_validation(
         return validation
     table = index_by_name(names)
     for entry in validation.entries:
-        if fold_label(others[entry.label]) not in table:
+        if fold_label(name := others[entry.known_label]) not in table:
             raise ValueError(
-                f"validation {validation.source}: class {others[entry.label]!r} is not among the {len(names)} classes "
+                f"validation {validation.source}: class {name!r} is not among the {len(names)} classes "
                 f"of training, {_some(names)}; take it out, or add it to training"
             )
-    entries = (replace(entry, label=table[fold_label(others[entry.label])]) for entry in validation.entries)
+    entries = (replace(entry, label=table[fold_label(others[entry.known_label])]) for entry in validation.entries)
     return replace(validation, entries=tuple(entries), label_names=names)
 
 
@@ -136,7 +136,7 @@ def hold_out(listed: VideoList, share: float, seed: int) -> tuple[VideoList, Vid
     """
     of_class: dict[int, list[int]] = {}
     for place, entry in enumerate(listed.entries):
-        of_class.setdefault(entry.label, []).append(place)
+        of_class.setdefault(entry.known_label, []).append(place)
     held = set[int]()
     for label, places in of_class.items():
         count = min(max(round(share * len(places)), 1), len(places) - 1)
@@ -163,7 +163,7 @@ def list_text(listed: VideoList, root: str | None) -> str:
     """A list as CSV of paths relative to ``root``, and labels, which ``data.annotations`` of an evaluation takes."""
     names, folder = listed.label_names, f"{root}".rstrip("/") + "/"
     rows = (
-        {"path": entry.path.removeprefix(folder), "label": entry.label if names is None else names[entry.label]}
+        {"path": entry.path.removeprefix(folder), "label": entry.label if names is None else names[entry.known_label]}
         for entry in listed.entries
     )
     return csv_text(list(rows))

@@ -20,7 +20,7 @@ from video_ats.video.decoder_names import check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
-from video_ats.video.lists.folders import check_video_root, index_videos, read_unlabelled
+from video_ats.video.lists.folders import check_video_root
 from video_ats.video.lists.label_names import check_exists, check_label_list
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, Workers, map_in_workers
@@ -73,12 +73,14 @@ class DataConfig:
 
     Attributes:
         videos: folder of the videos, or URL that they lie under (``s3://…``, ``https://…``, see docs/videos.md);
-            without annotations, a tree of one folder a class.
+            without annotations, a tree of one folder a class, or videos without labels.
         annotations: list of the videos and their classes, a file or a URL: a table with names of columns, JSON, lines
             of ``path label`` or ``path,frames,label``, the official lists of many data sets, see docs/videos.md.
         labels: ``kinetics400``, ``kinetics600`` or a file of class names; null: from the list, see docs/videos.md.
         labels_start_at: number of the first class where the list has integers, 0 or 1; null: 0, where nothing shows
             that it is 1.
+        labelled: false: the videos have no labels, whatever folders they lie in; true: they must have; null: as the
+            folder or list shows, and it is said.
         subset: which videos of a list that says of which subset each is, such as ``train`` or ``val``.
         encoding: of annotations and labels, such as ``latin-1``; null: UTF-8.
         fps: frames per second of the folders of frames (``img_00001.jpg``, …), which are videos where this is given.
@@ -100,6 +102,7 @@ class DataConfig:
     annotations: str | None = None
     labels: str | None = None
     labels_start_at: int | None = None
+    labelled: bool | None = None
     subset: str | None = None
     encoding: str | None = None
     fps: float | None = None
@@ -200,21 +203,23 @@ def lost_video(entry: VideoEntry, loss: Loss) -> VideoSample:
 
 
 def open_videos(
-    data: DataConfig, *, num_classes: int | None, output: str | None = None, labelled: bool = True
+    data: DataConfig, *, num_classes: int | None, output: str | None = None, labelled: bool | None = True
 ) -> VideoList:
     """List the videos that a configuration names; none is opened.
 
     Args:
         num_classes: see `read_video_list`; other errors are there too.
         output: folder that the run writes to, which may lie among the videos.
-        labelled: without labels, a folder may hold its videos at any depth.
+        labelled: whether the run needs labels (True), takes videos as they are (None), or takes a folder for one
+            without labels (False) where the configuration does not say it.
 
     Raises:
-        ValueError: none of the first listed files is there.
+        ValueError: none of the first listed files is there, or labels are needed and the configuration denies them.
     """
-    if not labelled and data.videos is not None and data.annotations is None and data.labels is None:
-        check_video_root(data.videos)
-        return read_unlabelled(index_videos(data.videos, frame_folders=data.fps is not None, leave_out=output))
+    if labelled and data.labelled is False:
+        raise ValueError("data.labelled false: this run needs the class of every video; leave it out")
+    if labelled is False and (data.annotations is not None or data.labels is not None):
+        labelled = None
     found = read_video_list(
         annotations=data.annotations,
         videos=data.videos,
@@ -226,6 +231,7 @@ def open_videos(
         subset=data.subset,
         frame_folders=data.fps is not None,
         output=output,
+        labelled=labelled if data.labelled is None else data.labelled,
     )
     # Ids are looked for everywhere, so that some of them are enough. Paths say where they are.
     first = found.entries if found.is_by_name else found.entries[:_LOOKED_FOR]

@@ -1,4 +1,4 @@
-"""Lists of labelled videos: the `VideoList` that every form becomes, and what a reader of one form gets and returns."""
+"""Lists of videos, labelled or not: the `VideoList` that every form becomes, and what a reader gets and returns."""
 
 from __future__ import annotations
 
@@ -23,16 +23,22 @@ class VideoEntry:
             as listed otherwise.
         path: the video file or folder of frames, joined with the video root; or a URL, or a member of a tar file: see
             `video.fetch`. Where nothing was found, the path at which it was expected.
-        label: class index, >= 0.
+        label: class index, >= 0; None where the list has no labels.
         problem: why no file can be matched (one line); empty when a file was found or not looked for.
         frames: number of frames that the list gives, for a folder of frames; 0: none.
     """
 
     key: str
     path: str
-    label: int
+    label: int | None
     problem: str = ""
     frames: int = 0
+
+    @property
+    def known_label(self) -> int:
+        """The label, in a list that has labels."""
+        assert self.label is not None
+        return self.label
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,11 @@ class VideoList:
     notes: tuple[str, ...] = ()
 
     @property
+    def is_labelled(self) -> bool:
+        """Whether the videos have labels; all have them, or none."""
+        return self.entries[0].label is not None
+
+    @property
     def is_by_name(self) -> bool:
         """Whether the list has names (ids) that are looked for everywhere, not paths."""
         return self.form in ("kinetics_csv", "kinetics_json", "id_label", "hmdb_split")
@@ -73,7 +84,7 @@ class VideoList:
         }
 
 
-def hash_understood(listed: Iterable[tuple[str, int]]) -> str:
+def hash_understood(listed: Iterable[tuple[str, int | None]]) -> str:
     """SHA-256 of the keys and labels of a list, in its order."""
     digest = hashlib.sha256()
     for key, label in listed:
@@ -91,7 +102,6 @@ class ListFile:
         names: the class names, if they are known before the file is read.
         lookup: finds the listed paths under the video root.
         subset: the rows that are wanted of a list that names the subset of each; None: there is one only.
-        labelled: whether the labels matter; false: lists may have none.
     """
 
     text: str
@@ -99,7 +109,6 @@ class ListFile:
     names: Sequence[str] | None
     lookup: Lookup
     subset: str | None = None
-    labelled: bool = True
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -133,7 +142,7 @@ class ListedVideo:
 
     Attributes:
         line: its number, from 1; of a JSON list, the number of the entry.
-        label: the label as written, a name or an integer.
+        label: the label as written, a name or an integer; empty where neither the line nor a folder gives one.
         path: the path or id as listed; the path of the tar file for a member of one.
         member: for a member of a tar file, what follows the path of the tar file; see `video.fetch.path_in_tar`.
         frames: the listed number of frames; 0: none.

@@ -1,4 +1,4 @@
-"""Read a list of labelled videos: an annotation file in one of several forms, or a tree of class folders."""
+"""Read a list of videos: an annotation file in one of several forms, a tree of class folders, or videos alone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from video_ats.video.fetch import join_path
 from video_ats.video.lists import ListedVideo, ListFile, Listing, VideoEntry, VideoList
-from video_ats.video.lists.columns import FOLDER_NOTE, Row, choose_subset, read_table
-from video_ats.video.lists.folders import check_video_root, index_videos, is_inside, read_class_folders
+from video_ats.video.lists.columns import FOLDER_NOTE, Row, choose_subset, one_label, read_table
+from video_ats.video.lists.folders import check_video_root, index_videos, is_inside, read_class_folders, read_unlabelled
 from video_ats.video.lists.json_lists import read_json_list
-from video_ats.video.lists.label_names import is_not_utf8, known_names, read_text_file
+from video_ats.video.lists.label_names import fold_label, is_not_utf8, known_names, read_text_file
 from video_ats.video.lists.lookup import Lookup
 from video_ats.video.lists.numbering import Classes, number_labels
 from video_ats.video.lists.path_lists import read_path_list
@@ -24,6 +24,7 @@ from video_ats.video.lists.tar_shards import read_tar_list
 _HEADERLESS_KINETICS_ROW = re.compile(r".*,\s*[A-Za-z0-9_-]{11}\s*,\s*\d+\s*,\s*\d+\s*(?:,.*)?")
 _HMDB_FILE = re.compile(r"(?P<label>.+)_test_split[123]\.txt")
 _HMDB_SUBSETS = {"0": "none", "1": "train", "2": "test"}
+_UNLABELLED = "the videos are taken to have no labels"
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -39,9 +40,9 @@ def read_video_list(
     subset: str | None = None,
     frame_folders: bool = False,
     output: str | None = None,
-    labelled: bool = True,
+    labelled: bool | None = True,
 ) -> VideoList:
-    """Read an annotation file or a class-folder tree.
+    """Read an annotation file, a class-folder tree, or a folder of videos without labels.
 
     The form of a file is recognised by its text:
 
@@ -69,7 +70,9 @@ def read_video_list(
         subset: the subset to take of a list that names that of each row.
         frame_folders: whether a folder of numbered images is a video.
         output: folder that is left out where folders are searched.
-        labelled: false: labels do not matter, all are 0; those of the file are left out.
+        labelled: True: every video has to have a label. False: labels are not read, and videos may lie at any depth.
+            None: as it shows, which is noted: a folder without subfolders of videos has none, nor has a list without a
+            column of labels whose videos do not lie in folders of classes.
 
     Raises:
         FileNotFoundError: a named file or folder does not exist.
@@ -83,6 +86,10 @@ def read_video_list(
         if videos is None:
             raise ValueError("neither annotations nor videos is given; pass a list, a class-folder tree or both")
         folder = index_videos(videos, frame_folders=frame_folders, leave_out=output)
+        if labelled is False or (labelled is None and not any("/" in path for path in folder.paths)):
+            found = read_unlabelled(folder, listed.names if listed else None)
+            shown = [f"{_UNLABELLED}: {videos} has no class folders"] if labelled is None else []
+            return replace(found, notes=(*found.notes, *shown))
         return read_class_folders(folder, listed.names if listed else None, num_classes)
     lookup = Lookup(videos, frame_folders=frame_folders)
     if "*" in annotations and not os.path.exists(annotations):
@@ -94,7 +101,7 @@ def read_video_list(
                 f"files of HMDB51 as {os.path.join(annotations, '*_test_split1.txt')!r}"
             )
         text, sha256 = read_text_file(annotations, "annotation file", encoding)
-        file = ListFile(text, annotations, classes.names, lookup, subset, labelled)
+        file = ListFile(text, annotations, classes.names, lookup, subset)
         listing = _read(file)
     if not listing.videos:
         told = "".join(f"; {note}" for note in listing.notes)
@@ -106,17 +113,21 @@ def read_video_list(
                 f"{place}: {video.path!r} leads out of {repr(videos) if videos else 'the working directory'}; pass the "
                 "folder that holds all listed videos as videos, or, if you trust the list, allow_outside_root true"
             )
-    if labelled:
-        indices, names, notes = number_labels(listed_videos, places, classes)
-    else:
-        notes = [] if FOLDER_NOTE in listing.notes else [f"the labels of {annotations} are not used"]
-        indices, names = [0] * len(places), None
+    indices: Sequence[int | None]
+    if labelled is False:
+        indices, names, notes = [None] * len(places), listed.names if listed else None, []
+        others = [note for note in listing.notes if note != FOLDER_NOTE]
+        if others == listing.notes:
+            notes = [f"the labels of {annotations} are not read"]
+        listing = replace(listing, notes=others)
+    elif labelled is None and FOLDER_NOTE in listing.notes and not _are_classes(listed_videos, file):
+        indices, names = [None] * len(places), listed.names if listed else None
+        notes = [f"{_UNLABELLED}: the list has no column of labels, and the folders of its videos name no classes"]
         listing = replace(listing, notes=[note for note in listing.notes if note != FOLDER_NOTE])
-    if FOLDER_NOTE in listing.notes and listed is None and len({video.label for video in listed_videos}) == 1:
-        raise ValueError(
-            f"{places[0]} has no label, and all videos are in folder {listed_videos[0].label!r}, which says nothing; "
-            "write 'path label' on each line"
-        )
+    else:
+        if FOLDER_NOTE in listing.notes:
+            _check_folder_labels(listing, places, file, is_any_folder=listed is not None)
+        indices, names, notes = number_labels(listed_videos, places, classes)
     listing = listing if listing.find is not None else _find_ids(listing, lookup)
     entries = _entries(listing, places, lookup, indices, names)
     changed = _describe_changes(listed_videos, entries, lookup) if listing.find is None else []
@@ -127,6 +138,32 @@ def read_video_list(
         )
     notes = list(dict.fromkeys((*listing.notes, *notes, *changed)))
     return VideoList(tuple(entries), names, annotations, listing.form, sha256, tuple(notes))
+
+
+def _are_classes(videos: Sequence[ListedVideo], file: ListFile) -> bool:
+    """Whether the folders of a list without labels look like classes: some are known, or none is and they differ."""
+    folders = {video.label for video in videos}
+    if file.known:
+        return any(fold_label(folder) in file.known for folder in folders)
+    return "" not in folders and len(folders) > 1
+
+
+def _check_folder_labels(listing: Listing, places: Sequence[str], file: ListFile, *, is_any_folder: bool) -> None:
+    """Raise ValueError where the folders of a list without labels cannot be the classes of its videos."""
+    for video, place in zip(listing.videos, places, strict=True):
+        if not video.label and listing.find is not None:
+            raise ValueError(f"{file.source!r} has no label column; a list without labels (test set) cannot be scored")
+        if not video.label:
+            raise ValueError(
+                f"{place}: {video.path[:80]!r} has no label, nor a folder that names its class; write 'path label' on "
+                "each line"
+            )
+        one_label(place, video.label, file.known)
+    if not is_any_folder and len({video.label for video in listing.videos}) == 1:
+        raise ValueError(
+            f"{places[0]} has no label, and all videos are in folder {listing.videos[0].label!r}, which says nothing; "
+            "write 'path label' on each line"
+        )
 
 
 def _read(file: ListFile) -> Listing:
@@ -149,13 +186,13 @@ def _read(file: ListFile) -> Listing:
 
 
 def _entries(
-    listing: Listing, places: Sequence[str], lookup: Lookup, indices: Sequence[int], names: Sequence[str] | None
+    listing: Listing, places: Sequence[str], lookup: Lookup, indices: Sequence[int | None], names: Sequence[str] | None
 ) -> list[VideoEntry]:
     entries, listed_at = list[VideoEntry](), dict[str, str]()
     for video, place, label in zip(listing.videos, places, indices, strict=True):
         path, problem = join_path(lookup.root, video.path) + video.member, ""
         if listing.find is not None:
-            path, problem = listing.find(video, names[label] if names else video.label)
+            path, problem = listing.find(video, names[label] if names and label is not None else video.label)
         elif not video.member and lookup.knows(video.path):
             found = lookup.find(video.path)
             if found is None:

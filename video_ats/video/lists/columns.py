@@ -45,7 +45,7 @@ SUBSETS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _KINETICS = ("label", "youtube_id", "time_start", "time_end")
-FOLDER_NOTE = "the list has no labels: the class of each video is the name of its folder"
+FOLDER_NOTE = "the list has no labels: the class of each video is the name of its folder (--data.labelled false if not)"
 _SAMPLE = 1000  # rows that show which column holds the files
 
 Row = Mapping[str, str]  # value by the column's name as written
@@ -83,7 +83,7 @@ def read_columns(
     label, index = _label_columns(file, roles, rows)
     if "youtubeid" in roles and not {"timestart", "timeend"}.isdisjoint(roles):
         if label is None:
-            raise ValueError(f"{file.source!r} has no label column; a list without labels (test set) cannot be scored")
+            notes.append(FOLDER_NOTE)
         return _read_kinetics(file, roles, rows, label, form, unit, notes)
     path = _path_column(file, roles, rows)
     parts = [roles[name] for name in (*_START, *_END) if name in roles]
@@ -104,7 +104,7 @@ def read_columns(
         place, name = file.place(line, unit), row[path]
         if not name:
             raise ValueError(f"{place} has no {path!r}; every row needs the file of its video")
-        written = folder_label(file, place, name) if label is None else one_label(place, row[label], file.known)
+        written = folder_label(name) if label is None else one_label(place, row[label], file.known)
         number = row[index] if index is not None else ""
         if number and not is_integer(number):
             raise ValueError(f"{place}: {index} {number!r} is no class index")
@@ -157,16 +157,10 @@ def one_label(place: str, text: str, known: frozenset[str]) -> str:
     return inner
 
 
-def folder_label(file: ListFile, place: str, path: str) -> str:
-    """The class of a listed path without a label: its folder; any where labels do not matter."""
-    if not file.labelled:
-        return "0"
+def folder_label(path: str) -> str:
+    """What may be the class of a listed path without a label: its folder; empty where it has none."""
     folder = os.path.basename(os.path.dirname(path.replace("\\", "/")))
-    if not folder or folder in (".", ".."):
-        raise ValueError(
-            f"{place}: {path[:80]!r} has no label, nor a folder that names its class; write 'path label' on each line"
-        )
-    return folder
+    return "" if folder in (".", "..") else folder
 
 
 def _label_columns(
@@ -212,7 +206,7 @@ def _read_kinetics(
     file: ListFile,
     roles: Mapping[str, str],
     rows: Sequence[tuple[int, Row]],
-    label: str,
+    label: str | None,
     form: str,
     unit: str,
     notes: Sequence[str],
@@ -242,10 +236,12 @@ def _read_kinetics(
     return Listing(form.replace("table", "kinetics_csv"), videos, find, notes, unit)
 
 
-def _kinetics_row(file: ListFile, line: int, unit: str, label: str, roles: Mapping[str, str], row: Row) -> ListedVideo:
-    place = file.place(line, unit)
+def _kinetics_row(
+    file: ListFile, line: int, unit: str, label: str | None, roles: Mapping[str, str], row: Row
+) -> ListedVideo:
+    place, written = file.place(line, unit), "" if label is None else row[label]
     youtube_id, start, end = (row[roles[folded(column)]].strip() for column in _KINETICS[1:])
-    if not row[label].strip():
+    if label is not None and not written.strip():
         raise ValueError(f"{place} has no label; every video needs one")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", youtube_id):
         raise ValueError(
@@ -257,7 +253,7 @@ def _kinetics_row(file: ListFile, line: int, unit: str, label: str, roles: Mappi
         raise ValueError(
             f"{place}: time_start {start!r} and time_end {end!r} are not whole seconds with the start before the end"
         )
-    return ListedVideo(line, f"{youtube_id}_{int(whole[1]):06d}_{int(whole[2]):06d}", row[label], path=youtube_id)
+    return ListedVideo(line, f"{youtube_id}_{int(whole[1]):06d}_{int(whole[2]):06d}", written, path=youtube_id)
 
 
 def _read_frame_table(file: ListFile, roles: Mapping[str, str], rows: Sequence[tuple[int, Row]], unit: str) -> Listing:

@@ -180,8 +180,8 @@ def read_class_folders(folder: VideoFolder, names: tuple[str, ...] | None, num_c
     for path in paths:
         if "/" not in path:
             raise ValueError(
-                f"video {path!r} in {root!r} lies in no class folder; expected {root}/<class>/<video>; "
-                "pass annotations, or move it"
+                f"video {path!r} in {root!r} lies in no class folder; pass annotations, or move it, or pass "
+                "data.labelled false if the folders are no classes"
             )
     written = [path.split("/")[0] for path in paths]
     places = [f"class folder {folder!r} of {root!r}" for folder in written]
@@ -191,18 +191,20 @@ def read_class_folders(folder: VideoFolder, names: tuple[str, ...] | None, num_c
     return _list_of_folder(folder, indices, found, "class_folders")
 
 
-def read_unlabelled(folder: VideoFolder) -> VideoList:
-    """List every video under a folder or URL, in class folders or not, where labels do not matter: all are 0."""
+def read_unlabelled(folder: VideoFolder, names: tuple[str, ...] | None = None) -> VideoList:
+    """List every video under a folder or URL, in folders or not, without labels; ``names`` are those of the classes."""
     if not folder.paths:
         raise ValueError(f"video folder {folder.root!r} holds no video{_told(folder)}")
-    return _list_of_folder(folder, [0] * len(folder.paths), None, "unlabelled")
+    return _list_of_folder(folder, [None] * len(folder.paths), names, "unlabelled")
 
 
 def _told(folder: VideoFolder) -> str:
     return "".join(f"; {note}" for note in folder.notes)
 
 
-def _list_of_folder(folder: VideoFolder, labels: Sequence[int], names: tuple[str, ...] | None, form: str) -> VideoList:
+def _list_of_folder(
+    folder: VideoFolder, labels: Sequence[int | None], names: tuple[str, ...] | None, form: str
+) -> VideoList:
     root, paths = folder.root, folder.paths
     digest = hashlib.sha256("".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape"))
     entries = [VideoEntry(path, os.path.join(root, path), label) for path, label in zip(paths, labels, strict=True)]

@@ -20,7 +20,7 @@ _LISTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".lst", ".list")
 
 
 def list_given(words: Sequence[str], data: DataConfig, *, output: str | None = None) -> VideoList:
-    """All videos that the words name, in their order, those of a folder sorted; none is opened. All labels are 0.
+    """All videos that the words name, in their order, those of a folder sorted; none is opened. None has a label.
 
     Args:
         words: paths, patterns (``*``, ``?``, ``[…]``, ``**``) and URLs. data.annotations is one more; without any,
@@ -93,9 +93,9 @@ def _of_path(path: str, data: DataConfig, output: str | None) -> VideoList:
         return _named_by_path(found.entries, path, found.notes)
     if is_url(path) and not is_video_name(os.path.basename(name)):
         found = read_unlabelled(index_videos(path))
-        entries = [VideoEntry(e.key, join_path(path.rstrip("/"), e.key), 0) for e in found.entries]
+        entries = [VideoEntry(e.key, join_path(path.rstrip("/"), e.key), None) for e in found.entries]
         return _named_by_path(entries, path, found.notes)
-    return _named_by_path([VideoEntry(path, path, 0)], path)
+    return _named_by_path([VideoEntry(path, path, None)], path)
 
 
 def _holds_frames(folder: str) -> bool:
@@ -103,5 +103,5 @@ def _holds_frames(folder: str) -> bool:
 
 
 def _named_by_path(entries: Sequence[VideoEntry], source: str, notes: Sequence[str] = ()) -> VideoList:
-    named = tuple(VideoEntry(entry.path, entry.path, 0, entry.problem, entry.frames) for entry in entries)
+    named = tuple(VideoEntry(entry.path, entry.path, None, entry.problem, entry.frames) for entry in entries)
     return VideoList(named, None, source, "given", "", tuple(notes))

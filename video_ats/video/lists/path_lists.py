@@ -263,9 +263,8 @@ def _understand(file: ListFile, cuts: Sequence[_Cut]) -> tuple[str, list[ListedV
         if other != shape:
             _refuse_odd_rest(file, one, other, shape)
     if shape == _Shape(0, False, 0):
-        labels = [folder_label(file, file.place(one.number), one.path) for one in cuts]
-        form, videos, notes = _with_labels(file, cuts, labels, "path_only")
-        return form, videos, [FOLDER_NOTE, *notes]
+        videos = [ListedVideo(one.number, one.path, folder_label(one.path), one.path) for one in cuts]
+        return "path_only", videos, [FOLDER_NOTE]
     if shape.after:
         return _without_integers_after(file, cuts, shape)
     if shape == _Shape(1, False, 0):
