@@ -19,7 +19,7 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import SHARD, SHARD_FOLDERS, Ranks, Shard, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.html_report import draw_kept, report_page
+from video_ats.evaluation.html_report import Pictures, draw_pictures, report_page
 from video_ats.evaluation.predictions import PREDICTIONS, VideoLog, append_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.summary import Results, collect, summarise
@@ -336,10 +336,10 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     # Videos are shown under the first setting that a budget led to, or else the first with ATS.
     found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
     every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
-    shown, pictures = None, {}
+    shown, pictures = None, Pictures()
     if every_ats and results.videos:
         shown = every_ats[0]
         loaded = job.finetuned if shown.finetuned and job.finetuned else job.given
-        pictures = draw_kept(loaded.model, shown, results, entries, job.config.data, job.plan, job.execution)
+        pictures = draw_pictures(loaded.model, shown, results, entries, job.config.data, job.plan, job.execution)
     write_text(page, report_page(report, results, shown, pictures))
     return report, [*written, page]
