@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from video_ats.evaluation.evaluate import unscored
 from video_ats.evaluation.predictions import Prediction, VideoLog, append_lines, read_predictions
 from video_ats.runs.files import sole_user
+from video_ats.runs.progress import progress_bar
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
 
@@ -56,7 +54,7 @@ def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tup
         keys = [entry.key for entry in videos.entries]
         log = VideoLog(folder, identity, keys, [], name="videos.jsonl", retry_lost=config.retry_lost)
         todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
-        with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
+        with progress_bar(len(keys), "video", done=len(keys) - len(todo)) as bar:
             for sample in read_videos(todo, config.data, None):
                 append_lines(log.path, [unscored(sample)])
                 bar.update()

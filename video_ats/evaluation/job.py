@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from video_ats.atomic import write_text
 from video_ats.evaluation.claim import make_claims
@@ -29,6 +27,7 @@ from video_ats.runs.execution import Execution, describe_environment, open_devic
 from video_ats.runs.files import differences, file_bytes, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import check_samplers, fill_in, plan_views
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.settings import Setting, make_settings, setting_name
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
@@ -287,7 +286,7 @@ def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session)
     )
     places = list(chain.from_iterable(mine))
     failed, name = 0, "" if count == 1 else f"rank 0 of {count}"
-    with tqdm(total=len(places), desc=name, unit="video", file=sys.stderr, disable=not job.ranks.is_first) as bar:
+    with progress_bar(len(places), "video", of=name, shown=job.ranks.is_first) as bar:
         for place, lines in zip(places, finished, strict=True):
             if not session.done[place]:
                 # The run takes a rank's seconds once for all ranks.
