@@ -6,6 +6,7 @@ A command is a function here and a row of the table in ``video_ats_command.py``;
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.conversion import ConvertConfig
     from video_ats.prediction.configuration import PredictConfig
+    from video_ats.runs.tables import Block
     from video_ats.training.configuration import TrainConfig
     from video_ats.video.lists.tar_shards import IndexConfig
 
@@ -27,7 +29,7 @@ def evaluate(config: EvaluateConfig) -> None:
     """Evaluate a video transformer on a list of videos, with and without token sampling, and write a report."""
     from video_ats.evaluation.division import joined_ranks
     from video_ats.evaluation.job import prepare, run
-    from video_ats.evaluation.report import as_markdown
+    from video_ats.evaluation.report import report_blocks
 
     try:
         with joined_ranks() as ranks:
@@ -38,7 +40,7 @@ def evaluate(config: EvaluateConfig) -> None:
     if finished is None:
         return
     report, written = finished
-    _print_report(as_markdown(report), written)
+    _print_report(report_blocks(report), written)
     if not report.summary.evaluated:
         raise ValueError(f"none of the {report.summary.listed} listed videos could be evaluated; see the reasons above")
 
@@ -69,7 +71,7 @@ def predict(config: PredictConfig) -> None:
     """Predict what is in videos, whole or in windows over time, and write tables and embeddings. No labels needed."""
     from video_ats.prediction.job import prepare, run
     from video_ats.prediction.live import live_source, watch
-    from video_ats.prediction.report import as_text
+    from video_ats.prediction.report import summary_blocks
 
     if (source := live_source(config)) is not None:
         watch(config, source, partial(print, flush=True))
@@ -79,7 +81,7 @@ def predict(config: PredictConfig) -> None:
     except KeyboardInterrupt:
         print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
         raise
-    _print_report(as_text(summary), written)
+    _print_report(summary_blocks(summary), written)
     if not summary.rows:
         raise ValueError(f"none of the {summary.statuses.total()} videos could be predicted; see the reasons above")
 
@@ -88,7 +90,7 @@ def demo(config: DemoConfig) -> int:
     """Show what a model predicts for videos, and which patches it keeps. Without a video, it draws a clip."""
     from video_ats.cli import describe_error
     from video_ats.demo.job import Demo, prepare, run
-    from video_ats.demo.report import as_text, write_demo
+    from video_ats.demo.report import demo_blocks, write_demo
     from video_ats.runs.files import naming_full_disk
 
     job = prepare(config)
@@ -97,7 +99,7 @@ def demo(config: DemoConfig) -> int:
         if isinstance(seen, Demo):
             with naming_full_disk(folder):
                 written = write_demo(job, seen, folder)
-            _print_report(as_text(job, seen) + "\n", written)
+            _print_report(demo_blocks(job, seen), written)
             print()
         else:
             print(f"error: {describe_error(seen)}", file=sys.stderr)
@@ -111,19 +113,19 @@ def benchmark(config: BenchmarkConfig) -> None:
 
     job = prepare(config)
     try:
-        written = run(job)
+        blocks, written = run(job)
     except KeyboardInterrupt:
         print(f"\ninterrupted: what was measured is in {config.output}")
         raise
-    _print_report(written[-1].read_text(), written)
+    _print_report(blocks, written)
 
 
 def count_gflops(config: CountConfig) -> None:
     """Count the GFLOPs of registered models, dense and with samplers, per view and per video, as Markdown and CSV."""
-    from video_ats.benchmarking.gflops import as_markdown, count_gflops, write_table
+    from video_ats.benchmarking.gflops import count_gflops, table_blocks, write_table
 
     table = count_gflops(config)
-    _print_report(as_markdown(table), write_table(Path(config.output), table))
+    _print_report(table_blocks(table), write_table(Path(config.output), table))
 
 
 def check_videos(config: CheckConfig) -> None:
@@ -135,7 +137,7 @@ def check_videos(config: CheckConfig) -> None:
     except KeyboardInterrupt:
         print(f"\ninterrupted: what was scanned is kept in {config.output}; the same command continues")
         raise
-    _print_report(as_text(lines), [written])
+    _print_report(as_text(lines).split("\n"), [written])
 
 
 def index_tars(config: IndexConfig) -> None:
@@ -166,18 +168,20 @@ def convert(config: ConvertConfig) -> None:
 
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:
     """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV. Existing files are kept."""
-    from tqdm import tqdm
-
     from video_ats.mini_kinetics import draw_splits
+    from video_ats.runs.progress import progress_bar
 
     for split, total, progress in draw_splits(config):
         there = next(progress)  # raises for wrong values, before the bar is shown
-        with tqdm(total=total, initial=there, unit="clip", desc=split, file=sys.stderr) as bar:
+        with progress_bar(total, "clip", of=split, done=there) as bar:
             for done in progress:
-                bar.update(done - bar.n)
+                bar.update(done - there)
+                there = done
     print(f"mini Kinetics: {config.output} ({', '.join(config.splits)})")
 
 
-def _print_report(text: str, written: list[Path]) -> None:
-    print(text)
+def _print_report(blocks: Sequence[Block], written: list[Path]) -> None:
+    from video_ats.runs.tables import print_blocks
+
+    print_blocks(blocks)
     print("written: " + ", ".join(map(str, written)))

@@ -14,8 +14,9 @@ from PIL import Image
 from video_ats import commands
 from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.job import FILES, Demo, DemoJob, prepare, printable, run
-from video_ats.demo.report import as_text, notes, write_demo
+from video_ats.demo.report import demo_blocks, notes, write_demo
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.tables import as_markdown_text
 from video_ats.tokens import SamplerConfig
 from video_ats.video.decoders import read_frames, readable_part
 from video_ats.video.encode import write_video
@@ -65,8 +66,9 @@ def test_every_host_and_scope_with_controls(video: Path, model: str) -> None:
             assert (totals[0] == totals[1]).all()
         top = [entry["probability"] for entry in ats["top5"]]
         assert top == sorted(top, reverse=True)
-    assert "ats-clip-k16" in as_text(job, demo)
-    assert "random weights" in as_text(job, demo)  # or one would believe what is kept
+    text = as_markdown_text(demo_blocks(job, demo))
+    assert "ats-clip-k16" in text
+    assert "random weights" in text  # or one would believe what is kept
     assert "Random weights" in (folder / "demo.html").read_text()
 
 
@@ -173,7 +175,7 @@ def test_pictures_that_a_newcomer_sees(tmp_path: Path) -> None:
     for name in ("tokens.png", "attention.png"):
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 600
-    text = as_text(job, demo)
+    text = as_markdown_text(demo_blocks(job, demo))
     assert "pacing left and right" in text
     assert all(setting.name in text for setting in job.settings)
     assert (tmp_path / "pacing_left_and_right.mp4").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.demo_cases import chromium, make_shown, requests_of
+from helpers.demo_cases import check_fits, chromium, make_shown, requests_of
 from helpers.page_elements import check_harmless
 
 from video_ats.demo.page import demo_page
@@ -116,5 +116,8 @@ def test_in_a_real_browser(tmp_path: Path) -> None:
         move(driven, "block", 2)
         move(driven, "setting", 1)  # samples in one block only: the slider must not point behind it
         assert text_of(driven, "block-name").startswith("after block 2: ")
+        for width in (420, 1280):
+            for scheme in ("light", "dark"):
+                check_fits(driven, width, scheme)
         assert requests_of(driven) == [path.as_uri()]
         assert driven.get_log("browser") == []

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.demo_cases import chromium, requests_of
+from helpers.demo_cases import check_fits, chromium, requests_of
 from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
 from helpers.page_elements import check_harmless
 
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.curve import svg_curve
-from video_ats.evaluation.html_report import report_page
+from video_ats.evaluation.html_report import Pictures, report_page
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import UNLABELLED, Report
 from video_ats.evaluation.summary import summarise
@@ -61,10 +61,11 @@ def make_report(settings: tuple[Setting, ...] = SETTINGS, **changes: Any) -> Rep
     return replace(report, **changes)
 
 
-def pictures() -> dict[str, str]:
+def pictures() -> Pictures:
     """Of all videos but one."""
     picture = jpeg_data_uri(np.zeros((4, 6, 3), dtype=np.uint8))
-    return {p.video: picture for p in lines() if p.video != "v1"}
+    found = {p.video: picture for p in lines() if p.video != "v1"}
+    return Pictures(found, found)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,10 @@ def test_points_stand_where_their_figures_are(page: str) -> None:
         for b in range(len(settings)):
             cost = np.sign(settings[a].gflops_video.mean - settings[b].gflops_video.mean)
             accuracy = np.sign(settings[a].top1.percent - settings[b].top1.percent)
-            assert np.sign(places[a][0] - places[b][0]) == cost
+            if cost:
+                assert np.sign(places[a][0] - places[b][0]) == cost
+            else:  # beside one another
+                assert abs(places[a][0] - places[b][0]) < 25
             assert np.sign(places[b][1] - places[a][1]) == accuracy  # down is less
 
 
@@ -199,6 +203,76 @@ def test_it_loads_without_errors_or_requests(browser: Any) -> None:
     asked = [url for url in requests_of(browser) if not url.startswith("chrome")]  # the browser's own first tab
     assert [url.rpartition("/")[2] for url in asked] == ["report.html"]
     assert NASTY in browser.find_element("tag name", "body").text
+
+
+@pytest.mark.parametrize("width", [420, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_part_is_wider_than_the_window_and_text_stands_out(browser: Any, width: int, scheme: str) -> None:
+    check_fits(browser, width, scheme)
+    mark = "return getComputedStyle(document.querySelector('svg.curve text')).fill"
+    assert browser.execute_script(mark) == browser.execute_script("return getComputedStyle(document.body).color")
+    assert browser.execute_script("return document.querySelector('#histogram svg').clientWidth") > 300
+
+
+def video_rows(browser: Any) -> list[list[str]]:
+    """Cells of the rows of the table of videos that can be seen."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#videos tbody tr')].filter((row) => row.offsetParent).map("
+        "(row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+
+
+def test_the_videos_are_searched_and_filtered(browser: Any) -> None:
+    browser.find_element("xpath", f"//tr/td[.='{ATS.name}']").click()
+    gone = f"gone {NASTY}".encode(errors="backslashreplace").decode() + "\\udcff"
+    rows = video_rows(browser)
+    assert rows[0][1:] == [gone, "", "", "", "", "truncated: 172 of 303 <frames>"]
+    # Those whose answers differ, then the others in list order.
+    assert [row[1] for row in rows[1:]] == ["v1", NASTY, "v0", "v2", "v4", "v5"]
+    assert rows[1][2:] == [LABELS[0], LABELS[2], LABELS[0], "1.2", "wrong, differs"]
+    assert rows[2][2:] == [LABELS[1], LABELS[1], LABELS[2], "1.6", "right, differs"]
+    pictures = "return [...document.querySelectorAll('#videos tr')].map((row) => row.querySelectorAll('img').length)"
+    assert browser.execute_script(pictures) == [0, 0, 0, 1, 1, 1, 1, 1]  # of v1 there is none
+    search, choice = browser.find_element("id", "search"), browser.find_element("id", "filter")
+    count = browser.find_element("id", "count")
+    for wanted, names in {
+        "wrong": ["v1"],
+        "right": [NASTY, "v0", "v2", "v4", "v5"],
+        "differs": ["v1", NASTY],
+        "agrees": ["v0", "v2", "v4", "v5"],
+        "failed": [gone],
+    }.items():
+        choice.find_element("css selector", f"option[value={wanted}]").click()
+        assert [row[1] for row in video_rows(browser)] == names
+        assert count.text == f"{len(names)} of 7 rows"
+    choice.find_element("css selector", "option[value=right]").click()
+    search.send_keys("V")
+    assert [row[1] for row in video_rows(browser)] == ["v0", "v2", "v4", "v5"]
+    # Another setting has other answers; the search stays.
+    browser.find_element("xpath", "//tr/td[.='dense']").click()
+    assert [row[1] for row in video_rows(browser)] == ["v1", "v0", "v2", "v4", "v5"]
+    search.clear()
+    search.send_keys("nobody")
+    assert (video_rows(browser), count.text) == ([], "0 of 7 rows")
+    search.clear()
+    search.send_keys("v")
+    choice.find_element("css selector", "option[value=all]").click()
+    assert count.text == "5 of 7 rows"
+
+
+def test_of_a_long_list_a_part_is_shown_and_the_rest_is_named() -> None:
+    many = [scored(f"v{n}", 0, s.name, [n % 2, 2]) for n in range(2000) for s in (DENSE, ATS)]
+    many += [failed(f"f{n}", 0) for n in range(500)]
+    results = results_of(many, (DENSE, ATS))
+    summary = summarise(results, listed_labels=[0] * 2500, dense_macs=BILLION)
+    pictures = Pictures({}, {f"v{n}": jpeg_data_uri(np.zeros((96, 96, 3), dtype=np.uint8)) for n in range(2000)})
+    page = report_page(make_report((DENSE, ATS), summary=summary), results, ATS, pictures)
+    data = data_of(page)
+    assert (len(data["videos"]), len(data["failures"]), len(data["thumbnails"])) == (300, 200, 60)
+    assert "500 of 2500 videos: those that failed, then those whose answers differ" in page
+    assert "The first 200 are shown, all are in report.json." in page
+    assert data["videos"][:2] == ["v1", "v3"]  # wrong ones first
+    assert len(page) < 300_000
 
 
 def shown_names(browser: Any) -> list[str]:

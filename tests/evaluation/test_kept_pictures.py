@@ -11,7 +11,7 @@ from helpers.evaluation_cases import ATS, failed, results_of, scored, write_clip
 from PIL import Image
 
 from video_ats import create_model, insert_samplers_
-from video_ats.evaluation.html_report import _cost_ends, draw_kept
+from video_ats.evaluation.html_report import _cost_ends, draw_pictures
 from video_ats.evaluation.summary import Results
 from video_ats.runs.execution import Execution
 from video_ats.video.dataset import VideoDataset
@@ -43,9 +43,9 @@ def drawn(entries: list[VideoEntry], count: int = 8) -> dict[str, str]:
     model = create_model("timesformer_mini", num_classes=2)
     execution = Execution(torch.device("cpu"))
     data = DataConfig(num_workers=0)
-    pictures = draw_kept(model, ATS, results(entries, count), entries, data, PLAN, execution)
+    pictures = draw_pictures(model, ATS, results(entries, count), entries, data, PLAN, execution)
     assert all(block.sampler is None for block in model.blocks)
-    return pictures
+    return pictures.kept
 
 
 def names(entries: list[VideoEntry], count: int) -> list[list[str]]:

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.evaluation_cases import ATS, DENSE, failed, results_of, scored
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Annotation, Text
 
 from video_ats.evaluation.claim import make_claims
-from video_ats.evaluation.curve import _curve, draw_curve, line_name
+from video_ats.evaluation.curve import line_name, make_figure
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import UNLABELLED, Report, _views, as_markdown, write_report
-from video_ats.evaluation.summary import summarise
+from video_ats.evaluation.summary import RunSummary, summarise
 from video_ats.runs.metrics import Estimate
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens import SamplerConfig
@@ -182,7 +185,7 @@ def test_of_many_failures_the_first_are_shown_and_the_others_counted(tmp_path: P
 def test_the_curve_is_a_picture_with_something_on_it(written: Path) -> None:
     assert (written / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     picture = imread(written / "curve.png")
-    assert picture.shape[:2] == (675, 1050)
+    assert picture.shape[:2] == (810, 1200)
     ink = (picture[..., :3] < 0.9).any(axis=-1)
     assert 0.005 < ink.mean() < 0.5
     coloured = np.ptp(picture[..., :3], axis=-1) > 0.3
@@ -241,15 +244,91 @@ def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
     assert line_name(Setting("", ats, finetuned=True)) not in names
 
 
-def test_many_lines_have_their_legend_beside_the_axes(tmp_path: Path) -> None:
-    sweep = SweepConfig(samples=[8, 4], scopes=["frame", "tube", "clip"], schemes=["reference", "inverse"])
+def make_curve(settings: tuple[Setting, ...], *, spread: float = 0.1, videos: int = 60) -> tuple[Figure, RunSummary]:
+    """Setting number k is right on all but 3 k videos (modulo 50) and costs 2 + k * spread GFLOPs; dense costs 12."""
+    lines = [
+        scored(str(n), 0, s.name, [0 if n >= 3 * k % 50 else 1], macs=[round((1 + k * spread / 2) * 1e9)] * 2)
+        if s.sampler is not None
+        else scored(str(n), 0, s.name, [0], macs=[6 * 10**9] * 2)
+        for n in range(videos)
+        for k, s in enumerate(settings)
+    ]
+    summary = summarise(results_of(lines, settings), listed_labels=[0] * videos, dense_macs=6 * 10**9)
+    return make_figure(settings, summary.settings, "many"), summary
+
+
+def texts_of(figure: Figure) -> list[Text]:
+    """All text that is drawn: not the numbers of an axis outside of what it shows."""
+    outside = [
+        text
+        for axis in figure.findobj(Axis)
+        for tick in axis.get_major_ticks()
+        for text in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    ]
+    return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and text not in outside]
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.01, 0.0], ids=["apart", "close", "of equal cost"])
+def test_no_text_of_a_full_curve_covers_another_or_a_point(spread: float) -> None:
+    controls: list[Any] = ["topk", "random", "uniform"]
+    sweep = SweepConfig(samples=[8, 4, None], scopes=["frame", "tube", "clip"], schemes=["reference", "inverse"])
+    settings = make_settings(replace(sweep, controls=controls), finetuned=True)
+    figure, _ = make_curve(settings, spread=spread)
+    assert len(settings) == 92
+    figure.draw_without_rendering()
+    boxes = {text: text.get_window_extent() for text in texts_of(figure)}
+    for text, box in boxes.items():
+        covered = [other.get_text() for other, its in boxes.items() if other is not text and box.overlaps(its)]
+        assert not covered, text.get_text()
+        assert (box.intersection(box, figure.bbox).bounds) == box.bounds, text.get_text()
+    labels = [text for text in boxes if isinstance(text, Annotation)]
+    marks = [line for line in figure.axes[0].get_lines() if str(line.get_gid()).startswith("point-")]
+    assert len(marks) == len(settings)
+    for label in labels:
+        assert not boxes[label].count_overlaps([mark.get_window_extent() for mark in marks])
+    # What found no room is counted, and all that is drawn is legible where the README shows it at 830 pixels.
+    assert f"{len(settings) - len(labels)} labels do not fit" in figure.axes[0].get_xlabel()
+    assert min(text.get_fontsize() for text in boxes) * 830 / (72 * figure.get_figwidth()) > 11
+
+
+def test_the_axis_is_cut_to_the_sampled_settings_and_dense_is_a_line_with_its_band() -> None:
+    figure, summary = make_curve((DENSE, ATS, replace(ATS, name="ats-9", sampler=SamplerConfig(samples=9))))
+    axes, (dense, *sampled) = figure.axes[0], summary.settings
+    left, right = axes.get_xlim()
+    costs = [s.gflops_video.mean for s in sampled]
+    assert min(costs) - 0.5 < left < min(costs) < max(costs) < right < 4 < dense.gflops_video.mean
+    across = [line for line in axes.get_lines() if list(line.get_xdata()) == [0, 1]]
+    assert [line.get_ydata()[0] for line in across] == [dense.top1.percent]
+    (band,) = axes.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((dense.top1.low, dense.top1.high))
+    texts = [text.get_text() for text in texts_of(figure)]
+    assert {"K=8", "K=9", "dense: 100.0% at 12 GFLOPs"} <= set(texts)
+    (arrow,) = (line for line in axes.get_lines() if line.get_gid() == "point-0")
+    assert (arrow.get_marker(), arrow.get_xdata()[0]) == (">", right)
+    low, high = axes.get_ylim()
+    assert low < min(s.top1.low for s in summary.settings) < max(s.top1.high for s in summary.settings) < high
+
+
+def test_a_family_has_one_colour_and_dense_stands_at_its_cost_where_the_axis_shows_it() -> None:
+    sweep = SweepConfig(samples=[8, 4], controls=["topk", "random"])
     settings = make_settings(sweep, finetuned=True)
-    lines = [scored(str(n), 0, s.name, [0, 1], macs=[k * 10**8] * 2) for n in range(9) for k, s in enumerate(settings)]
-    summary = summarise(results_of(lines, settings), listed_labels=[0] * 9, dense_macs=2_000_000_000)
-    draw_curve(tmp_path / "curve.png", settings, summary.settings, title="many")
-    picture = imread(tmp_path / "curve.png")
-    assert picture.shape[:2] == (900, 1650)
-    assert (picture[:600, 1300:, :3] < 0.5).any(axis=-1).sum() > 1000  # the legend's text and lines
+    figure, _ = make_curve(settings)
+    points = {line.get_gid(): line.get_color() for line in figure.axes[0].get_lines() if line.get_gid()}
+    colours: dict[str, set[str]] = {}
+    for place, s in enumerate(settings):
+        family = "dense" if s.is_dense else f"{s.finetuned} {s.sampler is None or s.is_ats}"
+        colours.setdefault(family, set()).add(points[f"point-{place}"])
+    assert [len(found) for found in colours.values()] == [1, 1, 1, 1]
+    assert len(set.union(*colours.values())) == 4
+    lines = [scored("a", 0, DENSE.name, [0], macs=[10**9] * 2), scored("a", 0, ATS.name, [0], macs=[10**9 + 1] * 2)]
+    summary = summarise(results_of(lines, (DENSE, ATS)), listed_labels=[0], dense_macs=10**9)
+    (star,) = (
+        line
+        for line in make_figure((DENSE, ATS), summary.settings, "").axes[0].get_lines()
+        if line.get_gid() == "point-0"
+    )
+    assert (star.get_marker(), star.get_xdata()[0]) == ("*", 2)
 
 
 def test_what_the_run_says_ends_the_text_and_is_in_the_json(written: Path) -> None:
@@ -303,9 +382,9 @@ def test_without_labels_nothing_is_said_about_accuracy(tmp_path: Path) -> None:
 def test_the_curve_of_a_run_without_labels_is_that_of_agreement() -> None:
     lines = [replace(line, label=None) for line in LINES]
     summaries = make_report(lines, (None, None, None)).summary.settings
-    axes = _curve((DENSE, ATS, RANDOM), summaries, "").axes[0]
+    axes = make_figure((DENSE, ATS, RANDOM), summaries, "").axes[0]
     assert axes.get_ylabel().startswith("same top-1 as dense in %")
     assert [s.merit.value for s in summaries] == [100, 100, 50]
     labelled = make_report().summary.settings
-    assert _curve((DENSE, ATS, RANDOM), labelled, "").axes[0].get_ylabel().startswith("video top-1 in %")
+    assert make_figure((DENSE, ATS, RANDOM), labelled, "").axes[0].get_ylabel().startswith("video top-1 in %")
     assert [s.merit.value for s in labelled] == [s.top1.percent for s in labelled if s.top1]

@@ -63,3 +63,23 @@ def requests_of(driven: Any) -> list[str]:
     events = [json.loads(entry["message"])["message"] for entry in driven.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [address for address in asked if not address.startswith(("data:", "chrome"))]
+
+
+def check_fits(driven: Any, width: int, scheme: str) -> None:
+    """Assert that a page of this width does not scroll sideways, and that its text stands out from its ground.
+
+    ``scheme`` is ``light`` or ``dark``. The window has its former size afterwards.
+    """
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    driven.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driven.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    widths = driven.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1] == width
+    colours = driven.execute_script(
+        "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor].map("
+        "(text) => text.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0))"
+    )
+    assert (colours[0] > colours[1]) == (scheme == "dark")
+    assert abs(colours[0] - colours[1]) > 450
+    driven.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

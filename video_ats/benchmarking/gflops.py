@@ -17,7 +17,7 @@ from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.metrics import Spread
 from video_ats.runs.options import RANDOM_WEIGHTS, plan_views
 from video_ats.runs.settings import setting_name
-from video_ats.runs.tables import csv_text, markdown_table, number
+from video_ats.runs.tables import Block, Table, as_markdown_text, csv_text, number
 from video_ats.runs.weights import GivenWeights, describe_weights, load_model
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import open_videos, read_some_views
@@ -99,6 +99,11 @@ def write_table(folder: Path, table: CostTable) -> list[Path]:
 
 
 def as_markdown(table: CostTable) -> str:
+    """The content of ``gflops.md``."""
+    return as_markdown_text(table_blocks(table))
+
+
+def table_blocks(table: CostTable) -> list[Block]:
     """The notes and the table."""
     header = ["model", "setting", "clip", "GFLOPs per view: mean", "sd", "from", "to", "of dense", "views"]
     header += ["GFLOPs per video", "published per video"]
@@ -109,7 +114,7 @@ def as_markdown(table: CostTable) -> str:
         per_video = (number(c.gflops_video), c.published or "-")
         rows.append([f"`{c.model}`", c.setting, c.clip, *spread, share, c.views, *per_video])
     notes = [f"> **{note}**\n" for note in table.notes]
-    return "\n".join([*notes, *markdown_table(header, rows), "", "GFLOPs are multiply-adds / 1e9, counted once.", ""])
+    return [*notes, Table(header, rows), "", "GFLOPs are multiply-adds / 1e9, counted once.", ""]
 
 
 def _names(patterns: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from itertools import cycle, islice, product
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from video_ats.benchmarking.configuration import BenchmarkConfig
 from video_ats.benchmarking.measure import time_settings
-from video_ats.benchmarking.report import Figures, make_figures, write_benchmark
+from video_ats.benchmarking.report import Figures, benchmark_blocks, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.registry import published_sampler
@@ -26,7 +24,9 @@ from video_ats.runs.options import (
     fill_in,
     plan_views,
 )
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.settings import Setting, make_settings, recommended_sampler
+from video_ats.runs.tables import Block
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     GivenWeights,
@@ -112,9 +112,10 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     return BenchmarkJob(config, given, settings, clips, device)
 
 
-def run(job: BenchmarkJob) -> list[Path]:
+def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
     """Time every setting at every precision and batch size. The files are written after each of these, so that an
-    interrupted run keeps what it has measured. Returns the files.
+    interrupted run keeps what it has measured. Returns the results to
+    read, and the files.
     """
     notes = (*job.given.notes, *job.clips.notes)
     for note in notes:
@@ -132,10 +133,10 @@ def run(job: BenchmarkJob) -> list[Path]:
     clips = job.clips.views.to(job.device)
     passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)
     total = passes * len(job.settings) * (config.rounds + 1)
-    with tqdm(total=total, unit="pass", file=sys.stderr) as bar:
+    with progress_bar(total, "pass") as bar:
         for precision, size in product(config.precisions, config.batch_sizes):
             execution = Execution(job.device, precision, size)
             timings = time_settings(job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar)
             figures += make_figures(timings, execution)
             written = write_benchmark(Path(config.output), description, environment, figures)
-    return written
+    return benchmark_blocks(description, environment, figures), written

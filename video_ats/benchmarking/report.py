@@ -15,7 +15,7 @@ from video_ats.benchmarking.configuration import NAMES
 from video_ats.benchmarking.measure import Timing
 from video_ats.runs.execution import Execution
 from video_ats.runs.metrics import Spread
-from video_ats.runs.tables import csv_text, markdown_table
+from video_ats.runs.tables import Block, Table, as_markdown_text, csv_text
 
 _GAIN = 1.05  # a smaller speed-up does not count, nor does a slow-down smaller than its inverse
 
@@ -122,12 +122,14 @@ def write_benchmark(
     paths = [folder / name for name in NAMES]
     write_text(paths[0], json.dumps({"run": run, "environment": environment, "figures": rows}, indent=1) + "\n")
     write_text(paths[1], csv_text(rows))
-    write_text(paths[2], as_markdown(run, environment, figures))
+    write_text(paths[2], as_markdown_text(benchmark_blocks(run, environment, figures)))
     return paths
 
 
-def as_markdown(run: Mapping[str, object], environment: Mapping[str, str], figures: Sequence[Figures]) -> str:
-    """The results as a page."""
+def benchmark_blocks(
+    run: Mapping[str, object], environment: Mapping[str, str], figures: Sequence[Figures]
+) -> list[Block]:
+    """The results to read."""
     header = ["setting", "precision", "batch", "GFLOPs per clip (p5 to p95)", "latency ms [quartiles]"]
     header += ["clips/s [quartiles]", "speed-up [quartiles]", "realisation", "peak MiB", "verdict"]
     rows = [
@@ -145,8 +147,8 @@ def as_markdown(run: Mapping[str, object], environment: Mapping[str, str], figur
         ]
         for one in figures
     ]
-    lines = [f"# {run['model']}: time beside GFLOPs", ""]
+    lines: list[Block] = [f"# {run['model']}: time beside GFLOPs", ""]
     lines += [f"- {key}: {value}" for key, value in run.items() if key != "model"]
-    lines += ["", *markdown_table(header, rows), ""]
+    lines += ["", Table(header, rows), ""]
     lines += ["## Measured on", "", *(f"- {key}: {value}" for key, value in environment.items()), ""]
-    return "\n".join(lines)
+    return lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
@@ -24,6 +22,7 @@ from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import claim_run, file_bytes, folder_names, naming_full_disk, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.settings import Setting, make_settings, recommended_sampler
 from video_ats.runs.weights import LoadedModel, choose_or_usual, class_names, hash_weights, load_model
 from video_ats.video import VideoError
@@ -175,13 +174,15 @@ def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
     outcomes: dict[str, list[Outcome]] = {setting.name: [] for setting in job.settings}
     reference = outcomes[job.settings[0].name]
     frames_of = read_windows(path, [window.frames for window in windows])
-    for frames in tqdm(frames_of, total=len(windows), unit="window", file=sys.stderr, leave=False):
-        positions = torch.arange(len(frames))[None]
-        clip = make_views(turned(frames, turn), positions, plan, device=job.execution.device)
-        if not reference:
-            compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
-        for name, outcome in compare(job.given.model, clip, job.settings, job.execution).items():
-            outcomes[name].append(outcome)
+    with progress_bar(len(windows), "window", stays=False) as bar:
+        for frames in frames_of:
+            positions = torch.arange(len(frames))[None]
+            clip = make_views(turned(frames, turn), positions, plan, device=job.execution.device)
+            if not reference:
+                compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
+            for name, outcome in compare(job.given.model, clip, job.settings, job.execution).items():
+                outcomes[name].append(outcome)
+            bar.update()
     chosen = config.window
     if chosen is None:  # the window in which the class of the whole video has its highest probability
         table = _probabilities(reference)

@@ -19,7 +19,10 @@ _STYLE = """\
   align-items: center; margin: 1rem 0; }
 .frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .6rem; }
 .frames figure { margin: 0; } .frames figcaption { font-size: .8rem; white-space: pre-line; }
-canvas { width: 100%; display: block; }
+canvas { width: 100%; display: block; } td:first-child { white-space: nowrap; }
+.plot { overflow-x: auto; } .plot img { max-width: none; width: 100%; min-width: 40rem; }
+@media (max-width: 40rem) { .controls { grid-template-columns: max-content 1fr; }
+  .controls output, .controls > span:last-child { grid-column: 1 / -1; } }
 """
 
 
@@ -44,7 +47,7 @@ def demo_page(
             markup.append(_viewer(shown))
     if over_time is not None:
         caption = "Probability of the likeliest classes in each window of the video"
-        markup += ["<h2>Over time</h2>", figure(over_time, caption)]
+        markup += ["<h2>Over time</h2>", f'<div class="plot">{figure(over_time, caption)}</div>']
     script = importlib.resources.files("video_ats.demo") / "viewer.js"
     return html_page(title, markup, style=_STYLE, script=script.read_text(encoding="utf-8"))
 

@@ -17,7 +17,7 @@ from video_ats.demo.page import demo_page
 from video_ats.demo.show import MOST_COLUMNS, Shown, draw_attention, draw_tokens, draw_video, spread
 from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import Setting
-from video_ats.runs.tables import number, text_table
+from video_ats.runs.tables import Block, Table, number
 from video_ats.video.encode import write_video
 from video_ats.visualize.over_time import draw_over_time
 from video_ats.visualize.pictures import data_uri, png_bytes
@@ -25,7 +25,7 @@ from video_ats.visualize.pictures import data_uri, png_bytes
 _LEAST_RATE = 12  # frames per second that every player takes
 
 
-Table = tuple[str, list[str], list[list[str]]]  # heading, names of the columns, rows
+Titled = tuple[str, list[str], list[list[str]]]  # heading, names of the columns, rows
 
 
 def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
@@ -56,12 +56,12 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     return written
 
 
-def as_text(job: DemoJob, demo: Demo) -> str:
+def demo_blocks(job: DemoJob, demo: Demo) -> list[Block]:
     """Title, notes and tables for the terminal."""
-    lines = [_title(job, demo), *(f"  {note}" for note in notes(job, demo))]
+    blocks: list[Block] = [f"# {_title(job, demo)}", *(f"  {note}" for note in notes(job, demo))]
     for heading, header, rows in tables(job, demo):
-        lines += ["", heading, *(f"  {line}" for line in text_table(header, rows))]
-    return "\n".join(lines)
+        blocks += ["", f"## {heading}", Table(header, rows)]
+    return [*blocks, ""]
 
 
 def notes(job: DemoJob, demo: Demo) -> list[str]:
@@ -92,7 +92,7 @@ def notes(job: DemoJob, demo: Demo) -> list[str]:
     return found + list(job.given.notes)
 
 
-def tables(job: DemoJob, demo: Demo) -> list[Table]:
+def tables(job: DemoJob, demo: Demo) -> list[Titled]:
     """Predictions, costs, and counts of kept patches."""
     return [_predictions(job, demo), _costs(job, demo), _kept(job, demo)]
 
@@ -129,7 +129,7 @@ def _top(job: DemoJob, demo: Demo, setting: str) -> list[tuple[str, float]]:
     return [(job.label_names[index], float(mean[index])) for index in np.argsort(-mean, kind="stable")[:5]]
 
 
-def _predictions(job: DemoJob, demo: Demo) -> Table:
+def _predictions(job: DemoJob, demo: Demo) -> Titled:
     heading = "Predictions" + (" (mean probability of the windows)" if len(demo.windows) > 1 else "")
     tops = [_top(job, demo, setting.name) for setting in job.settings]
     rows = [
@@ -139,7 +139,7 @@ def _predictions(job: DemoJob, demo: Demo) -> Table:
     return heading, ["", *(setting.name for setting in job.settings)], rows
 
 
-def _costs(job: DemoJob, demo: Demo) -> Table:
+def _costs(job: DemoJob, demo: Demo) -> Titled:
     header = ["setting", "GFLOPs per clip", "of dense", f"ms per clip ({job.execution.device.type})"]
     rows = []
     for setting in job.settings:
@@ -151,7 +151,7 @@ def _costs(job: DemoJob, demo: Demo) -> Table:
     return "Costs", [*header, "patches left at the end"], rows
 
 
-def _kept(job: DemoJob, demo: Demo) -> Table:
+def _kept(job: DemoJob, demo: Demo) -> Titled:
     frames = spread(job.plan.num_frames, MOST_COLUMNS)
     rows = []
     for setting in job.settings:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions, unscored
 from video_ats.runs.files import check_folder, sole_user
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
@@ -65,7 +63,7 @@ def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tup
         keys = [entry.key for entry in videos.entries]
         log = VideoLog(folder, identity, keys, prediction_lines(()), name=VIDEOS, retry_lost=config.retry_lost)
         todo = [entry for entry, done in zip(videos.entries, log.done, strict=True) if not done]
-        with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
+        with progress_bar(len(keys), "video", done=len(keys) - len(todo)) as bar:
             for sample in read_videos(todo, config.data, None):
                 append_lines(log.path, [unscored(sample)])
                 bar.update()

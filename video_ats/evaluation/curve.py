@@ -1,51 +1,77 @@
-"""The curve of accuracy over GFLOPs, as a picture and for a page: dense, ATS, controls and fine-tuned weights."""
+"""The curve of accuracy over GFLOPs, as a picture and for a page: ATS, controls and fine-tuned weights beside dense."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
-from matplotlib.colors import to_rgb
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.transforms import BboxBase, ScaledTranslation, Transform
 
 from video_ats.atomic import replacing
 from video_ats.evaluation.summary import SettingSummary
+from video_ats.runs.metrics import Estimate
 from video_ats.runs.settings import Setting, block_ranges
 from video_ats.visualize.page import escaped
 
-# Colour-blind safe (after Okabe and Ito); one colour a kind, one marker and line a scope.
-_COLOURS = {"ats": "#0072B2", "topk": "#009E73", "random": "#D55E00", "uniform": "#CC79A7"}
-_FINETUNED = "#3B0F5C"
+# Colour-blind safe (after Okabe and Ito) and legible on white and on black; one colour a family, one marker a scope.
+_DENSE, _ATS, _TUNED, _TUNED_DENSE = "dense", "ATS", "fine-tuned ATS", "fine-tuned dense"
+_MATCHED, _FIXED = "matched controls, of equal cost", "controls, fixed count"
+_INK = "#1a1a1a"
+_COLOURS = {_DENSE: _INK, _TUNED_DENSE: "#009E73", _ATS: "#1a7fc4", _TUNED: "#009E73"}
+_COLOURS |= {_MATCHED: "#D55E00", _FIXED: "#b8860b"}
 _MARKERS = {"frame": "o", "tube": "s", "clip": "^"}
-_LINES = {"frame": "-", "tube": "--", "clip": ":"}
+_FAMILIES = tuple(_COLOURS)  # the most important first
 _POINT = "point-"  # begins the gid of a point
-# More lines than this leave no room for a legend among them, nor for bars that stand out.
-_FEW_LINES = 6
+_SIDE = 7  # points of 1/72 inch between settings of equal cost, which stand beside one another
+_TEXT = 8.5
+_PIECES = 20
+# Where a label may be: its place in the width of the axes (None: at its point), how far from there in points of 1/72
+# inch, and which of its corners. The first free one is taken.
+_Where = tuple[float | None, float, float, str, str]
+_BESIDE: tuple[_Where, ...] = (
+    *((None, 7, 0, "left", "center"), (None, -7, 0, "right", "center")),
+    *((None, 0, 8, "center", "bottom"), (None, 0, -8, "center", "top")),
+    *((None, x, y, "left" if x > 0 else "right", "center") for x in (9, -9, 16, -16) for y in (9, -9, 16, -16)),
+)
+_ALONG: tuple[_Where, ...] = tuple(
+    (at, 0, 3 * side, align, "bottom" if side > 0 else "top")
+    for at, align in ((0.985, "right"), (0.015, "left"), (0.5, "center"))
+    for side in (1, -1)
+)
 
 
 def draw_curve(path: Path, settings: Sequence[Setting], summaries: Sequence[SettingSummary], *, title: str) -> None:
-    """Write ``curve.png``: top-1 over the mean GFLOPs of a video, with 95% intervals and the spread of GFLOPs.
+    """Write ``curve.png``: top-1 over the mean GFLOPs of a video, with 95% intervals. Dense is a line with its band.
 
     Without labels, it is the top-1 agreement with dense.
     """
-    with replacing(path) as temporary:  # an older one stays whole where the disk is full
-        _curve(settings, summaries, title).savefig(temporary, format="png")
+    with replacing(path) as temporary, rc_context(_look()):  # an older one stays whole where the disk is full
+        make_figure(settings, summaries, title).savefig(temporary, format="png")
 
 
 def svg_curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary]) -> str:
-    """The same as markup for a page.
+    """The same as markup for a page, in the page's colour of text and without a background.
 
     A point is an element of class ``point`` with the place of its setting among ``summaries`` as ``data-place``.
     """
     text = io.StringIO()
     # Text stays text; ids depend on what is drawn only; no date, so that the same run gives the same page.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "curve"}):
+    with rc_context(_look(**{"svg.fonttype": "none", "svg.hashsalt": "curve"})):
         metadata = dict.fromkeys(("Format", "Type", "Creator", "Date"))
-        _curve(settings, summaries, "").savefig(text, format="svg", metadata=metadata)
+        make_figure(settings, summaries, "").savefig(text, format="svg", metadata=metadata, transparent=True)
 
     def point(found: re.Match[str]) -> str:
         name = escaped(summaries[int(found[1])].name)
@@ -57,52 +83,189 @@ def svg_curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary]) 
     )
 
 
-def _curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
-    """A line joins settings that differ in their samples only. The gid of each point has the place of its setting."""
+def _look(**others: Any) -> Any:
+    parts = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return {"font.size": 10, "axes.grid": True, "grid.alpha": 0.25, **dict.fromkeys(parts, _INK), **others}
+
+
+def _measured(summary: SettingSummary) -> Estimate:
+    """What the y axis shows."""
+    return summary.merit
+
+
+def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
+    """The axes are cut to the settings with samplers; the gid of each point has the place of its setting.
+
+    A model without samplers is a horizontal line with its interval as a band; where it costs more than the axis shows,
+    its point is an arrow at the edge. Settings of equal cost stand beside the first of them. A label that would cover
+    another text or a point wherever it is put is left out, which the picture says.
+    """
     by_name = {setting.name: setting for setting in settings}
-    places = {summary.name: place for place, summary in enumerate(summaries)}
-    lines: dict[str, list[SettingSummary]] = {}
-    for summary in summaries:
-        lines.setdefault(line_name(by_name[summary.name]), []).append(summary)
-    few = len(lines) <= _FEW_LINES
-    figure = Figure(figsize=(7, 4.5) if few else (11, 6), dpi=150, layout="constrained")
+    chosen = [by_name[summary.name] for summary in summaries]
+    figure = Figure(figsize=(8, 5.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    handles = {}
-    # Controls first, dense last: what is drawn later lies on top.
-    for name, line in sorted(lines.items(), key=lambda line: _layer(by_name[line[1][0].name])):
-        setting = by_name[line[0].name]
-        line.sort(key=lambda summary: summary.gflops_video.mean)
-        style = _style(setting, joined=len(line) > 1)
-        costs, merits = [s.gflops_video.mean for s in line], [s.merit.value for s in line]
-        (handles[name],) = axes.plot(costs, merits, label=name, **style)
-        for s in line:
-            video, merit = s.gflops_video, s.merit
-            # Percentiles of a skewed spread may lie on one side of the mean.
-            x_error = [[max(video.mean - video.p5, 0)], [max(video.p95 - video.mean, 0)]]
-            y_error = [[merit.value - merit.low], [merit.high - merit.value]]
-            bars = {"fmt": "none", "ecolor": style["color"], "elinewidth": 0.5, "capsize": 2}
-            axes.errorbar(video.mean, merit.value, y_error, x_error, alpha=1 if few else 0.15, **bars)
-            # Each point once more on top, as an element of its own.
-            own = {"gid": f"{_POINT}{places[s.name]}", "linestyle": "none", "zorder": style.get("zorder", 2) + 1}
-            axes.plot(video.mean, merit.value, **style | own)
-        if setting.is_dense:
-            axes.axhline(line[0].merit.value, color="black", linewidth=0.6, alpha=0.4)
-    axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean; bar: p5 to p95)")
+    axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean)")
     axes.set_ylabel(f"{_merit(summaries)} in % (bar: 95% interval)")
     axes.set_title(title, fontsize=9)
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.25)
-    in_order = [handles[name] for name in lines]  # as in the tables
-    if few:
-        axes.legend(handles=in_order, fontsize=8, handlelength=3)
-    else:
-        figure.legend(handles=in_order, fontsize=7.5, handlelength=3.5, loc="outside right upper")
+    sampled = [summary.gflops_video.mean for summary in summaries if by_name[summary.name].sampler is not None]
+    low, high = (bound(sampled or [s.gflops_video.mean for s in summaries]) for bound in (min, max))
+    # A tenth beside the points leaves room for their labels; two costs that are nearly one are not torn apart.
+    margin = max(0.1 * (high - low), 0.02 * high) or 1
+    axes.set_xlim(max(low - margin, 0), high + 1.6 * margin)
+    ends = [end for s in summaries for end in (_measured(s).low, _measured(s).high)]
+    room = max(0.04 * (max(ends) - min(ends)), 0.5)
+    axes.set_ylim(min(ends) - room, max(ends) + room)
+    dense = next((s.gflops_video.mean for s in summaries if by_name[s.name].is_dense), 0)
+    if dense:
+        scale: Any = np.multiply
+        share = axes.secondary_xaxis("top", functions=(partial(scale, 100 / dense), partial(scale, dense / 100)))
+        share.set_xlabel("in % of dense", fontsize=9)
+        share.tick_params(labelsize=9)
+
+    labels: list[tuple[Annotation, tuple[_Where, ...]]] = []
+    marks: list[Line2D] = []
+    lines: list[Line2D] = []
+    drawn = Counter[float]()
+    # The first are the first to find room for their labels, and lie on top.
+    for place in sorted(range(len(chosen)), key=lambda place: _FAMILIES.index(_family(chosen[place]))):
+        setting, summary = chosen[place], summaries[place]
+        family, cost, measured = _family(setting), summary.gflops_video.mean, _measured(summary)
+        colour, order = _COLOURS[family], 3 + len(_FAMILIES) - _FAMILIES.index(family)
+        own: dict[str, Any] = {"gid": f"{_POINT}{place}", "color": colour, "linestyle": "none", "zorder": order}
+        if setting.sampler is None:
+            style = "--" if setting.finetuned else "-"
+            lines.append(axes.axhline(measured.value, color=colour, linewidth=1.2, linestyle=style))
+            axes.axhspan(measured.low, measured.high, color=colour, alpha=0.1, linewidth=0)
+            left, right = axes.get_xlim()
+            marker = "*" if left <= cost <= right else (">" if cost > right else "<")
+            at = min(max(cost, left), right)
+            marks += axes.plot(at, measured.value, marker=marker, markersize=9, clip_on=False, **own)
+            text = f"{family}: {measured.value:.1f}% at {cost:.4g} GFLOPs"
+            across = axes.get_yaxis_transform()
+            labels.append((_label(axes, text, (0.5, measured.value), colour, across), _ALONG))
+            continue
+        shift = _SIDE * (drawn[cost] % 4)  # ATS and three controls
+        drawn[cost] += 1
+        moved = axes.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
+        bar: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.5, "zorder": 2, "transform": moved}
+        lines += axes.plot([cost, cost], [measured.low, measured.high], **bar)
+        if setting.sampler.scheme != "reference":
+            own |= {"markerfacecolor": "none", "markeredgewidth": 1.4}
+        marker = _MARKERS[setting.sampler.scope]
+        marks += axes.plot(cost, measured.value, marker=marker, markersize=6, transform=moved, **own)
+        labels.append((_label(axes, _told(setting, chosen), (cost, measured.value), colour, moved), _BESIDE))
+    joins = _join(axes, chosen, summaries)
+    _add_legend(figure, chosen)
+    figure.draw_without_rendering()  # from here on it is known what is where
+    left_out = _place_labels(axes, labels, marks, [*lines, *joins])
+    if left_out:
+        axes.set_xlabel(f"{axes.get_xlabel()}; {left_out} labels do not fit, see report.html")
     return figure
 
 
 def _merit(summaries: Sequence[SettingSummary]) -> str:
     """What stands over the cost."""
     return "same top-1 as dense" if summaries[0].top1 is None else "video top-1"
+
+
+def _family(setting: Setting) -> str:
+    if setting.sampler is None:
+        return _TUNED_DENSE if setting.finetuned else _DENSE
+    if not setting.is_ats:
+        return _MATCHED if setting.sampler.matched else _FIXED
+    return _TUNED if setting.finetuned else _ATS
+
+
+def _told(setting: Setting, settings: Sequence[Setting]) -> str:
+    """What tells a setting from others of its colour and marker: K, and what differs among the settings."""
+    sampler = setting.sampler
+    assert sampler is not None
+    samples = (sampler.samples,) if isinstance(sampler.samples, int) else sampler.samples
+    count = "full" if samples is None else ",".join(map(str, samples))
+    parts: list[str] = [] if setting.is_ats else [sampler.kind]
+    parts.append(f"K={count}" if setting.is_ats or sampler.matched else f"{count} tokens")
+    others = [other.sampler for other in settings if other.sampler is not None]
+    if sampler.blocks is not None and len({tuple(other.blocks or ()) for other in others}) > 1:
+        parts.append(f"b{block_ranges(sampler.blocks)}")
+    if sampler.scheme != "reference":
+        parts.append(sampler.scheme)
+    if sampler.kind == "random" and sampler.seed:
+        parts.append(f"seed {sampler.seed}")
+    return " ".join(parts)
+
+
+def _label(axes: Axes, text: str, at: tuple[float, float], colour: str, moved: Transform) -> Annotation:
+    return axes.annotate(
+        text, at, (0, 0), xycoords=moved, textcoords="offset points", fontsize=_TEXT, color=colour, zorder=20
+    )
+
+
+def _join(axes: Axes, settings: Sequence[Setting], summaries: Sequence[SettingSummary]) -> list[Line2D]:
+    """Join settings that differ in their samples only. The lines are of many pieces, so that boxes around them fit."""
+    lines: dict[str, list[tuple[float, float, str]]] = {}
+    for setting, s in zip(settings, summaries, strict=True):
+        if setting.sampler is not None:
+            point = (s.gflops_video.mean, _measured(s).value, _COLOURS[_family(setting)])
+            lines.setdefault(line_name(setting), []).append(point)
+    pieces = []
+    for line in lines.values():
+        for (x, y, colour), (to_x, to_y, _) in pairwise(sorted(line)):
+            for piece in pairwise(zip(np.linspace(x, to_x, _PIECES), np.linspace(y, to_y, _PIECES), strict=True)):
+                pieces += axes.plot(*zip(*piece, strict=True), color=colour, linewidth=1.2, zorder=2.5)
+    return pieces
+
+
+def _add_legend(figure: Figure, settings: Sequence[Setting]) -> None:
+    """Colours of the families and, where there are several, markers of the scopes, under the axes."""
+    families = [family for family in _FAMILIES if family in set(map(_family, settings))]
+    scopes = list(dict.fromkeys(setting.sampler.scope for setting in settings if setting.sampler))
+    lines: dict[str, Any] = {_DENSE: "-", _TUNED_DENSE: "--"}
+    handles = [
+        Line2D([], [], color=_COLOURS[f], marker="" if f in lines else "s", linestyle=lines.get(f, "none"), label=f)
+        for f in families
+    ]
+    grey: dict[str, Any] = {"color": "#808080", "linestyle": "none"}
+    handles += [Line2D([], [], marker=_MARKERS[scope], label=f"per {scope}", **grey) for scope in scopes]
+    if any(setting.sampler and setting.sampler.scheme != "reference" for setting in settings):
+        handles.append(Line2D([], [], marker="s", markerfacecolor="none", label="hollow: inverse scheme", **grey))
+    figure.legend(handles=handles, fontsize=_TEXT, ncols=4, frameon=False, loc="outside lower center")
+
+
+def _place_labels(
+    axes: Axes,
+    labels: Sequence[tuple[Annotation, tuple[_Where, ...]]],
+    marks: Sequence[Line2D],
+    lines: Sequence[Line2D],
+) -> int:
+    """Put each label where it covers no other, no mark and no line, or failing that a line; returns how many go."""
+    inside = axes.get_window_extent()
+    solid: list[BboxBase] = [mark.get_window_extent().padded(1) for mark in marks]
+    thin = [line.get_window_extent().padded(1) for line in lines]
+    left_out = 0
+    for label, wheres in labels:
+        free = (
+            box for taken in ([*solid, *thin], solid) for where in wheres if (box := _free(label, where, inside, taken))
+        )
+        box = next(free, None)
+        if box is None:
+            label.remove()
+            left_out += 1
+        else:
+            solid.append(box)
+    return left_out
+
+
+def _free(label: Annotation, where: _Where, inside: BboxBase, taken: Sequence[BboxBase]) -> BboxBase | None:
+    """Put a label there; returns what it covers, or None if that is not free."""
+    at, x, y, horizontal, vertical = where
+    if at is not None:
+        label.xy = (at, label.xy[1])
+    label.set_position((x, y))
+    label.set(ha=horizontal, va=vertical)
+    box = label.get_window_extent()
+    within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+    return box if within and not box.count_overlaps(taken) else None
 
 
 def line_name(setting: Setting) -> str:
@@ -121,25 +284,3 @@ def line_name(setting: Setting) -> str:
     if sampler.kind != "ats":
         name += " (control, matched)" if sampler.matched else " (control, fixed count)"
     return name
-
-
-def _layer(setting: Setting) -> int:
-    return 2 if setting.sampler is None else int(setting.is_ats)
-
-
-def _style(setting: Setting, *, joined: bool) -> dict[str, Any]:
-    sampler = setting.sampler
-    if sampler is None:
-        style = {"marker": "*", "markersize": 13, "linestyle": "none", "zorder": 5}
-        return style | {"color": _FINETUNED if setting.finetuned else "black"}
-    colour = to_rgb(_FINETUNED if setting.finetuned else _COLOURS[sampler.kind])
-    if sampler.scheme != "reference":
-        red, green, blue = (0.45 * part + 0.55 for part in colour)
-        colour = (red, green, blue)  # lighter
-    return {
-        "color": colour,
-        "marker": _MARKERS[sampler.scope],
-        "linestyle": _LINES[sampler.scope] if joined else "none",
-        "linewidth": 1.8 if setting.is_ats else 1.1,
-        "markersize": 6 if setting.is_ats else 4.5,
-    }

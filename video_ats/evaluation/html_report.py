@@ -1,12 +1,14 @@
 """``report.html``: a run on one self-contained page: curve, settings, classes, costs, videos, failures.
 
-The cheapest and the most expensive videos are shown with pictures of the patches that were kept.
+The cheapest and the most expensive videos are shown with pictures of the patches that were kept. A long list of videos
+is shown in part, so that the page stays small.
 """
 
 from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,23 +26,41 @@ from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
-from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri
+from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri, thumbnail
 
 _BINS = 24  # of a histogram
 _SHOWN = 3  # videos at either end of the costs
 _FRAMES = 4  # of a clip
 _TILE = 160  # pixels
+# Of a long list: videos in the table, those with a picture (each is read once more), and failures with their reasons.
+_MOST_VIDEOS, _MOST_PICTURES, _MOST_FAILURES = 300, 60, 200
+_THUMBNAIL = 96  # pixels across
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Data URIs by the key of the video; one that could not be read again is left out.
+
+    Attributes:
+        kept: frames of the first view of the cheapest and the most expensive videos, and below them the same with
+            dropped patches dimmed.
+        thumbnails: a frame of each of the first videos of the table.
+    """
+
+    kept: Mapping[str, str] = field(default_factory=dict)
+    thumbnails: Mapping[str, str] = field(default_factory=dict)
 
 
 def report_page(
-    report: Report, results: Results, shown: Setting | None = None, pictures: Mapping[str, str] | None = None
+    report: Report, results: Results, shown: Setting | None = None, pictures: Pictures | None = None
 ) -> str:
     """The page.
 
     Args:
         shown: the ATS setting whose cheapest and most expensive videos are shown; None: show none.
-        pictures: from `draw_kept`; a video without one could not be read again.
+        pictures: from `draw_pictures`.
     """
+    pictures = pictures or Pictures()
     run, summary = report.run, report.summary
     title = f"{run['model']['name']}: {report.subject} versus GFLOPs on {summary.evaluated} videos"
     notes = (*report.notes, *([] if summary.labelled else [UNLABELLED]), *report.list_notes)
@@ -60,19 +80,20 @@ def report_page(
         better = "better" if summary.labelled else "nearer to dense, for less"
         markup += [
             f"<h2>{report.subject.capitalize()} over GFLOPs</h2>",
-            f'<p class="note">Each point is a setting; up and left is {better}. The thin line across is '
-            "the dense model. Point at a setting for its name, click it to show it below.</p>",
-            svg_curve(report.settings, summary.settings),
+            f'<p class="note">Each point is a setting; up and left is {better}. The line across is the dense model, an '
+            "arrow where it costs more than is shown. Point at a setting for its name, click it to show it below.</p>",
+            f'<div class="scroll">{svg_curve(report.settings, summary.settings)}</div>',
             "<h2>Settings</h2>",
             '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points '
             "K a frame, and in which blocks (b). random, topk and uniform are controls: as many tokens as ats kept, "
             "chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
-            embedded_json("data", _data(report, results)),
+            *_videos(report, results, shown),
+            embedded_json("data", _data(report, results, shown, pictures)),
         ]
     if shown is not None:
-        markup += _ends(report, results, shown, pictures or {})
+        markup += _ends(report, results, shown, pictures.kept)
     markup += _failures(report)
     markup += ["<h2>Measured on</h2>", f'<div class="words">{table(["", ""], list(report.environment.items()))}</div>']
     markup.append('<div id="tip" role="status"></div>')
@@ -136,10 +157,49 @@ def _merit(s: SettingSummary) -> str:
     return f"{'same top-1 as dense' if s.top1 is None else 'top-1'} {s.merit.format('.1f')}"
 
 
-def _data(report: Report, results: Results) -> dict[str, Any]:
+def _videos(report: Report, results: Results, shown: Setting | None) -> list[str]:
+    """The table of videos, which the script fills, and what it is searched and filtered by."""
+    listed = report.summary.listed
+    count = len(_listed_rows(results, shown)) + len(results.failures[:_MOST_FAILURES])
+    told = (
+        f"All {listed} videos."
+        if count == listed
+        else (
+            f"{count} of {listed} videos: those that failed, then those whose answers differ, then the list's "
+            "first. All are in predictions.jsonl."
+        )
+    )
+    marks = {"wrong": "wrong", "right": "right"} if report.summary.labelled else {}
+    choices = {"all": "all", **marks, "differs": "other answer than dense"}
+    choices |= {"agrees": "same answer as dense", "failed": "failed"}
+    options = "".join(f'<option value="{value}">{text}</option>' for value, text in choices.items())
+    heads = "".join(f"<th>{name}</th>" for name in ("", "video", "class", "this setting", "dense", "GFLOPs", "status"))
+    return [
+        "<h3>Videos</h3>",
+        f'<p class="note">{told} The first {_MOST_PICTURES} have a picture.</p>',
+        '<p class="find"><label>Search a name: <input type="search" id="search"></label>'
+        f'<label>Show: <select id="filter">{options}</select></label> <span id="count" role="status"></span></p>',
+        f'<div class="scroll videos"><table id="videos"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>',
+    ]
+
+
+def _listed_rows(results: Results, shown: Setting | None) -> list[int]:
+    """Places of the evaluated videos in the table: those with a wrong or another answer first, then in list order."""
+    scored = None if shown is None else results.of[shown.name]
+    if scored is None:
+        return list(range(len(results.videos)))[:_MOST_VIDEOS]
+    differs = np.zeros(len(results.videos), bool) if results.labels is None else scored.top1 != results.labels
+    dense = next((results.of.get(setting.name) for setting in results.settings if setting.is_dense), None)
+    if dense is not None:
+        differs |= scored.top1 != dense.top1
+    first = np.argsort(~differs, kind="stable")[:_MOST_VIDEOS]
+    return [int(row) for row in first]
+
+
+def _data(report: Report, results: Results, shown: Setting | None, pictures: Pictures) -> dict[str, Any]:
     """Data for the script."""
     by_name = {setting.name: setting for setting in report.settings}
-    settings = []
+    rows, settings = _listed_rows(results, shown), []
     for s in report.summary.settings:
         costs = results.of[s.name].gflops
         low, high = float(costs.min()), float(costs.max())
@@ -154,19 +214,45 @@ def _data(report: Report, results: Results) -> dict[str, Any]:
                 "mean": s.gflops_video.mean,
                 "correct": [c.correct for c in s.per_class.values() if c.evaluated],
                 "dense": by_name[s.name].is_dense,
+                "top1": results.of[s.name].top1[rows].tolist(),
+                "gflops": [float(f"{cost:.4g}") for cost in costs[rows]],
             }
         )
     first = report.summary.settings[0].per_class
     classes = [(report.class_name(label), c.evaluated) for label, c in first.items() if c.evaluated]
     every_ats = (place for place, s in enumerate(report.summary.settings) if by_name[s.name].is_ats)
-    return {"settings": settings, "classes": classes, "shown": next(every_ats, 0)}
+    return {
+        "settings": settings,
+        "classes": classes,
+        "shown": next(every_ats, 0),
+        "videos": [_text(results.videos[row]) for row in rows],
+        "labels": _labels(results, rows),
+        "names": _names_of(report, results, rows),
+        "thumbnails": [pictures.thumbnails.get(results.videos[row]) for row in rows[:_MOST_PICTURES]],
+        "failures": [[_text(cell) for cell in cells] for cells in results.failures[:_MOST_FAILURES]],
+    }
+
+
+def _names_of(report: Report, results: Results, rows: list[int]) -> dict[int, str]:
+    """Names of the classes that the table of videos has."""
+    labels = {int(label) for scored in results.of.values() for label in scored.top1[rows]}
+    return {label: report.class_name(label) for label in sorted(labels | {*_labels(results, rows)}) if label >= 0}
+
+
+def _labels(results: Results, rows: list[int]) -> list[int]:
+    """Labels of the videos in the table; -1 where there are none."""
+    return [-1] * len(rows) if results.labels is None else results.labels[rows].tolist()
+
+
+def _text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _ends(report: Report, results: Results, shown: Setting, pictures: Mapping[str, str]) -> list[str]:
     markup = [
         "<h2>The cheapest and the most expensive videos</h2>",
-        f'<p class="note">With {escaped(shown.name)}: frames of the first view, and under them what the last block '
-        "keeps; dropped patches are pale.</p>",
+        f'<p class="note">With {escaped(shown.name)}: frames of the first view with their numbers in the video, '
+        "and under them what the last block keeps; dropped patches are pale.</p>",
         '<div class="ends">',
     ]
     scored, word = results.of[shown.name], "" if report.label_names else "class "
@@ -193,7 +279,7 @@ def _cost_ends(results: Results, setting: Setting) -> tuple[list[int], list[int]
     return low, rows[len(low) :][::-1][:_SHOWN]
 
 
-def draw_kept(
+def draw_pictures(
     model: torch.nn.Module,
     setting: Setting,
     results: Results,
@@ -201,22 +287,25 @@ def draw_kept(
     data: DataConfig,
     plan: ViewPlan,
     execution: Execution,
-) -> dict[str, str]:
-    """Read the cheapest and the most expensive videos of an ATS setting once more, and draw what is kept of them.
+) -> Pictures:
+    """Read the videos that are shown with pictures once more, and draw what an ATS setting keeps of them.
 
     The model is that of the setting; its sampler slots are empty afterwards.
-
-    Returns:
-        Data URIs by the key of the video: frames of the first view, and below them the same with dropped patches
-        dimmed. A video that cannot be read again is left out.
     """
     low, high = _cost_ends(results, setting)
-    keys = {results.videos[row] for row in (*low, *high)}
-    return {
-        sample.entry.key: jpeg_data_uri(_picture(model, setting, sample, plan, execution))
-        for sample in read_videos([entry for entry in entries if entry.key in keys], data, plan)
-        if sample.status is VideoStatus.OK
-    }
+    ends = {results.videos[row] for row in (*low, *high)}
+    listed = {results.videos[row] for row in _listed_rows(results, setting)[:_MOST_PICTURES]}
+    kept, thumbnails = {}, {}
+    for sample in read_videos([entry for entry in entries if entry.key in ends | listed], data, plan):
+        if sample.status is not VideoStatus.OK:
+            continue
+        key = sample.entry.key
+        if key in ends:
+            kept[key] = jpeg_data_uri(_picture(model, setting, sample, plan, execution))
+        if key in listed:
+            assert sample.frames is not None
+            thumbnails[key] = jpeg_data_uri(thumbnail(sample.frames[len(sample.frames) // 2].numpy(), _THUMBNAIL))
+    return Pictures(kept, thumbnails)
 
 
 @torch.inference_mode()
@@ -229,11 +318,12 @@ def _picture(
     mean, std = (views.new_tensor(of).view(3, 1, 1, 1) for of in plan.normalisation)
     pixels = (views[0].float() * std + mean).clamp(0, 1).mul(255).round().byte()
     frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
+    assert sample.clip_frames is not None
     numbers = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
     dimmed = [_enlarged(dim_dropped(frames[t], kept[t])) for t in numbers]
     return draw_sheet(
         [[_enlarged(frames[t]) for t in numbers], dimmed],
-        columns=[f"frame {t + 1}" for t in numbers],
+        columns=[f"frame {sample.frame_numbers[int(sample.clip_frames[0, t])]}" for t in numbers],
         rows=["view", "kept"],
         title="",
     )
@@ -250,8 +340,11 @@ def _failures(report: Report) -> list[str]:
     if not summary.failures:
         return ["<h2>Failures</h2>", f"<p>None: all {summary.listed} listed videos were evaluated.</p>"]
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.failed.items()))
+    shown = summary.failures[:_MOST_FAILURES]
+    more = "" if len(shown) == len(summary.failures) else f" The first {len(shown)} are shown, all are in report.json."
     return [
         "<h2>Failures</h2>",
-        f"<p>{len(summary.failures)} of {summary.listed} listed videos could not be evaluated: {escaped(counts)}.</p>",
-        f'<div class="words">{table(["video", "status", "reason"], summary.failures)}</div>',
+        f"<p>{len(summary.failures)} of {summary.listed} listed videos could not be evaluated: {escaped(counts)}.{more}"
+        "</p>",
+        f'<div class="words">{table(["video", "status", "reason"], shown)}</div>',
     ]

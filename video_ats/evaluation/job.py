@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -12,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from video_ats.atomic import write_text
 from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import SHARD, Ranks, Shard, left_over, part_of
 from video_ats.evaluation.evaluate import evaluate, read_batches
-from video_ats.evaluation.html_report import draw_kept, report_page
+from video_ats.evaluation.html_report import Pictures, draw_pictures, report_page
 from video_ats.evaluation.predictions import prediction_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.spreadsheet import write_spreadsheet
@@ -30,6 +28,7 @@ from video_ats.runs.execution import Execution, describe_environment, open_devic
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.settings import Setting, make_settings, recommended_sampler, setting_name
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.runs.weights import (
@@ -303,7 +302,7 @@ def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session)
     )
     places = list(chain.from_iterable(mine))
     failed, name = 0, "" if count == 1 else f"rank 0 of {count}"
-    with tqdm(total=len(places), desc=name, unit="video", file=sys.stderr, disable=not job.ranks.is_first) as bar:
+    with progress_bar(len(places), "video", of=name, shown=job.ranks.is_first) as bar:
         for place, lines in zip(places, finished, strict=True):
             if not session.done[place]:
                 # The run takes a rank's seconds once for all ranks.
@@ -352,10 +351,10 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     # Videos are shown under the first setting that a budget led to, or else the first with ATS.
     found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
     every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
-    shown, pictures = None, {}
+    shown, pictures = None, Pictures()
     if every_ats and results.videos:
         shown = every_ats[0]
         loaded = job.finetuned if shown.finetuned and job.finetuned else job.given
-        pictures = draw_kept(loaded.model, shown, results, entries, job.config.data, job.plan, job.execution)
+        pictures = draw_pictures(loaded.model, shown, results, entries, job.config.data, job.plan, job.execution)
     write_text(page, report_page(report, results, shown, pictures))
     return report, [*written, page]

@@ -84,12 +84,15 @@ for (const heading of table.tHead.rows[0].children) {
 // --- one setting
 
 function drawHistogram(setting) {
-  const width = 900, height = 200, left = 44, bottom = 40, top = 8;
+  // As wide as there is room, so that the text keeps its size.
+  const room = document.getElementById("histogram").clientWidth;
+  const width = Math.min(900, Math.max(320, room)), height = 200, left = 44, bottom = 40, top = 8;
   const most = Math.max(...setting.counts);
-  const svg = element("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img",
+  const svg = element("svg", { class: "histogram", viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": `GFLOPs per video with ${setting.name}` });
   const [low, high] = [setting.edges[0], setting.edges[setting.edges.length - 1]];
   const x = (gflops) => left + (gflops - low) / (high - low) * (width - left - 16);
+  const ticks = width < 600 ? 2 : 4;
   const y = (count) => height - bottom - count / most * (height - bottom - top);
   setting.counts.forEach((count, bin) => {
     const bar = element("rect", { x: x(setting.edges[bin]), y: y(count), fill: "#0072B2",
@@ -101,16 +104,16 @@ function drawHistogram(setting) {
     svg.append(bar);
   });
   svg.append(element("line", { x1: left, x2: width - 16, y1: height - bottom, y2: height - bottom, stroke: "#888" }));
-  for (let tick = 0; tick <= 4; tick++) {
-    const gflops = low + tick / 4 * (high - low);
-    const anchor = tick === 0 ? "start" : tick === 4 ? "end" : "middle";
+  for (let tick = 0; tick <= ticks; tick++) {
+    const gflops = low + tick / ticks * (high - low);
+    const anchor = tick === 0 ? "start" : tick === ticks ? "end" : "middle";
     svg.append(element("text", { x: x(gflops), y: height - bottom + 16, "text-anchor": anchor }, gflops.toPrecision(4)));
   }
   svg.append(element("line", { x1: x(setting.mean), x2: x(setting.mean), y1: top, y2: height - bottom,
     stroke: "#D55E00", "stroke-width": 1.5 }));
   svg.append(element("text", { x: left - 6, y: y(most) + 10, "text-anchor": "end" }, most));
   svg.append(element("text", { x: width / 2, y: height - 6, "text-anchor": "middle" },
-    `GFLOPs per video; the orange line is the mean, ${setting.mean.toPrecision(4)}`));
+    `GFLOPs per video; orange: the mean, ${setting.mean.toPrecision(4)}`));
   document.getElementById("histogram").replaceChildren(svg);
 }
 
@@ -144,12 +147,67 @@ function drawClasses(setting) {
   }));
 }
 
+// --- the videos
+
+const search = document.getElementById("search");
+const filter = document.getElementById("filter");
+const videoRows = []; // each with the kinds that the filter asks for
+
+function cell(text, kind = "") {
+  return element("td", kind ? { class: kind } : {}, text);
+}
+
+function drawVideos(setting) {
+  const dense = data.settings.find((each) => each.dense);
+  videoRows.length = 0;
+  for (const [name, status, reason] of data.failures) {
+    const row = element("tr");
+    row.append(cell("", "picture"), cell(name), cell(""), cell(""), cell(""), cell("", "number"),
+      cell(reason ? `${status}: ${reason}` : status, "bad"));
+    videoRows.push({ row, name, kinds: ["failed"] });
+  }
+  data.videos.forEach((name, place) => {
+    const row = element("tr");
+    const [label, answer] = [data.labels[place], setting.top1[place]];
+    const right = answer === label;
+    const kinds = label < 0 ? [] : [right ? "right" : "wrong"];
+    if (dense) kinds.push(answer === dense.top1[place] ? "agrees" : "differs");
+    const picture = cell("", "picture");
+    if (data.thumbnails[place]) {
+      const image = element("img", { src: data.thumbnails[place], alt: "" });
+      picture.append(image);
+    }
+    row.append(picture, cell(name), cell(data.names[label] ?? "-"),
+      cell(data.names[answer], kinds.includes("wrong") ? "bad" : ""),
+      cell(dense ? data.names[dense.top1[place]] : "-"), cell(setting.gflops[place], "number"), cell(kinds.join(", ")));
+    videoRows.push({ row, name, kinds });
+  });
+  document.querySelector("#videos tbody").replaceChildren(...videoRows.map((each) => each.row));
+  showVideos();
+}
+
+function showVideos() {
+  const wanted = search.value.trim().toLowerCase();
+  let count = 0;
+  for (const { row, name, kinds } of videoRows) {
+    const there = name.toLowerCase().includes(wanted) && (filter.value === "all" || kinds.includes(filter.value));
+    row.hidden = !there;
+    count += there;
+  }
+  document.getElementById("count").textContent = `${count} of ${videoRows.length} rows`;
+}
+
+search.addEventListener("input", showVideos);
+filter.addEventListener("change", showVideos);
+
 function choose(place) {
   chosen.value = place;
   light(place);
   drawHistogram(data.settings[place]);
   if (data.classes.length) drawClasses(data.settings[place]);  // none without labels
+  drawVideos(data.settings[place]);
 }
 
 chosen.addEventListener("change", () => choose(chosen.value));
 choose(data.shown);
+window.addEventListener("resize", () => drawHistogram(data.settings[chosen.value]));

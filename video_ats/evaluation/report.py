@@ -15,7 +15,7 @@ from video_ats.evaluation.curve import draw_curve
 from video_ats.evaluation.summary import RunSummary, SettingSummary
 from video_ats.runs.metrics import Accuracy, Estimate
 from video_ats.runs.settings import Setting
-from video_ats.runs.tables import csv_text, markdown_table, number
+from video_ats.runs.tables import Block, Table, as_markdown_text, csv_text, number
 from video_ats.video.views import VIEW_PRESETS
 
 _MOST_FAILURES_SHOWN = 20
@@ -133,10 +133,10 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
     return csv_text(rows)
 
 
-def as_markdown(report: Report) -> str:
+def report_blocks(report: Report) -> list[Block]:
     """The report to read."""
     run, summary = report.run, report.summary
-    lines = [f"# {run['model']['name']}: {report.subject} versus GFLOPs", ""]
+    lines: list[Block] = [f"# {run['model']['name']}: {report.subject} versus GFLOPs", ""]
     notes = [*report.notes, *([] if summary.labelled else [UNLABELLED])]
     lines += [f"> **{note}**" for note in notes] + ([""] if notes else [])
     failed = ", ".join(f"{count} {status}" for status, count in sorted(summary.failed.items())) or "none"
@@ -163,11 +163,16 @@ def as_markdown(report: Report) -> str:
     if failures != summary.failures:
         failures.append((f"… {len(summary.failures) - len(failures)} more in report.json", "", ""))
     if failures:
-        lines += ["## Not evaluated", "", *markdown_table(["video", "status", "reason"], failures), ""]
+        lines += ["## Not evaluated", "", Table(["video", "status", "reason"], failures), ""]
     lines += ["## Measured on", "", *(f"- {name}: {value}" for name, value in report.environment.items()), ""]
     if report.claims:
         lines += ["## What this run says", "", *(f"- {claim}" for claim in report.claims), ""]
-    return "\n".join(lines)
+    return lines
+
+
+def as_markdown(report: Report) -> str:
+    """The same as ``report.md``."""
+    return as_markdown_text(report_blocks(report))
 
 
 def name_weights(model: dict[str, Any], *, with_hash: bool = False) -> str:
@@ -188,7 +193,7 @@ def _views(views: dict[str, Any]) -> str:
     )
 
 
-def _tables(summary: RunSummary, has_top5: bool) -> list[str]:
+def _tables(summary: RunSummary, has_top5: bool) -> list[Block]:
     """Accuracy, agreement, cost and kept tokens by setting. With five classes or fewer a top-5 figure says nothing."""
     answers, cost, kept = [], [], []
     for s in summary.settings:
@@ -211,7 +216,7 @@ def _tables(summary: RunSummary, has_top5: bool) -> list[str]:
     of_cost = ["GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
     of_cost += ["of dense", "model clips/s"]
     blocks = map(str, range(len(summary.settings[0].kept)))
-    lines = [*markdown_table(["setting", *of_answers], answers), "", _DIVERGENCE, ""]
-    lines += [*markdown_table(["setting", *of_cost], cost), ""]
+    lines: list[Block] = [Table(["setting", *of_answers], answers), "", _DIVERGENCE, ""]
+    lines += [Table(["setting", *of_cost], cost), ""]
     lines += ["Patch tokens that leave each block, mean per view:", ""]
-    return [*lines, *markdown_table(["setting", *blocks], kept), ""]
+    return [*lines, Table(["setting", *blocks], kept), ""]

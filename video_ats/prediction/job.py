@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from video_ats.prediction.configuration import PredictConfig
 from video_ats.prediction.predictor import Predictor
 from video_ats.prediction.report import Summary, write_report
 from video_ats.prediction.rows import ROWS
 from video_ats.runs.files import sole_user
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
 from video_ats.runs.weights import hash_weights
 from video_ats.video.lists import VideoList
@@ -82,7 +80,7 @@ def run(job: PredictionJob, say: Callable[[str], None] = print) -> tuple[Summary
             say(f"{log.done.sum()} of {len(entries)} videos were done before; continuing")
         todo = [entry for entry, done in zip(entries, log.done, strict=True) if not done]
         failed = windows = 0
-        with tqdm(total=len(keys), initial=len(keys) - len(todo), unit="video", file=sys.stderr) as bar:
+        with progress_bar(len(keys), "video", done=len(keys) - len(todo)) as bar:
             for rows in job.predictor.predict(todo):
                 append_lines(folder / PREDICTIONS, rows)
                 failed, windows = failed + (not rows[-1].is_ok), windows + len(rows)

@@ -18,7 +18,7 @@ from video_ats.atomic import replacing
 from video_ats.prediction.rows import Row, read_videos_rows
 from video_ats.runs.files import folder_names
 from video_ats.runs.settings import Setting
-from video_ats.runs.tables import number, text_table
+from video_ats.runs.tables import Block, Table, number
 from video_ats.runs.video_log import PREDICTIONS
 from video_ats.visualize.over_time import draw_over_time
 
@@ -176,9 +176,9 @@ def _draw(folder: Path, log: Path, summary: Summary) -> Iterator[Path]:
         yield path
 
 
-def as_text(summary: Summary) -> str:
+def summary_blocks(summary: Summary) -> list[Block]:
     """The first predictions, then counts of statuses."""
-    lines = text_table(["video", "class", "probability"], summary.shown) if summary.shown else []
+    lines: list[Block] = [Table(["video", "class", "probability"], summary.shown)] if summary.shown else []
     if summary.more:
         lines.append(f"… {summary.more} more in {'segments' if summary.windows else 'predictions'}.csv")
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.most_common())
@@ -188,4 +188,4 @@ def as_text(summary: Summary) -> str:
     if summary.agreeing is not None and summary.rows:
         share = 100 * summary.agreeing / summary.rows
         lines.append(f"same class as dense: {summary.agreeing} of {summary.rows} predictions, {share:.1f}%")
-    return "\n".join(lines).encode(errors="backslashreplace").decode()
+    return lines

@@ -1,10 +1,34 @@
-"""Tables as Markdown and CSV, and numbers in their cells: one way for every report."""
+"""Reports as Markdown and for a terminal, tables as CSV, and numbers in their cells: one way for every report."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+_WHOLE = 20  # a column whose cells are at most so wide is never broken
+_NARROW = 16  # letters that a column of long texts needs
+_BETWEEN = 2  # spaces between columns, one of which is the box's
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns, each row as long as the header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Block = str | Table  # a line of Markdown, or a table
 
 
 def number(value: float | None) -> str:
@@ -12,6 +36,72 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def as_markdown_text(blocks: Sequence[Block]) -> str:
+    """A report for a file."""
+    lines = ([block] if isinstance(block, str) else markdown_table(block.header, block.rows) for block in blocks)
+    return "\n".join(line for of_block in lines for line in of_block)
+
+
+def print_blocks(blocks: Sequence[Block], file: TextIO | None = None) -> None:
+    """Print a report for people, without the marks of Markdown.
+
+    On a terminal, tables are fitted to its width: texts are broken, columns without room are left out and named; the
+    variable ``NO_COLOR`` takes the bold type away. Elsewhere, such as in a pipe, a row is one line whatever its width.
+    """
+    file = file or sys.stdout
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    for block in blocks:
+        if not console.is_terminal:
+            lines = [_plain(block)] if isinstance(block, str) else text_table(block.header, block.rows)
+            print("\n".join(lines), file=file)
+        elif isinstance(block, str):
+            console.print(Text(_plain(block), style="bold" if block.startswith("#") else ""))
+        else:
+            for part in _fitted(block, console.width):
+                console.print(part)
+
+
+def _fitted(table: Table, width: int) -> Iterator[RichTable | Text]:
+    """The columns that have room, then a line with the names of the others. The first column is always there."""
+    columns = [[_plain(cell) for cell in column] for column in zip(table.header, *table.rows, strict=True)]
+    least = [_least_width(column) for column in columns]
+    least[0] = max(least[0], min(max(map(len, columns[0])), width // 3))  # names are broken late
+    shown = max(1, sum(sum(least[:end]) + _BETWEEN * (end - 1) <= width for end in range(1, len(least) + 1)))
+    # What is left goes to the columns whose texts are broken, from the left.
+    widths, left = least[:shown], width - sum(least[:shown]) - _BETWEEN * (shown - 1)
+    for place, column in enumerate(columns[:shown]):
+        more = max(0, min(left, max(map(len, column)) - widths[place]))
+        widths[place], left = widths[place] + more, left - more
+    fitted = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _BETWEEN - 1, 0, 0))
+    for place, (name, *cells) in enumerate(columns[:shown]):
+        # Names and sentences begin at the left, figures end at the right.
+        words = place == 0 or max(map(len, cells), default=0) > _WHOLE
+        least_of_it = min(widths[place], width)
+        fitted.add_column(Text(name), justify="left" if words else "right", width=least_of_it, overflow="fold")
+    for row in zip(*(cells for _, *cells in columns[:shown]), strict=True):
+        fitted.add_row(*map(Text, row))
+    yield fitted
+    if shown < len(columns):
+        names = ", ".join(name for name, *_ in columns[shown:])
+        yield Text(f"(no room for: {names}; see the files, or widen the terminal)")
+
+
+def _least_width(column: Sequence[str]) -> int:
+    """Letters that a column cannot do without: a word of the header, and whole cells where they are short."""
+    name, *cells = column
+    widest = max(map(len, cells), default=0)
+    return max(*map(len, name.split() or [""]), 0, widest if widest <= _WHOLE else _NARROW)
+
+
+def _plain(text: str) -> str:
+    """A line or a cell without marks of Markdown; what a terminal would obey, and no UTF-8, is escaped."""
+    text = re.sub(r"^#+ ", "", text)
+    text = re.sub(r"^> \*\*(.*)\*\*$", r"note: \1", text.removesuffix("\n"))
+    text = re.sub(r"^`([^`]*)`$", r"\1", text)
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.replace("\n", " "))
+    return "".join(shown)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -24,10 +114,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table for a terminal: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    """The lines of a table as text: the first column to the left, the others to the right."""
+    shown = [[_plain(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = []
-    for first, *others in (header, *rows):
+    for first, *others in shown:
         cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("   ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
     return lines

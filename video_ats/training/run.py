@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -18,13 +17,13 @@ from accelerate.utils import gather_object
 from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from video_ats.atomic import write_text
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
+from video_ats.runs.progress import progress_bar
 from video_ats.runs.weights import LABELS
 from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
@@ -80,13 +79,12 @@ class _Run:
         if self.config.sampler is not None:  # a validation has emptied the slots
             insert_samplers_(self.accelerator.unwrap_model(self.job.model), self.config.sampler)
         self.job.model.train(not self.config.freeze_backbone)
-        bar = tqdm(
-            total=order.steps.stop,
-            initial=order.steps.start,
-            unit="step",
-            desc=f"epoch {self.progress.epoch + 1}/{self.config.epochs}",
-            disable=not self.accelerator.is_main_process,
-            file=sys.stderr,
+        bar = progress_bar(
+            order.steps.stop,
+            "step",
+            of=f"epoch {self.progress.epoch + 1}/{self.config.epochs}",
+            done=order.steps.start,
+            shown=self.accelerator.is_main_process,
         )
         saved_at = logged_at = time.perf_counter()
         losses, busy = list[float](), 0.0  # since the last line of the log

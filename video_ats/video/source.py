@@ -45,6 +45,7 @@ class VideoSample:
         frames (uint8 Tensor[F, H, W, 3]): the distinct frames of all clips, RGB; None unless the status is ok and
             clips were wanted.
         clip_frames (int64 Tensor[clips, T]): for each clip, positions in ``frames``; None likewise.
+        frame_numbers: the number of each of ``frames`` in the video, from 0.
         num_frames: frames in the whole video; 0 when it failed.
         decoder: ``pyav``, ``decord`` or ``torchcodec``, the one that read it; empty when it failed.
     """
@@ -57,6 +58,7 @@ class VideoSample:
     clip_frames: Tensor | None = None
     num_frames: int = 0
     decoder: str = ""
+    frame_numbers: Sequence[int] = ()
 
     def views(self, plan: ViewPlan, *, device: torch.device | None = None) -> Tensor:
         """The views of a video that was read with ``plan``: float32 Tensor[V, 3, T, S, S]; see `make_views`."""
@@ -194,7 +196,8 @@ class DataConfig:
         damage = f"FFmpeg concealed damage in {read.damaged_frames} frames" if read.damaged_frames else ""
         if read.decoder == "images" and entry.frames and read.num_frames > entry.frames:
             damage = f"has {read.num_frames} images, the list counts {entry.frames}"
-        return VideoSample(entry, VideoStatus.OK, damage, seconds, frames, clip_frames, read.num_frames, read.decoder)
+        counts = read.num_frames, read.decoder, () if clips is None else read.indices
+        return VideoSample(entry, VideoStatus.OK, damage, seconds, frames, clip_frames, *counts)
 
 
 def lost_video(entry: VideoEntry, loss: Loss) -> VideoSample:

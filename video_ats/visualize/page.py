@@ -13,15 +13,20 @@ from typing import Any
 # With this policy, the browser loads nothing that is not in the page.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _STYLE = """\
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 72rem; margin: 2rem auto;
-  padding: 0 1rem; }
+:root { color-scheme: light dark; --ink: #1a1a1a; --pale: #555; --paper: #fff; --line: #ddd; --rule: #888;
+  --lit: #fff4d6; --warn: #d59a00; --box: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --pale: #aaa; --paper: #16181c; --line: #33373e;
+  --rule: #777; --lit: #4a3d12; --warn: #d59a00; --box: #23262c; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 72rem;
+  margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }
-th { border-bottom-color: #888; } th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption, .note { color: #555; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
+th { border-bottom-color: var(--rule); } th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption, .note { color: var(--pale); }
+select, input { max-width: 100%; box-sizing: border-box; font: inherit; }
 .scroll { overflow-x: auto; }
+@media (max-width: 40rem) { table { font-size: .85rem; } th, td { padding: .25rem .4rem; } }
 """
 
 

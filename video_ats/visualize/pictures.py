@@ -178,6 +178,13 @@ def jpeg_data_uri(picture: UInt8Array) -> str:
     return data_uri(buffer.getvalue(), "image/jpeg")
 
 
+def thumbnail(picture: UInt8Array, width: int) -> UInt8Array:
+    """A picture (uint8 [H, W, 3], RGB) of at most ``width`` by ``width`` pixels, in its own proportions."""
+    small = Image.fromarray(picture)
+    small.thumbnail((width, width))
+    return np.asarray(small)
+
+
 def data_uri(data: bytes, media_type: str = "image/png") -> str:
     """A file as the ``src`` of an ``<img>``."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
