@@ -177,7 +177,7 @@ def test_samplers_that_are_named_count(trained: Path, videos: Path, tmp_path: Pa
 def test_a_model_that_contradicts_the_weights_is_one_line(
     kind: type[Any], trained: Path, videos: Path, tmp_path: Path
 ) -> None:
-    lists = {"train": data(videos), "batch_size": 8} if kind is TrainConfig else {"data": data(videos)}
+    lists = {"train": data(videos)} if kind is TrainConfig else {"data": data(videos)}
     with pytest.raises(
         ValueError, match=r"^model xvit_mini: checkpoint \S+ says that it is of timesformer_mini; leave"
     ):

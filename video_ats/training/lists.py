@@ -94,6 +94,10 @@ def _own_classes(config: TrainConfig, filled: TrainConfig) -> VideoList | None:
     names, folder = listed.label_names, config.train.videos
     if names is None:
         return None
+    known = known_names(filled.train.labels, filled.num_classes)
+    of_checkpoint = known.names if known else built_in_names(filled.num_classes) or ()
+    if set(map(fold_label, names)) <= set(map(fold_label, of_checkpoint)):
+        return None
     if len(names) > 1 and _SPLITS.issuperset(name.lower() for name in names):
         raise ValueError(
             f"train.videos {folder}: its folders are {_some(names)}, parts of a data set and no classes; name one "
@@ -103,9 +107,7 @@ def _own_classes(config: TrainConfig, filled: TrainConfig) -> VideoList | None:
         deeper = all(entry.key.count("/") > 1 for entry in listed.entries)
         meant = f"; did you mean {os.path.join(folder or '', names[0])}?" if deeper and listed.source == folder else ""
         raise ValueError(f"train {listed.source}: has one class, {names[0]!r}; training needs two or more{meant}")
-    known = known_names(filled.train.labels, filled.num_classes)
-    of_checkpoint = known.names if known else built_in_names(filled.num_classes) or ()
-    return None if set(map(fold_label, names)) <= set(map(fold_label, of_checkpoint)) else listed
+    return listed
 
 
 def _open_validation(
