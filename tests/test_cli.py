@@ -413,3 +413,25 @@ def test_every_key_is_documented(config: type) -> None:
         told = "\n".join(each.__doc__ or "" for each in documented.__mro__)
         for key in fields(documented):
             assert re.search(rf"\b{key.name}(, \w+)*: ", told), (documented, key.name)
+
+
+def test_a_key_that_is_true_or_false_may_stand_alone() -> None:
+    @dataclass
+    class Switched:
+        """One of each.
+
+        Attributes:
+            on: a switch.
+            words: positional.
+        """
+
+        on: bool = False
+        words: list[str] = field(default_factory=list)
+
+    def parsed(*arguments: str) -> Switched:
+        return parse_config(Switched, "", arguments, positional="words")
+
+    assert parsed("--on", "a.mp4") == Switched(True, ["a.mp4"])
+    assert parsed("a.mp4", "--on") == Switched(True, ["a.mp4"])
+    assert parsed("--on", "false", "a.mp4") == Switched(False, ["a.mp4"])
+    assert parsed("--on=false") == Switched(False)

@@ -218,3 +218,20 @@ def test_a_full_disk_names_the_folder_and_keeps_what_is_there(video: Path, tmp_p
         mount("size=64m")
         assert commands.demo(config) == 0
         assert {path.name for path in folder.iterdir()} == {"run.json", *FILES[:5]}
+
+
+def test_it_says_what_part_of_a_long_video_its_windows_cover(tmp_path: Path) -> None:
+    long = tmp_path / "long.mp4"
+    write_video(long, synthetic_clip(label=1, seed=0, num_frames=300, height=48, width=64), frame_rate=30)
+    job = ready(long, windows=2)
+    ((folder, demo),) = run(job)
+    assert isinstance(demo, Demo)
+    covered = 2 * 64 / 30  # two clips of 8 frames, 8 apart
+    assert demo.seconds_covered() == pytest.approx(covered, abs=0.1)
+    told = "the windows cover 4.3 s of 10.0 s (43%)"
+    assert told in as_markdown_text(demo_blocks(job, demo))
+    write_demo(job, demo, folder)
+    numbers = json.loads((folder / "demo.json").read_text())
+    assert (numbers["seconds"], numbers["seconds_covered"]) == (10.0, demo.seconds_covered())
+    assert told in (folder / "demo.html").read_text()
+    assert not any("cover" in note for note in notes(job, demo_of(ready(long, windows=20, output=f"{tmp_path}/all"))))
