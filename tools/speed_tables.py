@@ -25,6 +25,7 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "freed_memory": freed_memory_table,
         "compiled": compiled_table,
         "ragged_attention": ragged_attention_table,
+        "start_up": start_up_table,
     }
     blocks = {"realisation": realisation_table(root)}
     for name, table in single.items():
@@ -253,6 +254,16 @@ def freed_memory_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         back, kept = (max(row[f"process MiB, {way}"] for row in some) for way in ("given back", "kept"))
         largest.append(f"{what} {back:,.0f} MiB, and {kept:,.0f} MiB with freed memory kept")
     return [*markdown_table(header, cells), "", f"The largest that the process became: {'; '.join(largest)}."]
+
+
+def start_up_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Time and memory until a command line is answered, before torch was imported late and now."""
+    cells = []
+    for row in rows:
+        pairs = [(row["before"][what], row["now"][what]) for what in ("seconds", "peak MiB")]
+        (before, now), sizes = pairs
+        cells.append([row["answer"], f"{before:.2f}, {now:.2f}", "{:,.0f}, {:,.0f}".format(*sizes)])
+    return markdown_table(["answer", "seconds: before, now", "peak MiB: before, now"], cells)
 
 
 def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
