@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
 from helpers.drawn_videos import synthetic_clip
 from helpers.tools_in_process import run_tool_file
 from helpers.training_cases import forget_accelerator
+from PIL import Image
 from torch import Tensor, nn
 from transformers.utils import logging
 
@@ -22,6 +24,7 @@ from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS, read_pixels
 from video_ats.models.registry import create_model, get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video.encode import write_video
+from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
 
@@ -221,3 +224,95 @@ def test_another_folder_of_weights_is_loaded(workplace: Path, tmp_path: Path) ->
     model: Any = job.given.model
     assert torch.equal(model.inner.classifier.bias, torch.full((3,), 3.0))
     assert job.videos.label_names == tuple(NAMES.values())
+
+
+# --- timm
+
+VIT = "timm:vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images, as files in a list and as folders of one frame; and weights."""
+    folder = tmp_path_factory.mktemp("pictures")
+    files, folders = "", ""
+    for label in range(2):
+        frame = synthetic_clip(label=label, seed=label, num_frames=1, height=240, width=256)[0]
+        one = folder / "folders" / f"class_{label}" / "one"
+        one.mkdir(parents=True)
+        Image.fromarray(frame).save(one / "img_00001.png")
+        Image.fromarray(frame).save(folder / f"picture_{label}.png")
+        files += f"picture_{label}.png {label}\n"
+        folders += f"folders/class_{label}/one 1 {label}\n"
+    (folder / "files.txt").write_text(files)
+    (folder / "folders.txt").write_text(folders)
+    torch.manual_seed(0)
+    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=2).state_dict(), folder / "two.pth")
+    return folder
+
+
+def test_an_image_model_of_timm_goes_through_every_tool(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = ("--sweep.samples", "[16]", "--device", "cpu", "--model", VIT)
+
+    def tool(name: str, *arguments: str) -> str:
+        ended = run_tool_file(name, [*arguments], monkeypatch, capsys)
+        assert ended.code == 0, ended.err
+        return ended.out + ended.err
+
+    weights = ("--checkpoint", str(pictures / "two.pth"), "--num_classes", "2")
+    listed = ("annotations", str(pictures / "files.txt")), ("videos", str(pictures))
+    in_list = [word for key, value in listed for word in (f"--data.{key}", value)]
+    in_folders = [*in_list, "--data.annotations", str(pictures / "folders.txt"), "--data.fps", "1"][2:]
+    for output, given in (("files", in_list), ("folders", in_folders)):
+        tool("evaluate.py", *sweep, *weights, *given, "--data.num_workers", "0", "--output", output)
+        report, run = (json.loads(Path(output, name).read_text()) for name in ("report.json", "run.json"))
+        assert report["evaluated"] == 2
+        assert (run["views"]["mean"], run["views"]["short_side"]) == ([0.5] * 3, 248)
+        assert any("the middle frame" in note for note in report["notes"])
+    tool("benchmark.py", *sweep, "--checkpoint", "random", "--rounds", "1", "--clips", "1", "--batch_sizes", "[1]",
+         "--output", "timed")  # fmt: skip
+    said = tool("demo.py", str(pictures / "picture_0.png"), *sweep, "--checkpoint", "random", "--output", "shown")
+    assert any(name in said for name in load_label_names("timm:imagenet-1k"))
+    assert VIT in tool("count_gflops.py", "--models", f'["{VIT}"]', "--output", "counted")
+    forget_accelerator()
+    training = [word.replace("--data.", "--train.") for word in in_list]
+    tool("train.py", "--model", VIT, *weights, *training, "--train.num_workers", "0", "--epochs", "1",
+         "--batch_size", "2", "--micro_batch_size", "2", "--augment.flip", "0", "--device", "cpu",
+         "--sampler.samples", "16", "--output", "trained")  # fmt: skip
+    forget_accelerator()
+
+
+@torch.no_grad()
+def test_its_logits_are_timms(pictures: Path) -> None:
+    inner = timm.create_model("vit_tiny_patch16_224", num_classes=2).eval()
+    inner.load_state_dict(torch.load(pictures / "two.pth", weights_only=True))
+    model: Any = create_model(VIT, num_classes=2, checkpoint=pictures / "two.pth")
+    images = torch.randn(2, 3, 1, 224, 224, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(images), inner(images[:, :, 0]), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="takes clips of 1 frame"):
+        model(images.expand(-1, -1, 2, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm:vit_tiny_patch16_22", "timm has no such model; did you mean .*vit_tiny_patch16_224"),
+        ("timm:resnet18", "resnet18: "),
+        ("timm:vit_small_patch14_reg4_dinov2", "needs a head; set num_classes"),
+    ],
+)
+def test_models_of_timm_that_do_not_fit(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        create_model(name)
+    assert "\n" not in str(error.value)
+
+
+def test_class_names_of_timm() -> None:
+    names = load_label_names("timm:imagenet-1k")
+    assert names[0].startswith("tench")
+    assert len(set(names)) == len(names) == 1000
+    with pytest.raises(ValueError, match="timm has no such list"):
+        load_label_names("timm:x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, overload
 
+import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -147,3 +148,33 @@ def create_transformers(
         read.num_labels = num_classes
     model = AdaptedModel(build(read), num_frames=num_frames, crop_size=crop_size)
     return insert_samplers_(model, sampler) if sampler is not None else model
+
+
+def create_timm(
+    *,
+    model: str,
+    num_frames: int = 1,
+    crop_size: int,
+    num_classes: int,
+    drop_path_rate: float = 0.0,
+    sampler: SamplerConfig | None = None,
+) -> AdaptedModel:
+    """Build an image ViT of timm with random weights, for clips of one frame.
+
+    Args:
+        model: its name in timm.
+        crop_size: side of the images in pixels.
+
+    Raises:
+        ValueError: for a model that cannot have samplers, no classes, or more frames.
+    """
+    if num_frames != 1 or num_classes < 1:
+        raise ValueError(f"model timm:{model}: takes clips of 1 frame and needs a head; set num_classes to 1 or more")
+    try:
+        inner = timm.create_model(
+            model, pretrained=False, num_classes=num_classes, img_size=crop_size, drop_path_rate=drop_path_rate
+        )
+        adapted = AdaptedModel(inner, num_frames=1, crop_size=crop_size)
+    except (TypeError, AssertionError) as error:  # other families take other arguments; a size that does not fit
+        raise ValueError(f"model timm:{model}: {error}") from error
+    return insert_samplers_(adapted, sampler) if sampler is not None else adapted

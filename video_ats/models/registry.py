@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,9 +12,11 @@ from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
+import timm
+from timm.data import infer_imagenet_subset
 from torch import nn
 
-from video_ats.models.adapted import create_transformers
+from video_ats.models.adapted import create_timm, create_transformers
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
 from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS
@@ -22,6 +25,7 @@ from video_ats.models.timesformer import create_timesformer
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 
+TIMM_PREFIX = "timm:"
 _KINETICS_CLASSES = (400, 600)
 # Frames between those of a clip, as the authors trained; for configurations that do not say it.
 _USUAL_STRIDES = {"timesformer": 32, "videomae": 4, "vivit": 2}
@@ -155,7 +159,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def get_variant(name: str) -> Variant:
-    """The row of a registered variant, or one made for ``hf:ORG/NAME``, ``hf:FOLDER`` or a folder with a config.json.
+    """The row of a registered variant, or one made for ``hf:ORG/NAME``, ``hf:FOLDER``, its folder, or ``timm:NAME``.
 
     Raises:
         ValueError: for an unknown name; lists near matches.
@@ -163,6 +167,8 @@ def get_variant(name: str) -> Variant:
     """
     if (source := huggingface_source(name)) is not None:
         return _of_huggingface(f"{HUGGINGFACE_PREFIX}{source}")
+    if name.startswith(TIMM_PREFIX):
+        return _of_timm(name)
     if name not in VARIANTS:
         near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(list_models())}"
@@ -210,6 +216,34 @@ def _of_huggingface(name: str) -> Variant:
         std=None if pixels is None else pixels.std,
         short_side=short,
         notes=tuple(notes),
+    )
+
+
+def _of_timm(name: str) -> Variant:
+    model = name.removeprefix(TIMM_PREFIX)
+    if not timm.is_model(model.partition(".")[0]) or (told := timm.get_pretrained_cfg(model)) is None:
+        near = difflib.get_close_matches(model, timm.list_models(), n=3)
+        raise ValueError(f"model {name!r}: timm has no such model; did you mean {' or '.join(near) or 'a vit_*'}?")
+    height, crop = told.input_size[1:]
+    if height != crop:
+        raise ValueError(f"model {name}: takes images of {height}x{crop} pixels; ours are square")
+    short, subset = math.floor(crop / told.crop_pct), infer_imagenet_subset(told.to_dict())
+    note = (
+        f"images for {name}: the middle frame, short side {short}, crops of {crop}, mean and std of its configuration; "
+        f"resized bilinearly, {told.interpolation} in timm"
+    )
+    return Variant(
+        name,
+        create_timm,
+        MappingProxyType({"model": model, "num_frames": 1, "crop_size": crop, "num_classes": told.num_classes}),
+        "centred",
+        frame_stride=1,
+        crops=1,
+        labels=None if subset is None else f"{TIMM_PREFIX}{subset}",
+        mean=told.mean,  # type: ignore[arg-type]  # of three channels
+        std=told.std,  # type: ignore[arg-type]
+        short_side=short if short > crop else None,
+        notes=(note,),
     )
 
 

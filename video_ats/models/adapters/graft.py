@@ -7,6 +7,7 @@ module, its class, children, parameters and hooks do not change, so state dict, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -33,7 +34,8 @@ class Host:
     Attributes:
         layers: in the order in which they run.
         blocks: `Block`s made of the layers' modules, one per layer, with empty sampler slots.
-        hidden: layout of the layers' input and output.
+        projection: the convolution that makes patches.
+        hidden: layout of the layers' input and output, at the size of the configuration.
         attention_dropout: must be 0 in training, as our attention has none.
         in_tuple: whether a layer returns ``(hidden,)``.
         pooled: whether the head reads the mean over all tokens.
@@ -43,6 +45,7 @@ class Host:
 
     layers: Sequence[nn.Module]
     blocks: nn.ModuleList
+    projection: nn.Module
     hidden: HiddenStates
     shape: HostShape
     attention_dropout: float = 0.0
@@ -58,6 +61,8 @@ class Graft:
 
     host: Host
     replaced: list[tuple[nn.Module, Any]] = field(default_factory=list)  # with the module's own ``forward``, or None
+    grid: tuple[int, int] | None = None  # rows and columns of the patches in the pass that runs
+    warned: bool = False
 
 
 class LayerForward:
@@ -66,6 +71,8 @@ class LayerForward:
     def __init__(self, graft: Graft, index: int) -> None:
         self.graft, self.index, self.layer = graft, index, graft.host.layers[index]
         self.modules = tuple(self.layer.modules())
+        run = {self.layer, *graft.host.blocks[index].modules()}
+        self.bypassed = {name: module for name, module in self.layer.named_modules() if module not in run}
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own, for ``hidden_states (Tensor[S, R + N, D])``."""
@@ -79,8 +86,9 @@ class LayerForward:
 
     def _run(self, hidden: Tensor) -> Tensor:
         host = self.graft.host
-        tokens = host.blocks[self.index](host.hidden.take(hidden))
-        return host.hidden.put(tokens, last=self.index == len(host.layers) - 1, pooled=host.pooled)
+        layout = host.hidden if self.graft.grid is None else host.hidden.resized(hidden, *self.graft.grid)
+        tokens = host.blocks[self.index](layout.take(hidden))
+        return layout.put(tokens, last=self.index == len(host.layers) - 1, pooled=host.pooled)
 
     def _check(self, hidden_states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         host, name = self.graft.host, type(self.layer).__name__
@@ -90,6 +98,8 @@ class LayerForward:
             raise _no_attention_matrices(self.layer, ", ".join(asked) or "output_attentions or a mask")
         if host.attention_dropout and self.layer.training:
             raise ValueError(f"{name}: attention dropout {host.attention_dropout} in training: with samplers must be 0")
+        if not self.graft.warned:
+            self._warn_of_hooks()
         device = next(self.layer.parameters()).device
         if device != hidden_states.device:
             raise RuntimeError(
@@ -98,6 +108,37 @@ class LayerForward:
             )
         if self.modules != tuple(self.layer.modules()):
             raise RuntimeError(f"{name}: its modules were exchanged after samplers were inserted; insert them again")
+
+    def _warn_of_hooks(self) -> None:
+        for name, module in self.bypassed.items():
+            hooks = [
+                *module._forward_hooks.values(),
+                *module._forward_pre_hooks.values(),
+                *module._backward_hooks.values(),
+            ]
+            # transformers' own hooks collect attention matrices, which `_check` refuses where they are asked for.
+            if any(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks):
+                self.graft.warned = True
+                warnings.warn(
+                    f"{type(self.layer).__name__}: the hook on its {name} ({type(module).__name__}) does not run with "
+                    "samplers, as our block computes that part; trace_of(model, ...) gives kept tokens and scores",
+                    stacklevel=2,
+                )
+                return
+
+
+class ProjectionForward:
+    """The ``forward`` of `Host.projection`: the module's own, and tells the graft the patches of this pass."""
+
+    def __init__(self, graft: Graft) -> None:
+        self.graft, self.module = graft, graft.host.projection
+        self.before = self.module.__dict__.get("forward")
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """``(B, 3, ..., H, W)`` to ``(B, D, ..., rows, columns)``."""
+        out: Tensor = self.before(pixels) if self.before else type(self.module).forward(self.module, pixels)
+        self.graft.grid = (out.shape[-2], out.shape[-1])
+        return out
 
 
 class EntryForward:
@@ -124,6 +165,7 @@ def graft_(host: Host) -> Graft:
     """Let the layers of a host run its blocks, in place."""
     graft = Graft(host)
     forwards: list[tuple[nn.Module, Any]] = [(layer, LayerForward(graft, i)) for i, layer in enumerate(host.layers)]
+    forwards.append((host.projection, ProjectionForward(graft)))
     if host.entry is not None:
         forwards.append((host.entry, EntryForward(host.entry)))
     for module, forward in forwards:

@@ -6,7 +6,7 @@ activations are recomputed in the backward pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -36,6 +36,13 @@ class HiddenStates:
     rows: int
     columns: int
     order: Order = "frames"
+
+    def resized(self, hidden: Tensor, rows: int, columns: int) -> HiddenStates:
+        """The layout of clips of another size, whose frames have ``rows`` times ``columns`` patches."""
+        length, frames = hidden.shape[1] - self.leading, self.frames
+        if self.order != "frame_each" and length % (rows * columns) == 0:
+            frames = length // (rows * columns)
+        return replace(self, frames=frames, rows=rows, columns=columns)
 
     def take(self, hidden: Tensor) -> TokenSet:
         """The tokens that are left in ``hidden (Tensor[S, R + N, D])``.

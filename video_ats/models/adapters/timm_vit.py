@@ -30,6 +30,7 @@ def timm_vit(model: VisionTransformer) -> Host:
     return Host(
         layers=layers,
         blocks=nn.ModuleList(map(_block, layers)),
+        projection=model.patch_embed.proj,
         hidden=HiddenStates(model.num_prefix_tokens, 1, rows, columns),
         shape=VitShape(
             embed_dim=model.embed_dim,

@@ -41,6 +41,7 @@ def timesformer(model: Any) -> Host:
     return Host(
         layers=layers,
         blocks=nn.ModuleList(_timesformer_block(layer, kind) for layer in layers),
+        projection=projection,
         hidden=_hidden_states(config, projection, leading=1, order="frame_each" if kind == "space" else "positions"),
         shape=TimesformerShape(
             attention=kind,
@@ -77,6 +78,7 @@ def _joint(model: Any, entry: Any, layers: Any, *, leading: int) -> Host:
     return Host(
         layers=layers,
         blocks=nn.ModuleList(map(_joint_block, layers)),
+        projection=projection,
         hidden=_hidden_states(config, projection, leading=leading),
         shape=VitShape(
             embed_dim=config.hidden_size,
@@ -133,7 +135,10 @@ class WithBiasApart(nn.Module):
 
     def __init__(self, attention: nn.Module, name: str) -> None:
         super().__init__()
-        self.attention, self.name = attention, name
+        self.name = name
+        self.__dict__["attention"] = attention  # no child: it does not run, so a hook on it is announced
+        if getattr(attention, f"{name[0]}_bias", None) is None:
+            self.linear = getattr(attention, name)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., D)`` to ``(..., heads * d)``."""

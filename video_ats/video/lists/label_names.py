@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from video_ats.video.fetch import is_url, read_bytes
 #: The Kinetics label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
 BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
+_TIMM = "timm:"
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")  # a longer one is no index; pandas writes 3.0 for 3
@@ -116,9 +118,26 @@ def load_label_names(labels: str) -> tuple[str, ...]:
 
 def check_label_list(labels: str) -> None:
     """Raise FileNotFoundError unless ``labels`` is a list of the package or a path where something is."""
-    if labels not in BUILT_IN_LISTS and not os.path.exists(labels):
+    if labels not in BUILT_IN_LISTS and not labels.startswith(_TIMM) and not os.path.exists(labels):
         known = " nor ".join(repr(name) for name in BUILT_IN_LISTS)
         raise FileNotFoundError(f"label list {labels!r} is neither {known} nor an existing file")
+
+
+def _names_in_timm(subset: str) -> tuple[str, ...]:
+    """Class names of ``imagenet-1k`` and its relatives; one that occurs twice has its synset behind it."""
+    from timm.data import ImageNetInfo  # imports torch, which lists do without
+
+    try:
+        info = ImageNetInfo(subset)
+    except AssertionError:
+        raise ValueError(f"labels {_TIMM}{subset}: timm has no such list; imagenet-1k is one") from None
+    numbers = range(info.num_classes())
+    names = [info.index_to_description(number) for number in numbers]
+    count = Counter(map(fold_label, names))
+    return tuple(
+        name if count[fold_label(name)] == 1 else f"{name} ({info.index_to_label_name(number)})"
+        for number, name in zip(numbers, names, strict=True)
+    )
 
 
 def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
@@ -126,7 +145,7 @@ def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
 
     Args:
         labels: ``"kinetics400"``, ``"kinetics600"`` or ``"mini_kinetics"`` (the lists of the package, even where a file
-            of that name exists) or the path of a file in one of these forms:
+            of that name exists), ``"timm:imagenet-1k"`` or another list of timm's, or the path of a file:
 
             - one name per line, the first with index 0;
             - an index before (``0 abseiling``) or after (``abseiling,0``) every name, separated by white space or a
@@ -148,6 +167,8 @@ def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
     if labels in BUILT_IN_LISTS:
         shipped = importlib.resources.files("video_ats.video.lists") / "labels" / f"{labels}.txt"
         return LabelList(tuple(shipped.read_text(encoding="utf-8").splitlines()))
+    if labels.startswith(_TIMM):
+        return LabelList(_names_in_timm(labels.removeprefix(_TIMM)))
     if labels.endswith(".safetensors"):
         names = label_names_of_weights(labels)
         if names is None:
