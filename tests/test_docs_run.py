@@ -23,6 +23,7 @@ from torch.distributed.run import get_args_parser
 
 from video_ats.cli import parse_config
 from video_ats.models.insert import sampler_slots
+from video_ats_command import COMMANDS
 
 # How a block is run. RUN: every command in turn, or the Python source. PARSE: every command as far as its
 # configuration, since another test runs the same. DRAWING: it is no code.
@@ -66,6 +67,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/predict.md", "video-ats predict one.mp4 --sampler"): RUN,
     ("docs/predict.md", "video-ats predict VIDEO.mp4"): RUN,
     ("docs/predict.md", "import numpy"): RUN,
+    ("docs/predict.md", "import ray"): RUN,
     ("docs/videos.md", "video-ats index-tars"): RUN,
     ("docs/speed.md", "video-ats benchmark"): RUN,
     ("docs/speed.md", "from video_ats.runs.heap"): RUN,
@@ -224,7 +226,8 @@ def test_shell_that_takes_hours(block: Block, monkeypatch: pytest.MonkeyPatch) -
 
 
 def positional(tool: str) -> str | None:
-    return "videos" if tool == "demo.py" else None
+    command = COMMANDS.get(tool.removesuffix(".py").replace("_", "-"))
+    return None if command is None else command.positional
 
 
 def check_launcher(command: Command) -> None:
