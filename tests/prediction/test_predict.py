@@ -126,6 +126,9 @@ def test_windows_have_the_frames_of_their_times_and_cover_the_whole_video(tmp_pa
     back_to_back = list(read_every(path, plan, plan.seconds))
     assert [window.end for window in back_to_back] == pytest.approx([32 / 30, 64 / 30, 96 / 30, 100 / 30])
     assert [window.start for window in read_every(path, plan, Fraction(2))] == [0.0, 2.0]
+    # frame 106 is the last of the window at 2.5 s: none that begins later is needed
+    exact = str(draw(tmp_path / "b.mp4", frames=107))
+    assert [window.start for window in read_every(exact, plan, every)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
 
 
 def test_a_damaged_middle_gives_the_windows_before_it_and_a_status(tmp_path: Path) -> None:
