@@ -80,3 +80,10 @@ def test_a_hook_that_does_not_run_is_announced_once(name: str, bypassed: str, ru
         warnings.simplefilter("error")
         model(pixels)
     assert 2 not in ran
+
+
+def test_a_mask_is_not_taken_for_fewer_frames() -> None:
+    base = insert_samplers_(HOSTS["videomae"]().base_model, SOME)  # type: ignore[arg-type]
+    masked = (torch.arange(32) % 2 == 0).expand(2, -1)
+    with pytest.raises(ValueError, match="does nothing else drop tokens"):
+        base(inputs("videomae"), bool_masked_pos=masked)

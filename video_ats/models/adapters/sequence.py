@@ -40,7 +40,8 @@ class HiddenStates:
     def resized(self, hidden: Tensor, rows: int, columns: int) -> HiddenStates:
         """The layout of clips of another size, whose frames have ``rows`` times ``columns`` patches."""
         length, frames = hidden.shape[1] - self.leading, self.frames
-        if self.order != "frame_each" and length % (rows * columns) == 0:
+        # TimeSformer alone takes other numbers of frames; elsewhere a mask may have dropped tokens.
+        if self.order == "positions" and length % (rows * columns) == 0:
             frames = length // (rows * columns)
         return replace(self, frames=frames, rows=rows, columns=columns)
 
