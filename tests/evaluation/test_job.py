@@ -22,12 +22,12 @@ from helpers.drawn_videos import write_synthetic_dataset
 from video_ats import create_model, save_checkpoint
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare, run
-from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.files import sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
+from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
 
