@@ -29,8 +29,8 @@ from safetensors.torch import load_file
 
 from video_ats.atomic import write_text
 from video_ats.cli import parse_config, run_tool
-from video_ats.evaluation.predictions import PREDICTIONS
 from video_ats.runs.execution import describe_environment
+from video_ats.runs.video_log import PREDICTIONS
 from video_ats.training.configuration import METRICS
 from video_ats.video.encode import write_video
 from video_ats_command import run as run_command

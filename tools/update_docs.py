@@ -131,7 +131,7 @@ def recipe_table(folder: Path) -> str:
                 f"`{config.model}`" + (f", crop {config.crop_size}" if config.crop_size else ""),
                 _start(path, config),
                 "-" if config.sampler is None else setting_name(config.sampler),
-                f"{config.epochs} x {config.batch_size}",
+                f"{config.epochs} x {config.batch_size or 'fitted'}",
                 optimiser,
                 schedule,
                 augmentation or "crop only",

@@ -52,7 +52,7 @@ def parse_config(
     """
     hints = {key.name: key.hint for key in list_keys(config)}
     switches = {name for name, hint in hints.items() if hint is bool}
-    pairs, words = _split(sys.argv[1:] if arguments is None else arguments, switches)
+    pairs, words = _split(sys.argv[1:] if arguments is None else arguments, switches, has_words=positional is not None)
     for word in ("help-all", "help"):
         if (word, "") in pairs:
             lines = _help_all(config) if screen is None or word == "help-all" else _help(config, screen)
@@ -69,7 +69,7 @@ def parse_config(
     return build(config, values, "")
 
 
-def _split(arguments: Sequence[str], switches: Set[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def _split(arguments: Sequence[str], switches: Set[str], *, has_words: bool) -> tuple[list[tuple[str, str]], list[str]]:
     """Keys and values of ``--key value`` and ``--key=value``, and the other words; after ``--`` all are words.
 
     The keys in ``switches`` are true or false; alone they are true.
@@ -85,13 +85,18 @@ def _split(arguments: Sequence[str], switches: Set[str]) -> tuple[list[tuple[str
             pairs.append(("help-all" if word == "--help-all" else "help", ""))
         elif not word.startswith("--"):
             words.append(word)
-        elif key in switches and not equals and not (left and left[0].lower() in _TRUTHS):
+        elif key in switches and not equals and not (left and _is_value(left[0], has_words=has_words)):
             pairs.append((key, "true"))
         elif equals or (left and not left[0].startswith("--")):
             pairs.append((key, text if equals else left.pop(0)))
         else:
             raise ValueError(f"{word}: expected one argument")
     return pairs, words
+
+
+def _is_value(word: str, *, has_words: bool) -> bool:
+    """Whether the word after a key that may stand alone is its value; where words may stand by themselves, few are."""
+    return word.lower() in _TRUTHS if has_words else not word.startswith("--")
 
 
 def _load_value(text: str, hint: Any) -> Any:

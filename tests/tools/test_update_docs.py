@@ -53,7 +53,7 @@ def test_a_recipe_is_a_row_and_no_evaluation(tmp_path: Path) -> None:
     (row,) = recipe_table(tmp_path).splitlines()[2:]
     assert row == (
         "| `mini/finetune_m_ats.yaml` | `timesformer_mini`, crop 64 | `some.safetensors` | ats-frame-k32 "
-        "| 3 x 64 | adamw, 0.0001 | cosine, warm-up 0.5 | short side 96-104 |"
+        "| 3 x fitted | adamw, 0.0001 | cosine, warm-up 0.5 | short side 96-104 |"
     )
 
 
@@ -62,7 +62,8 @@ def test_a_recipe_without_weights_says_which_to_give(tmp_path: Path) -> None:
     write_config(tmp_path, "mini", "finetune_m", f"# Mini. Give checkpoint (an image ViT) and train.videos.\n{recipe}")
     (row,) = recipe_table(tmp_path).splitlines()[2:]
     assert (
-        "| `timesformer_mini` | an image ViT | - | 15 x 64 | adamw, 0.0001 | multistep at 4, 5.5 | crop only |" in row
+        "| `timesformer_mini` | an image ViT | - | 15 x fitted | adamw, 0.0001 | multistep at 4, 5.5 | crop only |"
+        in row
     )
     write_config(tmp_path, "mini", "finetune_m", f"# Mini. Give train.videos.\n{recipe}")
     with pytest.raises(ValueError, match=r"finetune_m.yaml: has no checkpoint, and its first line"):

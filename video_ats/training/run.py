@@ -18,7 +18,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from video_ats.atomic import write_text
+from video_ats.atomic import write_bytes, write_text
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
@@ -231,7 +231,8 @@ class _Run:
             if self.job.settled is not None:
                 write_calibrated(self.folder, asdict(self.config))
             if self.job.held_out and self.job.validation is not None:
-                write_text(self.folder / HELD_OUT, list_text(self.job.validation, self.config.train.videos))
+                listed = list_text(self.job.validation, self.config.train.videos)
+                write_bytes(self.folder / HELD_OUT, listed.encode(errors="surrogateescape"))  # a path may be no UTF-8
         self.accelerator.wait_for_everyone()
         if found is None:
             return
