@@ -99,7 +99,7 @@ def test_every_listed_video_is_evaluated_or_failed(
     forget_accelerator()
     for number in range(-len(checked) % 8):  # so that an epoch has all of them
         shutil.copy(root / "clean" / "clean.mp4", root / "clean" / f"more{number}.mp4")
-    sizes = ["--epochs", "1", "--batch_size", "8", "--micro_batch_size", "8", "--crop_size", "16"]
+    sizes = ["--epochs", "1", "--hold_out", "0", "--batch_size", "8", "--micro_batch_size", "8", "--crop_size", "16"]
     room = ["--train.decode_memory_mb", "2048"]  # augmentation takes whole frames as float32
     run("train.py", root, tmp_path / "trained", *MODEL, *sizes, "--max_failed_share", "1", *room, data="train")
     failures = lines_of(tmp_path / "trained" / "failures.jsonl")
@@ -131,7 +131,7 @@ def test_runs_survive_decoders_that_take_their_process_down(
     assert {video: status for video, status, _ in report["failures"]} == expected
 
     forget_accelerator()
-    sizes = ["--epochs", "1", "--batch_size", "1", "--micro_batch_size", "1", "--crop_size", "16"]
+    sizes = ["--epochs", "1", "--hold_out", "0", "--batch_size", "1", "--micro_batch_size", "1", "--crop_size", "16"]
     changes = [*sizes, "--max_failed_share", "1", *limited("train")]
     run("train.py", tmp_path / "videos", tmp_path / "trained", *MODEL, *changes, data="train")
     failures = lines_of(tmp_path / "trained" / "failures.jsonl")
