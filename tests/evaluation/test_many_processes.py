@@ -153,7 +153,7 @@ def test_three_ranks_are_as_one_process(videos: Path, whole: Path, tmp_path: Pat
     ended = launch(videos, tmp_path / "three", 3, ROOT / "tools" / "evaluate.py")
     assert ended.returncode == 0, ended.stderr
     assert_same_run(tmp_path / "three", whole)
-    assert ended.stdout.count("# timesformer_mini: accuracy versus GFLOPs") == 1  # one report, said once
+    assert ended.stdout.count("timesformer_mini: accuracy versus GFLOPs") == 1  # one report, said once
     assert ended.stdout.count("calibrating on") == 1
     assert json.loads((tmp_path / "three" / "report.json").read_text())["environment"]["processes"] == "3"
 

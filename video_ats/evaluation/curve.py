@@ -78,6 +78,7 @@ def svg_curve(settings: Sequence[Setting], summaries: Sequence[SettingSummary]) 
         return f'<g class="point" data-place="{found[1]}" tabindex="0" role="button" aria-label="{name}">'
 
     svg = re.sub(rf'<g id="{_POINT}(\d+)">', point, text.getvalue().partition("<svg")[2])
+    svg = svg.replace(_INK, "currentColor")
     return (
         f'<svg class="curve" role="img" aria-label="{_merit(summaries)} over GFLOPs per video, a point a setting"{svg}'
     )
