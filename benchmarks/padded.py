@@ -28,7 +28,7 @@ def padded_forward(model: TimeSformer, clip: Tensor) -> Tensor:
         frames, classes, origin = _over_space(block, frames, classes, origin)
         frames = frames + block.mlp(block.norm2(frames))
         classes = classes + block.mlp(block.norm2(classes))
-    logits: Tensor = model.head(model._classify(classes))
+    logits: Tensor = model.forward_head(model._normed(classes))
     return logits
 
 

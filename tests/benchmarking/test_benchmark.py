@@ -41,7 +41,7 @@ def test_figures_of_every_setting_precision_and_batch_size(tool: RunTool) -> Non
         assert ats["realisation"] == pytest.approx(
             ats["speedup"]["median"] * ats["gflops"]["mean"] / dense["gflops"]["mean"]
         )
-    assert written["run"]["weights"] == "timesformer_mini (video_ats)"
+    assert written["run"]["weights"] == "timesformer_mini (video_ats, trained without samplers)"
     assert written["run"]["clips"] == "2 drawn clips (mini Kinetics, seed 0)"
     assert {"processor", "torch", "threads"} <= set(written["environment"])
     rows = list(csv.DictReader(Path("out/benchmark.csv").read_text().splitlines()))

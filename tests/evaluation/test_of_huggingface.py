@@ -113,6 +113,6 @@ def test_training_starts_from_its_weights(workplace: Path) -> None:
     load_checkpoint(source, workplace / "model")
     given = describe_weights(None, name)
     config = TrainConfig(model=name, output="out", num_classes=3)
-    model, _, notes = _load_model(config, choose_variant(name, given), given, None)
+    model, _, notes = _load_model(config, choose_variant(name, given), given, None, new_head=False)
     assert same_state(model, source.state_dict())
     assert notes[2:] == (f"timesformer_huggingface: {len(source.state_dict())} tensors loaded",)

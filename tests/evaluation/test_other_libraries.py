@@ -140,7 +140,20 @@ def test_every_tool_runs_it(
     assert "class_0" in said
     assert "GFLOPs" in tool("count_gflops.py", "--models", f"[{json.dumps('hf:' + model)}]", "--output", "counted")
     forget_accelerator()
-    small = ("--epochs", "1", "--batch_size", "4", "--micro_batch_size", "4", "--device", "cpu", "--augment.flip", "0")
+    small = (
+        "--epochs",
+        "1",
+        "--hold_out",
+        "0",
+        "--batch_size",
+        "4",
+        "--micro_batch_size",
+        "4",
+        "--device",
+        "cpu",
+        "--augment.flip",
+        "0",
+    )
     tool("train.py", "--model", model, "--train.videos", videos, "--train.num_workers", "0", *small,
          "--sampler.samples", "4", "--sampler.blocks", "[1]", "--output", "trained")  # fmt: skip
     forget_accelerator()
@@ -160,7 +173,18 @@ def test_training_on_other_classes_gives_it_a_new_head(
         "--train.videos",
         str(workplace / "videos"),
     ]
-    arguments += ["--train.num_workers", "0", "--epochs", "1", "--batch_size", "4", "--micro_batch_size", "4"]
+    arguments += [
+        "--train.num_workers",
+        "0",
+        "--hold_out",
+        "0",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "4",
+        "--micro_batch_size",
+        "4",
+    ]
     arguments += ["--augment.flip", "0", "--freeze_backbone", "true", "--output", str(tmp_path / "trained")]
     ended = run_tool_file("train.py", [*arguments, "--device", "cpu"], monkeypatch, capsys)
     forget_accelerator()
@@ -279,7 +303,8 @@ def test_an_image_model_of_timm_goes_through_every_tool(
     assert VIT in tool("count_gflops.py", "--models", f'["{VIT}"]', "--output", "counted")
     forget_accelerator()
     training = [word.replace("--data.", "--train.") for word in in_list]
-    tool("train.py", "--model", VIT, *weights, *training, "--train.num_workers", "0", "--epochs", "1",
+    tool("train.py", "--model", VIT, *weights, *training, "--train.num_workers", "0", "--hold_out", "0",
+         "--epochs", "1",
          "--batch_size", "2", "--micro_batch_size", "2", "--augment.flip", "0", "--device", "cpu",
          "--sampler.samples", "16", "--output", "trained")  # fmt: skip
     forget_accelerator()

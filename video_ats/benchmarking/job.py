@@ -16,7 +16,7 @@ from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import Figures, benchmark_blocks, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.models.registry import published_sampler
+from video_ats.models.registry import published_sampler, sizes_of
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.options import (
     ViewsConfig,
@@ -94,7 +94,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     # The videos of a folder need no classes: its labels are left as they are.
     data = config.data if config.data.annotations is None else fill_in(config, variant, weights).data
     config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
-    recommended = recommended_sampler(published_sampler(variant), variant.arguments)
+    recommended = recommended_sampler(published_sampler(variant), sizes_of(variant))
     settings = make_settings(
         config.sweep, config.samplers, own=variant.sampler, trained=weights.sampler, recommended=recommended
     )

@@ -17,7 +17,7 @@ import torch
 from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
 from video_ats.mini_kinetics.drawing import draw_clip
-from video_ats.models.registry import published_sampler
+from video_ats.models.registry import published_sampler, sizes_of
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import claim_run, file_bytes, folder_names, naming_full_disk, sole_user
 from video_ats.runs.forward import dense_view_macs
@@ -117,7 +117,7 @@ def prepare(config: DemoConfig) -> DemoJob:
     """
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    recommended = recommended_sampler(published_sampler(variant), variant.arguments)
+    recommended = recommended_sampler(published_sampler(variant), sizes_of(variant))
     settings = make_settings(config.sweep, own=variant.sampler, trained=weights.sampler, recommended=recommended)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")

@@ -22,7 +22,7 @@ from video_ats.evaluation.predictions import prediction_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.spreadsheet import write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
-from video_ats.models.registry import Variant, published_sampler
+from video_ats.models.registry import Variant, published_sampler, sizes_of
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, sole_user
@@ -185,7 +185,7 @@ def _settings(
         config.samplers,
         own=variant.sampler,
         trained=weights.sampler,
-        recommended=recommended_sampler(published_sampler(variant), variant.arguments),
+        recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
         calibrated=calibrated,
         finetuned=config.finetuned is not None,
     )

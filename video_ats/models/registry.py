@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 import timm
+import torch
 from timm.data import infer_imagenet_subset
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from video_ats.models.adapted import create_timm, create_transformers
@@ -262,6 +264,25 @@ def published_sampler(variant: Variant) -> SamplerConfig | None:
     """The sampler of a registered model or, of a dense one, that of its row ``_ats``; None where there is none."""
     row = variant if variant.sampler is not None else VARIANTS.get(f"{variant.name}_ats", variant)
     return row.sampler
+
+
+def sizes_of(variant: Variant) -> Mapping[str, Any]:
+    """Arguments of the row, with ``depth`` and ``patch_size`` where another library knows them."""
+    given = variant.arguments
+    if "config" in given:  # of transformers, with its defaults
+        config = given["config"]
+        patch = config.get("tubelet_size", (2, 16, 16))[-1] if config["model_type"] == "vivit" else None
+        return {
+            **given,
+            "depth": config.get("num_hidden_layers", 12),
+            "patch_size": patch or config.get("patch_size", 16),
+        }
+    if variant.builder is create_timm:
+        with torch.device("meta"):
+            vit = timm.create_model(given["model"].partition(".")[0])
+        if isinstance(vit, VisionTransformer):  # others are refused when they are built
+            return {**given, "depth": len(vit.blocks), "patch_size": vit.patch_embed.patch_size[0]}
+    return given
 
 
 def build_model(variant: Variant, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:

@@ -180,8 +180,8 @@ def read_class_folders(folder: VideoFolder, names: tuple[str, ...] | None, num_c
     for path in paths:
         if "/" not in path:
             raise ValueError(
-                f"video {path!r} in {root!r} lies in no class folder; pass annotations, or move it, or pass "
-                "data.labelled false if the folders are no classes"
+                f"video {path!r} in {root!r} lies in no class folder; expected {root}/<class>/<video>; "
+                "pass annotations, or move it, or, where no labels are needed, data.labelled false"
             )
     written = [path.split("/")[0] for path in paths]
     places = [f"class folder {folder!r} of {root!r}" for folder in written]
