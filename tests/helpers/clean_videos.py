@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -86,8 +87,12 @@ def write_clean(
     path: Path, form: Format, *, num_frames: int = 16, height: int = 48, width: int = 64, seed: int = 0
 ) -> Path:
     """Write a drawn clip; ``path`` is taken as it is, whatever its suffix."""
-    write_frames(path, form, drawn(num_frames, height, width, seed))
-    return path
+    frames = drawn(num_frames, height, width, seed)
+    for _ in range(50):
+        with suppress(av.error.PatchWelcomeError):  # of HEVC with a single frame, now and then
+            write_frames(path, form, frames)
+            return path
+    raise RuntimeError(f"{path}: FFmpeg does not write it")
 
 
 def write_frames(path: Path, form: Format, frames: Sequence[UInt8Array]) -> None:
