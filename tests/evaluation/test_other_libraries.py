@@ -325,7 +325,7 @@ def test_its_logits_are_timms(pictures: Path) -> None:
     ("name", "said"),
     [
         ("timm:vit_tiny_patch16_22", "timm has no such model; did you mean .*vit_tiny_patch16_224"),
-        ("timm:resnet18", "resnet18: "),
+        ("timm:resnet18", "resnet18: is no ViT; supported are vit_"),
         ("timm:vit_small_patch14_reg4_dinov2", "needs a head; set num_classes"),
     ],
 )

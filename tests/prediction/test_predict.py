@@ -112,6 +112,16 @@ def test_what_is_not_there_is_refused_at_once(words: list[str], told: str) -> No
         list_given(words, DataConfig())
 
 
+def test_files_of_a_pattern_that_are_no_videos_are_counted(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.txt", "c.md"):
+        (tmp_path / name).write_bytes(b"")
+    found = list_given([f"{tmp_path}/*"], DataConfig())
+    assert [entry.path for entry in found.entries] == [f"{tmp_path}/a.mp4"]
+    assert found.notes == (f"not taken for videos of {tmp_path}/*: 2 files",)
+    with pytest.raises(ValueError, match="2 files fit this pattern, none of them is a video"):
+        list_given([f"{tmp_path}/[bc]*"], DataConfig())
+
+
 def test_windows_have_the_frames_of_their_times_and_cover_the_whole_video(tmp_path: Path) -> None:
     path = str(draw(tmp_path / "a.mp4", frames=100))
     plan = ViewPlan("timesformer", num_frames=4, frame_stride=8, crop_size=32, crops=1)  # 32 frames at 30 fps

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.prediction.configuration import PredictConfig
+from video_ats.prediction.job import prepare, run
 from video_ats.prediction.predictor import Predictor
+from video_ats.prediction.rows import read_videos_rows
 from video_ats.video.encode import write_video
 from video_ats.video.source import DataConfig
 
@@ -18,7 +21,6 @@ ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )
-TEXTS = ("path", "label", "status", "reason")
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +60,20 @@ def test_two_actors_of_which_one_is_killed_give_the_same_rows(cluster, videos, t
     assert int((tmp_path / "killed").read_text()) != os.getpid()
     assert list(Path(tmp_path / "rows").glob("*.parquet"))
     found = sorted(ray.data.read_parquet(str(tmp_path / "rows")).take_all(), key=lambda row: row["path"])
-    alone = Predictor(config)({"path": np.array(sorted(videos), object)})
-    assert [row["path"] for row in found] == sorted(videos)
-    for name in TEXTS:
-        assert [row[name] for row in found] == alone[name].tolist()
+    listed = tmp_path / "list.txt"  # on a command line, a missing file is an error at once
+    listed.write_text("".join(f"{path}\n" for path in sorted(videos)))
+    command = replace(config, videos=[str(listed)], output=str(tmp_path / "out"))
+    command = replace(command, data=replace(config.data, videos=str(Path(videos[0]).parent)))
+    run(prepare(command), say=lambda _: None)
+    alone = [row for rows in read_videos_rows(tmp_path / "out" / "predictions.jsonl") for row in rows]
+    assert [row["path"] for row in found] == [row.video for row in alone] == sorted(videos)
+    assert [row["label"] for row in found] == [row.classes[0] if row.is_ok else "" for row in alone]
+    assert [(row["status"], row["reason"]) for row in found] == [(row.status, row.reason) for row in alone]
     assert [row["status"] for row in found].count("ok") == 5
-    for name in ("probability", "gflops", "tokens_kept", "embedding"):
-        np.testing.assert_allclose(np.stack([row[name] for row in found]), np.stack(alone[name]), rtol=1e-4, atol=1e-5)
+    for row, same in zip(found, alone, strict=True):
+        if same.is_ok:
+            assert (row["gflops"], row["tokens_kept"]) == pytest.approx((same.gflops, same.tokens_kept))
+            assert row["probability"] == pytest.approx(same.probabilities[0], rel=1e-4)
+            np.testing.assert_allclose(row["embedding"], same.vector(), rtol=1e-4, atol=1e-5)
+        else:
+            assert np.isnan([row["gflops"], row["tokens_kept"], row["probability"], *row["embedding"]]).all()

@@ -175,6 +175,8 @@ def create_timm(
             model, pretrained=False, num_classes=num_classes, img_size=crop_size, drop_path_rate=drop_path_rate
         )
         adapted = AdaptedModel(inner, num_frames=1, crop_size=crop_size)
-    except (TypeError, AssertionError) as error:  # other families take other arguments; a size that does not fit
+    except TypeError as error:  # other families take other arguments
+        raise ValueError(f"model timm:{model}: is no ViT; supported are vit_* and deit_* of timm") from error
+    except AssertionError as error:  # a size that does not fit
         raise ValueError(f"model timm:{model}: {error}") from error
     return insert_samplers_(adapted, sampler) if sampler is not None else adapted

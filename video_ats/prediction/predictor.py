@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -100,7 +100,7 @@ class Predictor:
         if self.config.compare:
             columns["agrees"] = np.array([bool(row.agrees) for row in rows])
         if self.config.embeddings:
-            columns["embedding"] = np.full((len(rows), self.embedding_width()), np.nan, np.float32)
+            columns["embedding"] = np.full((len(rows), self.embedding_width), np.nan, np.float32)
             for place, row in enumerate(rows):
                 if row.is_ok:
                     columns["embedding"][place] = row.vector()
@@ -125,6 +125,7 @@ class Predictor:
                 rows = list(self._windows(entry, self.step, fetch))
                 yield [replace(row, number=number, of=len(rows)) for number, row in enumerate(rows)]
 
+    @cached_property
     def embedding_width(self) -> int:
         """Length E of an embedding."""
         plan = self.plan

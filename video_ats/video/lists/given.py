@@ -62,9 +62,13 @@ def _named_by(word: str, data: DataConfig, output: str | None) -> Iterator[Video
         found = sorted(glob.glob(word, recursive=True))
         if not found:
             raise FileNotFoundError(f"videos {word!r}: no file fits this pattern")
-        for path in found:
-            if os.path.isdir(path) or is_video_name(os.path.basename(path)):
-                yield _of_path(path, data, output)
+        taken = [path for path in found if os.path.isdir(path) or is_video_name(os.path.basename(path))]
+        if not taken:
+            raise ValueError(f"videos {word!r}: {len(found)} files fit this pattern, none of them is a video")
+        if left := len(found) - len(taken):
+            yield _named_by_path([], word, [f"not taken for videos of {word}: {left} files"])
+        for path in taken:
+            yield _of_path(path, data, output)
         return
     yield _of_path(word, data, output)
 
