@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_ats.models.kernels import attend, attend_within, in_few_sizes
-from video_ats.tokens import Grouping, Origin, Selection, TokenSampler, TokenSet
+from video_ats.tokens import Assignment, Grouping, Origin, TokenSampler, TokenSet
 from video_ats.tokens.samplers import select
 from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
 
 Groups = Literal["frame", "clip"]
 # Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and the tokens that stay, or all.
-_Attended = tuple[Tensor, Tensor, Selection | None]
+_Attended = tuple[Tensor, Tensor, Assignment | None]
 
 
 class Projections(NamedTuple):
@@ -82,7 +82,7 @@ class ClassAttention(nn.Module):
 
     def forward(
         self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None
-    ) -> tuple[TokenSet, Selection | None]:
+    ) -> tuple[TokenSet, Assignment | None]:
         """Attend within each group of normalised tokens.
 
         Returns:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeGuard
+
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from video_ats.models.attention import ClassAttention, Groups, PatchAttention
 from video_ats.models.kernels import in_few_sizes
-from video_ats.tokens import TokenSampler, TokenSet
+from video_ats.tokens import Assignment, TokenMerger, TokenSampler, TokenSet
+from video_ats.tokens.samplers import Reducer, assign_dropped
 
 
 class Block(nn.Module):
@@ -35,7 +39,7 @@ class Block(nn.Module):
         temporal_fc: nn.Module | None = None,
         groups: Groups = "frame",
         drop_path: nn.Module | None = None,
-        sampler: TokenSampler | None = None,
+        sampler: Reducer | None = None,
     ) -> None:
         super().__init__()
         self.temporal_norm1 = temporal_norm1
@@ -47,18 +51,32 @@ class Block(nn.Module):
         self.mlp = mlp
         self.groups = groups
         self.drop_path = DropPath() if drop_path is None else drop_path
-        self.sampler: TokenSampler | None
+        self.sampler: Reducer | None
         self.register_module("sampler", sampler)  # a module slot even while it is empty
 
     def forward(self, tokens: TokenSet) -> TokenSet:
         """All tokens that come in, to those that the sampler keeps."""
         tokens = self._attend_over_time(tokens)
-        update, chosen = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
-        if chosen is not None:
-            tokens = tokens.select(chosen)
-        tokens = tokens.with_joined(tokens.joined + self._dropped(update.joined, tokens))
+        merger = self.sampler if isinstance(self.sampler, TokenMerger) else None
+        update, chosen = self.attn(tokens.map(self.norm1), self.groups, None if merger else self.sampler)
+        if chosen is not None and _merges(self.sampler):
+            chosen = assign_dropped(tokens, chosen, self.sampler.config.scope)
+            tokens = self._updated(tokens, update, chosen).merge(chosen)
+        else:
+            stay = tokens if chosen is None else tokens.select(chosen)
+            tokens = stay.with_joined(stay.joined + self._dropped(update.joined, stay))
+        if merger is not None:
+            chosen = merger(tokens)
+            tokens = tokens.merge(chosen)
         updated = in_few_sizes(self.mlp, self.norm2(tokens.joined), ragged=not tokens.origin.is_whole)
-        return tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
+        out = tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
+        return out if chosen is None or chosen.cosines is None else replace(out, cosines=chosen.cosines)
+
+    def _updated(self, tokens: TokenSet, update: TokenSet, kept: Assignment) -> TokenSet:
+        """All tokens, with the ``update`` of the kept patch tokens and of the class tokens added."""
+        classes = torch.arange(len(tokens.origin.index), len(tokens.joined), device=tokens.joined.device)
+        added = self._dropped(update.joined, update)
+        return tokens.with_joined(tokens.joined.index_add(0, torch.cat([kept.rows, classes]), added))
 
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:
@@ -79,3 +97,8 @@ class Block(nn.Module):
         if len(update) > len(clip):
             clip = torch.cat([clip, torch.arange(clips, device=clip.device).repeat_interleave(count)])
         return update * scale[clip]
+
+
+def _merges(sampler: nn.Module | None) -> TypeGuard[TokenSampler]:
+    """Whether the tokens that it does not keep are merged."""
+    return isinstance(sampler, TokenSampler) and sampler.config.dropped == "merged"

@@ -115,12 +115,12 @@ class VideoTransformer(nn.Module, ABC):
         """
         tokens = self._embed(clip)
         recompute = self.grad_checkpointing and self.training and torch.is_grad_enabled()
-        with recording(self.blocks if return_trace else ()) as (kept, scores):
+        with recording(self.blocks if return_trace else (), self.shape) as finished:
             for block in self.blocks:
                 # Samplers have no state, so a block that is computed a second time keeps the same tokens.
                 tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
         features = self._normed(tokens.class_tokens)
-        return (features, Trace(tuple(kept), self.shape, tuple(scores))) if return_trace else features
+        return (features, finished()) if return_trace else features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """From `forward_features` to logits; the name is timm's.

@@ -10,7 +10,8 @@ from torch import nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
-from video_ats.tokens import SamplerConfig, TokenSampler
+from video_ats.tokens import SamplerConfig, TokenMerger, TokenSampler
+from video_ats.tokens.samplers import Reducer
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -63,7 +64,7 @@ def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
 def restoring(model: nn.Module) -> Iterator[None]:
     """Within, the model is in evaluation mode; afterwards it has its samplers and its mode of before."""
     slots, training = enumerate(sampler_slots(model)), model.training
-    samplers = {index: block.sampler for index, block in slots if isinstance(block.sampler, TokenSampler)}
+    samplers = {index: block.sampler for index, block in slots if isinstance(block.sampler, TokenSampler | TokenMerger)}
     model.eval()
     try:
         yield
@@ -89,7 +90,7 @@ def own_blocks(model: nn.Module) -> nn.ModuleList | None:
     return blocks if has_slots else None
 
 
-def _fill_(model: nn.Module, samplers: Mapping[int, TokenSampler]) -> None:
+def _fill_(model: nn.Module, samplers: Mapping[int, Reducer]) -> None:
     blocks = own_blocks(model)
     if blocks is None:
         host = recognise(model)  # again: modules may have been exchanged

@@ -1,14 +1,13 @@
 """Multiply-adds of each clip in closed form, from the tokens that each block kept.
 
 A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection and the two matrix
-products of attention count; norms, softmax, activations, sums and the sampling itself do not, as in the papers'
-counters. A clip is charged for its own tokens only, not for padding.
+products of attention count; norms, softmax, activations, sums and the sampling itself do not, as in the papers' counters. The
+cosines of merging count too, see `Trace.macs`. A clip is charged for its own tokens only, not for padding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, Protocol
 
 import torch
@@ -20,10 +19,15 @@ AttentionKind = Literal["divided", "joint", "space"]
 class HostShape(Protocol):
     """The sizes of a host that its multiply-adds depend on."""
 
-    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
-        """Of each clip (int64 Tensor[B]), from the tokens after the embedding and after each block.
+    @property
+    def embed_dim(self) -> int:
+        """Width D."""
 
-        ``kept``: bool Tensor[B, T, H/P, W/P] each.
+    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Of each clip (int64 Tensor[B]), from its tokens; bool Tensor[B, T, H/P, W/P] each.
+
+        ``kept``: after the embedding and after each block. ``asked``: those with a query in each block's attention;
+        None: those that leave it.
         """
 
 
@@ -45,19 +49,20 @@ class TimesformerShape:
     num_classes: int
     logits_per_frame: bool = False
 
-    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
         """See `HostShape.macs`."""
         dim, frames = self.embed_dim, kept[0].shape[1]
         rows, classes = frames if self.logits_per_frame else 1, frames if self.attention == "space" else 1
         total = _count(kept[0]) * self.patch_inputs * dim + rows * dim * self.num_classes
-        for before, after in pairwise(kept):
-            came, left = _count(before), _count(after)
+        for before, after, queries in zip(kept, kept[1:], asked or kept[1:], strict=False):
+            came, left, own = _count(before), _count(after), _count(queries)
             if self.attention == "divided":
                 along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
                 # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
                 total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
-            pairs = (came + 1) * (left + 1) if self.attention == "joint" else _pairs_in_frames(before, after)
-            total = total + _attend(came + classes, left + classes, pairs, dim, 2 * dim * self.mlp_dim)
+            pairs = (came + 1) * (own + 1) if self.attention == "joint" else _pairs_in_frames(before, queries)
+            total = total + _attend(came + classes, own + classes, pairs, dim)
+            total = total + (left + classes) * 2 * dim * self.mlp_dim
         return total
 
 
@@ -77,19 +82,20 @@ class XvitShape:
     temporal_head: tuple[int, int] | None
     num_classes: int
 
-    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
         """See `HostShape.macs`."""
         frames, dim = kept[0].shape[1], self.embed_dim
         total = _count(kept[0]) * self.patch_inputs * dim
-        for before, after in pairwise(kept):
-            came, left, pairs = _count(before) + frames, _count(after) + frames, _pairs_in_frames(before, after)
-            total = total + _attend(came, left, pairs, dim, 2 * dim * self.mlp_dim)
+        for before, after, queries in zip(kept, kept[1:], asked or kept[1:], strict=False):
+            pairs = _pairs_in_frames(before, queries)
+            total = total + _attend(_count(before) + frames, _count(queries) + frames, pairs, dim)
+            total = total + (_count(after) + frames) * 2 * dim * self.mlp_dim
         if self.pre_logits_dim is not None:
             total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
         if self.temporal_head is not None:
             mlp_dim, fc_dim = self.temporal_head
             tokens = torch.full_like(total, frames + 1)
-            total = total + _attend(tokens, tokens, tokens**2, dim, 2 * dim * mlp_dim) + dim * fc_dim
+            total = total + _attend(tokens, tokens, tokens**2, dim) + tokens * 2 * dim * mlp_dim + dim * fc_dim
             dim = fc_dim
         return total + dim * self.num_classes
 
@@ -111,15 +117,15 @@ class VitShape:
     leading: int
     head_macs: int
 
-    def macs(self, kept: tuple[Tensor, ...]) -> Tensor:
+    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
         """See `HostShape.macs`."""
         dim = self.embed_dim
-        counts = [_count(tokens) + self.leading for tokens in kept]
-        total = (counts[0] - self.leading) * self.patch_inputs * dim + self.head_macs
-        for came, left in pairwise(counts):
-            total = total + _attend(came, left, came * left, dim, self.mlp_weights)
+        total = _count(kept[0]) * self.patch_inputs * dim + self.head_macs
+        for before, after, queries in zip(kept, kept[1:], asked or kept[1:], strict=False):
+            came, left, own = (_count(tokens) + self.leading for tokens in (before, after, queries))
+            total = total + _attend(came, own, came * own, dim) + left * self.mlp_weights
             if not self.leading:  # of dropped tokens, the query and the row of Q K^T
-                total = total + (came - left) * dim**2 + came * (came - left) * dim
+                total = total + (came - own) * dim**2 + came * (came - own) * dim
         return total
 
 
@@ -138,6 +144,6 @@ def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:
     return ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
 
 
-def _attend(came: Tensor, left: Tensor, pairs: Tensor, dim: int, mlp_weights: int) -> Tensor:
-    """Attention and MLP: keys and values of all ``came``, queries, projection and MLP of ``left``; Q K^T and A V."""
-    return 2 * came * dim**2 + 2 * left * dim**2 + 2 * pairs * dim + left * mlp_weights
+def _attend(came: Tensor, asked: Tensor, pairs: Tensor, dim: int) -> Tensor:
+    """Attention: keys and values of all ``came``, queries and projection of ``asked``; Q K^T and A V."""
+    return 2 * came * dim**2 + 2 * asked * dim**2 + 2 * pairs * dim

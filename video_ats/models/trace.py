@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
 from video_ats.models.insert import own_blocks
 from video_ats.models.macs import HostShape
-from video_ats.tokens import Origin
+from video_ats.tokens import Origin, TokenMerger, TokenSet
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,28 @@ class Trace:
         kept (bool Tensor[B, T, H/P, W/P], one per block): the tokens that leave the block. All enter block 0.
         shape: sizes of the model, for the multiply-adds.
         scores (float Tensor[B, T, H/P, W/P] or None, one per block): the raw scores that the block's sampler was
-            given, see `tokens.scoring.significance`; NaN where a token was dropped before. None without a sampler.
+            given, see `tokens.scoring.significance`; NaN where a token was dropped before. None without a sampler that
+            reads scores.
+        asked (bool Tensor[B, T, H/P, W/P], one per block): the tokens with a query in the block's attention: those that
+            leave the block, or, if it merges after the attention, those that come in.
+        cosines (int64 Tensor[B] or None, one per block): products of D numbers that the block computed to merge.
+        stands (int64 Tensor[B, T, H/P, W/P] or None, one per block): for each patch the one, counted through the clip's
+            frames in raster order, whose token stands for it when it leaves the block; -1 where it is gone. None where
+            nothing was merged so far.
     """
 
     kept: tuple[Tensor, ...]
     shape: HostShape
     scores: tuple[Tensor | None, ...] = ()
+    asked: tuple[Tensor, ...] = ()
+    cosines: tuple[Tensor | None, ...] = ()
+    stands: tuple[Tensor | None, ...] = ()
 
     def macs(self) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B]."""
-        return self.shape.macs((torch.ones_like(self.kept[0]), *self.kept))
+        """Multiply-adds of each clip, int64 Tensor[B]; the products for merging are among them."""
+        blocks = self.shape.macs((torch.ones_like(self.kept[0]), *self.kept), self.asked or None)
+        merging = [self.shape.embed_dim * cosines for cosines in self.cosines if cosines is not None]
+        return sum(merging, start=blocks)
 
     def dense_macs(self) -> Tensor:
         """The same if every block had kept every token."""
@@ -67,19 +79,22 @@ def trace_of(model: nn.Module, *inputs: Any, **named_inputs: Any) -> tuple[Any, 
     present = graft_of(model)
     graft = present or graft_(recognise(model))
     try:
-        with recording(graft.host.blocks) as (kept, scores):
+        with recording(graft.host.blocks, graft.host.shape) as finished:
             output = model(*inputs, **named_inputs)
     finally:
         if present is None:
             ungraft_(model)
-    return output, Trace(tuple(kept), graft.host.shape, tuple(scores))
+    return output, finished()
 
 
 @contextmanager
-def recording(blocks: Iterable[nn.Module]) -> Iterator[tuple[list[Tensor], list[Tensor | None]]]:
-    """Record by hooks, in two lists that the pass fills, what `Trace.kept` and `Trace.scores` hold."""
+def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callable[[], Trace]]:
+    """Record a forward pass by hooks; call what this gives for its `Trace` when the pass is over."""
     kept: list[Tensor] = []
+    asked: list[Tensor] = []
     scores: list[Tensor | None] = []
+    cosines: list[Tensor | None] = []
+    stands: list[Tensor | None] = []
 
     def note_scores(block: nn.Module, given: tuple[Tensor, Origin]) -> None:
         raw, origin = given
@@ -87,10 +102,16 @@ def recording(blocks: Iterable[nn.Module]) -> Iterator[tuple[list[Tensor], list[
         table[origin.index] = raw.detach()
         scores[-1] = table.view(origin.grid)
 
+    def note_tokens(block: nn.Module, given: tuple[TokenSet], out: TokenSet) -> None:
+        kept.append(out.origin.presence())
+        asked.append(given[0].origin.presence() if isinstance(block.sampler, TokenMerger) else kept[-1])
+        cosines.append(out.cosines)
+        stands.append(out.origin.standing_places())
+
     with ExitStack() as hooks:
         for block in blocks:
             hooks.enter_context(block.register_forward_pre_hook(lambda *_: scores.append(None)))
-            hooks.enter_context(block.register_forward_hook(lambda *call: kept.append(call[2].origin.presence())))
-            if isinstance(block.sampler, nn.Module):
+            hooks.enter_context(block.register_forward_hook(note_tokens))
+            if isinstance(block.sampler, nn.Module) and not isinstance(block.sampler, TokenMerger):
                 hooks.enter_context(block.sampler.register_forward_pre_hook(note_scores))
-        yield kept, scores
+        yield lambda: Trace(tuple(kept), shape, tuple(scores), tuple(asked), tuple(cosines), tuple(stands))

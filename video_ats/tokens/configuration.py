@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
-    from video_ats.tokens.samplers import TokenSampler
+    from video_ats.tokens.samplers import Reducer
 
 Control = Literal["topk", "random", "uniform"]
-Kind = Literal["ats", Control]
+Kind = Literal["ats", "similar", Control]
+Dropped = Literal["gone", "merged"]
 Scope = Literal["frame", "tube", "clip"]
 Scheme = Literal["reference", "inverse"]
 
@@ -20,20 +21,28 @@ class SamplerConfig:
     """Configuration of the samplers of a model.
 
     Attributes:
-        kind: ``ats``, or a control: ``topk`` (highest scores), ``random``, ``uniform`` (evenly spaced).
+        kind: ``ats``; ``similar`` (ours), which merges tokens while they are similar, see `tokens.merging`; or a
+            control: ``topk`` (highest scores), ``random``, ``uniform`` (evenly spaced).
         scope: what one decision covers: ``frame`` (each frame's patches), ``tube`` (one set of positions for all
-            frames of the clip, scores averaged over frames), ``clip`` (all patches of all frames at once).
-        blocks: indices of the blocks that sample. None: from block 3 to the last, the published setting; in models
-            of three blocks or fewer the last.
+            frames of the clip, scores and similarities averaged over frames), ``clip`` (all patches of all frames at
+            once).
+        blocks: indices of the blocks that sample. None: from block 3 to the last, the published setting; for
+            ``similar`` from block 1; the last block in models that have not so many.
         samples: K sampling points per frame for ``ats``: an int >= 2, one per block, or None for as many as a
             whole frame has patches (the published setting). ``tube`` draws K positions, ``clip`` K * T points.
-            For a control, the exact number of tokens per frame: an int >= 1, or one per block.
+            For a control and for ``similar``, the exact number of tokens per frame: an int >= 1, or one per block.
         scheme: ``reference`` (the released code) or ``inverse`` (the paper's text); see `tokens.sampling`.
         seed: of the ``random`` control. One random order per block, the same for every clip, so that a clip's
             result does not depend on its batch-mates.
         matched: a control keeps as many tokens in every group as ``ats`` with these ``samples`` would keep of the
             tokens that the control itself left before. An evaluation lets it follow a run of ``ats`` instead; see
-            `TokenSampler.following`.
+            `TokenSampler.following`. With ``threshold`` it follows a run of ``similar``, and can only follow.
+        temper: ours. Scores are raised to this power, in (0, 1]; below 1 they are less peaked. 1 is the method as
+            published.
+        dropped: what becomes of the tokens that are not kept: ``gone``, as published, or ``merged`` (ours), averaged
+            into the most similar kept one. ``similar`` always merges.
+        threshold: of ``similar``: tokens are merged while their cosine is larger, from -1 to 1, or one per block. None:
+            0.9, unless ``samples`` says how many are left.
     """
 
     kind: Kind = "ats"
@@ -43,53 +52,70 @@ class SamplerConfig:
     scheme: Scheme = "reference"
     seed: int = 0
     matched: bool = False
+    temper: float = 1.0
+    dropped: Dropped = "gone"
+    threshold: float | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("kind", Kind), ("scope", Scope), ("scheme", Scheme)):
+        for name, choices in (("kind", Kind), ("scope", Scope), ("scheme", Scheme), ("dropped", Dropped)):
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
                 raise ValueError(f"sampler {name} {getattr(self, name)!r}: must be one of {known}")
         if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
             raise ValueError(f"sampler seed {self.seed!r}: must be an integer from 0 to 2**32 - 1")
-        if not isinstance(self.matched, bool) or (self.matched and self.kind == "ats"):
+        if not isinstance(self.matched, bool) or (self.matched and not self.is_control):
             controls = ", ".join(get_args(Control))
             raise ValueError(f"sampler matched {self.matched!r}: must be true or false, and true only for {controls}")
         if self.blocks is not None:
             object.__setattr__(self, "blocks", _block_indices(self.blocks))
+        if self.kind == "similar":
+            object.__setattr__(self, "dropped", "merged")
+            if self.samples is None and self.threshold is None:
+                object.__setattr__(self, "threshold", 0.9)
         object.__setattr__(self, "samples", self._checked_samples())
+        self._check_temper()
+        self._check_threshold()
         if self.blocks is not None:
             self._check_one_per_block(len(self.blocks))
 
     @property
+    def is_control(self) -> bool:
+        """Whether it is there to be compared with."""
+        return self.kind in get_args(Control)
+
+    @property
     def least_samples(self) -> int:
-        """The smallest valid ``samples``: 2 sampling points, or 1 token of a control that is not matched."""
+        """The smallest valid ``samples``: 2 sampling points, or an exact count of 1 token."""
         return 2 if self.kind == "ats" or self.matched else 1
 
     def followed(self) -> SamplerConfig | None:
-        """The ``ats`` configuration whose counts a matched control takes; None for any other sampler."""
-        return replace(self, kind="ats", matched=False) if self.matched else None
+        """The configuration whose counts a matched control takes; None for any other sampler."""
+        if not self.matched:
+            return None
+        return replace(self, kind="ats" if self.threshold is None else "similar", matched=False)
 
-    def for_depth(self, depth: int) -> dict[int, TokenSampler]:
+    def for_depth(self, depth: int) -> dict[int, Reducer]:
         """A sampler for each block that has one, in a model of ``depth`` blocks."""
-        from video_ats.tokens.samplers import TokenSampler
+        from video_ats.tokens.samplers import TokenMerger, TokenSampler
 
-        blocks = range(min(3, depth - 1), depth) if self.blocks is None else self.blocks
+        first = 1 if self.kind == "similar" or self.threshold is not None else 3
+        blocks = range(min(first, depth - 1), depth) if self.blocks is None else self.blocks
         outside = [block for block in blocks if not 0 <= block < depth]
         if outside:
             raise ValueError(f"sampler blocks {outside}: the model has blocks 0 to {depth - 1}")
-        if not isinstance(self.samples, Sequence):
-            return {block: TokenSampler(self, block) for block in blocks}
         self._check_one_per_block(len(blocks))
-        return {
-            block: TokenSampler(replace(self, blocks=None, samples=count), block)
-            for block, count in zip(blocks, self.samples, strict=True)
-        }
+        of_block = [
+            replace(self, blocks=None, samples=samples, threshold=threshold)
+            for samples, threshold in zip(_each(self.samples, blocks), _each(self.threshold, blocks), strict=True)
+        ]
+        module = TokenMerger if self.kind == "similar" else TokenSampler
+        return {block: module(config, block) for block, config in zip(blocks, of_block, strict=True)}
 
     def _checked_samples(self) -> int | tuple[int, ...] | None:
         if isinstance(self.samples, str):
             hint = "for as many tokens as ats keeps, write matched: true, samples: 8"
             raise ValueError(f"sampler samples {self.samples!r}: must be a number, not text; {hint}")
-        if self.samples is None and self.least_samples == 2:
+        if self.samples is None and (self.least_samples == 2 or self.kind == "similar"):
             return None
         counts: tuple[Any, ...] = tuple(self.samples) if isinstance(self.samples, Sequence) else (self.samples,)
         if not counts or not all(_is_integer(count) and count >= self.least_samples for count in counts):
@@ -99,9 +125,33 @@ class SamplerConfig:
             raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes {rule}")
         return counts if isinstance(self.samples, Sequence) else counts[0]
 
+    def _check_temper(self) -> None:
+        if not isinstance(self.temper, int | float) or not 0 < self.temper <= 1:
+            raise ValueError(f"sampler temper {self.temper!r}: must be above 0 and at most 1")
+        if self.temper != 1 and not (self.kind in ("ats", "topk") or self.matched):
+            raise ValueError(f"sampler temper {self.temper!r}: kind {self.kind!r} reads no scores; leave it out")
+
+    def _check_threshold(self) -> None:
+        if self.threshold is None:
+            return
+        if self.kind != "similar" and not self.matched:
+            raise ValueError(f"sampler threshold {self.threshold!r}: of kind similar; kind is {self.kind!r}")
+        if self.samples is not None:
+            raise ValueError(f"sampler threshold {self.threshold!r} and samples {self.samples!r}: give one of the two")
+        values: tuple[Any, ...] = tuple(self.threshold) if isinstance(self.threshold, Sequence) else (self.threshold,)
+        if not values or not all(isinstance(value, int | float) and -1 <= value <= 1 for value in values):
+            raise ValueError(f"sampler threshold {self.threshold!r}: must be a cosine from -1 to 1, or one per block")
+        object.__setattr__(self, "threshold", values if isinstance(self.threshold, Sequence) else float(values[0]))
+
     def _check_one_per_block(self, blocks: int) -> None:
-        if isinstance(self.samples, Sequence) and len(self.samples) != blocks:
-            raise ValueError(f"sampler samples: {len(self.samples)} values for {blocks} blocks; give one per block")
+        for name, given in (("samples", self.samples), ("threshold", self.threshold)):
+            if isinstance(given, Sequence) and len(given) != blocks:
+                raise ValueError(f"sampler {name}: {len(given)} values for {blocks} blocks; give one per block")
+
+
+def _each(value: Any, blocks: Sequence[int]) -> Sequence[Any]:
+    """One value per block."""
+    return value if isinstance(value, Sequence) else [value] * len(blocks)
 
 
 def _is_integer(value: object) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from video_ats.tokens.merging import weighted_mean
 
 # In half precision on a CPU each new table length compiles a kernel: few lengths remain if they are multiples.
 _TABLE_LENGTH = 8
@@ -138,11 +140,21 @@ class Counts(NamedTuple):
         return Counts(per_frame, per_frame, frames * per_frame, frames * per_frame)
 
 
-class Selection(NamedTuple):
-    """Some tokens of a set: ``rows (int64 Tensor[P'])``, ascending, and their origin."""
+class Assignment(NamedTuple):
+    """What becomes of the tokens of a set: a mask says which are kept; the others are gone, or have a target.
+
+    Attributes:
+        rows (int64 Tensor[P']): the kept tokens, ascending.
+        origin: of the kept tokens.
+        into (int64 Tensor[P] or None): the kept token, 0 to P' - 1, that each token is averaged into; kept ones are
+            their own. None: the others are gone.
+        cosines (int64 Tensor[B] or None): products of D numbers that were computed to decide so, per clip.
+    """
 
     rows: Tensor
     origin: Origin
+    into: Tensor | None = None
+    cosines: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +165,15 @@ class Origin:
         index (int64 Tensor[P]): ``((clip * T + frame) * H + row) * W + column``, strictly ascending.
         aligned: whether the frames of a clip are known to hold the same places.
         known: the numbers of tokens, if they are known already; see `counts`.
+        stands (int64 Tensor[B * T * H * W] or None): the packed token that stands for each place of the grid; P where
+            it is gone. None: nothing was merged, each token stands for its own place.
     """
 
     grid: Grid
     index: Tensor
     aligned: bool = False
     known: Counts | None = None
+    stands: Tensor | None = None
 
     @staticmethod
     def whole(grid: Grid, device: torch.device) -> Origin:
@@ -274,7 +289,44 @@ class Origin:
         )
         return later.flatten().index_select(0, self.index)
 
-    def select(self, keep: Tensor, per_frame: int | None = None, *, aligned: bool = False) -> Selection:
+    @cached_property
+    def sizes(self) -> Tensor:
+        """``float Tensor[P]``: how many patches each token stands for."""
+        if self.stands is None:
+            return torch.ones(len(self.index), device=self.index.device)
+        return torch.bincount(self.stands, minlength=len(self.index) + 1)[:-1].float()
+
+    def in_tubes(self) -> Origin:
+        """The same, known to be `aligned`.
+
+        Raises:
+            ValueError: the frames of a clip do not hold the same places.
+        """
+        if self.aligned:
+            return self
+        presence = self.presence()
+        if not torch.equal(presence, presence[:, :1].expand_as(presence)):
+            raise ValueError("scope tube: frames of a clip hold different places; were they sampled in another scope?")
+        return replace(self, aligned=True)
+
+    def merge(self, target: Tensor, cosines: Tensor, per_frame: int | None = None, *, aligned: bool) -> Assignment:
+        """Every token averaged into its ``target (int64 Tensor[P])``, a token that is its own target.
+
+        ``per_frame``, ``aligned``: as of `select`; ``cosines``: as of `Assignment`.
+        """
+        keep = target == torch.arange(len(target), device=target.device)
+        kept = self.select(keep, per_frame, aligned=aligned)
+        return self.absorb(kept, (keep.cumsum(0) - 1).index_select(0, target), cosines)
+
+    def absorb(self, kept: Assignment, into: Tensor, cosines: Tensor) -> Assignment:
+        """The same kept tokens, with the others averaged into them; arguments as of `Assignment`."""
+        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, len(kept.rows))), into, cosines)
+
+    def _standing(self, into: Tensor, kept: int) -> Tensor:
+        """`Origin.stands` after each token went ``into (int64 Tensor[P])`` one of so many."""
+        return F.pad(into, (0, 1), value=kept).index_select(0, self._token if self.stands is None else self.stands)
+
+    def select(self, keep: Tensor, per_frame: int | None = None, *, aligned: bool = False) -> Assignment:
         """Only the tokens that ``keep (bool Tensor[P])`` marks.
 
         Args:
@@ -290,12 +342,20 @@ class Origin:
             else:
                 of_frames = torch.zeros_like(self._present).index_copy_(0, self.index, keep).view(clips, frames, -1)
             counts, total = _counts(of_frames.sum(dim=2))
-        rows = _marked(keep, total)
-        return Selection(rows, Origin(self.grid, self.index.index_select(0, rows), aligned, counts))
+        rows, stands = _marked(keep, total), None
+        if self.stands is not None:
+            stands = self._standing(torch.where(keep, keep.cumsum(0) - 1, total), total)
+        return Assignment(rows, Origin(self.grid, self.index.index_select(0, rows), aligned, counts, stands))
 
     def presence(self) -> Tensor:
         """``bool Tensor[B, T, H, W]``, True where the token is left."""
         return self._present.view(self.grid)
+
+    def standing_places(self) -> Tensor | None:
+        """`stands` by places: ``int64 Tensor[B, T, H, W]``, 0 to T * H * W - 1 within the clip, -1 where it is gone."""
+        if self.stands is None:
+            return None
+        return F.pad(self.index % self.grid.per_clip, (0, 1), value=-1)[self.stands].view(self.grid)
 
     @cached_property
     def _present(self) -> Tensor:
@@ -333,11 +393,13 @@ class TokenSet:
             clip by clip: one set of ``leading`` tokens per clip (C = leading) or per frame (C = leading * T).
         leading: tokens in front of each group that always stay: the class token, then the model's others (distillation
             token, registers). 0 if the model has not even a class token.
+        cosines: what the merging that led to these tokens computed, see `Assignment`; None in all sets made from this.
     """
 
     joined: Tensor
     origin: Origin
     leading: int = 1
+    cosines: Tensor | None = None
 
     def __post_init__(self) -> None:
         patches, clips = len(self.origin.index), self.origin.grid.clips
@@ -389,7 +451,14 @@ class TokenSet:
         """Apply a per-token function (a norm, a linear layer, an MLP) to patch and class tokens."""
         return self.with_joined(function(self.joined))
 
-    def select(self, chosen: Selection) -> TokenSet:
+    def merge(self, to: Assignment) -> TokenSet:
+        """Each kept patch token the mean of those that go into it, weighted by `Origin.sizes`; all class tokens."""
+        assert to.into is not None
+        patches, classes = self.joined.split([len(self.origin.index), len(self.joined) - len(self.origin.index)])
+        means = weighted_mean(patches, self.origin.sizes, to.into, len(to.rows))
+        return self.with_joined(torch.cat([means, classes]), to.origin)
+
+    def select(self, chosen: Assignment) -> TokenSet:
         """Only the chosen patch tokens, and all class tokens."""
         classes = torch.arange(len(self.origin.index), len(self.joined), device=self.joined.device)
         stay = torch.cat([chosen.rows, classes])
