@@ -1,8 +1,8 @@
 """Multiply-adds of each clip in closed form, from the tokens that each block kept.
 
-A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection and the two matrix
-products of attention count; norms, softmax, activations, sums and the sampling itself do not, as in the papers' counters. The
-cosines of merging count too, see `Trace.macs`. A clip is charged for its own tokens only, not for padding.
+A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection, the two matrix products of
+attention and the cosines of merging (`Trace.macs`) count; norms, softmax, activations, sums and the sampling itself do
+not, as in the papers' counters. A clip is charged for its own tokens only, not for padding.
 """
 
 from __future__ import annotations
