@@ -67,12 +67,41 @@ def _running_sums(values: list[float]) -> list[float]:
 class SlowSampler:
     """What one block's sampler does: ``choose`` gets a group's scores and its points or count.
 
-    ``per_frame`` is K, or the control's count; None is as many as a whole frame has patches.
+    ``per_frame`` is K, or the control's count; None is as many as a whole frame has patches. ``merged``: what is not
+    chosen is averaged into the most similar token that is.
     """
 
     scope: str
     choose: Callable[[list[float], int], list[bool]] = slow_sample_reference
     per_frame: int | None = None
+    temper: float = 1.0
+    merged: bool = False
+
+
+@dataclass(frozen=True)
+class SlowMerger:
+    """Merges similar tokens after the attention: while a pair exceeds ``threshold``, or until ``per_frame`` are left."""
+
+    scope: str
+    threshold: float | None = None
+    per_frame: int | None = None
+
+
+class Tokens:
+    """The patches that are left: places, features ``(P, D)``, and how many patches each stands for."""
+
+    def __init__(self, places: list[Place], patches: Tensor, sizes: list[float] | None = None) -> None:
+        self.places, self.patches, self.sizes = places, patches, sizes or [1.0] * len(places)
+
+    def mixed(self, groups: list[list[int]]) -> Tokens:
+        """The first of each group, as the weighted mean of the group; groups in order of their first."""
+        means, sizes = [], []
+        for group in groups:
+            weights = [self.sizes[token] for token in group]
+            parts = [weight * self.patches[token] for weight, token in zip(weights, group, strict=True)]
+            means.append(torch.stack(parts).sum(dim=0) / sum(weights))
+            sizes.append(sum(weights))
+        return Tokens([self.places[group[0]] for group in groups], torch.stack(means), sizes)
 
 
 @dataclass(frozen=True)
@@ -90,24 +119,23 @@ def slow_timesformer(
     attention: str,
     num_heads: int,
     patch_size: int,
-    samplers: dict[int, SlowSampler] | None = None,
+    samplers: dict[int, SlowSampler | SlowMerger] | None = None,
 ) -> SlowResult:
     """TimeSformer for one clip ``(3, T, H, W)``, with published weights and a sampler in some blocks."""
     grid = (clip.shape[1], clip.shape[2] // patch_size, clip.shape[3] // patch_size)
     places, patches, classes = _embed(state, clip, grid, patch_size, attention)
+    tokens = Tokens(places, patches)
     kept = []
     for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
         weights = {name.removeprefix(f"blocks.{index}."): value for name, value in state.items()}
         if attention == "divided":
-            patches = patches + _over_time(weights, places, patches, num_heads)
+            tokens.patches = tokens.patches + _over_time(weights, tokens.places, tokens.patches, num_heads)
         sampler = (samplers or {}).get(index)
-        places, patches, classes = _with_class(
-            weights, places, patches, classes, grid, attention == "joint", num_heads, sampler
-        )
-        patches = patches + _mlp(weights, patches)
+        tokens, classes = _with_class(weights, tokens, classes, grid, attention == "joint", num_heads, sampler)
+        tokens.patches = tokens.patches + _mlp(weights, tokens.patches)
         classes = classes + _mlp(weights, classes)
         kept.append(torch.zeros(grid, dtype=torch.bool))
-        for place in places:
+        for place in tokens.places:
             kept[-1][place] = True
     feature = _norm(state, "norm", classes.mean(dim=0, keepdim=True))
     return SlowResult(_linear(state, "head", feature)[0], kept)
@@ -128,7 +156,7 @@ def slow_xvit(
     shift: SlowShift,
     num_heads: int,
     patch_size: int,
-    samplers: dict[int, SlowSampler] | None = None,
+    samplers: dict[int, SlowSampler | SlowMerger] | None = None,
 ) -> SlowResult:
     """XViT for one clip ``(3, T, H, W)``, with weights under our names and a sampler in some blocks."""
     grid = (clip.shape[1], clip.shape[2] // patch_size, clip.shape[3] // patch_size)
@@ -136,17 +164,16 @@ def slow_xvit(
     places, patches, classes = _embed({**state, "time_embed": times[:0]}, clip, grid, patch_size, "space")
     patches = patches + torch.stack([times[place[0] % len(times)] for place in places])
     classes = classes + torch.stack([times[frame % len(times)] for frame in range(grid[0])])
+    tokens = Tokens(places, patches)
     kept = []
     for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
         weights = {name.removeprefix(f"blocks.{index}."): value for name, value in state.items()}
         sampler = (samplers or {}).get(index)
-        places, patches, classes = _with_class(
-            weights, places, patches, classes, grid, False, num_heads, sampler, shift
-        )
-        patches = patches + _mlp(weights, patches)
+        tokens, classes = _with_class(weights, tokens, classes, grid, False, num_heads, sampler, shift)
+        tokens.patches = tokens.patches + _mlp(weights, tokens.patches)
         classes = classes + _mlp(weights, classes)
         kept.append(torch.zeros(grid, dtype=torch.bool))
-        for place in places:
+        for place in tokens.places:
             kept[-1][place] = True
     frames = _norm(state, "norm", classes)
     if "pre_logits.fc.weight" in state:
@@ -154,11 +181,11 @@ def slow_xvit(
     if "temporal_head.cls_token" not in state:
         return SlowResult(_linear(state, "head", frames.mean(dim=0, keepdim=True))[0], kept)
     weights = {name.removeprefix("temporal_head."): value for name, value in state.items()}
-    tokens = torch.cat([weights["cls_token"][0], frames])
-    q, k, v = F.linear(_norm(weights, "norm1", tokens, 1e-5), weights["attn.qkv.weight"]).chunk(3, dim=1)
-    tokens = tokens + _linear(weights, "attn.proj", _attend(q, k, v, num_heads))
-    tokens = tokens + _mlp(weights, tokens, 1e-5)
-    feature = F.gelu(_linear(weights, "fc", _norm(weights, "norm", tokens[:1], 1e-5)))
+    rows = torch.cat([weights["cls_token"][0], frames])
+    q, k, v = F.linear(_norm(weights, "norm1", rows, 1e-5), weights["attn.qkv.weight"]).chunk(3, dim=1)
+    rows = rows + _linear(weights, "attn.proj", _attend(q, k, v, num_heads))
+    rows = rows + _mlp(weights, rows, 1e-5)
+    feature = F.gelu(_linear(weights, "fc", _norm(weights, "norm", rows[:1], 1e-5)))
     return SlowResult(_linear(state, "head", feature)[0], kept)
 
 
@@ -217,16 +244,16 @@ def _over_time(weights: dict[str, Tensor], places: list[Place], patches: Tensor,
 
 def _with_class(
     weights: dict[str, Tensor],
-    places: list[Place],
-    patches: Tensor,
+    tokens: Tokens,
     classes: Tensor,
     grid: Place,
     joint: bool,
     num_heads: int,
-    sampler: SlowSampler | None,
+    sampler: SlowSampler | SlowMerger | None,
     shift: SlowShift | None = None,
-) -> tuple[list[Place], Tensor, Tensor]:
-    """Attention with the class token, within each frame or the whole clip, and the sampler's choice."""
+) -> tuple[Tokens, Tensor]:
+    """Attention with the class token, within each frame or the whole clip, and what the sampler makes of it."""
+    places, patches = tokens.places, tokens.patches
     dim = patches.shape[1]
     weight, bias = weights["attn.qkv.weight"], weights["attn.qkv.bias"]
     normed, normed_classes = _norm(weights, "norm1", patches), _norm(weights, "norm1", classes)
@@ -247,7 +274,7 @@ def _with_class(
             scores[token] = sum(row[0, column].item() for row in rows) * values[column].norm().item()
         groups.append((members, keys, values))
 
-    stays = [True] * len(places) if sampler is None else _choose(scores, places, grid, sampler)
+    stays = _choose(scores, places, grid, sampler) if isinstance(sampler, SlowSampler) else [True] * len(places)
     out = torch.zeros_like(patches)
     for members, keys, values in groups:
         left = members[torch.tensor([stays[token] for token in members.tolist()], dtype=torch.bool)]
@@ -256,8 +283,89 @@ def _with_class(
     if len(classes) == 1:
         read = read.mean(dim=0, keepdim=True)
     kept = _indices(stays)
-    patches = patches[kept] + _linear(weights, "attn.proj", out[kept])
-    return [places[token] for token in kept.tolist()], patches, classes + _linear(weights, "attn.proj", read)
+    updated = patches.clone()
+    updated[kept] = patches[kept] + _linear(weights, "attn.proj", out[kept])
+    groups_of_one = [[token] for token in kept.tolist()]
+    after = Tokens(places, updated, tokens.sizes)
+    if isinstance(sampler, SlowMerger):
+        after = _merge_similar(after, grid, sampler)
+    elif sampler is not None and sampler.merged:
+        after = after.mixed(_with_dropped(tokens, stays, grid, sampler.scope))
+    else:
+        after = Tokens(
+            [places[token] for token in kept.tolist()], updated[kept], [tokens.sizes[t] for t in kept.tolist()]
+        )
+    return after, classes + _linear(weights, "attn.proj", read)
+
+
+def _bundles(places: list[Place], grid: Place, scope: str) -> list[list[list[int]]]:
+    """For each decision the things it decides on, in raster order: tokens, or in scope ``tube`` those of a position."""
+    if scope == "tube":
+        positions = sorted({place[1:] for place in places})
+        return [[[token for token, place in enumerate(places) if place[1:] == position] for position in positions]]
+    if scope == "clip":
+        return [[[token] for token in range(len(places))]]
+    return [[[token] for token, place in enumerate(places) if place[0] == frame] for frame in range(grid[0])]
+
+
+def _cosines(x: Tensor, some: list[list[int]], others: list[list[int]]) -> list[list[float]]:
+    """Mean cosine, over the frames of bundles, of each of ``some`` and each of ``others``."""
+    frames = len(some[0])
+    total = torch.zeros(len(some), len(others))
+    for frame in range(frames):
+        one, other = (torch.stack([x[bundle[frame]] for bundle in bundles]) for bundles in (some, others))
+        total = total + torch.matmul(one / one.norm(dim=1, keepdim=True), (other / other.norm(dim=1, keepdim=True)).T)
+    table: list[list[float]] = (total / frames).tolist()
+    return table
+
+
+def _merge_similar(tokens: Tokens, grid: Place, merger: SlowMerger) -> Tokens:
+    # Merging of one group leaves the tokens of the others; groups are found again by place.
+    groups = range(grid[0] if merger.scope == "frame" else 1)
+    for group in groups:
+        rounds = 0
+        while True:
+            bundles = _bundles(tokens.places, grid, merger.scope)[group]
+            count = merger.per_frame and merger.per_frame * (grid[0] if merger.scope == "clip" else 1)
+            if (len(bundles) <= count) if count else (len(bundles) < 4 or rounds == 4):
+                break
+            rounds += 1
+            sources, targets = bundles[0::2], bundles[1::2]
+            table = _cosines(tokens.patches, sources, targets)
+            best = [max(range(len(targets)), key=lambda t, row=row: row[t]) for row in table]  # type: ignore[misc]
+            similar = [row[target] for row, target in zip(table, best, strict=True)]
+            order = sorted(range(len(sources)), key=lambda source: -similar[source])
+            if count:
+                merged = order[: len(bundles) - count]
+            else:
+                assert merger.threshold is not None
+                merged = [source for source in order if similar[source] > merger.threshold]
+            if not merged:
+                break
+            into: dict[int, list[int]] = {token: [token] for token in range(len(tokens.places))}
+            for source in merged:
+                for token, target in zip(sources[source], targets[best[source]], strict=True):
+                    into[target].append(token)
+                    del into[token]
+            tokens = tokens.mixed(list(into.values()))
+    return tokens
+
+
+def _with_dropped(tokens: Tokens, stays: list[bool], grid: Place, scope: str) -> list[list[int]]:
+    """Each kept token, followed by the dropped ones that are most like it."""
+    found = {token: [token] for token, stay in enumerate(stays) if stay}
+    frames = _bundles(tokens.places, grid, "frame")
+    for group in _bundles(tokens.places, grid, "tube") if scope == "tube" else frames:
+        kept, dropped = ([bundle for bundle in group if stays[bundle[0]] == stay] for stay in (True, False))
+        if not kept and dropped:  # in scope clip, a frame of which no token is kept
+            kept = [[token] for token, stay in enumerate(stays) if stay]
+        if not dropped:
+            continue
+        for bundle, row in zip(dropped, _cosines(tokens.patches, dropped, kept), strict=True):
+            best = max(range(len(kept)), key=lambda target: row[target])  # noqa: B023
+            for token, target in zip(bundle, kept[best], strict=True):
+                found[target].append(token)
+    return list(found.values())
 
 
 def _choose(scores: list[float], places: list[Place], grid: Place, sampler: SlowSampler) -> list[bool]:
@@ -268,14 +376,16 @@ def _choose(scores: list[float], places: list[Place], grid: Place, sampler: Slow
         means = []
         for position in positions:
             own = [score for score, place in zip(scores, places, strict=True) if place[1:] == position]
-            means.append(sum(own) / len(own))
+            means.append((sum(own) / len(own)) ** sampler.temper)
         chosen = dict(zip(positions, sampler.choose(means, per_frame), strict=True))
         return [chosen[place[1:]] for place in places]
     whole = sampler.scope == "clip"
     for group in range(1 if whole else grid[0]):
         members = [token for token, place in enumerate(places) if whole or place[0] == group]
         if members:
-            choice = sampler.choose([scores[m] for m in members], per_frame * grid[0] if whole else per_frame)
+            choice = sampler.choose(
+                [scores[m] ** sampler.temper for m in members], per_frame * grid[0] if whole else per_frame
+            )
             for token, stay in zip(members, choice, strict=True):
                 stays[token] = stay
     return stays

@@ -76,7 +76,9 @@ class Block(nn.Module):
         """All tokens, with the ``update`` of the kept patch tokens and of the class tokens added."""
         classes = torch.arange(len(tokens.origin.index), len(tokens.joined), device=tokens.joined.device)
         added = self._dropped(update.joined, update)
-        return tokens.with_joined(tokens.joined.index_add(0, torch.cat([kept.rows, classes]), added))
+        return tokens.with_joined(
+            tokens.joined.index_add(0, torch.cat([kept.rows, classes]), added.to(tokens.joined.dtype))
+        )
 
     def _attend_over_time(self, tokens: TokenSet) -> TokenSet:
         if self.temporal_attn is None or self.temporal_norm1 is None or self.temporal_fc is None:

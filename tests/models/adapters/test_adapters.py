@@ -17,11 +17,18 @@ from helpers.adapter_cases import (
 )
 
 from video_ats import SamplerConfig, calibrate_samples, insert_samplers_, remove_samplers_
+from video_ats.models.adapters.graft import graft_of
 from video_ats.models.insert import sampler_slots, sampling
 from video_ats.models.trace import trace_of
 
 hosts = pytest.mark.parametrize("name", HOSTS)
 SOME = SamplerConfig(blocks=(1, 3), samples=6)
+REDUCERS = {
+    "ats": SOME,
+    "merged": SamplerConfig(blocks=(1, 3), samples=6, temper=0.5, dropped="merged"),
+    "similar": SamplerConfig("similar", blocks=(0, 1, 3), threshold=0.2),
+}
+reducers = pytest.mark.parametrize("reducer", REDUCERS)
 
 
 def state_of(model):
@@ -48,9 +55,10 @@ def test_all_kept_is_the_host_and_taking_out_is_bit_for_bit(name):
 
 
 @hosts
+@reducers
 @torch.no_grad()
-def test_a_clip_does_not_depend_on_its_batch_mates(name):
-    model, clips = insert_samplers_(HOSTS[name](), SOME), inputs(name, 3)
+def test_a_clip_does_not_depend_on_its_batch_mates(name, reducer):
+    model, clips = insert_samplers_(HOSTS[name](), REDUCERS[reducer]), inputs(name, 3)
     together, trace = trace_of(model, clips)
     rows = by_clip(logits_of(together), 3)
     for clip in range(3):
@@ -58,6 +66,7 @@ def test_a_clip_does_not_depend_on_its_batch_mates(name):
         torch.testing.assert_close(by_clip(logits_of(alone), 1)[0], rows[clip], rtol=0, atol=1e-5)
         for block in range(DEPTH):
             assert torch.equal(own.kept[block][0], trace.kept[block][clip])
+        assert int(own.macs()) == int(trace.macs()[clip])
 
 
 @hosts
@@ -68,9 +77,15 @@ def test_multiply_adds_are_those_that_torch_counts(name):
     _, trace = trace_of(model, clips)
     assert torch.equal(trace.macs(), trace.dense_macs())
     assert int(trace.macs()) == counted_macs(lambda: model(clips))
-    insert_samplers_(model, SamplerConfig("topk", "tube" if name == "divided" else "frame", (1, 3), 6))
-    _, trace = trace_of(model, clips)
-    assert int(trace.macs()) == counted_macs(lambda: model(clips)) < int(trace.dense_macs())
+    scope = "tube" if name == "divided" else "frame"
+    exact = [
+        SamplerConfig("topk", scope, (1, 3), 6),
+        SamplerConfig("topk", scope, (1, 3), 6, dropped="merged"),
+        SamplerConfig("similar", scope, (1, 3), 6),
+    ]
+    for config in exact:
+        _, trace = trace_of(insert_samplers_(model, config), clips)
+        assert int(trace.macs()) == counted_macs(lambda: model(clips)) < int(trace.dense_macs()), config
 
 
 @hosts
@@ -91,8 +106,9 @@ def test_gradients_are_those_of_the_host(name):
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 @hosts
-def test_gradients_flow_past_what_was_dropped_with_checkpointing_too(name):
-    model, clips = insert_samplers_(HOSTS[name]().train(), SOME), inputs(name)
+@reducers
+def test_gradients_flow_past_what_was_dropped_with_checkpointing_too(name, reducer):
+    model, clips = insert_samplers_(HOSTS[name]().train(), REDUCERS[reducer]), inputs(name)
 
     passes = []
     sampler_slots(model)[2].norm1.register_forward_hook(lambda *_: passes.append(1))
@@ -117,6 +133,34 @@ def test_gradients_flow_past_what_was_dropped_with_checkpointing_too(name):
         for key, gradient in gradients().items():
             torch.testing.assert_close(gradient, stored[key], rtol=1e-4, atol=1e-4, msg=key)
         assert len(passes) == 2
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@reducers
+@torch.no_grad()
+def test_the_tokens_that_stand_for_others_are_read_from_the_hidden_states_alone(name, reducer):
+    model, clips = insert_samplers_(HOSTS[name](), REDUCERS[reducer]), inputs(name)
+    expected, seen = logits_of(model(clips)), []
+
+    def forget(_module, given, named):
+        seen.append(1)
+        return (given[0].clone(), *given[1:]) if given else given, named
+
+    for layer in graft_of(model).host.layers:
+        layer.register_forward_pre_hook(forget, with_kwargs=True)  # a clone has no attributes
+    torch.testing.assert_close(logits_of(model(clips)), expected, rtol=0, atol=1e-5)
+    assert len(seen) == DEPTH
+
+
+@torch.no_grad()
+def test_the_head_of_videomae_reads_each_token_as_often_as_it_stands_for_patches():
+    model, clips = HOSTS["videomae"](), inputs("videomae", 1)
+    insert_samplers_(model, REDUCERS["similar"])
+    _, trace = trace_of(model, clips)
+    read = model.base_model(clips).last_hidden_state[0]
+    kept, stands = trace.kept[-1].flatten(), trace.stands[-1].flatten()
+    assert 1 < int(kept.sum()) < len(stands)
+    torch.testing.assert_close(read, read[stands])
 
 
 @hosts

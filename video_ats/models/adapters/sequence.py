@@ -1,7 +1,8 @@
 """From the hidden states of another library's model to our packed token set, and back.
 
-Dropped tokens are NaN in the hidden states. So a layer can tell from its input alone which tokens are left, also when
-activations are recomputed in the backward pass.
+Dropped tokens are NaN in the hidden states, and say in some channels which token stands for them, if they were merged.
+So a layer can tell from its input alone which tokens are left, also when activations are recomputed in the backward
+pass.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from video_ats.tokens import Grid, Origin, TokenSet
@@ -18,6 +20,8 @@ Order = Literal["frames", "positions", "frame_each"]
 
 # An attribute of the tensor that saves looking for NaN and grouping again; a tensor without it works as well.
 _ORIGIN = "_video_ats_origin"
+# Channel 0 of a dropped token is NaN; the next hold a place of the clip as digits that bfloat16 can represent.
+_DIGITS, _BASE = slice(1, 4), 128
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class HiddenStates:
         if not isinstance(origin, Origin):
             origin = self._origin(hidden)
         leading = hidden[:, : self.leading].reshape(origin.grid.clips, -1, hidden.shape[-1])  # (B, R or T * R, D)
-        return TokenSet.of(hidden.flatten(0, 1)[self._places(origin)], leading, origin, self.leading)
+        rows = self._rows(origin.grid, origin.index)
+        return TokenSet.of(hidden.flatten(0, 1)[rows], leading, origin, self.leading)
 
     def put(self, tokens: TokenSet, *, last: bool = False, pooled: bool = False) -> Tensor:
         """The hidden states of ``tokens``, ``Tensor[S, R + N, D]``.
@@ -63,18 +68,26 @@ class HiddenStates:
         Args:
             last: no layer follows. Dropped tokens are zero, not NaN, which would spread in the gradient of a norm.
             pooled: the head reads the mean over all tokens. Dropped tokens of the last layer are the mean of the clip's
-                kept tokens, so that the mean over all is that over the kept ones.
+                kept tokens, so that the mean over all is that over the kept ones; merged ones are the token that stands
+                for them, so that it counts as often as it stands for patches.
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
         size = origin.grid.clips * self._sequences, self.leading + self._length, dim
-        if pooled and last:
+        if pooled and last and origin.stands is not None:
+            hidden = F.pad(tokens.patches, (0, 0, 0, 1)).index_select(0, origin.stands)
+            rows = self._rows(origin.grid, torch.arange(origin.grid.size, device=hidden.device))
+            hidden = hidden.new_zeros(size[0] * size[1], dim).index_copy(0, rows, hidden)
+        elif pooled and last:
             sums = tokens.patches.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, tokens.patches)
             means = sums / origin.by_clip.lengths[:, None]
             hidden = means[:, None].expand(size).flatten(0, 1).contiguous()
         else:
             hidden = tokens.patches.new_full((size[0] * size[1], dim), empty)
-        hidden = hidden.index_copy(0, self._places(origin), tokens.patches).view(size)
+        hidden = hidden.index_copy(0, self._rows(origin.grid, origin.index), tokens.patches)
+        if origin.stands is not None and not last:
+            self._note_(hidden, origin)
+        hidden = hidden.view(size)
         hidden[:, : self.leading] = tokens.class_tokens.reshape(size[0], self.leading, dim)
         setattr(hidden, _ORIGIN, origin)
         return hidden
@@ -96,18 +109,30 @@ class HiddenStates:
                 "the input of the size that the model was made for, and does nothing else drop tokens?"
             )
         grid = Grid(count, self.frames, self.rows, self.columns)
-        dropped = hidden[:, self.leading :, 0].detach().isnan().reshape(count, -1)  # (B, T * H * W)
-        if self.order == "positions":
-            dropped = dropped.unflatten(1, (-1, self.frames)).transpose(1, 2)
-        return Origin(grid, (~dropped).flatten().nonzero()[:, 0])
+        everywhere = torch.arange(grid.size, device=hidden.device)
+        noted = hidden.detach().flatten(0, 1)[self._rows(grid, everywhere)][:, : _DIGITS.stop]  # in raster order
+        kept = ~noted[:, 0].isnan()
+        origin = Origin(grid, kept.nonzero()[:, 0])
+        digits = noted[:, _DIGITS].nan_to_num(-1)
+        if kept.all() or (digits[~kept] < 0).any():  # nothing was dropped, or some are gone
+            return origin
+        place = (digits.long() * _BASE ** torch.arange(3, device=hidden.device)).sum(dim=1)
+        stands = torch.where(kept, everywhere, everywhere // grid.per_clip * grid.per_clip + place)
+        return replace(origin, stands=(kept.cumsum(0) - 1)[stands])
 
-    def _places(self, origin: Origin) -> Tensor:
-        """``int64 Tensor[P]``: where each packed token stands in the flattened ``(S * (R + N), D)``."""
-        grid, step = origin.grid, self.leading + self._length
+    def _note_(self, hidden: Tensor, origin: Origin) -> None:
+        """Write into the dropped rows of the flattened hidden states which token stands for them."""
+        places = origin.standing_places()
+        assert places is not None
+        dropped = (~origin.presence()).flatten().nonzero()[:, 0]
+        digits = places.flatten()[dropped][:, None] // _BASE ** torch.arange(3, device=hidden.device) % _BASE
+        hidden[self._rows(origin.grid, dropped), _DIGITS] = digits.to(hidden.dtype)
+
+    def _rows(self, grid: Grid, index: Tensor) -> Tensor:
+        """``int64 Tensor[P]``: where patches of the grid stand in the flattened ``(S * (R + N), D)``."""
+        clip, frame, position = index // grid.per_clip, index // grid.positions % grid.frames, index % grid.positions
+        step = self.leading + self._length
         if self.order == "frame_each":
-            sequence, place = origin.index // grid.positions, origin.index % grid.positions
-        elif self.order == "frames":
-            sequence, place = origin.clip, origin.index % grid.per_clip
-        else:
-            sequence, place = origin.clip, origin.index % grid.positions * grid.frames + origin.frame
-        return sequence * step + self.leading + place
+            return (clip * grid.frames + frame) * step + self.leading + position
+        place = frame * grid.positions + position if self.order == "frames" else position * grid.frames + frame
+        return clip * step + self.leading + place
