@@ -1,6 +1,7 @@
 """A target leads to the setting that diverges least from dense; every figure is checked against a run of the model."""
 
 from collections.abc import Callable
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -16,11 +17,10 @@ from video_ats.models import search
 from video_ats.models.insert import sampler_slots
 from video_ats.models.search import SettingCalibration, calibrate_setting, make_families
 from video_ats.tokens import SamplerConfig
+from video_ats.tokens.configuration import Scope
 
 CLIPS = random_clips(20, height=32, width=32)
 HALF = 10
-# A few of the families, for tests in which it does not matter how many there are.
-SOME: dict[str, Any] = {"target_ratio": 0.6, "scope": "tube"}
 
 
 def model() -> nn.Module:
@@ -42,6 +42,12 @@ def measured(host: nn.Module, sampler: SamplerConfig, clips: Tensor) -> tuple[li
             agree.append(bool(dense.argmax() == sampled.argmax()))
     remove_samplers_(host)
     return macs, divergences, agree
+
+
+@pytest.fixture
+def few_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which it does not matter how many there are."""
+    monkeypatch.setattr(search, "make_families", lambda *sizes: make_families(*sizes)[::6])
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +76,10 @@ def test_what_was_tried_is_listed_the_best_of_each_round_first(found: SettingCal
         assert of_round == sorted(of_round)
     assert all(one.ratio <= 0.5 * 1.02 for one in found.tried)
     tried = {(one.sampler.kind, one.sampler.scope, one.sampler.dropped, one.sampler.temper) for one in found.tried}
-    ats = {
-        ("ats", scope, dropped, temper)
-        for scope in ("tube", "frame")
-        for dropped in ("merged", "gone")
-        for temper in (0.5, 1.0)
-    }
-    assert tried == ats | {("similar", scope, "merged", 1.0) for scope in ("tube", "frame")}
-    assert {one.sampler.blocks[0] for one in found.tried} == {0, 1, 2}  # from block 3 on, the target is out of reach
+    both: tuple[Scope, ...] = ("tube", "frame")
+    ats = set(product(["ats"], both, ["merged", "gone"], [1.0, 0.5]))
+    assert tried == ats | {("similar", scope, "merged", 1.0) for scope in both}
+    assert {one.sampler.blocks[0] for one in found.tried} == {0, 1}  # from block 2 on, half is out of reach
 
 
 def test_the_held_out_half_says_what_to_expect(found: SettingCalibration) -> None:
@@ -87,24 +89,27 @@ def test_the_held_out_half_says_what_to_expect(found: SettingCalibration) -> Non
     assert found.agreeing == sum(agree)
 
 
+@pytest.mark.usefixtures("few_families")
 def test_clips_that_are_held_out_are_not_searched_on() -> None:
     changed = torch.cat([CLIPS[:HALF], random_clips(10, height=32, width=32, seed=9)])
-    one, other = (calibrate_setting(model(), clips, **SOME) for clips in (CLIPS, changed))
+    one, other = (calibrate_setting(model(), clips, target_ratio=0.6) for clips in (CLIPS, changed))
     assert one.tried == other.tried
     assert one.sampler == other.sampler
     assert one.divergence != other.divergence
-    assert calibrate_setting(model(), CLIPS, **SOME) == one  # and again
+    assert calibrate_setting(model(), CLIPS, target_ratio=0.6) == one  # and again
 
 
+@pytest.mark.usefixtures("few_families")
 def test_gflops_and_ratio_are_two_words_for_one_target() -> None:
-    by_ratio = calibrate_setting(model(), CLIPS[:4], **SOME)
-    by_gflops = calibrate_setting(model(), CLIPS[:4], target_gflops=0.6 * by_ratio.dense_macs / 1e9, scope="tube")
+    by_ratio = calibrate_setting(model(), CLIPS[:4], target_ratio=0.6)
+    by_gflops = calibrate_setting(model(), CLIPS[:4], target_gflops=0.6 * by_ratio.dense_macs / 1e9)
     assert by_gflops.sampler == by_ratio.sampler
 
 
+@pytest.mark.usefixtures("few_families")
 def test_it_tells_how_far_it_is() -> None:
     told: list[tuple[int, int]] = []
-    calibrate_setting(model(), CLIPS, progress=lambda done, of: told.append((done, of)), **SOME)
+    calibrate_setting(model(), CLIPS, progress=lambda done, of: told.append((done, of)), target_ratio=0.6)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1][0] == told[-1][1]
     assert len({of for _, of in told}) == 1
@@ -121,6 +126,7 @@ HOSTS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
 
 
 @pytest.mark.parametrize("name", HOSTS)
+@torch.no_grad()
 def test_passes_shared_up_to_the_first_block_give_what_whole_passes_give(name: str) -> None:
     host, clips = (make() for make in HOSTS[name])
     bench = search._Bench(host, clips, 4)
@@ -130,14 +136,14 @@ def test_passes_shared_up_to_the_first_block_give_what_whole_passes_give(name: s
         remove_samplers_(host)
         whole = search._Bench(host, clips, 4)
         insert_samplers_(host, sampler)
-        with torch.no_grad():
-            passes = [trace_of(host, batch) for batch in clips.split(4)]
+        passes = [trace_of(host, batch) for batch in clips.split(4)]
         sampled = torch.cat([search._log_probabilities(output, len(trace.kept[0])) for output, trace in passes])
         assert shared.macs == tuple(macs for _, trace in passes for macs in trace.macs().tolist())
         expected = F.kl_div(sampled, whole.dense, reduction="batchmean", log_target=True)
         assert shared.divergence == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
 
 
+@torch.no_grad()
 def test_blocks_before_the_first_that_reduces_are_computed_once() -> None:
     host, calls = model(), [0, 0, 0, 0]
     bench = search._Bench(host, CLIPS[:6], 3)
@@ -150,8 +156,8 @@ def test_blocks_before_the_first_that_reduces_are_computed_once() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_every_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "make_families", lambda *sizes: make_families(*sizes)[::6])
+@pytest.mark.usefixtures("few_families")
+def test_every_host(name: str) -> None:
     host, clips = (make() for make in HOSTS[name])
     insert_samplers_(host, SamplerConfig(blocks=(2,), samples=7))
     host.train()
@@ -169,10 +175,11 @@ def test_every_host(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scopes <= ({"frame"} if images else {"tube", "frame", "clip"})
 
 
+@pytest.mark.usefixtures("few_families")
 def test_half_precision() -> None:
     host = model()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = calibrate_setting(host, CLIPS[:8], **SOME)
+        found = calibrate_setting(host, CLIPS[:8], target_ratio=0.6)
         insert_samplers_(host, found.sampler)
         macs = [int(trace_of(host, clip)[1].macs()) for clip in CLIPS[4:8].split(1)]
     assert list(found.clip_macs) == macs
