@@ -81,6 +81,7 @@ def calibrate_setting(
     target_gflops: float | None = None,
     target_ratio: float | None = None,
     scope: Scope | None = None,
+    searching: int | None = None,
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> SettingCalibration:
@@ -88,17 +89,17 @@ def calibrate_setting(
 
     Each of a list of families (similar tokens merged, by a threshold or to exact counts; ATS, tempered or not, dropped
     tokens merged or gone; each from several first blocks) is brought to the target by bisection on its one number. All
-    are compared on four clips, the best eight on half of those that search, the best three on all. The first half of
-    the clips searches; the other half is held out and says what to expect. Deterministic; needs no labels.
+    are compared on four clips, the best eight on half of those that search, the best three on all. The rest of the
+    clips is held out and says what to expect. Deterministic; needs no labels.
 
     Args:
         model: its samplers and mode are restored afterwards. Call this under the autocast that it will run with.
-        clips (float Tensor[N, 3, T, H, W]): as of `calibrate_samples`, at least 2; a few dozen are wanted. Views of a
-            video stand together, so that they are in one half.
+        clips (float Tensor[N, 3, T, H, W]): as of `calibrate_samples`, at least 2; a few dozen are wanted.
         target_gflops: multiply-adds of a clip (a view), in units of 1e9, that the mean is to have, within 2%. A family
             that has nothing so near, but costs less, takes part with its most expensive setting below.
         target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
         scope: of the samplers; None: ``tube`` and ``frame`` are tried, with joint attention ``clip`` too.
+        searching: so many of the clips, the first ones, search; None: half. Views of one video do best in one part.
         progress: called with the numbers of families that are done and of all, over all rounds.
 
     Raises:
@@ -107,7 +108,7 @@ def calibrate_setting(
     """
     check_target(target_gflops=target_gflops, target_ratio=target_ratio)
     check_clips(model, clips, least=2)
-    half = (len(clips) + 1) // 2
+    half = (len(clips) + 1) // 2 if searching is None else searching
     with restoring(model), torch.no_grad():
         grid, dense = dense_cost(model, clips, SamplerConfig("topk", samples=1))
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)

@@ -35,8 +35,8 @@ class Setting:
 
     @property
     def is_ats(self) -> bool:
-        """Whether this runs ATS, not a control."""
-        return self.sampler is not None and self.sampler.kind == "ats"
+        """Whether this runs ATS or merges similar tokens, and is no control."""
+        return self.sampler is not None and not self.sampler.is_control
 
     def identity(self) -> dict[str, Any]:
         """Everything that its predictions depend on."""
@@ -73,6 +73,10 @@ class SweepConfig:
             raise ValueError("sweep.scopes []: name at least one of frame, tube, clip")
         if not self.schemes:
             raise ValueError("sweep.schemes []: name at least one of reference, inverse")
+
+    def lists(self) -> list[str]:
+        """Names of the lists that are given, beside ``samples``."""
+        return [name for name in ("controls", "scopes", "schemes", "blocks") if getattr(self, name) != _NOT_SWEPT[name]]
 
     @property
     def points(self) -> list[int | None]:
@@ -117,13 +121,13 @@ def make_settings(
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
         trained: sampler that the weights were trained with; it counts where no other sampler is named.
         recommended: see `recommended_sampler`; it counts where no other sampler is named, nor trained with.
-        calibrated: ``ats`` samplers found for a budget, with the sweep's controls, unless they are among the others.
+        calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
     """
-    lists = [name for name in ("controls", "scopes", "schemes", "blocks") if getattr(sweep, name) != _NOT_SWEPT[name]]
+    lists = sweep.lists()
     default = own or trained or recommended
     if sweep.samples == "recommended" and default is not None and not samplers and not calibrated:
         if not lists:
@@ -189,15 +193,23 @@ def setting_name(config: SamplerConfig | None) -> str:
         return "dense"
     samples = (config.samples,) if isinstance(config.samples, int) else config.samples or ()
     counts = ",".join(map(str, samples))
+    if config.threshold is not None:
+        thresholds = (config.threshold,) if isinstance(config.threshold, float) else config.threshold
+        counts = "t" + ",".join(f"{threshold:g}" for threshold in thresholds)
     if config.matched:
         amount = f"matched:{counts}" if counts else "matched"
     else:
-        amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
+        letter = "k" if config.kind == "ats" else "n"
+        amount = counts if config.threshold is not None else letter + (counts or "full")
     parts = [config.kind, config.scope, amount]
     if config.blocks is not None:
         parts.append("b" + block_ranges(config.blocks))
     if config.scheme != "reference":
         parts.append(config.scheme)
+    if config.temper != 1:
+        parts.append(f"temper{config.temper:g}")
+    if config.dropped == "merged" and config.kind != "similar":
+        parts.append("merged")
     if config.kind == "random" and config.seed:
         parts.append(f"s{config.seed}")
     return "-".join(parts)
