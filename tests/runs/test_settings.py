@@ -23,7 +23,12 @@ from video_ats.tokens import SamplerConfig
         (SamplerConfig(samples=64, blocks=range(3, 12)), "ats-frame-k64-b3..11"),
         (SamplerConfig(samples=(9, 7, 5, 3), blocks=(3, 4, 5, 8)), "ats-frame-k9,7,5,3-b3..5,8"),
         (SamplerConfig(samples=64, blocks=(5, 3, 4)), "ats-frame-k64-b5,3..4"),
+        (SamplerConfig(samples=64, temper=0.5, dropped="merged"), "ats-frame-k64-temper0.5-merged"),
+        (SamplerConfig("similar", "tube"), "similar-tube-t0.9"),
+        (SamplerConfig("similar", blocks=(1, 2), threshold=(0.9, 0.85)), "similar-frame-t0.9,0.85-b1..2"),
+        (SamplerConfig("similar", blocks=(1, 2), samples=(9, 5)), "similar-frame-n9,5-b1..2"),
         (SamplerConfig("topk", samples=30), "topk-frame-n30"),
+        (SamplerConfig("topk", matched=True, threshold=0.9), "topk-frame-matched:t0.9"),
         (SamplerConfig("uniform", matched=True), "uniform-frame-matched"),
         (SamplerConfig("random", "tube", samples=128, matched=True), "random-tube-matched:128"),
         (SamplerConfig("random", samples=128, matched=True, seed=2), "random-frame-matched:128-s2"),
@@ -47,6 +52,9 @@ def test_names(config: SamplerConfig | None, name: str) -> None:
         {"matched": True},
         {"scheme": "inverse"},
         {"seed": 1},
+        {"dropped": "merged"},
+        {"matched": True, "temper": 0.5},
+        {"matched": True, "samples": None, "threshold": 0.9},
     ],
     ids=str,
 )
@@ -64,6 +72,9 @@ def test_every_field_of_a_sampler_is_tried_above() -> None:
         "scheme",
         "seed",
         "matched",
+        "temper",
+        "dropped",
+        "threshold",
     }
 
 

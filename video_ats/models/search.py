@@ -22,7 +22,7 @@ from video_ats.tokens import SamplerConfig, TokenSet
 from video_ats.tokens.configuration import Dropped, Scope
 
 _FEW = 4  # clips of the first round, in which all families are
-_LEFT = (8, 3)  # families in the rounds after it, on half and on all of the clips that search
+_LEFT = (10, 4)  # families in the rounds after it, on half and on all of the clips that search
 _TEMPERS = (1.0, 0.5)
 _DROPPED: tuple[Dropped, ...] = ("merged", "gone")
 # Finer near 1, where most cosines of neighbours are.
@@ -81,7 +81,6 @@ def calibrate_setting(
     target_gflops: float | None = None,
     target_ratio: float | None = None,
     scope: Scope | None = None,
-    searching: int | None = None,
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> SettingCalibration:
@@ -89,17 +88,17 @@ def calibrate_setting(
 
     Each of a list of families (similar tokens merged, by a threshold or to exact counts; ATS, tempered or not, dropped
     tokens merged or gone; each from several first blocks) is brought to the target by bisection on its one number. All
-    are compared on four clips, the best eight on half of those that search, the best three on all. The rest of the
-    clips is held out and says what to expect. Deterministic; needs no labels.
+    are compared on four clips, the best ten on half of those that search, the best four on all. The first half of the
+    clips searches; the other half is held out and says what to expect. Deterministic; needs no labels.
 
     Args:
         model: its samplers and mode are restored afterwards. Call this under the autocast that it will run with.
-        clips (float Tensor[N, 3, T, H, W]): as of `calibrate_samples`, at least 2; a few dozen are wanted.
+        clips (float Tensor[N, 3, T, H, W]): as of `calibrate_samples`, at least 2; a few dozen are wanted,
+            each of another video, since views of one video are alike.
         target_gflops: multiply-adds of a clip (a view), in units of 1e9, that the mean is to have, within 2%. A family
             that has nothing so near, but costs less, takes part with its most expensive setting below.
         target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
         scope: of the samplers; None: ``tube`` and ``frame`` are tried, with joint attention ``clip`` too.
-        searching: so many of the clips, the first ones, search; None: half. Views of one video do best in one part.
         progress: called with the numbers of families that are done and of all, over all rounds.
 
     Raises:
@@ -108,7 +107,7 @@ def calibrate_setting(
     """
     check_target(target_gflops=target_gflops, target_ratio=target_ratio)
     check_clips(model, clips, least=2)
-    half = (len(clips) + 1) // 2 if searching is None else searching
+    half = (len(clips) + 1) // 2
     with restoring(model), torch.no_grad():
         grid, dense = dense_cost(model, clips, SamplerConfig("topk", samples=1))
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
@@ -183,7 +182,7 @@ class _Search:
         entries = [_Entry(family) for family in families]
         done, of = 0, sum(min(count, len(families)) for _, count in rounds)
         for clips, count in rounds:
-            # Neighbours may be views of one video: the clips of a round come from all over.
+            # Neighbours may be alike, such as those of one class: the clips of a round come from all over.
             places = torch.linspace(0, total - 1, clips, dtype=torch.float64).round().long()
             bench = _Bench(self.model, self.clips[places.to(self.clips.device)], self.batch_size)
             found = []

@@ -84,7 +84,7 @@ def calibrate_budget(
     plan: ViewPlan,
     execution: Execution,
 ) -> SettledBudget:
-    """Find the samples of each sampler, or the one setting, on all views of a few videos. Labels are not used.
+    """Find the samples of each sampler on all views of a few videos, or a setting on one view of each; without labels.
 
     The model has sampler slots and is on ``execution.device``. The same list always gives the same videos.
 
@@ -92,7 +92,9 @@ def calibrate_budget(
         ValueError: if none of the videos can be read, or the budget is out of reach.
         ChildProcessError: if a video stops the decoder.
     """
-    views, keys = read_some_views(entries, budget.videos, data, plan, execution.device)
+    # Views of one video are alike: of a setting, more videos tell more.
+    one_each = budget.finds == "setting"
+    views, keys = read_some_views(entries, budget.videos, data, plan, execution.device, one_each=one_each)
     options: dict[str, Any] = {name: getattr(budget, name) for name in ("target_gflops", "target_ratio")}
     options["batch_size"] = execution.batch_size
     found: list[Calibration] = []
@@ -104,9 +106,7 @@ def calibrate_budget(
                     bar.total = of
                     bar.update(done - bar.n)
 
-                # Views of one video are alike: none is held out while another searches.
-                searching = (len(keys) + 1) // 2 * (len(views) // len(keys)) if len(keys) > 1 else None
-                found.append(calibrate_setting(model, views, searching=searching, progress=progress, **options))
+                found.append(calibrate_setting(model, views, progress=progress, **options))
         else:
             options["max_samples"] = budget.max_samples
             found += [calibrate_samples(model, views, sampler, **options) for sampler in samplers]

@@ -30,6 +30,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Ensemble = Literal["logits", "softmax"]
 Finds = Literal["setting", "k"]
 
+# Videos on which a target is met, unless it is said: a setting has half of them held out, and one view of each.
+_TARGET_VIDEOS: dict[Finds, int] = {"setting": 48, "k": 8}
+
 Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
 DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
 
@@ -150,7 +153,7 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         target_gflops: mean GFLOPs that a view shall cost. Before the run begins, a setting that costs as much is found
             on a few of its videos: see ``calibrate`` of an evaluation; a training finds the K of ``sampler``.
         target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
-        target_videos: number of videos to find it on. Labels are not used.
+        target_videos: number of videos to find it on; labels are not used. null: 48 for a setting, 8 for K.
         target_max_samples: largest K to try; null: as many as a whole frame has patches.
     """
 
@@ -158,7 +161,7 @@ class LabelledRunOptions(ClassOptions, RunOptions):
     precision: Precision = "float32"
     target_gflops: float | None = None
     target_ratio: float | None = None
-    target_videos: int = 16
+    target_videos: int | None = None
     target_max_samples: int | None = None
 
     def __post_init__(self) -> None:
@@ -174,14 +177,16 @@ class LabelledRunOptions(ClassOptions, RunOptions):
 
     def budget(self) -> Budget | None:
         """The cost that a view shall have; None: no target is set."""
-        check_at_least_one(self, "target_videos")
+        if self.target_videos is not None:
+            check_at_least_one(self, "target_videos")
         if self.target_gflops is None and self.target_ratio is None:
             if self.target_max_samples is not None:
                 raise ValueError(
                     f"target_max_samples {self.target_max_samples}: goes with target_gflops or target_ratio; give one"
                 )
             return None
-        return Budget(self.target_gflops, self.target_ratio, self.target_videos, self.target_max_samples, self.finds)
+        videos = self.target_videos or _TARGET_VIDEOS[self.finds]
+        return Budget(self.target_gflops, self.target_ratio, videos, self.target_max_samples, self.finds)
 
     @property
     def finds(self) -> Finds:
