@@ -134,7 +134,7 @@ def test_what_cannot_be_meant(changes: dict[str, Any], message: str, tmp_path: P
 
 
 def test_a_calibration_needs_a_target() -> None:
-    with pytest.raises(ValueError, match="^target_gflops None, target_ratio None: give one of the two"):
+    with pytest.raises(ValueError, match=r"^target_gflops None, target_ratio None: give one of the two"):
         CalibrateConfig(output="out", **MODEL)
 
 
@@ -149,21 +149,16 @@ def test_each_video_gives_one_view_of_each_kind_in_turn(videos: Path, tmp_path: 
 # --- the command
 
 
+def given(videos: Path) -> list[str]:
+    words = ["--checkpoint", MODEL["checkpoint"], "--data.videos", str(videos), "--data.num_workers", "0"]
+    return [*words, "--views.crops", "1", "--device", "cpu"]
+
+
 def test_the_command_says_what_it_tried_and_an_evaluation_takes_its_answer(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = [
-        "--checkpoint",
-        MODEL["checkpoint"],
-        "--data.videos",
-        str(videos),
-        "--target_ratio",
-        "0.5",
-        "--output",
-        "out",
-    ]
-    words += ["--device", "cpu", "--views.crops", "1", "--data.num_workers", "0"]
+    words = [*given(videos), "--target_ratio", "0.5", "--output", "out"]
     ended = run_tool_file("calibrate.py", words, monkeypatch, capsys)
     assert ended.code in (0, None), ended.err
     written = yaml.safe_load((tmp_path / "out" / CALIBRATED).read_text())
@@ -191,8 +186,7 @@ def test_the_command_says_what_it_tried_and_an_evaluation_takes_its_answer(
 def test_a_target_out_of_reach_is_one_line(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--checkpoint", MODEL["checkpoint"], "--data.videos", str(videos), "--target_ratio", "0.01"]
-    words += ["--output", str(tmp_path / "out"), "--device", "cpu", "--views.crops", "1", "--data.num_workers", "0"]
+    words = [*given(videos), "--target_ratio", "0.01", "--output", str(tmp_path / "out")]
     ended = run_tool_file("calibrate.py", words, monkeypatch, capsys)
     assert ended.code == 2
     assert ended.err.startswith("error: target of 0.02776 GFLOPs per view (0.01 of dense): cannot be reached; on these")

@@ -63,7 +63,7 @@ def _blocks(found: SettingCalibration, expected: tuple[str, ...], most: int) -> 
         "",
         Table(["setting", "of dense", "divergence from dense", "views"], rows),
         "",
-        "Mean cost as a share of dense, and mean Kullback-Leibler divergence in nats, on the views that searched. All were "
-        "tried on few views, the best on more, and the first is the one that was found.",
+        "Mean cost as a share of dense, and mean Kullback-Leibler divergence in nats, on the views that searched. All "
+        "were tried on few views, the best on more, and the first is the one that was found.",
         "",
     ]

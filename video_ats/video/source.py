@@ -282,7 +282,7 @@ def read_some_views(
     import torch
 
     order = random.Random(0).sample(list(entries), len(entries))
-    views, keys, failures = [], [], []
+    views, keys, failures = list[torch.Tensor](), list[str](), list[str]()
     for sample in read_videos(order, data, plan):
         if sample.status is VideoStatus.OK:
             every = sample.views(plan, device=device)
