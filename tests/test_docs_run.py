@@ -47,6 +47,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/convert.md", "video-ats convert"): RUN,
     ("docs/demo.md", "video-ats demo"): RUN,
     ("docs/demo.md", "video-ats demo --output outputs/images"): RUN,
+    ("docs/evaluate.md", "video-ats calibrate"): RUN,
     ("docs/evaluate.md", "video-ats check-videos"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --config configs/mini"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --model timesformer_mini"): RUN,
@@ -76,6 +77,7 @@ BLOCKS: dict[tuple[str, str], str] = {
 # Appended to the arguments of a tool; the last one given counts.
 SHORTER = {
     "benchmark.py": "--batch_sizes [1,2] --clips 2 --rounds 1 --data.num_workers 0 --device cpu",
+    "calibrate.py": "--views.crops 1 --target_videos 2 --data.num_workers 0 --device cpu",
     "check_videos.py": "--data.num_workers 0",
     "count_gflops.py": "--models [timesformer_mini] --data.num_workers 0 --count_videos 1",
     "demo.py": "--windows 1 --device cpu",
