@@ -12,7 +12,7 @@ from PIL import Image
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
 from video_ats.video.decoders.pyav_reader import check_min_frames, wanted_indices
-from video_ats.video.lists.endings import frame_name
+from video_ats.video.lists.lookup import frame_name
 
 _OPTICAL_FLOW = ("flow", "x_", "y_")  # images that tools put beside the frames
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
-from video_ats.video.lists.label_names import fold_label
+from video_ats.video.lists.label_names import fold_label, split_lines
 from video_ats.video.lists.lookup import Lookup
 
 
@@ -121,9 +120,8 @@ class ListFile:
 
     def csv_rows(self, delimiter: str = ",", *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Line numbers and fields of the text as CSV, without empty lines; raises ValueError where it is not CSV."""
-        reader = csv.reader(
-            io.StringIO(self.text, newline=""), delimiter=delimiter, skipinitialspace=skipinitialspace, strict=True
-        )
+        text = io.StringIO(self.text, newline="")
+        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=skipinitialspace, strict=True)
         try:
             yield from ((reader.line_num, fields) for fields in reader if fields)
         except csv.Error as error:
@@ -131,9 +129,8 @@ class ListFile:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Line numbers, from 1, and the lines without surrounding white space; empty ones are left out."""
-        for number, line in enumerate(re.split(r"\r\n|\n|\r", self.text), start=1):
-            if line.strip():
-                yield number, line.strip()
+        lines = enumerate(split_lines(self.text), start=1)
+        return ((number, line.strip()) for number, line in lines if line.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,33 +138,30 @@ class ListedVideo:
     """One line of an annotation file.
 
     Attributes:
-        line: its number, from 1; of a JSON list, the number of the entry.
+        place: where it stands, for errors, such as ``'val.csv' line 3``.
         label: the label as written, a name or an integer; empty where neither the line nor a folder gives one.
-        path: the path or id as listed; the path of the tar file for a member of one.
+        path: the path as listed, or the one that is expected of an id; the path of the tar file for a member of one.
         member: for a member of a tar file, what follows the path of the tar file; see `video.fetch.path_in_tar`.
         frames: the listed number of frames; 0: none.
         index: the class index that stands beside a name; None: none does.
+        stems: names without ending that are looked for anywhere under the video root, the first one first; empty:
+            ``path`` is the file.
     """
 
-    line: int
+    place: str
     key: str
     label: str
     path: str
     member: str = ""
     frames: int = 0
     index: int | None = None
+    stems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the reader of one form returns.
-
-    ``find`` is for lists of ids: a function from a line and its class name to the path of the file and a problem
-    (empty: none). With None, the listed paths are the files. ``unit`` is what ``ListedVideo.line`` counts.
-    """
+    """What the reader of one form returns. Either all videos have ``stems``, or none has."""
 
     form: str
     videos: Sequence[ListedVideo]
-    find: Callable[[ListedVideo, str], tuple[str, str]] | None = None
-    notes: Sequence[str] = field(default=())
-    unit: str = "line"
+    notes: Sequence[str] = ()

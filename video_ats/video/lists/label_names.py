@@ -104,6 +104,16 @@ def is_integer(text: str) -> bool:
     return _INTEGER.fullmatch(text) is not None
 
 
+def to_integer(text: str) -> int:
+    """The class index, or other whole number, that `is_integer` takes a text for."""
+    return int(text.split(".")[0])
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines as editors count them: ``str.splitlines`` cuts at other characters too."""
+    return re.split(r"\r\n|\n|\r", text)
+
+
 class LabelList(NamedTuple):
     """Class names in label order, and the number that the list gives to the first: 0, or 1 as in UCF101's classInd."""
 
@@ -255,7 +265,7 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
 
 
 def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
-    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text.rstrip()) if not line.startswith(("# ", "#\t"))]
+    lines = [line.strip() for line in split_lines(text.rstrip()) if not line.startswith(("# ", "#\t"))]
     first = lines[0].replace('"', "") if lines else ""
     header = _HEADER.fullmatch(first) is not None
     lines = lines[header:]

@@ -1,12 +1,33 @@
-"""Looks listed paths up on the disk. Each folder is listed once, which is faster than a look for each path."""
+"""Which files are videos or frames, by their endings, and listed paths looked up on the disk."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 from video_ats.video.fetch import is_url, join_path
-from video_ats.video.lists.endings import is_video_name
+
+#: Endings, lower case, that count as a video when a folder is searched: those of FFmpeg's containers and raw streams.
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"),
+    *(".mts", ".m2ts", ".ogv", ".vob", ".gif", ".asf", ".3g2", ".f4v", ".qt", ".mpe", ".m1v", ".m2v", ".mp4v"),
+    *(".divx", ".rm", ".rmvb", ".mxf", ".dv", ".nut", ".ivf", ".y4m", ".mjpg", ".mjpeg", ".amv", ".wtv"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".m4s", ".trp", ".tp", ".m2p", ".mpv", ".xvid"),
+)
+
+_FRAME = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)\.(?:jpe?g|png|bmp)", re.IGNORECASE | re.DOTALL)
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file name has the ending of a video and is not hidden (macOS writes ``._x.mp4``)."""
+    return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
+
+
+def frame_name(name: str) -> tuple[str, int] | None:
+    """What stands before the number of an image (``img_`` of ``img_00001.jpg``), and the number; None: no such name."""
+    match = None if name.startswith(".") else _FRAME.fullmatch(name)
+    return (match["prefix"], int(match["number"])) if match else None
 
 
 class Found(NamedTuple):
@@ -34,7 +55,10 @@ _EMPTY = _Folder({}, {})
 
 
 class Lookup:
-    """Paths under ``root`` (None: the working directory). ``frame_folders``: whether a folder can be a video."""
+    """Paths under ``root`` (None: the working directory). ``frame_folders``: whether a folder can be a video.
+
+    Each folder is listed once, which is faster than a look for each path.
+    """
 
     def __init__(self, root: str | None, *, frame_folders: bool = False) -> None:
         self.root, self.frame_folders = root, frame_folders
