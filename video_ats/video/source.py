@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.video import VideoError, VideoStatus
-from video_ats.video.decoder_names import check_decoder
+from video_ats.video import VideoError, VideoStatus, check_decoder
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
@@ -37,28 +36,18 @@ ClipPlan = Callable[[int, Fraction], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class VideoSample:
-    """One listed video, decoded or not.
-
-    Attributes:
-        reason: why it failed, in one line. For ``ok``: damage that FFmpeg concealed, else empty.
-        decode_seconds: wall-clock time of reading.
-        frames (uint8 Tensor[F, H, W, 3]): the distinct frames of all clips, RGB; None unless the status is ok and
-            clips were wanted.
-        clip_frames (int64 Tensor[clips, T]): for each clip, positions in ``frames``; None likewise.
-        frame_numbers: the number of each of ``frames`` in the video, from 0.
-        num_frames: frames in the whole video; 0 when it failed.
-        decoder: ``pyav``, ``decord`` or ``torchcodec``, the one that read it; empty when it failed.
-    """
+    """One listed video, decoded or not."""
 
     entry: VideoEntry
     status: VideoStatus
-    reason: str
-    decode_seconds: float
+    reason: str  # why it failed, in one line; for "ok": damage that FFmpeg concealed, else empty
+    decode_seconds: float  # wall-clock time of reading
+    # uint8 [F, H, W, 3]: the distinct frames of all clips, RGB; None unless the status is ok and clips were wanted
     frames: Tensor | None = None
-    clip_frames: Tensor | None = None
-    num_frames: int = 0
-    decoder: str = ""
-    frame_numbers: Sequence[int] = ()
+    clip_frames: Tensor | None = None  # int64 [clips, T]: for each clip, positions in frames; None likewise
+    num_frames: int = 0  # frames in the whole video; 0 when it failed
+    decoder: str = ""  # see `DecodedFrames`; empty when it failed
+    frame_numbers: Sequence[int] = ()  # the number of each of frames in the video, from 0
 
     def views(self, plan: ViewPlan, *, device: torch.device | None = None) -> Tensor:
         """The views of a video that was read with ``plan``: float32 Tensor[V, 3, T, S, S]; see `make_views`."""

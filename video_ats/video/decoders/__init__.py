@@ -6,11 +6,10 @@ import os
 from contextlib import suppress
 from fractions import Fraction
 
-from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
-from video_ats.video.decoder_names import DECODERS, check_decoder
+from video_ats.video import DECODERS, DecodedFrames, FramePlan, VideoError, VideoStatus, check_decoder
 from video_ats.video.decoders.frame_folder import read_frame_folder
-from video_ats.video.decoders.proven import auto_takes_decord
-from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
+from video_ats.video.decoders.proven import auto_takes_decord, probe
+from video_ats.video.decoders.pyav_reader import read_with_pyav
 from video_ats.video.decoders.seeking_readers import decord_is_installed, read_with_decord, read_with_torchcodec
 from video_ats.video.fetch import FetchLimits, local_file
 

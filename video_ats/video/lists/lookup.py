@@ -31,18 +31,11 @@ def frame_name(name: str) -> tuple[str, int] | None:
 
 
 class Found(NamedTuple):
-    """A path on the disk.
+    """A path on the disk."""
 
-    Attributes:
-        path: joined with the root.
-        changed: how the listed path differs from it: ``""``, ``"separator"`` (Windows) or ``"ending"``.
-        problem: why it cannot be used (several files fit); empty: none.
-        is_folder: whether it is a folder.
-    """
-
-    path: str
-    changed: str = ""
-    problem: str = ""
+    path: str  # joined with the root
+    changed: str = ""  # how the listed path differs from it: "", "separator" (Windows) or "ending"
+    problem: str = ""  # why it cannot be used (several files fit); empty: none
     is_folder: bool = False
 
 

@@ -24,17 +24,11 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.?[0-9]+)(e[+-]?[0-9]+)?", re.IGNOR
 
 @dataclass(frozen=True)
 class Classes:
-    """What is known of the classes before a list is read.
-
-    Attributes:
-        listed: the label list, if there is one.
-        count: number of classes, or None.
-        start_at: the number of the first class in lists of integers, 0 or 1; None: found out, or asked for.
-    """
+    """What is known of the classes before a list is read."""
 
     listed: LabelList | None = None
     count: int | None = None
-    start_at: int | None = None
+    start_at: int | None = None  # number of the first class in lists of integers, 0 or 1; None: found out
 
     @property
     def names(self) -> tuple[str, ...] | None:

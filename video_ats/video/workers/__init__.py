@@ -34,17 +34,11 @@ _PATIENCE_SECONDS = 5  # to wait for a killed process: one that waits for a dead
 
 @dataclass(frozen=True)
 class Workers:
-    """Number of worker processes, and the limits for one item.
+    """Number of worker processes, and the limits for one item."""
 
-    Attributes:
-        count: with 0 the function is called in this process, without any protection.
-        timeout_seconds: longest time to wait for one item; the time that the caller spends on results does not count.
-        memory_mb: memory in MiB that a worker may take on top of what it starts with; None: no limit. Linux only.
-    """
-
-    count: int
-    timeout_seconds: float
-    memory_mb: int | None
+    count: int  # with 0 the function is called in this process, without any protection
+    timeout_seconds: float  # to wait for one item; the time that the caller spends on results does not count
+    memory_mb: int | None  # MiB a worker may take on top of what it starts with; None: no limit. Linux only
 
 
 @dataclass(frozen=True)
