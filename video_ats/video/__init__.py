@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -72,9 +72,9 @@ class DecodedFrames:
         return torch.from_numpy(self.pixels)
 
 
-def check_decoder(decoder: str) -> None:
-    """Raise ValueError, with the known names and the nearest, unless ``decoder`` is one of DECODERS."""
-    if decoder not in DECODERS:
-        near = get_close_matches(decoder, DECODERS, n=1)
+def check_known(what: str, name: str, known: Collection[str]) -> None:
+    """Raise ValueError, with the known names and the nearest, unless ``name`` is one; ``what`` is its kind."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"decoder {decoder!r} is unknown, the decoders are {', '.join(DECODERS)}{hint}")
+        raise ValueError(f"{what} {name!r} is unknown, the {what.split()[-1]}s are {', '.join(known)}{hint}")

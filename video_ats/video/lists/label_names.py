@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +107,12 @@ def is_integer(text: str) -> bool:
 def to_integer(text: str) -> int:
     """The class index, or other whole number, that `is_integer` takes a text for."""
     return int(text.split(".")[0])
+
+
+def first_index(numbers: Iterable[int]) -> int | None:
+    """0 or 1, where the numbers, each once or often, run from there without gaps; otherwise None."""
+    found = sorted(set(numbers))
+    return next((start for start in (0, 1) if found and found == [*range(start, start + len(found))]), None)
 
 
 def split_lines(text: str) -> list[str]:
@@ -290,8 +296,8 @@ def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> LabelList:
         if index in by_index:
             raise ValueError(f"label list {labels!r} gives index {index} to {by_index[index]!r} and {name!r}")
         by_index[index] = name
-    start = int(min(by_index, default=0) == 1)
-    if not by_index or sorted(by_index) != list(range(start, start + len(by_index))):
+    start = first_index(by_index)
+    if start is None:
         raise ValueError(
             f"label list {labels!r} has {len(by_index)} names with indices {min(by_index, default=None)} to "
             f"{max(by_index, default=None)}; indices run from 0, or from 1, without gaps"

@@ -12,6 +12,7 @@ from video_ats.video.lists.label_names import (
     LabelList,
     built_in_names,
     clean_label,
+    first_index,
     fold_label,
     index_by_name,
     is_integer,
@@ -124,14 +125,16 @@ def _number_names_beside(
     """Indices of names, beside some or all of which the list has integers."""
     names, notes = classes.listed.names if classes.listed else None, list[str]()
     by_number = {video.index: label for video, label in zip(videos, labels, strict=True) if video.index is not None}
-    first, are_all_numbered = min(by_number, default=0), all(video.index is not None for video in videos)
-    if names is None and are_all_numbered and first in (0, 1):
-        order = sorted(by_number)
-        told = tuple(by_number[index] for index in order)
-        is_complete = order == [*range(first, len(order) + first)] and classes.count in (None, len(told))
-        if is_complete and set(map(fold_label, told)) == set(map(fold_label, labels)):
-            names = told
-            notes.append(f"classes are in the order of the integers of the list, which start at {first}")
+    first, told = first_index(by_number), tuple(by_number[index] for index in sorted(by_number))
+    if (
+        names is None
+        and first is not None
+        and all(video.index is not None for video in videos)
+        and classes.count in (None, len(told))
+        and set(map(fold_label, told)) == set(map(fold_label, labels))
+    ):
+        names = told
+        notes.append(f"classes are in the order of the integers of the list, which start at {first}")
     indices, found = number_names(labels, [video.place for video in videos], names, classes.count)
     gaps = [video.index - index for video, index in zip(videos, indices, strict=True) if video.index is not None]
     start = max((0, 1), key=gaps.count)

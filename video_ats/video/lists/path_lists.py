@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from video_ats.video.lists import ListedVideo, ListFile, Listing
 from video_ats.video.lists.columns import FOLDER_NOTE, SUBSETS, comment_note, folded, folder_label, one_label
-from video_ats.video.lists.label_names import clean_label, fold_label, is_integer, to_integer
+from video_ats.video.lists.label_names import clean_label, first_index, fold_label, is_integer, to_integer
 from video_ats.video.lists.lookup import is_video_name
 from video_ats.video.lists.numbering import folder_of
 
@@ -311,10 +311,9 @@ def _text_after(one: _Cut, fields: int) -> str:
 
 def _number_the_labels(numbers: Sequence[int], labels: Sequence[str]) -> bool:
     """Whether the integers are indices of the names: one each, from 0 or 1 without gaps."""
-    pairs = set(zip(numbers, map(fold_label, labels), strict=True))
-    found = sorted(set(numbers))
-    is_one_to_one = len(pairs) == len(found) == len({name for _, name in pairs})
-    return is_one_to_one and found[0] in (0, 1) and found == [*range(found[0], found[0] + len(found))]
+    names = [fold_label(label) for label in labels]
+    is_one_to_one = len(set(zip(numbers, names, strict=True))) == len(set(numbers)) == len(set(names))
+    return is_one_to_one and first_index(numbers) is not None
 
 
 def _with_integers_after(file: ListFile, cuts: Sequence[_Cut], shape: _Shape) -> Listing:
