@@ -78,9 +78,7 @@ def read_video_list(
         FileNotFoundError: a named file or folder does not exist.
         ValueError: one line that says which line, which value, and what was expected.
     """
-    listed = known_names(labels, num_classes, encoding)
-    known = listed.names if listed else None
-    classes = Classes(listed, num_classes, labels_start_at)
+    classes = Classes(known_names(labels, num_classes, encoding), num_classes, labels_start_at)
     if videos is not None:
         check_video_root(videos)
     if annotations is None:
@@ -88,11 +86,11 @@ def read_video_list(
             raise ValueError("neither annotations nor videos is given; pass a list, a class-folder tree or both")
         folder = index_videos(videos, frame_folders=frame_folders, leave_out=output)
         if labelled is False:
-            return read_unlabelled(folder, known)
+            return read_unlabelled(folder, classes.listed_names)
         if labelled is None and not any("/" in path for path in folder.paths):
-            found = read_unlabelled(folder, known)
+            found = read_unlabelled(folder, classes.listed_names)
             return replace(found, notes=(*found.notes, f"{_UNLABELLED}: {videos} has no class folders"))
-        return read_class_folders(folder, known, num_classes)
+        return read_class_folders(folder, classes.listed_names, num_classes)
     lookup = Lookup(videos, frame_folders=frame_folders)
     text, sha256, parts = _read_text(annotations, encoding)
     file = ListFile(text, annotations, classes.names, lookup, subset)
@@ -109,18 +107,7 @@ def read_video_list(
                 "pass the folder that holds all listed videos as videos, or, if you trust the list, "
                 "allow_outside_root true"
             )
-    by_folder = FOLDER_NOTE in listing.notes
-    indices: Sequence[int | None] = [None] * len(listing.videos)
-    names, notes, kept = known, list[str](), [note for note in listing.notes if note != FOLDER_NOTE]
-    if labelled is False:
-        notes = [] if by_folder else [f"the labels of {annotations} are not read"]
-    elif labelled is None and by_folder and not _are_classes(listing.videos, file):
-        notes = [f"{_UNLABELLED}: the list has no column of labels, and the folders of its videos name no classes"]
-    else:
-        if by_folder:
-            _check_folder_labels(listing.videos, file, is_any_folder=listed is not None)
-        indices, names, notes = number_labels(listing.videos, classes)
-        kept = [*listing.notes]
+    indices, names, notes = _number(listing, file, classes, labelled)
     listing, folder_of_ids = _look_for_ids(listing, lookup)
     entries, changed = _entries(listing, lookup, folder_of_ids, indices, names)
     if encoding is None and is_not_utf8(text):
@@ -128,8 +115,26 @@ def read_video_list(
         notes.append(
             f"{file.place(odd)} is not UTF-8: its path is taken byte by byte (else pass --data.encoding latin-1)"
         )
-    notes = list(dict.fromkeys((*kept, *notes, *changed)))
-    return VideoList(tuple(entries), names, annotations, listing.form, sha256, tuple(notes))
+    told_once = tuple(dict.fromkeys((*notes, *changed)))
+    return VideoList(tuple(entries), names, annotations, listing.form, sha256, told_once)
+
+
+def _number(
+    listing: Listing, file: ListFile, classes: Classes, labelled: bool | None
+) -> tuple[Sequence[int | None], tuple[str, ...] | None, list[str]]:
+    """Class indices (None: the videos are taken without), the class names if they are known, and all notes so far."""
+    videos, by_folder = listing.videos, FOLDER_NOTE in listing.notes
+    if labelled is False:
+        reason = [] if by_folder else [f"the labels of {file.source} are not read"]
+    elif labelled is None and by_folder and not _are_classes(videos, file):
+        reason = [f"{_UNLABELLED}: the list has no column of labels, and the folders of its videos name no classes"]
+    else:
+        if by_folder:
+            _check_folder_labels(videos, file, is_any_folder=classes.listed is not None)
+        indices, names, notes = number_labels(videos, classes)
+        return indices, names, [*listing.notes, *notes]
+    notes = [note for note in listing.notes if note != FOLDER_NOTE]
+    return [None] * len(videos), classes.listed_names, [*notes, *reason]
 
 
 def _read_text(annotations: str, encoding: str | None) -> tuple[str, str, list[tuple[str, str]]]:

@@ -104,8 +104,7 @@ def read_columns(file: ListFile, columns: Sequence[str], rows: Rows, form: str) 
         videos = _read_kinetics_rows(table, label)
         form = "kinetics_csv" if form == "table" else form
         return Listing(form, videos, notes if label else [*notes, FOLDER_NOTE])
-    path, frames = _path_column(table), table.column(_FRAMES)
-    _refuse_parts(table)
+    path, frames, start = _path_column(table), table.column(_FRAMES), table.column(_START)
     if parts := table.columns((*_START, *_END)):
         notes.append(f"columns {', '.join(parts)}: videos are read whole")
     silent = {*_KNOWN_TO_SAY_NOTHING, *_SUBSET, *_START, *_END}
@@ -117,6 +116,11 @@ def read_columns(file: ListFile, columns: Sequence[str], rows: Rows, form: str) 
     videos = []
     for place, row in rows:
         name, number = row[path], row[index] if index else ""
+        if start and row[start] not in ("", "0", "0.0"):  # from the first frame on, it may be the whole
+            raise ValueError(
+                f"{place}: {start} {row[start]!r} means a part of the video, and files are read whole; cut the clips "
+                f"first, or, if the files are cut already, take the column {start!r} out"
+            )
         if not name:
             raise ValueError(f"{place} has no {path!r}; every row needs the file of its video")
         written = one_label(place, row[label], file.known) if label else folder_label(name)
@@ -196,17 +200,6 @@ def _path_column(table: _Table) -> str:
 
     candidates = table.columns((*_PATH, *_ID))
     return max(candidates, key=evidence) if len(candidates) > 1 else candidates[0]
-
-
-def _refuse_parts(table: _Table) -> None:
-    """A part of a video is not what its file holds; one from the first frame on may be the whole."""
-    start = table.column(_START)
-    for place, row in table.rows if start else ():
-        if start and row[start] not in ("", "0", "0.0"):
-            raise ValueError(
-                f"{place}: {start} {row[start]!r} means a part of the video, and files are read whole; cut the clips "
-                f"first, or, if the files are cut already, take the column {start!r} out"
-            )
 
 
 def _read_kinetics_rows(table: _Table, label: str | None) -> list[ListedVideo]:

@@ -22,7 +22,6 @@ KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
 BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
 _TIMM = "timm:"
 
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")  # a longer one is no index; pandas writes 3.0 for 3
 _INDEX_COLUMN, _NAME_COLUMN = (
     "|".join(words)
@@ -83,7 +82,7 @@ def read_text_file(path: str, what: str, encoding: str | None = None) -> tuple[s
 
 def is_not_utf8(text: str) -> bool:
     """Whether a text holds bytes that are not UTF-8, as `read_text_file` gives them."""
-    return _NOT_UTF8.search(text) is not None
+    return re.search("[\udc80-\udcff]", text) is not None
 
 
 def clean_label(text: str) -> str:
@@ -266,7 +265,7 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         if all(type(index) is int for _, index in pairs) or all(
             isinstance(index, str) and is_integer(index) and not is_integer(name) for name, index in pairs
         ):
-            return [(clean_label(name), int(float(index))) for name, index in pairs]
+            return [(clean_label(name), to_integer(str(index))) for name, index in pairs]
     raise ValueError(f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}')
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from typing import NamedTuple
 
 from video_ats.video.fetch import is_url, join_path
@@ -44,9 +45,6 @@ class _Folder(NamedTuple):
     by_stem: dict[str, list[str]]  # names of videos, and of folders if frames are wanted
 
 
-_EMPTY = _Folder({}, {})
-
-
 class Lookup:
     """Paths under ``root`` (None: the working directory). ``frame_folders``: whether a folder can be a video.
 
@@ -84,19 +82,14 @@ class Lookup:
         return None
 
     def _list(self, folder: str) -> _Folder:
-        found = self._folders.get(folder)
-        if found is None:
-            try:
-                with os.scandir(folder or ".") as items:
-                    names = {item.name: item.is_dir() for item in items}
-            except OSError:  # not there, or no folder; whoever reads the video says more
-                found = _EMPTY
-            else:
-                found = _Folder(names, {})
-                for name, is_folder in names.items():
-                    if is_folder and self.frame_folders:
-                        found.by_stem.setdefault(name, []).append(name)
-                    elif not is_folder and is_video_name(name):
-                        found.by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
-            self._folders[folder] = found
+        if folder in self._folders:
+            return self._folders[folder]
+        found = self._folders[folder] = _Folder({}, {})
+        with suppress(OSError), os.scandir(folder or ".") as items:  # who reads the video says what is not there
+            found.names.update({item.name: item.is_dir() for item in items})
+        for name, is_folder in found.names.items():
+            if is_folder and self.frame_folders:
+                found.by_stem.setdefault(name, []).append(name)
+            elif not is_folder and is_video_name(name):
+                found.by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
         return found

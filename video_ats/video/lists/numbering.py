@@ -32,9 +32,14 @@ class Classes:
     start_at: int | None = None  # number of the first class in lists of integers, 0 or 1; None: found out
 
     @property
+    def listed_names(self) -> tuple[str, ...] | None:
+        """Names of the label list, in its order."""
+        return self.listed.names if self.listed else None
+
+    @property
     def names(self) -> tuple[str, ...] | None:
         """Names in label order: of the label list, or else Kinetics' for 400 or 600 classes."""
-        return self.listed.names if self.listed else built_in_names(self.count)
+        return self.listed_names or built_in_names(self.count)
 
 
 def number_labels(
@@ -123,7 +128,7 @@ def _number_names_beside(
     videos: Sequence[ListedVideo], labels: Sequence[str], classes: Classes
 ) -> tuple[list[int], tuple[str, ...], list[str]]:
     """Indices of names, beside some or all of which the list has integers."""
-    names, notes = classes.listed.names if classes.listed else None, list[str]()
+    names, notes = classes.listed_names, list[str]()
     by_number = {video.index: label for video, label in zip(videos, labels, strict=True) if video.index is not None}
     first, told = first_index(by_number), tuple(by_number[index] for index in sorted(by_number))
     if (
