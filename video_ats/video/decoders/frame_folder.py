@@ -55,8 +55,8 @@ def decoded_images(
         try:
             with Image.open(os.path.join(folder, name)) as image:
                 if size is not None and image.size != size:
-                    widths = "{}x{}".format(*image.size), "{}x{}".format(*size)
-                    reason = f"image {name} is {widths[0]}, {names[0]} is {widths[1]}"
+                    (width, height), (first_width, first_height) = image.size, size
+                    reason = f"image {name} is {width}x{height}, {names[0]} is {first_width}x{first_height}"
                     raise VideoError(VideoStatus.UNREADABLE, reason, folder)
                 size = image.size
                 pixels = np.asarray(image.convert("RGB")) if is_wanted(index) else None

@@ -63,8 +63,7 @@ class VideoInfo:
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read header and packets of a local file, and decode its first frame; of codecs that decord or torchcodec may
-    read, all key frames.
+    """Read header and packets of a local file, and decode its first frame, or, of codecs in `EXACT`, all key frames.
 
     Raises:
         VideoError: as in `open_video`, or unreadable where FFmpeg cannot go through the packets.

@@ -14,7 +14,6 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
@@ -149,18 +148,14 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> De
     """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
     slots = {index: slot for slot, index in enumerate(wanted)}
     converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
-    frames: npt.NDArray[np.uint8] | None = None
-    width = height = count = damaged = 0
+    frames, count, damaged = np.empty((0, 0, 0, 3), dtype=np.uint8), 0, 0
     for frame in decoded(path, container, stream):
-        width, height = frame.width, frame.height
+        if count == 0:
+            frames = np.empty((len(wanted), frame.height, frame.width, 3), dtype=np.uint8)
         if count in slots:
-            if frames is None:
-                frames = np.empty((len(slots), height, width, 3), dtype=np.uint8)
             frames[slots[count]] = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         damaged += frame.is_corrupt
         count += 1
-    if frames is None:
-        frames = np.empty((0, height, width, 3), dtype=np.uint8)
     return DecodedFrames(frames, tuple(wanted), count, average_rate(stream), "pyav", damaged)
 
 
