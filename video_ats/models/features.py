@@ -28,11 +28,9 @@ def forward_features(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Ten
         TypeError: for a model that cannot have samplers.
     """
     if _has_halves(model):
-        features: Tensor = model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
-        return features
+        return model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
     _host(model)
-    output: Tensor = model.base_model(*inputs, **named_inputs)[0]  # type: ignore[operator]
-    return output
+    return model.base_model(*inputs, **named_inputs)[0]  # type: ignore[operator]
 
 
 def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -44,8 +42,7 @@ def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tenso
             returns it in any case, as in timm.
     """
     if _has_halves(model):
-        out: Tensor = model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
-        return out
+        return model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
     pooled = x.mean(dim=1) if _host(model).pooled else x[:, 0]
     norm, classifier = getattr(model, "fc_norm", None), getattr(model, "classifier", None)
     pooled = pooled if norm is None else norm(pooled)

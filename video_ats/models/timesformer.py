@@ -30,8 +30,7 @@ class TimeSformer(VideoTransformer):
 
     def _normed(self, class_tokens: Tensor) -> Tensor:
         # The frames' class tokens are averaged before the norm.
-        features: Tensor = self.norm(class_tokens.mean(dim=1, keepdim=True))
-        return features
+        return self.norm(class_tokens.mean(dim=1, keepdim=True))
 
     def _pooled(self, features: Tensor) -> Tensor:
         return features[:, 0]
@@ -82,9 +81,8 @@ def create_timesformer(
     """
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
-    check_sizes(
-        crop_size, patch_size, embed_dim, num_heads, num_frames=num_frames, num_classes=num_classes, depth=depth
-    )
+    counts = {"num_frames": num_frames, "num_classes": num_classes, "depth": depth}
+    check_sizes(crop_size, patch_size, embed_dim, num_heads, **counts)
     mlp_dim = int(embed_dim * mlp_ratio)
     divided = attention == "divided"
 
@@ -108,10 +106,8 @@ def create_timesformer(
         norm=norm(embed_dim),
         head=nn.Linear(embed_dim, num_classes),
         shape=TimesformerShape(attention, embed_dim, mlp_dim, 3 * patch_size**2, num_classes),
-        embed_dim=embed_dim,
         num_frames=num_frames,
         time_embed_frames=None if attention == "space" else num_frames,
-        patch_rows=crop_size // patch_size,
     )
     initialise_(model, initialisation)
     return insert_samplers_(model, sampler) if sampler is not None else model

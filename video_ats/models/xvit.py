@@ -112,8 +112,7 @@ class TemporalHead(nn.Module):
         by_clip = Origin.whole(Grid(clips, 1 + count, 1, 1), x.device).by_clip
         x = x + self.attn(self.norm1(x), by_clip)
         x = x + self.mlp(self.norm2(x))
-        out: Tensor = self.act(self.fc(self.norm(x.unflatten(0, (clips, 1 + count))[:, 0])))
-        return out
+        return self.act(self.fc(self.norm(x.unflatten(0, (clips, 1 + count))[:, 0])))
 
     @torch.no_grad()
     def start_as_mean_(self) -> None:
@@ -170,14 +169,12 @@ class XViT(VideoTransformer):
         return patches + time[:, :, None], classes
 
     def _normed(self, class_tokens: Tensor) -> Tensor:
-        features: Tensor = self.norm(class_tokens)
-        return features
+        return self.norm(class_tokens)
 
     def _pooled(self, features: Tensor) -> Tensor:
         frames = features if self.pre_logits is None else self.pre_logits(features)
         clips = frames.mean(dim=1) if self.temporal_head is None else self.temporal_head(frames)
-        dropped: Tensor = self.head_dropout(clips)
-        return dropped
+        return self.head_dropout(clips)
 
 
 def create_xvit(
@@ -260,10 +257,8 @@ def create_xvit(
         head_dropout=head_dropout,
         head=nn.Linear(width if head_widths is None else temporal_head_mlp_dim, num_classes),
         shape=XvitShape(embed_dim, mlp_dim, 3 * patch_size**2, representation_size, head_widths, num_classes),
-        embed_dim=embed_dim,
         num_frames=num_frames,
         time_embed_frames=time_frames,
-        patch_rows=crop_size // patch_size,
     )
     initialise_(model, initialisation)
     if initialisation == "scratch" and isinstance(model.temporal_head, TemporalHead):

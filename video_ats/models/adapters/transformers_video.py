@@ -144,8 +144,7 @@ class WithBiasApart(nn.Module):
         """``(..., D)`` to ``(..., heads * d)``."""
         linear: Any = getattr(self.attention, self.name)
         bias = getattr(self.attention, f"{self.name[0]}_bias", None)
-        out: Tensor = linear(x) if bias is None else F.linear(x, linear.weight, bias)
-        return out
+        return linear(x) if bias is None else F.linear(x, linear.weight, bias)
 
 
 def _hidden_states(config: Any, projection: Any, *, leading: int, order: Order = "frames") -> HiddenStates:
