@@ -41,57 +41,35 @@ _MMACTION2 = "mmaction2 model zoo (its own preprocessing)"
 
 @dataclass(frozen=True)
 class Published:
-    """A result of a paper or model zoo, not measured here.
+    """A result of a paper or model zoo, not measured here; None: not published."""
 
-    Attributes:
-        dataset: ``kinetics400``, ``kinetics600`` or ``ssv2``.
-        top1, top5: video accuracy in percent; None if not published.
-        gflops: multiply-adds per video in units of 1e9, over all ``views``; None if not published.
-        views: temporal clips x spatial crops, as ``"1x3"``.
-        source: the paper or model zoo.
-    """
-
-    dataset: str
-    top1: float | None
+    dataset: str  # kinetics400, kinetics600 or ssv2
+    top1: float | None  # video accuracy in percent
     top5: float | None
-    gflops: float | None
-    views: str
-    source: str
+    gflops: float | None  # multiply-adds per video in units of 1e9, over all ``views``
+    views: str  # temporal clips x spatial crops, as "1x3"
+    source: str  # the paper or model zoo
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A named model: what builds it, and how it was tested when it was published.
+    """A named model: what builds it, and how it was tested when it was published."""
 
-    Attributes:
-        name: what `create_model` takes.
-        builder: keyword-only; takes ``arguments``.
-        view_preset: name of the preset in `video.views` with the published frame positions and normalisation.
-        frame_stride: frames between sampled frames at 30 fps; None if unknown.
-        clips, crops: the published test views.
-        sampler: samplers that `create_model` inserts; None is the published dense model.
-        checkpoint: its weights; None for random ones.
-        labels: file with the class names of ``checkpoint``, if there is one.
-        mean, std: of red, green and blue in [0, 1]; None: those of ``view_preset``.
-        short_side: that frames are resized to, in pixels; None: the crop size.
-        notes: what a reader of results must know of the clips.
-    """
-
-    name: str
-    builder: Callable[..., nn.Module]
+    name: str  # what `create_model` takes
+    builder: Callable[..., nn.Module]  # keyword-only; takes ``arguments``
     arguments: Mapping[str, Any]
-    view_preset: str
-    frame_stride: int | None
-    clips: int = 1
+    view_preset: str  # in `video.views`: the published frame positions and normalisation
+    frame_stride: int | None  # frames between sampled frames at 30 fps; None: unknown
+    clips: int = 1  # the published test views
     crops: int = 3
     published: tuple[Published, ...] = ()
-    sampler: SamplerConfig | None = None
-    checkpoint: str | None = None
-    labels: str | None = None
-    mean: tuple[float, float, float] | None = None
+    sampler: SamplerConfig | None = None  # what `create_model` inserts; None: the published dense model
+    checkpoint: str | None = None  # its weights; None: random ones
+    labels: str | None = None  # file with the class names of ``checkpoint``, if there is one
+    mean: tuple[float, float, float] | None = None  # of red, green and blue in [0, 1]; None: those of ``view_preset``
     std: tuple[float, float, float] | None = None
-    short_side: int | None = None
-    notes: tuple[str, ...] = ()
+    short_side: int | None = None  # that frames are resized to, in pixels; None: the crop size
+    notes: tuple[str, ...] = ()  # what a reader of results must know of the clips
 
 
 _PUBLISHED = (

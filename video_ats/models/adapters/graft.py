@@ -29,30 +29,18 @@ _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_att
 
 @dataclass(frozen=True)
 class Host:
-    """A model of another library, as described by its adapter.
+    """A model of another library, as described by its adapter."""
 
-    Attributes:
-        layers: in the order in which they run.
-        blocks: `Block`s made of the layers' modules, one per layer, with empty sampler slots.
-        projection: the convolution that makes patches.
-        hidden: layout of the layers' input and output, at the size of the configuration.
-        attention_dropout: must be 0 in training, as our attention has none.
-        in_tuple: whether a layer returns ``(hidden,)``.
-        pooled: whether the head reads the mean over all tokens.
-        config: of transformers, or None.
-        entry: the module that takes ``output_attentions``, if it does not pass it on to the layers.
-    """
-
-    layers: Sequence[nn.Module]
-    blocks: nn.ModuleList
-    projection: nn.Module
-    hidden: HiddenStates
+    layers: Sequence[nn.Module]  # in the order in which they run
+    blocks: nn.ModuleList  # `Block`s made of the layers' modules, one per layer, with empty sampler slots
+    projection: nn.Module  # the convolution that makes patches
+    hidden: HiddenStates  # layout of the layers' input and output, at the size of the configuration
     shape: HostShape
-    attention_dropout: float = 0.0
-    in_tuple: bool = False
-    pooled: bool = False
-    config: Any = None
-    entry: nn.Module | None = None
+    attention_dropout: float = 0.0  # must be 0 in training, as our attention has none
+    in_tuple: bool = False  # a layer returns ``(hidden,)``
+    pooled: bool = False  # the head reads the mean over all tokens
+    config: Any = None  # of transformers
+    entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
 
 
 @dataclass(eq=False)

@@ -21,7 +21,8 @@ from video_ats.models.attention import ClassAttention, PatchAttention, Projectio
 from video_ats.models.blocks import Block
 from video_ats.models.macs import AttentionKind, TimesformerShape, VitShape, linear_weights
 
-_ATTENTION: dict[str, AttentionKind] = {
+# From ``attention_type`` of a configuration.
+ATTENTION: dict[str, AttentionKind] = {
     "divided_space_time": "divided",
     "joint_space_time": "joint",
     "space_only": "space",
@@ -36,7 +37,7 @@ def timesformer(model: Any) -> Host:
         qkv = layer.attention.attention.qkv
         if type(qkv) is not nn.Linear:
             refuse(model, f"qkv is {type(qkv).__name__}, not nn.Linear; merge or unload adapters first")
-    kind = _ATTENTION[config.attention_type]
+    kind = ATTENTION[config.attention_type]
     projection = entry.embeddings.patch_embeddings.projection
     return Host(
         layers=layers,

@@ -47,22 +47,14 @@ _USUAL_HEADS = 12  # where the registry says nothing
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert_checkpoint` did.
-
-    Attributes:
-        source_format, target_format: as in `LoadReport`.
-        output: file or folder that was written.
-        tensors: number of tensors written.
-        dropped: what the source has and the target has no place for.
-        assumed: what the target has and the source lacks.
-    """
+    """What `convert_checkpoint` did; formats are as in `LoadReport`."""
 
     source_format: str
     target_format: str
-    output: Path
-    tensors: int
-    dropped: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
+    output: Path  # file or folder that was written
+    tensors: int  # number of those written
+    dropped: tuple[str, ...]  # what the source has and the target has no place for
+    assumed: tuple[str, ...]  # what the target has and the source lacks
 
     def __str__(self) -> str:
         lines = [f"{self.source_format} to {self.target_format}: {self.tensors} tensors in {self.output}"]

@@ -159,17 +159,11 @@ def host_names(own: Collection[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Translated:
-    """A checkpoint under our names.
-
-    Attributes:
-        source_format, initialised, ignored, taken: as in `LoadReport`.
-        tensors: under our names. Unknown names stay as they are; `check_fit` refuses them.
-        made: names of the tensors that were initialised because the checkpoint lacks them.
-    """
+    """A checkpoint under our names; the strings are as in `LoadReport`."""
 
     source_format: str
-    tensors: dict[str, Tensor]
-    made: frozenset[str] = frozenset()
+    tensors: dict[str, Tensor]  # unknown names stay as they are; `check_fit` refuses them
+    made: frozenset[str] = frozenset()  # names of tensors that were initialised because the checkpoint lacks them
     initialised: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     taken: str = ""

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from video_ats.models.adapters.transformers_video import ATTENTION
 from video_ats.models.checkpoints.pickles import first_sentence
 from video_ats.models.checkpoints.pixels import Pixels, read_pixels
 from video_ats.models.named_weights import HUB_NAME, HUGGINGFACE_PREFIX
@@ -36,29 +37,19 @@ _SIZES = (
     ("num_hidden_layers", "depth", 12),
     ("num_attention_heads", "num_heads", 12),
 )
-_ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
 _DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
 
 
 @dataclass(frozen=True)
 class HuggingFaceModel:
-    """A model as its config.json describes it.
+    """A model as its configuration describes it; None: that does not say it."""
 
-    Attributes:
-        source: the hub name or folder, which is also the checkpoint.
-        kind: its ``model_type``: ``timesformer``, ``videomae`` or ``vivit``.
-        arguments: of `create_timesformer`, or of `create_transformers` for the others.
-        labels: file with the class names; None: there are no class names.
-        pixels: how it expects its frames; None: no preprocessor_config.json says it.
-        frame_stride: frames between those of a clip; None: no configuration says it.
-    """
-
-    source: str
-    kind: str
-    arguments: Mapping[str, Any]
-    labels: str | None
-    pixels: Pixels | None = None
-    frame_stride: int | None = None
+    source: str  # the hub name or folder, which is also the checkpoint
+    kind: str  # its ``model_type``: ``timesformer``, ``videomae`` or ``vivit``
+    arguments: Mapping[str, Any]  # of `create_timesformer`, or of `create_transformers` for the others
+    labels: str | None  # file with the class names
+    pixels: Pixels | None  # how it expects its frames
+    frame_stride: int | None  # frames between those of a clip
 
 
 def huggingface_source(name: str) -> str | None:
@@ -77,12 +68,10 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
         ConnectionError: if the file is not in the cache and cannot be downloaded.
     """
     source = huggingface_source(name) or ""
-    path: Path | None = Path(source) / CONFIG
-    if not Path(source).is_dir():
-        if not HUB_NAME.fullmatch(source):
-            raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
-        path = _hub_file(source, CONFIG)
-    if path is None or not path.is_file():
+    if not Path(source).is_dir() and not HUB_NAME.fullmatch(source):
+        raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
+    path = _file_of(source, CONFIG)
+    if path is None:
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
     kind = config.get("model_type")
@@ -107,16 +96,21 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
 def _preprocessor(source: str) -> tuple[dict[str, Any], str]:
     """The content and name of a model's preprocessor_config.json; empty where it has none."""
     for file in _PREPROCESSORS:
-        if Path(source).is_dir():
-            path: Path | None = Path(source) / file
-        else:
-            try:
-                path = _hub_file(source, file)
-            except ConnectionError:  # config.json is in the cache, so the model may be used without a network
-                path = None
-        if path is not None and path.is_file():
+        try:
+            path = _file_of(source, file)
+        except ConnectionError:  # config.json is in the cache, so the model may be used without a network
+            continue
+        if path is not None:
             return parse_json(path.read_bytes(), path), file
     return {}, ""
+
+
+def _file_of(source: str, file: str) -> Path | None:
+    """A file of a folder or hub repository; None if it is not there."""
+    if not Path(source).is_dir():
+        return _hub_file(source, file)
+    path = Path(source) / file
+    return path if path.is_file() else None
 
 
 def has_label_names(config: Mapping[str, Any]) -> bool:
@@ -141,9 +135,9 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
             raise ValueError(f"checkpoint {label}: config.json says {key} {config[key]!r}; our model has {only!r} only")
     arguments: dict[str, Any] = {ours: _side(config, key, default, label) for key, ours, default in _SIZES}
     attention = config.get("attention_type", "divided_space_time")
-    if attention not in _ATTENTION:
-        raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(_ATTENTION)}")
-    arguments["attention"] = _ATTENTION[attention]
+    if attention not in ATTENTION:
+        raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(ATTENTION)}")
+    arguments["attention"] = ATTENTION[attention]
     arguments["qkv_bias"] = bool(config.get("qkv_bias", True))
     arguments["num_classes"] = _class_count(config)
     mlp_dim = _side(config, "intermediate_size", 3072, label)
@@ -157,7 +151,7 @@ def make_config(
     arguments: Mapping[str, Any], *, dtype: torch.dtype, label_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """The config.json of the model that `create_timesformer` makes with these arguments; all sizes must be given."""
-    attention = next(theirs for theirs, ours in _ATTENTION.items() if ours == arguments["attention"])
+    attention = next(theirs for theirs, ours in ATTENTION.items() if ours == arguments["attention"])
     if attention == "space_only":
         raise ValueError("attention 'space': transformers does not average its frames, so its logits would be others")
     names = label_names or [f"LABEL_{index}" for index in range(arguments["num_classes"])]
@@ -227,8 +221,8 @@ def download(name: str) -> Path:
 
     The hub is not asked for newer files: without a network, that takes long.
     """
-    tries = [(file, cached_only) for cached_only in (True, False) for file in _HUB_WEIGHTS]
-    weights = next((path for file, cached_only in tries if (path := _hub_file(name, file, cached_only))), None)
+    tries = (_hub_file(name, file, cached_only) for cached_only in (True, False) for file in _HUB_WEIGHTS)
+    weights = next(filter(None, tries), None)
     if weights is None:
         raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(_HUB_WEIGHTS)} of it; {_elsewhere(name)}")
     _hub_file(name, CONFIG)

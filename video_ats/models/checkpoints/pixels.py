@@ -12,20 +12,13 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Pixels:
-    """Size and normalisation of frames.
+    """Size and normalisation of frames; None: not said."""
 
-    Attributes:
-        mean, std: of red, green and blue in [0, 1].
-        crop_size: side of the square crop in pixels; None: not said.
-        short_side: that frames are resized to before; None: not said.
-        stretched: whether the processor changes the shape of frames that are not square, which we do not.
-    """
-
-    mean: Channels
+    mean: Channels  # of red, green and blue in [0, 1]
     std: Channels
-    crop_size: int | None = None
-    short_side: int | None = None
-    stretched: bool = False
+    crop_size: int | None = None  # side of the square crop in pixels
+    short_side: int | None = None  # that frames are resized to before
+    stretched: bool = False  # the processor changes the shape of frames that are not square, which we do not
 
 
 # What transformers' processors do without a file. ViViT's subtracts 1 after it multiplies by 1 / 127.5, and then 0.5.

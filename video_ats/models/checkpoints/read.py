@@ -31,21 +31,14 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """A checkpoint as read, before its format is known.
+    """A checkpoint as read, before its format is known."""
 
-    Attributes:
-        label: its name in errors.
-        entries: a state dict, or a container with one inside.
-        metadata: of a safetensors file.
-        pickled: whether its tensors need `check_tensors` before they are used.
-        config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files.
-            It has what shapes do not show, such as the number of heads.
-    """
-
-    label: str
-    entries: Mapping[Any, Any]
-    pickled: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    label: str  # its name in errors
+    entries: Mapping[Any, Any]  # a state dict, or a container with one inside
+    pickled: bool = False  # its tensors need `check_tensors` before they are used
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
+    # The ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files. It has what shapes do
+    # not show, such as the number of heads.
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
