@@ -58,18 +58,15 @@ def create_timesformer(
 
     Args:
         num_frames: frames T of a clip.
-        crop_size: height and width of a frame in pixels.
-        patch_size: height and width of a patch in pixels.
+        crop_size, patch_size: height and width of a frame and of a patch in pixels.
         num_classes: outputs of the head.
-        embed_dim: width D.
-        depth: number of blocks.
+        embed_dim, depth: width D, and number of blocks.
         num_heads: attention heads; must divide ``embed_dim``.
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         qkv_bias: whether queries, keys and values have a bias.
         drop_path_rate: stochastic depth of the last block, rising from 0; the published recipe trains with 0.1.
         attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip at once) or ``space``.
-        norm: makes a norm from a width.
-        activation: class of the MLP's activation.
+        norm, activation: make a norm from a width, and the MLP's activation.
         initialisation: ``released``, as in the released code, to load image weights into: standard deviation 0.02,
             temporal projections and time embedding zero, so that temporal attention starts as the identity.
             ``scratch`` (ours), to train from: sine-cosine embeddings, a deviation that keeps the scale of activations

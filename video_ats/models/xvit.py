@@ -73,14 +73,10 @@ class TemporalShift(nn.Module):
     def _gather(self, x: Tensor, origin: Origin) -> Tensor:
         """Mix packed ``(P, n, D)``, some tokens of which were dropped: look neighbours up by position."""
         part = x.shape[-1] // self.divisor
-        later = _neighbour(x[..., :part], origin.in_frame(1, self.segment_frames))
-        earlier = _neighbour(x[..., part : 2 * part], origin.in_frame(-1, self.segment_frames))
+        moving = F.pad(x[..., : 2 * part], (0, 0, 0, 0, 0, 1))  # the index of a missing neighbour is P
+        later = moving[..., :part].index_select(0, origin.in_frame(1, self.segment_frames))
+        earlier = moving[..., part:].index_select(0, origin.in_frame(-1, self.segment_frames))
         return torch.cat([later, earlier, x[..., 2 * part :]], dim=-1)
-
-
-def _neighbour(x: Tensor, index: Tensor) -> Tensor:
-    """``x (P, n, d)`` at ``index (int64 Tensor[P])``; zero where the index is P."""
-    return F.pad(x, (0, 0, 0, 0, 0, 1)).index_select(0, index)
 
 
 class TemporalHead(nn.Module):

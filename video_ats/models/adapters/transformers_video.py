@@ -22,11 +22,8 @@ from video_ats.models.blocks import Block
 from video_ats.models.macs import AttentionKind, TimesformerShape, VitShape, linear_weights
 
 # From ``attention_type`` of a configuration.
-ATTENTION: dict[str, AttentionKind] = {
-    "divided_space_time": "divided",
-    "joint_space_time": "joint",
-    "space_only": "space",
-}
+ATTENTION: dict[str, AttentionKind]
+ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
 
 
 def timesformer(model: Any) -> Host:

@@ -55,8 +55,7 @@ def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key
     Of several that fit equally well, the first one counts that is no average of others (EMA, teacher).
 
     Args:
-        label: name of the checkpoint in errors.
-        entries: the checkpoint.
+        label: name of the checkpoint ``entries`` in errors.
         expected: names that fit, as `any_block` writes them.
         key: which one to take: its keys or the prefix of its names, or both, joined with dots; None for the rule above.
 

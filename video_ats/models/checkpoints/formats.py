@@ -179,16 +179,11 @@ def kind_of_model(names: Collection[str]) -> str:
 
 
 def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None = None) -> Translated:
-    """Find the weights, recognise the source format by the names, and translate it.
+    """Find the weights as `find_weights` does, recognise the source format by the names, and translate it.
 
     Args:
-        raw: the checkpoint as read.
         target: the model's state dict under `host_names`, of which only names and shapes count; empty for any
             TimeSformer or XViT.
-        key: see `find_weights`.
-
-    Raises:
-        ValueError: if there is no state dict inside, or none at ``key``.
     """
     found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
     if raw.pickled:

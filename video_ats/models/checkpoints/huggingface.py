@@ -1,4 +1,4 @@
-"""Models of Hugging Face: config.json to and from our builders' arguments, and files from the hub."""
+"""Models of Hugging Face: our arguments from and to config.json, pixels from preprocessor_config.json, hub files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from torch import nn
 
 from video_ats.models.adapters.transformers_video import ATTENTION
 from video_ats.models.checkpoints.pickles import first_sentence
-from video_ats.models.checkpoints.pixels import Pixels, read_pixels
-from video_ats.models.named_weights import HUB_NAME, HUGGINGFACE_PREFIX
+from video_ats.models.without_torch import HUB_NAME, HUGGINGFACE_PREFIX
 
 CONFIG = "config.json"
-_HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 MODEL_TYPE = "timesformer"
 # Of the models that transformers runs with our blocks: frames of a clip if config.json does not say it.
@@ -37,7 +36,27 @@ _SIZES = (
     ("num_hidden_layers", "depth", 12),
     ("num_attention_heads", "num_heads", 12),
 )
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Size and normalisation of frames; None: not said."""
+
+    mean: Channels  # of red, green and blue in [0, 1]
+    std: Channels
+    crop_size: int | None = None  # side of the square crop in pixels
+    short_side: int | None = None  # that frames are resized to before
+    stretched: bool = False  # the processor changes the shape of frames that are not square, which we do not
+
+
+# What transformers' processors do without a file. ViViT's subtracts 1 after it multiplies by 1 / 127.5, and then 0.5.
+DEFAULT_PIXELS = {
+    "timesformer": Pixels((0.45,) * 3, (0.225,) * 3),
+    "videomae": Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vivit": Pixels((0.75,) * 3, (0.25,) * 3),
+}
 
 
 @dataclass(frozen=True)
@@ -63,9 +82,7 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     """Read the configuration of ``hf:FOLDER``, or of ``hf:ORG/NAME`` from the hub's cache or the hub.
 
     Raises:
-        ValueError: if it is of another kind, or one that our builders cannot make.
-        FileNotFoundError: if there is no such folder.
-        ConnectionError: if the file is not in the cache and cannot be downloaded.
+        ValueError, FileNotFoundError, ConnectionError: for one that our builders cannot make, or cannot be had.
     """
     source = huggingface_source(name) or ""
     if not Path(source).is_dir() and not HUB_NAME.fullmatch(source):
@@ -113,6 +130,59 @@ def _file_of(source: str, file: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def read_pixels(told: Mapping[str, Any], kind: str, label: str) -> Pixels:
+    """The meaning of a preprocessor_config.json of a model of this kind; ValueError for what no processor writes."""
+    mean, std = _channels(told, "image_mean", 0.0, label), _channels(told, "image_std", 1.0, label)
+    if not told.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    elif "image_mean" not in told or "image_std" not in told:
+        return DEFAULT_PIXELS[kind]
+    rescaled = told.get("do_rescale", True)
+    factor = told.get("rescale_factor", 1 / 255) if rescaled else 1
+    if not isinstance(factor, int | float) or not math.isfinite(factor) or factor <= 0:
+        raise ValueError(f"{label}: rescale_factor {factor!r}: must be a positive number")
+    # (255 u factor - offset - mean) / std = (u - (offset + mean) / (255 factor)) / (std / (255 factor))
+    offset = float(kind == "vivit" and bool(rescaled and told.get("offset", True)))
+    scale = 255 * factor if abs(255 * factor - 1) > 1e-6 else 1.0
+    red, green, blue = ((offset + value) / scale for value in mean)
+    of_red, of_green, of_blue = (value / scale for value in std)
+    size = told.get("size")
+    short = size.get("shortest_edge") if isinstance(size, dict) else size
+    exact = _square(size, "size", label) if isinstance(size, dict) and "height" in size else None
+    crop = _square(told.get("crop_size"), "crop_size", label) if told.get("do_center_crop", True) else None
+    resized = told.get("do_resize", True)
+    return Pixels(
+        (red, green, blue),
+        (of_red, of_green, of_blue),
+        crop or (exact if resized else None),
+        short if resized and isinstance(short, int) else None,
+        stretched=bool(resized and exact),
+    )
+
+
+def _channels(told: Mapping[str, Any], key: str, default: float, label: str) -> Channels:
+    value = told.get(key)
+    if value is None:
+        return (default,) * 3
+    values = [value] * 3 if isinstance(value, int | float) else value
+    fits = isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+    if not fits or not all(math.isfinite(v) for v in values) or (key == "image_std" and min(values) <= 0):
+        raise ValueError(f"{label}: {key} {value!r}: must be three numbers, one for red, green and blue")
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _square(value: Any, key: str, label: str) -> int | None:
+    """The side of a square in pixels, or None where it is not said."""
+    sides = {value.get("height"), value.get("width")} if isinstance(value, dict) else {value}
+    if sides == {None}:
+        return None
+    (side, *others) = sides
+    if others or type(side) is not int or side < 1:
+        raise ValueError(f"{label}: {key} {value!r}: must be a square of whole pixels")
+    return side
+
+
 def has_label_names(config: Mapping[str, Any]) -> bool:
     """Whether a config.json names its classes. Without names, transformers numbers them: LABEL_0, LABEL_1, ..."""
     return any(label != f"LABEL_{index}" for index, label in (config.get("id2label") or {}).items())
@@ -122,7 +192,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     """The arguments with which `create_timesformer` makes the model of a config.json, without dropout.
 
     Raises:
-        ValueError: for another kind of model, or a value that our model cannot have. It names the checkpoint ``label``.
+        ValueError: for another kind of model, or a value that our model cannot have.
     """
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
@@ -166,7 +236,7 @@ def make_config(
         "hidden_act": "gelu",
         "layer_norm_eps": NORM_EPS,
         "initializer_range": 0.02,
-        **dict.fromkeys(_DROPOUTS, 0),
+        **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"), 0),
         **with_labels(names),
         "dtype": str(dtype).removeprefix("torch."),
     }
@@ -221,10 +291,10 @@ def download(name: str) -> Path:
 
     The hub is not asked for newer files: without a network, that takes long.
     """
-    tries = (_hub_file(name, file, cached_only) for cached_only in (True, False) for file in _HUB_WEIGHTS)
+    tries = (_hub_file(name, file, cached_only) for cached_only in (True, False) for file in HUB_WEIGHTS)
     weights = next(filter(None, tries), None)
     if weights is None:
-        raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(_HUB_WEIGHTS)} of it; {_elsewhere(name)}")
+        raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(HUB_WEIGHTS)} of it; {_elsewhere(name)}")
     _hub_file(name, CONFIG)
     return weights.parent
 
