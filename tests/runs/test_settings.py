@@ -27,6 +27,11 @@ from video_ats.tokens import SamplerConfig
         (SamplerConfig("uniform", matched=True), "uniform-frame-matched"),
         (SamplerConfig("random", "tube", samples=128, matched=True), "random-tube-matched:128"),
         (SamplerConfig("random", samples=128, matched=True, seed=2), "random-frame-matched:128-s2"),
+        (SamplerConfig("ats", "tube", temper=0.5, dropped="merged"), "ats-tube-kfull-a0.5-merged"),
+        (SamplerConfig("similar", "tube", blocks=range(1, 6)), "similar-tube-t0.9-b1..5"),
+        (SamplerConfig("similar", "tube", blocks=(1, 2), threshold=(0.9, 0.85)), "similar-tube-t0.9,0.85-b1..2"),
+        (SamplerConfig("similar", samples=60), "similar-frame-n60"),
+        (SamplerConfig("similar", "tube").control("random"), "random-tube-matched:t0.9-merged"),
     ],
 )
 def test_names(config: SamplerConfig | None, name: str) -> None:
@@ -47,6 +52,9 @@ def test_names(config: SamplerConfig | None, name: str) -> None:
         {"matched": True},
         {"scheme": "inverse"},
         {"seed": 1},
+        {"dropped": "merged"},
+        {"kind": "topk", "temper": 0.5},
+        {"kind": "similar", "samples": None, "threshold": 0.8},
     ],
     ids=str,
 )
@@ -64,6 +72,9 @@ def test_every_field_of_a_sampler_is_tried_above() -> None:
         "scheme",
         "seed",
         "matched",
+        "temper",
+        "dropped",
+        "threshold",
     }
 
 

@@ -35,8 +35,8 @@ class Setting:
 
     @property
     def is_ats(self) -> bool:
-        """Whether this runs ATS, not a control."""
-        return self.sampler is not None and self.sampler.kind == "ats"
+        """Whether this runs ATS, published or ours, or merges similar tokens; not dense and not a control."""
+        return self.sampler is not None and not self.sampler.is_control
 
     def identity(self) -> dict[str, Any]:
         """Everything that its predictions depend on."""
@@ -93,7 +93,7 @@ class SweepConfig:
 
     def with_controls(self, ats: SamplerConfig) -> list[SamplerConfig]:
         """An ``ats`` sampler, then the controls that are matched to it."""
-        return [ats, *(replace(ats, kind=control, matched=True) for control in self.controls)]
+        return [ats, *(ats.control(kind) for kind in self.controls)]
 
 
 _NOT_SWEPT = asdict(SweepConfig())
@@ -184,16 +184,21 @@ def keeps_alike(one: SamplerConfig, other: SamplerConfig, depth: int) -> bool:
 
 
 def setting_name(config: SamplerConfig | None) -> str:
-    """A short unique name, such as ``ats-frame-k128`` or ``random-frame-matched:128``."""
+    """A short unique name, such as ``ats-frame-k128``, ``similar-tube-t0.9`` or ``random-frame-matched:128``."""
     if config is None:
         return "dense"
-    samples = (config.samples,) if isinstance(config.samples, int) else config.samples or ()
-    counts = ",".join(map(str, samples))
+    counts, threshold = _listed(config.samples), _listed(config.threshold)
     if config.matched:
-        amount = f"matched:{counts}" if counts else "matched"
+        amount = ":".join(["matched", *([counts] if counts else []), *([f"t{threshold}"] if threshold else [])])
+    elif threshold:
+        amount = f"t{threshold}"
     else:
         amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     parts = [config.kind, config.scope, amount]
+    if config.temper != 1:
+        parts.append(f"a{config.temper:g}")
+    if config.dropped == "merged" and config.kind != "similar":
+        parts.append("merged")
     if config.blocks is not None:
         parts.append("b" + block_ranges(config.blocks))
     if config.scheme != "reference":
@@ -201,6 +206,13 @@ def setting_name(config: SamplerConfig | None) -> str:
     if config.kind == "random" and config.seed:
         parts.append(f"s{config.seed}")
     return "-".join(parts)
+
+
+def _listed(values: float | Sequence[float] | None) -> str:
+    """``32`` or ``32,16``; nothing for None."""
+    if values is None:
+        return ""
+    return ",".join(f"{value:g}" for value in (values if isinstance(values, Sequence) else [values]))
 
 
 def block_ranges(blocks: Sequence[int]) -> str:
