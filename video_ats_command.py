@@ -142,7 +142,7 @@ COMMANDS = {
     ),
     "convert": Command(
         "write a checkpoint in another format, bit for bit",
-        "video_ats.models.conversion:ConvertConfig",
+        "video_ats.models.without_torch:ConvertConfig",
         (
             "--source weights.pyth --output weights.safetensors --to video_ats",
             "--source out/best.safetensors --output folder --to timesformer_huggingface --labels kinetics400",

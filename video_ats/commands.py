@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from video_ats.evaluation.configuration import CalibrateConfig, EvaluateConfig
     from video_ats.evaluation.division import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
-    from video_ats.models.conversion import ConvertConfig
+    from video_ats.models.without_torch import ConvertConfig
     from video_ats.prediction.configuration import PredictConfig
     from video_ats.runs.tables import Block
     from video_ats.training.configuration import TrainConfig

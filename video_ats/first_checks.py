@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from video_ats.demo.configuration import DemoConfig
-from video_ats.models.named_weights import find_local
+from video_ats.models.without_torch import find_local
 from video_ats.prediction.configuration import PredictConfig
 from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.video.lists.label_names import check_label_list

@@ -75,12 +75,11 @@ class Misfit(ValueError):
 
 
 def build(config: Any, values: Mapping[str, Any], prefix: str, base: Any = None) -> Any:
-    """Make an instance of a dataclass from values of its fields, as YAML has them.
+    """Make an instance of the dataclass ``config`` from values of its fields, as YAML has them.
 
     Args:
-        config: the dataclass.
-        values: of its fields; of a dataclass in it: a mapping.
-        prefix: what its keys begin with in messages, such as ``inner.``.
+        values: of the fields; of a dataclass in it: a mapping.
+        prefix: what the keys begin with in messages, such as ``inner.``.
         base: instance to take the other values from; None: from the defaults.
 
     Raises:

@@ -197,7 +197,7 @@ def test_file_names_are_printable(name: str, shown: str) -> None:
 def test_a_decoder_that_crashes_costs_its_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = video.with_name("segfault.mp4")
     crashing.write_bytes(video.read_bytes())
-    break_decoders(monkeypatch, readable_part)
+    break_decoders(monkeypatch, readable_part, "open_video")
     (_, failed), (_, seen) = run(ready(crashing, video, windows=1))
     assert isinstance(seen, Demo)
     said = "the decoder crashed: its process was killed by SIGSEGV (crashed)"

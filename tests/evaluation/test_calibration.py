@@ -58,7 +58,8 @@ def test_an_evaluation_with_a_target_finds_a_setting_once(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    report, _ = run(prepare(config(videos, tmp_path / "run")), say=said.append)
+    views = ViewsConfig()  # three of each video, of which one is searched on or held out
+    report, _ = run(prepare(config(videos, tmp_path / "run", views=views)), say=said.append)
     told = kept(tmp_path / "run")
     (found,) = told["found"]
     assert [setting.name for setting in report.settings] == ["dense", found["setting"]]
@@ -78,13 +79,13 @@ def test_an_evaluation_with_a_target_finds_a_setting_once(
     assert "and 100.0 [34.2, 100.0]% of the views have dense's top-1, and" in sentence
     # Again, and by the file that was written: nothing is searched for.
     monkeypatch.setattr(job_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
-    again, _ = run(prepare(config(videos, tmp_path / "run")), say=said.append)
+    again, _ = run(prepare(config(videos, tmp_path / "run", views=views)), say=said.append)
     assert again.budget == report.budget
     arguments = ["--config", str(tmp_path / "run" / CALIBRATED), "--output", str(tmp_path / "again")]
     repeated, _ = run(prepare(parse_config(EvaluateConfig, "", arguments)), say=said.append)
     assert repeated.settings == report.settings
     with pytest.raises(ValueError, match=r"budget.finds: \"setting\" there, \"k\" now"):
-        run(prepare(config(videos, tmp_path / "run", calibrate="k")), say=said.append)
+        run(prepare(config(videos, tmp_path / "run", views=views, calibrate="k")), say=said.append)
 
 
 def test_what_was_found_is_read_back_whole(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
-from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS, read_pixels
+from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, read_pixels
 from video_ats.models.registry import create_model, get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video.encode import write_video

@@ -56,6 +56,6 @@ def breaking(read_frames: Any) -> Any:
     return read
 
 
-def break_decoders(monkeypatch: Any, module: Any = decoders) -> None:
+def break_decoders(monkeypatch: Any, module: Any = decoders, name: str = "read_frames") -> None:
     """Put a `breaking` decoder into a module that names ``read_frames``; workers started from now on have it."""
-    monkeypatch.setattr(module, "read_frames", breaking(module.read_frames))
+    monkeypatch.setattr(module, name, breaking(getattr(module, name)))

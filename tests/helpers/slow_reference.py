@@ -80,7 +80,7 @@ class SlowSampler:
 
 @dataclass(frozen=True)
 class SlowMerger:
-    """Merges similar tokens after the attention: while a pair exceeds ``threshold``, or until ``per_frame`` are left."""
+    """Merges similar tokens: while a pair exceeds ``threshold``, or until ``per_frame`` are left."""
 
     scope: str
     threshold: float | None = None
@@ -285,7 +285,6 @@ def _with_class(
     kept = _indices(stays)
     updated = patches.clone()
     updated[kept] = patches[kept] + _linear(weights, "attn.proj", out[kept])
-    groups_of_one = [[token] for token in kept.tolist()]
     after = Tokens(places, updated, tokens.sizes)
     if isinstance(sampler, SlowMerger):
         after = _merge_similar(after, grid, sampler)
@@ -362,7 +361,7 @@ def _with_dropped(tokens: Tokens, stays: list[bool], grid: Place, scope: str) ->
         if not dropped:
             continue
         for bundle, row in zip(dropped, _cosines(tokens.patches, dropped, kept), strict=True):
-            best = max(range(len(kept)), key=lambda target: row[target])  # noqa: B023
+            best = max(range(len(kept)), key=lambda target: row[target])
             for token, target in zip(bundle, kept[best], strict=True):
                 found[target].append(token)
     return list(found.values())

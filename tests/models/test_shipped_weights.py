@@ -10,7 +10,7 @@ from video_ats import create_model
 from video_ats.cli import parse_config
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.models.checkpoints.read import read_checkpoint
-from video_ats.models.named_weights import list_shipped_weights
+from video_ats.models.without_torch import list_shipped_weights
 from video_ats.runs.weights import describe_weights
 from video_ats.training.configuration import TrainConfig
 

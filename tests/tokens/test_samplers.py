@@ -41,6 +41,16 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "random", "samples": (4, 0), "blocks": (3, 4)}, "(4, 0)", "a count >= 1"),
     ({"kind": "uniform", "samples": 1, "matched": True}, "1", "integer >= 2, one per block, or null"),
     ({"kind": "uniform", "samples": (9, 1), "blocks": (3, 4), "matched": True}, "(9, 1)", "integer >= 2"),
+    ({"temper": 0}, "0", "above 0 and at most 1"),
+    ({"temper": 1.5}, "1.5", "above 0 and at most 1"),
+    ({"kind": "random", "samples": 4, "temper": 0.5}, "0.5", "reads no scores"),
+    ({"kind": "similar", "temper": 0.5}, "0.5", "reads no scores"),
+    ({"dropped": "kept"}, "'kept'", "one of gone, merged"),
+    ({"threshold": 0.9}, "0.9", "of kind similar"),
+    ({"kind": "similar", "threshold": 1.1}, "1.1", "a cosine from -1 to 1"),
+    ({"kind": "similar", "threshold": 0.9, "samples": 4}, "0.9", "give one of the two"),
+    ({"kind": "similar", "samples": 0}, "0", "a count >= 1"),
+    ({"kind": "similar", "threshold": (0.9, 0.8), "blocks": (1, 2, 3)}, "2 values", "one per block"),
 ]
 # Wrong types, which a YAML file or a hurried caller may well give.
 REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
@@ -50,6 +60,8 @@ REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
     ({"matched": "yes", "kind": "topk", "samples": 4}, "'yes'"),
     ({"matched": 1, "kind": "topk", "samples": 4}, "1"),
     ({"samples": ()}, "()"),
+    ({"temper": "half"}, "'half'"),
+    ({"kind": "similar", "threshold": "high"}, "'high'"),
     ({"seed": "x", "kind": "random", "samples": 4}, "'x'"),
     ({"seed": 2**32, "kind": "random", "samples": 4}, "4294967296"),
 ]
@@ -121,6 +133,49 @@ def test_blocks_default_to_the_third_to_the_last(depth: int, blocks: list[int]) 
     samplers = SamplerConfig().for_depth(depth)
     assert list(samplers) == blocks
     assert [each.block for each in samplers.values()] == blocks
+
+
+def test_similar_merges_from_block_1_while_the_cosine_exceeds_0_9_unless_told_otherwise() -> None:
+    config = SamplerConfig(kind="similar", scope="tube")
+    assert (config.threshold, config.samples, config.dropped) == (0.9, None, "merged")
+    assert list(config.for_depth(6)) == [1, 2, 3, 4, 5]
+    assert list(config.for_depth(1)) == [0]
+    each = SamplerConfig(kind="similar", threshold=(0.9, 0.8)).for_depth(3)
+    assert {block: merger.config.threshold for block, merger in each.items()} == {1: 0.9, 2: 0.8}
+    assert SamplerConfig(kind="similar", samples=4).threshold is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SamplerConfig(samples=8, temper=0.5, dropped="merged"),
+        SamplerConfig(kind="similar", threshold=0.8),
+        SamplerConfig(kind="similar", threshold=(0.8, 0.9), blocks=(2, 3)),
+    ],
+)
+def test_a_control_follows_what_it_is_the_control_of(config: SamplerConfig) -> None:
+    control = config.control("random")
+    assert control.is_control
+    assert control.followed() == config
+    assert list(control.for_depth(4)) == list(config.for_depth(4))
+
+
+def test_the_control_of_exact_counts_has_these_counts() -> None:
+    exact = SamplerConfig(kind="similar", samples=(6, 4), blocks=(1, 2))
+    control = exact.control("random")
+    assert (control.samples, control.blocks, control.matched, control.followed()) == ((6, 4), (1, 2), False, None)
+    with pytest.raises(ValueError, match="samples 6 of kind similar: name its blocks"):
+        SamplerConfig(kind="similar", samples=6).control("random")
+
+
+def test_temper_1_is_the_published_method_to_the_bit() -> None:
+    origin = ORIGINS["whole"]
+    scores = scores_of(origin)
+    for scope in ("frame", "tube", "clip"):
+        published = sampler(scope=scope)(scores, origin)
+        assert torch.equal(sampler(scope=scope, temper=1.0)(scores, origin), published)
+        flat = sampler(scope=scope, temper=0.1)(scores, origin)
+        assert flat.sum() > published.sum()  # nearly equal scores: each point takes another token
 
 
 def test_samples_one_per_block() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from video_ats.evaluation.division import SHARD_FOLDERS, Shard
-from video_ats.models.targets import check_target
+from video_ats.models.without_torch import check_target
 from video_ats.runs.files import check_folder
 from video_ats.runs.options import (
     CALIBRATED,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from video_ats.models.host import VideoTransformer
 from video_ats.models.insert import insert_samplers_, restoring, sampler_slots
-from video_ats.models.targets import check_target
 from video_ats.models.trace import trace_of
+from video_ats.models.without_torch import check_target
 from video_ats.tokens import SamplerConfig
 
 # A K whose cost is this near to the target, as a share of it, is near enough.

@@ -8,7 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from video_ats.models.adapters import recognise
-from video_ats.models.adapters.graft import graft_of
+from video_ats.models.adapters.graft import Host, graft_of
 from video_ats.models.insert import own_blocks
 
 
@@ -27,12 +27,9 @@ def forward_features(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Ten
     Raises:
         TypeError: for a model that cannot have samplers.
     """
-    if _has_halves(model):
-        features: Tensor = model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
-        return features
-    _host(model)
-    output: Tensor = model.base_model(*inputs, **named_inputs)[0]  # type: ignore[operator]
-    return output
+    if _host(model) is None:
+        return model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
+    return model.base_model(*inputs, **named_inputs)[0]  # type: ignore[operator]
 
 
 def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -43,19 +40,18 @@ def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tenso
         pre_logits: return the embedding ``Tensor[B, D]`` that the last linear layer reads. A model without a head
             returns it in any case, as in timm.
     """
-    if _has_halves(model):
-        out: Tensor = model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
-        return out
-    pooled = x.mean(dim=1) if _host(model).pooled else x[:, 0]
+    host = _host(model)
+    if host is None:
+        return model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
+    pooled = x.mean(dim=1) if host.pooled else x[:, 0]
     norm, classifier = getattr(model, "fc_norm", None), getattr(model, "classifier", None)
     pooled = pooled if norm is None else norm(pooled)
     return pooled if pre_logits or classifier is None else classifier(pooled)
 
 
-def _has_halves(model: nn.Module) -> bool:
-    return own_blocks(model) is not None or isinstance(model, VisionTransformer)
-
-
-def _host(model: nn.Module) -> Any:
+def _host(model: nn.Module) -> Host | None:
+    """The host of a model of transformers; None: the model has both halves itself."""
+    if own_blocks(model) is not None or isinstance(model, VisionTransformer):
+        return None
     graft = graft_of(model)
     return recognise(model) if graft is None else graft.host

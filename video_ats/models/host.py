@@ -41,9 +41,9 @@ class VideoTransformer(nn.Module, ABC):
         norm, head: after the last block; the head maps ``(B, D)`` to ``(B, num_classes)``.
         shape: sizes, for the multiply-adds.
         time_embed_frames: entries of the time embedding; None for no time embedding.
-        patch_rows: rows (= columns) of the position embedding.
 
     Attributes:
+        patch_rows: rows (= columns) of the position embedding.
         resize_mode: how position embeddings fit clips of another size; see `resize_positions`.
         head_prefixes: beginnings of the names of the parameters that depend on the classes.
     """
@@ -59,30 +59,24 @@ class VideoTransformer(nn.Module, ABC):
         norm: nn.Module,
         head: nn.Module,
         shape: HostShape,
-        embed_dim: int,
         num_frames: int,
         time_embed_frames: int | None,
-        patch_rows: int,
     ) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.num_frames, self.patch_rows = shape, num_frames, patch_embed.grid_size[0]
         self.grad_checkpointing = False
-        self.num_frames = num_frames
-        self.patch_rows = patch_rows
         self.patch_embed = patch_embed
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + patch_rows**2, embed_dim))
-        self.time_embed = (
-            None if time_embed_frames is None else nn.Parameter(torch.zeros(1, time_embed_frames, embed_dim))
-        )
+
+        def embeddings(count: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(1, count, patch_embed.proj.out_channels))
+
+        self.cls_token = embeddings(1)
+        self.pos_embed = embeddings(1 + self.patch_rows**2)
+        self.time_embed = None if time_embed_frames is None else embeddings(time_embed_frames)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.head = head
 
-    @overload
-    def forward(self, clip: Tensor, return_trace: Literal[False] = False) -> Tensor: ...
-    @overload
-    def forward(self, clip: Tensor, return_trace: Literal[True]) -> tuple[Tensor, Trace]: ...
     def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, Trace]:
         """Classify clips.
 
@@ -133,8 +127,7 @@ class VideoTransformer(nn.Module, ABC):
             logits (Tensor[B, num_classes]), or the embedding (Tensor[B, E]); E is the width of the head's input.
         """
         pooled = self._pooled(x)
-        logits: Tensor = pooled if pre_logits else self.head(pooled)
-        return logits
+        return pooled if pre_logits else self.head(pooled)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of storing them; the name is timm's."""

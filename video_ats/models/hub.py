@@ -23,10 +23,8 @@ with warnings.catch_warnings():
     import pytorchvideo.models.hub
     from pytorchvideo.models.hub.utils import hub_model_builder
 
-HubFunction = Callable[..., nn.Module]
 
-
-def _hub_function(variant: Variant) -> HubFunction:
+def _hub_function(variant: Variant) -> Callable[..., nn.Module]:
     def build(
         pretrained: bool = False, progress: bool = True, *, checkpoint: str | PathLike[str] | None = None, **kwargs: Any
     ) -> nn.Module:
@@ -47,7 +45,7 @@ def _hub_function(variant: Variant) -> HubFunction:
     return build
 
 
-HUB_FUNCTIONS: dict[str, HubFunction] = {name: _hub_function(variant) for name, variant in VARIANTS.items()}
+HUB_FUNCTIONS = {name: _hub_function(variant) for name, variant in VARIANTS.items()}
 # Also attributes of this module, so that each has a path, for example as a Hydra ``_target_``.
 globals().update(HUB_FUNCTIONS)
 

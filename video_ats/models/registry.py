@@ -20,10 +20,9 @@ from torch import nn
 
 from video_ats.models.adapted import create_timm, create_transformers
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
-from video_ats.models.checkpoints.pixels import DEFAULT_PIXELS
-from video_ats.models.named_weights import HUGGINGFACE_PREFIX
+from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, describe_huggingface, huggingface_source
 from video_ats.models.timesformer import create_timesformer
+from video_ats.models.without_torch import HUGGINGFACE_PREFIX
 from video_ats.models.xvit import create_xvit
 from video_ats.tokens import SamplerConfig
 
@@ -41,57 +40,35 @@ _MMACTION2 = "mmaction2 model zoo (its own preprocessing)"
 
 @dataclass(frozen=True)
 class Published:
-    """A result of a paper or model zoo, not measured here.
+    """A result of a paper or model zoo, not measured here; None: not published."""
 
-    Attributes:
-        dataset: ``kinetics400``, ``kinetics600`` or ``ssv2``.
-        top1, top5: video accuracy in percent; None if not published.
-        gflops: multiply-adds per video in units of 1e9, over all ``views``; None if not published.
-        views: temporal clips x spatial crops, as ``"1x3"``.
-        source: the paper or model zoo.
-    """
-
-    dataset: str
-    top1: float | None
+    dataset: str  # kinetics400, kinetics600 or ssv2
+    top1: float | None  # video accuracy in percent
     top5: float | None
-    gflops: float | None
-    views: str
-    source: str
+    gflops: float | None  # multiply-adds per video in units of 1e9, over all ``views``
+    views: str  # temporal clips x spatial crops, as "1x3"
+    source: str  # the paper or model zoo
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A named model: what builds it, and how it was tested when it was published.
+    """A named model: what builds it, and how it was tested when it was published."""
 
-    Attributes:
-        name: what `create_model` takes.
-        builder: keyword-only; takes ``arguments``.
-        view_preset: name of the preset in `video.views` with the published frame positions and normalisation.
-        frame_stride: frames between sampled frames at 30 fps; None if unknown.
-        clips, crops: the published test views.
-        sampler: samplers that `create_model` inserts; None is the published dense model.
-        checkpoint: its weights; None for random ones.
-        labels: file with the class names of ``checkpoint``, if there is one.
-        mean, std: of red, green and blue in [0, 1]; None: those of ``view_preset``.
-        short_side: that frames are resized to, in pixels; None: the crop size.
-        notes: what a reader of results must know of the clips.
-    """
-
-    name: str
-    builder: Callable[..., nn.Module]
+    name: str  # what `create_model` takes
+    builder: Callable[..., nn.Module]  # keyword-only; takes ``arguments``
     arguments: Mapping[str, Any]
-    view_preset: str
-    frame_stride: int | None
-    clips: int = 1
+    view_preset: str  # in `video.views`: the published frame positions and normalisation
+    frame_stride: int | None  # frames between sampled frames at 30 fps; None: unknown
+    clips: int = 1  # the published test views
     crops: int = 3
     published: tuple[Published, ...] = ()
-    sampler: SamplerConfig | None = None
-    checkpoint: str | None = None
-    labels: str | None = None
-    mean: tuple[float, float, float] | None = None
+    sampler: SamplerConfig | None = None  # what `create_model` inserts; None: the published dense model
+    checkpoint: str | None = None  # its weights; None: random ones
+    labels: str | None = None  # file with the class names of ``checkpoint``, if there is one
+    mean: tuple[float, float, float] | None = None  # of red, green and blue in [0, 1]; None: those of ``view_preset``
     std: tuple[float, float, float] | None = None
-    short_side: int | None = None
-    notes: tuple[str, ...] = ()
+    short_side: int | None = None  # that frames are resized to, in pixels; None: the crop size
+    notes: tuple[str, ...] = ()  # what a reader of results must know of the clips
 
 
 _PUBLISHED = (
@@ -125,7 +102,7 @@ def _rows(
 
 _timesformer = partial(_rows, create_timesformer, "timesformer")
 _xvit = partial(_rows, create_xvit, "xvit")
-_xvit_ssv2 = partial(_rows, create_xvit, "xvit_ssv2", clips=2, num_classes=174)
+_xvit_ssv2 = partial(_rows, create_xvit, "xvit_ssv2", clips=2, num_classes=174, shift_divisor=4)
 # For the mini Kinetics: small enough for any laptop; no published counterpart.
 _MINI: dict[str, Any] = {"patch_size": 8, "embed_dim": 144, "depth": 6, "num_heads": 3, "initialisation": "scratch"}
 # Name, frame stride, builder arguments.
@@ -138,15 +115,7 @@ _ROWS = (
     *_xvit("xvit_base_8x16_224", 16, num_frames=8, crop_size=224, segment_frames=8),
     # As released: two halves of 8 frames that the temporal head joins.
     *_xvit("xvit_base_16x16_224", 16, num_frames=16, crop_size=224, segment_frames=8),
-    *_xvit_ssv2(
-        "xvit_base_16_224_ssv2",
-        16,
-        num_frames=16,
-        crop_size=224,
-        segment_frames=16,
-        time_embed_frames=8,
-        shift_divisor=4,
-    ),
+    *_xvit_ssv2("xvit_base_16_224_ssv2", 16, num_frames=16, crop_size=224, segment_frames=16, time_embed_frames=8),
     *_timesformer("timesformer_mini", 8, num_frames=8, crop_size=96, **_MINI),
     *_xvit("xvit_mini", 8, num_frames=8, crop_size=96, segment_frames=8, temporal_head_mlp_dim=144, **_MINI),
 )
@@ -180,10 +149,11 @@ def get_variant(name: str) -> Variant:
 
 def _of_huggingface(name: str) -> Variant:
     found = describe_huggingface(name)
-    row = Variant(name, create_transformers, {}, "centred", frame_stride=None, crops=1)
     arguments = found.arguments
     if found.kind == "timesformer":
-        row, arguments = _timesformer_row(name, arguments), {"attention": "divided", **arguments}
+        row = _timesformer_row(name, arguments)
+    else:
+        row = Variant(name, create_transformers, {}, "centred", frame_stride=None, crops=1)
     stride, notes = found.frame_stride or row.frame_stride, []
     if stride is None:
         stride = _USUAL_STRIDES[found.kind]
@@ -191,18 +161,20 @@ def _of_huggingface(name: str) -> Variant:
             f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} is usual "
             f"for {found.kind}, --views.frame_stride N is another"
         )
-    pixels, crop = found.pixels, arguments["crop_size"]
+    pixels, crop, short = found.pixels, arguments["crop_size"], None
     if pixels is None and found.kind != "timesformer":
         pixels = DEFAULT_PIXELS[found.kind]
         notes.append(f"{name} has no preprocessor_config.json; pixels are normalised as is usual for {found.kind}")
-    if pixels is not None and pixels.crop_size not in (None, crop):
-        raise ValueError(
-            f"model {name}: its preprocessor_config.json crops to {pixels.crop_size} pixels, its config.json says "
-            f"{crop}; correct one of them"
-        )
-    if pixels is not None and pixels.stretched:
-        notes.append(f"the processor of {name} stretches frames to a square; here, a square is cut out of them")
-    short = pixels.short_side if pixels is not None and (pixels.short_side or 0) > crop else None
+    if pixels is not None:
+        row = replace(row, mean=pixels.mean, std=pixels.std)
+        short = pixels.short_side if (pixels.short_side or 0) > crop else None
+        if pixels.crop_size not in (None, crop):
+            raise ValueError(
+                f"model {name}: its preprocessor_config.json crops to {pixels.crop_size} pixels, its config.json says "
+                f"{crop}; correct one of them"
+            )
+        if pixels.stretched:
+            notes.append(f"the processor of {name} stretches frames to a square; here, a square is cut out of them")
     notes.append(
         f"clips of {name}: {arguments['num_frames']} frames, {stride} apart at 30 frames a second, preset "
         f"{row.view_preset}, short side {short or crop}, crops of {crop}; sizes and pixels as its configuration says"
@@ -214,8 +186,6 @@ def _of_huggingface(name: str) -> Variant:
         frame_stride=stride,
         checkpoint=found.source,
         labels=found.labels,
-        mean=None if pixels is None else pixels.mean,
-        std=None if pixels is None else pixels.std,
         short_side=short,
         notes=tuple(notes),
     )
@@ -251,7 +221,6 @@ def _of_timm(name: str) -> Variant:
 
 def _timesformer_row(name: str, arguments: Mapping[str, Any]) -> Variant:
     # A config.json has no test views: they are those of the registered model of the same sizes, if trained on Kinetics.
-    arguments = {"attention": "divided", **arguments}
     for known in VARIANTS.values():
         sizes = {"attention": "divided", **_BASE_SIZES, **known.arguments}
         same = known.builder is create_timesformer and sizes.items() <= arguments.items()
@@ -269,14 +238,10 @@ def published_sampler(variant: Variant) -> SamplerConfig | None:
 def sizes_of(variant: Variant) -> Mapping[str, Any]:
     """Arguments of the row, with ``depth`` and ``patch_size`` where another library knows them."""
     given = variant.arguments
-    if "config" in given:  # of transformers, with its defaults
-        config = given["config"]
-        patch = config.get("tubelet_size", (2, 16, 16))[-1] if config["model_type"] == "vivit" else None
-        return {
-            **given,
-            "depth": config.get("num_hidden_layers", 12),
-            "patch_size": patch or config.get("patch_size", 16),
-        }
+    if (config := given.get("config")) is not None:  # of transformers, with its defaults
+        vivit = config["model_type"] == "vivit"
+        patch = config.get("tubelet_size", (2, 16, 16))[-1] if vivit else config.get("patch_size", 16)
+        return {**given, "depth": config.get("num_hidden_layers", 12), "patch_size": patch}
     if variant.builder is create_timm:
         with torch.device("meta"):
             vit = timm.create_model(given["model"].partition(".")[0])
@@ -293,15 +258,9 @@ def build_model(variant: Variant, *, num_classes: int | None = None, **arguments
 
 
 def create_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    checkpoint: str | PathLike[str] | None = None,
-    **arguments: Any,
+    name: str, *, num_classes: int | None = None, checkpoint: str | PathLike[str] | None = None, **arguments: Any
 ) -> nn.Module:
-    """Build a registered variant with random weights, or a TimeSformer of Hugging Face with its own.
-
-    The model is in evaluation mode.
+    """Build a registered variant with random weights, or a model of Hugging Face with its own, in evaluation mode.
 
     Args:
         name: see `list_models`; or ``hf:ORG/NAME``, from the hub's cache or downloaded, or ``hf:FOLDER``, as

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from video_ats.models.calibrate import TOLERANCE, Calibration, bracket, check_clips, dense_cost
 from video_ats.models.insert import insert_samplers_, remove_samplers_, restoring, sampler_slots
-from video_ats.models.targets import check_target
 from video_ats.models.trace import trace_of
+from video_ats.models.without_torch import check_target
 from video_ats.tokens import SamplerConfig, TokenSet
 from video_ats.tokens.configuration import Dropped, Scope
 

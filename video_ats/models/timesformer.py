@@ -30,8 +30,7 @@ class TimeSformer(VideoTransformer):
 
     def _normed(self, class_tokens: Tensor) -> Tensor:
         # The frames' class tokens are averaged before the norm.
-        features: Tensor = self.norm(class_tokens.mean(dim=1, keepdim=True))
-        return features
+        return self.norm(class_tokens.mean(dim=1, keepdim=True))
 
     def _pooled(self, features: Tensor) -> Tensor:
         return features[:, 0]
@@ -59,18 +58,15 @@ def create_timesformer(
 
     Args:
         num_frames: frames T of a clip.
-        crop_size: height and width of a frame in pixels.
-        patch_size: height and width of a patch in pixels.
+        crop_size, patch_size: height and width of a frame and of a patch in pixels.
         num_classes: outputs of the head.
-        embed_dim: width D.
-        depth: number of blocks.
+        embed_dim, depth: width D, and number of blocks.
         num_heads: attention heads; must divide ``embed_dim``.
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         qkv_bias: whether queries, keys and values have a bias.
         drop_path_rate: stochastic depth of the last block, rising from 0; the published recipe trains with 0.1.
         attention: ``divided`` (time, then space), ``joint`` (all tokens of the clip at once) or ``space``.
-        norm: makes a norm from a width.
-        activation: class of the MLP's activation.
+        norm, activation: make a norm from a width, and the MLP's activation.
         initialisation: ``released``, as in the released code, to load image weights into: standard deviation 0.02,
             temporal projections and time embedding zero, so that temporal attention starts as the identity.
             ``scratch`` (ours), to train from: sine-cosine embeddings, a deviation that keeps the scale of activations
@@ -82,9 +78,8 @@ def create_timesformer(
     """
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
-    check_sizes(
-        crop_size, patch_size, embed_dim, num_heads, num_frames=num_frames, num_classes=num_classes, depth=depth
-    )
+    counts = {"num_frames": num_frames, "num_classes": num_classes, "depth": depth}
+    check_sizes(crop_size, patch_size, embed_dim, num_heads, **counts)
     mlp_dim = int(embed_dim * mlp_ratio)
     divided = attention == "divided"
 
@@ -108,10 +103,8 @@ def create_timesformer(
         norm=norm(embed_dim),
         head=nn.Linear(embed_dim, num_classes),
         shape=TimesformerShape(attention, embed_dim, mlp_dim, 3 * patch_size**2, num_classes),
-        embed_dim=embed_dim,
         num_frames=num_frames,
         time_embed_frames=None if attention == "space" else num_frames,
-        patch_rows=crop_size // patch_size,
     )
     initialise_(model, initialisation)
     return insert_samplers_(model, sampler) if sampler is not None else model

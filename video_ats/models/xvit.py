@@ -73,14 +73,10 @@ class TemporalShift(nn.Module):
     def _gather(self, x: Tensor, origin: Origin) -> Tensor:
         """Mix packed ``(P, n, D)``, some tokens of which were dropped: look neighbours up by position."""
         part = x.shape[-1] // self.divisor
-        later = _neighbour(x[..., :part], origin.in_frame(1, self.segment_frames))
-        earlier = _neighbour(x[..., part : 2 * part], origin.in_frame(-1, self.segment_frames))
+        moving = F.pad(x[..., : 2 * part], (0, 0, 0, 0, 0, 1))  # the index of a missing neighbour is P
+        later = moving[..., :part].index_select(0, origin.in_frame(1, self.segment_frames))
+        earlier = moving[..., part:].index_select(0, origin.in_frame(-1, self.segment_frames))
         return torch.cat([later, earlier, x[..., 2 * part :]], dim=-1)
-
-
-def _neighbour(x: Tensor, index: Tensor) -> Tensor:
-    """``x (P, n, d)`` at ``index (int64 Tensor[P])``; zero where the index is P."""
-    return F.pad(x, (0, 0, 0, 0, 0, 1)).index_select(0, index)
 
 
 class TemporalHead(nn.Module):
@@ -112,8 +108,7 @@ class TemporalHead(nn.Module):
         by_clip = Origin.whole(Grid(clips, 1 + count, 1, 1), x.device).by_clip
         x = x + self.attn(self.norm1(x), by_clip)
         x = x + self.mlp(self.norm2(x))
-        out: Tensor = self.act(self.fc(self.norm(x.unflatten(0, (clips, 1 + count))[:, 0])))
-        return out
+        return self.act(self.fc(self.norm(x.unflatten(0, (clips, 1 + count))[:, 0])))
 
     @torch.no_grad()
     def start_as_mean_(self) -> None:
@@ -170,14 +165,12 @@ class XViT(VideoTransformer):
         return patches + time[:, :, None], classes
 
     def _normed(self, class_tokens: Tensor) -> Tensor:
-        features: Tensor = self.norm(class_tokens)
-        return features
+        return self.norm(class_tokens)
 
     def _pooled(self, features: Tensor) -> Tensor:
         frames = features if self.pre_logits is None else self.pre_logits(features)
         clips = frames.mean(dim=1) if self.temporal_head is None else self.temporal_head(frames)
-        dropped: Tensor = self.head_dropout(clips)
-        return dropped
+        return self.head_dropout(clips)
 
 
 def create_xvit(
@@ -260,10 +253,8 @@ def create_xvit(
         head_dropout=head_dropout,
         head=nn.Linear(width if head_widths is None else temporal_head_mlp_dim, num_classes),
         shape=XvitShape(embed_dim, mlp_dim, 3 * patch_size**2, representation_size, head_widths, num_classes),
-        embed_dim=embed_dim,
         num_frames=num_frames,
         time_embed_frames=time_frames,
-        patch_rows=crop_size // patch_size,
     )
     initialise_(model, initialisation)
     if initialisation == "scratch" and isinstance(model.temporal_head, TemporalHead):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from video_ats.models.targets import check_target
+from video_ats.models.without_torch import check_target
 from video_ats.runs.files import check_folder
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig

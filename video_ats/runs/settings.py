@@ -35,7 +35,7 @@ class Setting:
 
     @property
     def is_ats(self) -> bool:
-        """Whether this runs ATS or merges similar tokens, and is no control."""
+        """Whether this runs ATS, published or ours, or merges similar tokens; not dense and not a control."""
         return self.sampler is not None and not self.sampler.is_control
 
     def identity(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class SweepConfig:
 
     def with_controls(self, ats: SamplerConfig) -> list[SamplerConfig]:
         """An ``ats`` sampler, then the controls that are matched to it."""
-        return [ats, *(replace(ats, kind=control, matched=True) for control in self.controls)]
+        return [ats, *(ats.control(kind) for kind in self.controls)]
 
 
 _NOT_SWEPT = asdict(SweepConfig())
@@ -188,31 +188,35 @@ def keeps_alike(one: SamplerConfig, other: SamplerConfig, depth: int) -> bool:
 
 
 def setting_name(config: SamplerConfig | None) -> str:
-    """A short unique name, such as ``ats-frame-k128`` or ``random-frame-matched:128``."""
+    """A short unique name, such as ``ats-frame-k128``, ``similar-tube-t0.9`` or ``random-frame-matched:128``."""
     if config is None:
         return "dense"
-    samples = (config.samples,) if isinstance(config.samples, int) else config.samples or ()
-    counts = ",".join(map(str, samples))
-    if config.threshold is not None:
-        thresholds = (config.threshold,) if isinstance(config.threshold, float) else config.threshold
-        counts = "t" + ",".join(f"{threshold:g}" for threshold in thresholds)
+    counts, threshold = _listed(config.samples), _listed(config.threshold)
     if config.matched:
-        amount = f"matched:{counts}" if counts else "matched"
+        amount = ":".join(["matched", *([counts] if counts else []), *([f"t{threshold}"] if threshold else [])])
+    elif threshold:
+        amount = f"t{threshold}"
     else:
-        letter = "k" if config.kind == "ats" else "n"
-        amount = counts if config.threshold is not None else letter + (counts or "full")
+        amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     parts = [config.kind, config.scope, amount]
+    if config.temper != 1:
+        parts.append(f"a{config.temper:g}")
+    if config.dropped == "merged" and config.kind != "similar":
+        parts.append("merged")
     if config.blocks is not None:
         parts.append("b" + block_ranges(config.blocks))
     if config.scheme != "reference":
         parts.append(config.scheme)
-    if config.temper != 1:
-        parts.append(f"temper{config.temper:g}")
-    if config.dropped == "merged" and config.kind != "similar":
-        parts.append("merged")
     if config.kind == "random" and config.seed:
         parts.append(f"s{config.seed}")
     return "-".join(parts)
+
+
+def _listed(values: float | Sequence[float] | None) -> str:
+    """``32`` or ``32,16``; nothing for None."""
+    if values is None:
+        return ""
+    return ",".join(f"{value:g}" for value in (values if isinstance(values, Sequence) else [values]))
 
 
 def block_ranges(blocks: Sequence[int]) -> str:

@@ -14,8 +14,8 @@ from video_ats.models.checkpoints import LoadReport, load_checkpoint
 from video_ats.models.checkpoints.huggingface import has_label_names, huggingface_source, parse_json
 from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
-from video_ats.models.named_weights import list_shipped_weights
 from video_ats.models.registry import Variant, build_model, get_variant
+from video_ats.models.without_torch import list_shipped_weights
 from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig

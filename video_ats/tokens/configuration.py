@@ -88,6 +88,14 @@ class SamplerConfig:
         """The smallest valid ``samples``: 2 sampling points, or an exact count of 1 token."""
         return 2 if self.kind == "ats" or self.matched else 1
 
+    def control(self, kind: Control) -> SamplerConfig:
+        """The control that keeps as many tokens in every block and group as this, chosen otherwise."""
+        if self.kind == "similar" and self.samples is not None and self.blocks is None:
+            raise ValueError(f"sampler samples {self.samples} of kind similar: name its blocks, for the controls")
+        counted = self.kind == "similar" and self.samples is not None
+        temper = self.temper if kind == "topk" or not counted else 1.0
+        return replace(self, kind=kind, matched=not counted, temper=temper)
+
     def followed(self) -> SamplerConfig | None:
         """The configuration whose counts a matched control takes; None for any other sampler."""
         if not self.matched:

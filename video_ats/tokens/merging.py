@@ -82,56 +82,47 @@ def merge_similar(
     """
     groups, frames, total, _ = x.shape
     left = torch.full((groups,), total, device=x.device) if lengths is None else lengths
-    target = torch.arange(total, device=x.device).expand(groups, total)
-    place, products = target, torch.zeros_like(left)
-    x, active, rounds = at_least_float32(x), torch.ones_like(left, dtype=torch.bool), 0
+    # A cosine does not depend on length, so sums weighted by size do for means.
+    sums = (at_least_float32(x) * sizes[:, None, :, None]).flatten(0, 2)  # (G * F * N, D)
+    starts = total * torch.arange(groups * frames, device=x.device).view(groups, frames, 1)
+    target = place = torch.arange(total, device=x.device).repeat(groups, 1)
+    products, active, rounds = torch.zeros_like(left), torch.ones_like(left, dtype=torch.bool), 0
+
+    def rows(places: Tensor) -> Tensor:
+        """Places of each group ``(G, S)`` to features ``(G, F, S, D)``."""
+        return sums.index_select(0, (starts + places[:, None]).flatten()).view(groups, frames, places.shape[1], -1)
+
     while place.shape[1] > (_FEWEST - 1 if count is None else count) and (count is not None or rounds < _ROUNDS):
         rounds += 1
         active = active & (left >= _FEWEST if count is None else left > count)
         sources, targets = (left + 1) // 2, left // 2
         products = products + active * frames * sources * targets
-        columns = torch.arange((place.shape[1] + 1) // 2, device=x.device)  # one for each source
-        units = unit(x)
+        own, others = place[:, 0::2], place[:, 1::2]  # (G, S), (G, M)
+        columns = torch.arange(own.shape[1], device=x.device)
         padded = lengths is not None or rounds > 1  # rows may differ in length
-        valid = columns[: place.shape[1] // 2] < targets[:, None] if padded else None
-        into, cosine = nearest(units[:, :, 0::2], units[:, :, 1::2], valid)  # (G, S)
-        real = active[:, None] & (columns < sources[:, None])
+        valid = columns[: others.shape[1]] < targets[:, None] if padded else None
+        into, cosine = nearest(unit(rows(own)), unit(rows(others)), valid)
+        merged = active[:, None] & (columns < sources[:, None])
         if count is None:
             assert threshold is not None
-            merged = real & (cosine > threshold)
+            merged = merged & (cosine > threshold)
             active = merged.any(dim=1)
         else:
-            order = cosine.masked_fill(~real, -torch.inf).argsort(dim=1, descending=True, stable=True)
+            order = cosine.masked_fill(~merged, -torch.inf).argsort(dim=1, descending=True, stable=True)
             first = columns < torch.minimum(left - count, sources)[:, None]
-            merged = torch.empty_like(real).scatter_(1, order, first.expand_as(order)) & real
-        gone = torch.zeros_like(place, dtype=torch.bool)
-        gone[:, 0::2] = merged
-        to = torch.arange(total, device=x.device).repeat(groups, 1)
-        to.scatter_(1, place, place.scatter(1, 2 * columns.expand_as(into), _where(merged, place, into)))
-        target = to.gather(1, target)
-        left = left - merged.sum(dim=1)
-        longest = int(left.max()) if padded or count is None else max(count, place.shape[1] - len(columns))
-        if longest == place.shape[1] and not bool(active.any() if count is None else gone.any()):
+            merged = torch.empty_like(merged).scatter_(1, order, first.expand_as(order)) & merged
+        group, source = merged.nonzero(as_tuple=True)
+        if not len(group):
             break
-        x, sizes = _averaged(x, sizes, into, merged)
-        rows = gone.to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # those that are left, in order
-        place, sizes = place.gather(1, rows), sizes.gather(1, rows)
-        x = x.gather(2, rows[:, None, :, None].expand(-1, frames, -1, x.shape[3]))
+        went, to = own[group, source], others[group, into[group, source]]
+        now = torch.arange(total, device=x.device).repeat(groups, 1)
+        now[group, went] = to
+        target = now.gather(1, target)
+        move = [(starts[group, :, 0] + places[:, None]).flatten() for places in (to, went)]
+        sums.index_add_(0, move[0], sums.index_select(0, move[1]))
+        left = left - merged.sum(dim=1)
+        gone = torch.zeros_like(place, dtype=torch.uint8)
+        gone[:, 0::2] = merged
+        order = gone.argsort(dim=1, stable=True)  # those that are left first, in order
+        place = place.gather(1, order[:, : int(left.max())])
     return target, products
-
-
-def _where(merged: Tensor, place: Tensor, into: Tensor) -> Tensor:
-    """For each source: the place of its target if it is merged, else its own; ``int64 Tensor[G, S]``."""
-    return torch.where(merged, place[:, 1::2].gather(1, into), place[:, 0::2])
-
-
-def _averaged(x: Tensor, sizes: Tensor, into: Tensor, merged: Tensor) -> tuple[Tensor, Tensor]:
-    """Tables in which the targets, at odd places, are means with their merged sources; all else as it was."""
-    weight = sizes[:, 0::2] * merged  # (G, S)
-    totals = sizes[:, 1::2].scatter_add(1, into, weight)
-    index = into[:, None, :, None].expand(-1, x.shape[1], -1, x.shape[3])
-    sums = (x[:, :, 1::2] * sizes[:, None, 1::2, None]).scatter_add_(2, index, x[:, :, 0::2] * weight[:, None, :, None])
-    x, sizes = x.clone(), sizes.clone()
-    x[:, :, 1::2] = sums / totals.clamp(min=1)[:, None, :, None]
-    sizes[:, 1::2] = totals
-    return x, sizes

@@ -1,9 +1,10 @@
-"""From a video file to normalised views. Here: what a file is, the frames read from it, and how reading can end."""
+"""From a video file to normalised views. Here: the frames read from a file, and how reading can end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+DECODERS = ("pyav", "decord", "torchcodec", "auto")
 
 # (number of frames N, frame rate) -> wanted frame indices in [0, N - 1], any order, repeats allowed
 FramePlan = Callable[[int, Fraction], Sequence[int]]
@@ -51,68 +54,15 @@ class VideoError(ValueError):
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What the header and the packets of a file say about its best video stream.
-
-    Attributes:
-        container: FFmpeg's name of the format, e.g. ``mov,mp4,m4a,3gp,3g2,mj2``.
-        codec: canonical codec name, e.g. ``h264``, ``av1``.
-        pixel_format: FFmpeg's name, e.g. ``yuv420p``; empty when unknown.
-        frame_rate: average frames per second; 0 when the file gives none.
-        header_frames: number of frames in the header; 0 when it gives none.
-        packets: video packets in the file, those behind an edit list included.
-        hidden_packets: packets that an edit list hides (decoded for reference, never shown).
-        leading_packets: packets shown before the key frame that they follow (open groups of pictures).
-        even_timestamps: whether the shown packets start at time 0 and are equally far apart.
-        own_times: whether every shown packet has a time, and no two the same.
-        sound_key_frames: whether the file starts with a key frame, marks no other frame as one, and all key frames
-            decode without damage.
-        changes: whether size, pixel format, colours, interlacing or rotation differ between key frames.
-        width, height: coded size in pixels of the first key frame; 0 when none decodes.
-        interlaced: whether the first key frame is.
-        rotation: degrees of its display matrix, as PyAV gives them; never applied to frames.
-        video_streams: number of video streams, attached pictures not counted.
-    """
-
-    path: str
-    container: str
-    codec: str
-    pixel_format: str
-    frame_rate: Fraction
-    header_frames: int
-    packets: int
-    hidden_packets: int
-    leading_packets: int
-    even_timestamps: bool
-    own_times: bool
-    sound_key_frames: bool
-    changes: bool
-    width: int
-    height: int
-    interlaced: bool
-    rotation: int
-    video_streams: int
-
-
-@dataclass(frozen=True)
 class DecodedFrames:
-    """The wanted frames of one video.
+    """The wanted frames of one video."""
 
-    Attributes:
-        pixels (uint8 [F, H, W, 3]): RGB, coded orientation, one per entry of ``indices``.
-        indices: the distinct wanted frame indices, increasing.
-        num_frames: frames in the whole video (N), as decoded or, by decord and torchcodec, as counted.
-        frame_rate: average frames per second; 0 when unknown.
-        decoder: ``pyav``, ``decord`` or ``torchcodec``: the one that read these frames.
-        damaged_frames: frames in which FFmpeg concealed damage, counted by ``pyav`` only.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    indices: tuple[int, ...]
-    num_frames: int
-    frame_rate: Fraction
-    decoder: str
-    damaged_frames: int = 0
+    pixels: npt.NDArray[np.uint8]  # [F, H, W, 3]: RGB, coded orientation, one per entry of indices
+    indices: tuple[int, ...]  # the distinct wanted frame indices, increasing
+    num_frames: int  # frames in the whole video (N), as decoded or, by decord and torchcodec, as counted
+    frame_rate: Fraction  # average frames per second; 0 when unknown
+    decoder: str  # "pyav", "decord" or "torchcodec": the one that read these frames; "images" of a folder
+    damaged_frames: int = 0  # frames in which FFmpeg concealed damage, counted by pyav only
 
     @property
     def frames(self) -> Tensor:
@@ -120,3 +70,11 @@ class DecodedFrames:
         import torch  # only here: to check a video takes none
 
         return torch.from_numpy(self.pixels)
+
+
+def check_known(what: str, name: str, known: Collection[str]) -> None:
+    """Raise ValueError, with the known names and the nearest, unless ``name`` is one; ``what`` is its kind."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{what} {name!r} is unknown, the {what.split()[-1]}s are {', '.join(known)}{hint}")

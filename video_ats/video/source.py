@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from importlib import import_module
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.video import VideoError, VideoStatus
-from video_ats.video.decoder_names import check_decoder
+from video_ats.video import DECODERS, VideoError, VideoStatus, check_known
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
@@ -37,28 +36,18 @@ ClipPlan = Callable[[int, Fraction], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class VideoSample:
-    """One listed video, decoded or not.
-
-    Attributes:
-        reason: why it failed, in one line. For ``ok``: damage that FFmpeg concealed, else empty.
-        decode_seconds: wall-clock time of reading.
-        frames (uint8 Tensor[F, H, W, 3]): the distinct frames of all clips, RGB; None unless the status is ok and
-            clips were wanted.
-        clip_frames (int64 Tensor[clips, T]): for each clip, positions in ``frames``; None likewise.
-        frame_numbers: the number of each of ``frames`` in the video, from 0.
-        num_frames: frames in the whole video; 0 when it failed.
-        decoder: ``pyav``, ``decord`` or ``torchcodec``, the one that read it; empty when it failed.
-    """
+    """One listed video, decoded or not."""
 
     entry: VideoEntry
     status: VideoStatus
-    reason: str
-    decode_seconds: float
+    reason: str  # why it failed, in one line; for "ok": damage that FFmpeg concealed, else empty
+    decode_seconds: float  # wall-clock time of reading
+    # uint8 [F, H, W, 3]: the distinct frames of all clips, RGB; None unless the status is ok and clips were wanted
     frames: Tensor | None = None
-    clip_frames: Tensor | None = None
-    num_frames: int = 0
-    decoder: str = ""
-    frame_numbers: Sequence[int] = ()
+    clip_frames: Tensor | None = None  # int64 [clips, T]: for each clip, positions in frames; None likewise
+    num_frames: int = 0  # frames in the whole video; 0 when it failed
+    decoder: str = ""  # see `DecodedFrames`; empty when it failed
+    frame_numbers: Sequence[int] = ()  # the number of each of frames in the video, from 0
 
     def views(self, plan: ViewPlan, *, device: torch.device | None = None) -> Tensor:
         """The views of a video that was read with ``plan``: float32 Tensor[V, 3, T, S, S]; see `make_views`."""
@@ -118,7 +107,7 @@ class DataConfig:
     fetch_most_mb: int = 2048
 
     def __post_init__(self) -> None:
-        check_decoder(self.decoder)
+        check_known("decoder", self.decoder, DECODERS)
         for name, least in (("num_workers", 0), ("min_frames", 1), ("decode_memory_mb", 1), ("fetch_most_mb", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -181,23 +170,24 @@ class DataConfig:
                 fetch=fetch or self.fetch,
                 folder_rate=None if self.fps is None else Fraction(self.fps).limit_denominator(100_000),
             )
-            if read.decoder == "images" and read.num_frames < entry.frames:
-                reason = f"has {read.num_frames} of the {entry.frames} images that the list counts"
+            counted = entry.frames if read.decoder == "images" else 0
+            if read.num_frames < counted:
+                reason = f"has {read.num_frames} of the {counted} images that the list counts"
                 raise VideoError(VideoStatus.TRUNCATED, reason, entry.path)
         except VideoError as error:
             return VideoSample(entry, error.status, error.reason, time.perf_counter() - start)
         seconds = time.perf_counter() - start
-        frames, clip_frames = None, None
-        if clips is not None:
-            import torch
-
-            wanted = clips(read.num_frames, read.frame_rate)
-            frames, clip_frames = read.frames, torch.from_numpy(np.searchsorted(np.array(read.indices), wanted))
         damage = f"FFmpeg concealed damage in {read.damaged_frames} frames" if read.damaged_frames else ""
-        if read.decoder == "images" and entry.frames and read.num_frames > entry.frames:
-            damage = f"has {read.num_frames} images, the list counts {entry.frames}"
-        counts = read.num_frames, read.decoder, () if clips is None else read.indices
-        return VideoSample(entry, VideoStatus.OK, damage, seconds, frames, clip_frames, *counts)
+        if counted and read.num_frames > counted:
+            damage = f"has {read.num_frames} images, the list counts {counted}"
+        sample = VideoSample(entry, VideoStatus.OK, damage, seconds, num_frames=read.num_frames, decoder=read.decoder)
+        if clips is None:
+            return sample
+        import torch
+
+        wanted = clips(read.num_frames, read.frame_rate)
+        places = torch.from_numpy(np.searchsorted(np.array(read.indices), wanted))
+        return replace(sample, frames=read.frames, clip_frames=places, frame_numbers=read.indices)
 
 
 def lost_video(entry: VideoEntry, loss: Loss) -> VideoSample:
@@ -221,7 +211,9 @@ def open_videos(
     """
     if labelled and data.labelled is False:
         raise ValueError("data.labelled false: this run needs the class of every video; leave it out")
-    if labelled is False and (data.annotations is not None or data.labels is not None):
+    if data.labelled is not None:
+        labelled = data.labelled
+    elif labelled is False and (data.annotations is not None or data.labels is not None):
         labelled = None
     found = read_video_list(
         annotations=data.annotations,
@@ -234,30 +226,29 @@ def open_videos(
         subset=data.subset,
         frame_folders=data.fps is not None,
         output=output,
-        labelled=labelled if data.labelled is None else data.labelled,
+        labelled=labelled,
     )
     # Ids are looked for everywhere, so that some of them are enough. Paths say where they are.
     first = found.entries if found.is_by_name else found.entries[:_LOOKED_FOR]
-    if all(entry.problem for entry in first):
-        unclear = next((entry for entry in first if os.path.exists(entry.path)), None)
-        if unclear is not None:
-            raise ValueError(
-                f"data.videos {data.videos}: no listed video can be told: {unclear.key!r}: {unclear.problem}"
-            )
-        there = sum(not entry.problem for entry in found.entries)
-        other = f"; {there} later ones are there: if it is, take the first ones out of the list" if there else ""
-        raise ValueError(
-            f"data.videos {data.videos}: no listed video is there, of the first {len(first)}; the first was looked for "
-            f"as {first[0].path} ({first[0].problem}): is --data.videos right?{other}"
-        )
-    return found
+    if not all(entry.problem for entry in first):
+        return found
+    for entry in first:
+        if os.path.exists(entry.path):
+            raise ValueError(f"data.videos {data.videos}: no listed video can be told: {entry.key!r}: {entry.problem}")
+    there = sum(not entry.problem for entry in found.entries)
+    other = f"; {there} later ones are there: if it is, take the first ones out of the list" if there else ""
+    raise ValueError(
+        f"data.videos {data.videos}: no listed video is there, of the first {len(first)}; the first was looked for "
+        f"as {first[0].path} ({first[0].problem}): is --data.videos right?{other}"
+    )
 
 
 def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan | None) -> Iterator[VideoSample]:
     """Read listed videos in order, in worker processes; see `DataConfig.read` and `map_in_workers`."""
     # Before the workers fork: otherwise each would import these once more.
-    for module in ("video_ats.video.decoders", *(() if plan is None else ("torch",))):
-        import_module(module)
+    import_module("video_ats.video.decoders")
+    if plan is not None:
+        import_module("torch")
     clips = None if plan is None else plan.frame_indices
     with data.fetch.own_folder() as fetch:
         yield from map_in_workers(partial(data.read, clips=clips, fetch=fetch), entries, lost_video, data.workers)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from video_ats.video import check_known
 
 TARGET_FRAME_RATE = 30  # strides are counted at this rate (DATA_LOADER target_fps of the released code)
 _SEGMENT_SHARES = (Fraction(1, 2), Fraction(0), Fraction(1))  # place of each clip within every segment
@@ -23,19 +24,16 @@ Position = Literal["timesformer", "xvit", "segments", "centred"]
 class ViewPreset:
     """How a published model expects its pixels, and where its clips lie.
 
-    Attributes:
-        position: rule for the frames of clip k of K, for a video of N frames.
-            ``timesformer`` and ``xvit``: the T frames of a clip are spread from end to end over a span of
-            ``frame_stride * T * fps / 30`` frames (not rounded), which starts at ``max(N - span, 0) * k / K``, for
-            ``timesformer`` rounded up to a whole frame; frame numbers are rounded down. ``segments``: the whole video
-            is cut into T equal segments, whatever its frame rate; a clip takes the middle (clip 0), the first (clip 1)
-            or the last frame (clip 2) of each. ``centred``: the frames of a clip are ``frame_stride * fps / 30`` apart,
-            and it lies in the middle of the k-th of K equal parts of where it can start.
-        mean, std: of RGB values in [0, 1], the same for the three channels.
+    The rules for the frames of clip k of K, for a video of N frames: ``timesformer`` and ``xvit``: the T frames of a
+    clip are spread from end to end over a span of ``frame_stride * T * fps / 30`` frames (not rounded), which starts at
+    ``max(N - span, 0) * k / K``, for ``timesformer`` rounded up to a whole frame; frame numbers are rounded down.
+    ``segments``: the whole video is cut into T equal segments, whatever its frame rate; a clip takes the middle
+    (clip 0), the first (clip 1) or the last frame (clip 2) of each. ``centred``: the frames of a clip are
+    ``frame_stride * fps / 30`` apart, and it lies in the middle of the k-th of K equal parts of where it can start.
     """
 
     position: Position
-    mean: float
+    mean: float  # of RGB values in [0, 1], the same for the three channels
     std: float
 
 
@@ -54,35 +52,20 @@ VIEW_PRESETS: dict[str, ViewPreset] = {
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """The views of one video: ``clips`` in time times ``crops`` in space.
+    """The views of one video: ``clips`` in time times ``crops`` in space."""
 
-    Attributes:
-        preset: key of `VIEW_PRESETS`.
-        num_frames: frames per clip (T), >= 1.
-        frame_stride: frames between two sampled ones, at 30 frames per second, >= 1.
-        crop_size: height and width of a view in pixels.
-        clips: clips per video (K), >= 1; at most 3 where the preset takes segments.
-        crops: 3 (start, centre, end of the longer side) or 1 (centre).
-        short_side: short side in pixels that frames are resized to; None: ``crop_size``, as with the published three
-            crops.
-        mean, std: of red, green and blue in [0, 1]; None: those of the preset.
-    """
-
-    preset: str
-    num_frames: int
-    frame_stride: int
-    crop_size: int
-    clips: int = 1
-    crops: int = 3
-    short_side: int | None = None
-    mean: tuple[float, float, float] | None = None
+    preset: str  # key of VIEW_PRESETS
+    num_frames: int  # frames per clip (T), >= 1
+    frame_stride: int  # frames between two sampled ones, at 30 frames per second, >= 1
+    crop_size: int  # height and width of a view in pixels
+    clips: int = 1  # clips per video (K), >= 1; at most 3 where the preset takes segments
+    crops: int = 3  # 3 (start, centre, end of the longer side) or 1 (centre)
+    short_side: int | None = None  # in pixels, to resize frames to; None: crop_size, as published for three crops
+    mean: tuple[float, float, float] | None = None  # of red, green and blue in [0, 1]; None: of the preset
     std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.preset not in VIEW_PRESETS:
-            near = get_close_matches(self.preset, VIEW_PRESETS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"view preset {self.preset!r} is unknown, the presets are {', '.join(VIEW_PRESETS)}{hint}")
+        check_known("view preset", self.preset, VIEW_PRESETS)
         for name in ("num_frames", "frame_stride", "crop_size", "clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
@@ -134,10 +117,8 @@ class ViewPlan:
     def clip_at(self, share: float, num_frames: int, frame_rate: Fraction) -> npt.NDArray[np.int64]:
         """Frame numbers, int64 array (T), of one clip that starts anywhere, as training clips do; see `frame_indices`.
 
-        Args:
-            share: where it starts, from 0 (at the first frame) to 1 (it ends with the video). With ``segments``: the
-                place within every segment, where the released code draws one place for each segment.
-            num_frames, frame_rate: of the video.
+        It starts at ``share``, from 0 (at the first frame) to 1 (it ends with the video). With ``segments`` that is the
+        place within every segment, where the released code draws one place for each segment.
         """
         if not 0 <= share <= 1:
             raise ValueError(f"share is {share}, it must be from 0 (first frame) to 1 (last start)")

@@ -13,7 +13,7 @@ import torch
 from helpers.drawn_videos import frame_number, numbered_frames, synthetic_clip
 
 from video_ats.video import VideoError, VideoStatus, decoders
-from video_ats.video.decoders import probe, pyav_reader, read_frames
+from video_ats.video.decoders import probe, proven, pyav_reader, read_frames
 from video_ats.video.decoders.proven import auto_takes_decord, refusal
 from video_ats.video.decoders.seeking_readers import decord_is_installed, read_with_decord
 from video_ats.video.encode import write_video
@@ -493,4 +493,4 @@ def test_decord_too_calls_a_shortfall_truncated(clip):
     ],
 )
 def test_even_timestamps(times, even):
-    assert pyav_reader._are_even(times) is even
+    assert proven._are_even(times) is even

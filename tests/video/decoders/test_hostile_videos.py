@@ -16,7 +16,7 @@ from helpers.hostile_videos import HostileVideo, write_hostile_videos
 from video_ats.video.encode import UInt8Array
 from video_ats.video.lists import VideoEntry
 from video_ats.video.lists.annotations import read_video_list
-from video_ats.video.lists.endings import is_video_name
+from video_ats.video.lists.lookup import is_video_name
 from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import ViewPlan
 

@@ -45,6 +45,14 @@ def test_a_video_that_was_cut_short_is_readable_up_to_there(tmp_path: Path) -> N
     assert next(read_windows(path, [[0, part.num_frames - 1]])).shape == (2, 32, 48, 3)
 
 
+def test_a_video_without_a_single_frame_says_what_cut_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    write_video(path, numbered_frames(20, 32, 48), frame_rate=10, muxer_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes().partition(b"mdat")[0] + b"mdat")
+    with pytest.raises(VideoError, match="decoded 0 of the 20 frames the header counts"):
+        find_readable_part(path)
+
+
 @pytest.mark.parametrize(
     ("name", "status"), [("gone.mp4", VideoStatus.MISSING), ("text.mp4", VideoStatus.UNREADABLE), (".", None)]
 )

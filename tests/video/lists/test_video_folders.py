@@ -2,8 +2,8 @@
 
 import pytest
 
-from video_ats.video.lists.endings import is_video_name
 from video_ats.video.lists.folders import index_videos
+from video_ats.video.lists.lookup import is_video_name
 from video_ats.video.source import DataConfig, open_videos
 
 

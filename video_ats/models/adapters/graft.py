@@ -29,30 +29,18 @@ _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_att
 
 @dataclass(frozen=True)
 class Host:
-    """A model of another library, as described by its adapter.
+    """A model of another library, as described by its adapter."""
 
-    Attributes:
-        layers: in the order in which they run.
-        blocks: `Block`s made of the layers' modules, one per layer, with empty sampler slots.
-        projection: the convolution that makes patches.
-        hidden: layout of the layers' input and output, at the size of the configuration.
-        attention_dropout: must be 0 in training, as our attention has none.
-        in_tuple: whether a layer returns ``(hidden,)``.
-        pooled: whether the head reads the mean over all tokens.
-        config: of transformers, or None.
-        entry: the module that takes ``output_attentions``, if it does not pass it on to the layers.
-    """
-
-    layers: Sequence[nn.Module]
-    blocks: nn.ModuleList
-    projection: nn.Module
-    hidden: HiddenStates
+    layers: Sequence[nn.Module]  # in the order in which they run
+    blocks: nn.ModuleList  # `Block`s made of the layers' modules, one per layer, with empty sampler slots
+    projection: nn.Module  # the convolution that makes patches
+    hidden: HiddenStates  # layout of the layers' input and output, at the size of the configuration
     shape: HostShape
-    attention_dropout: float = 0.0
-    in_tuple: bool = False
-    pooled: bool = False
-    config: Any = None
-    entry: nn.Module | None = None
+    attention_dropout: float = 0.0  # must be 0 in training, as our attention has none
+    in_tuple: bool = False  # a layer returns ``(hidden,)``
+    pooled: bool = False  # the head reads the mean over all tokens
+    config: Any = None  # of transformers
+    entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
 
 
 @dataclass(eq=False)
@@ -111,11 +99,8 @@ class LayerForward:
 
     def _warn_of_hooks(self) -> None:
         for name, module in self.bypassed.items():
-            hooks = [
-                *module._forward_hooks.values(),
-                *module._forward_pre_hooks.values(),
-                *module._backward_hooks.values(),
-            ]
+            kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+            hooks = [hook for kind in kinds for hook in kind.values()]
             # transformers' own hooks collect attention matrices, which `_check` refuses where they are asked for.
             if any(not str(getattr(hook, "__module__", "")).startswith("transformers.") for hook in hooks):
                 self.graft.warned = True
@@ -127,31 +112,23 @@ class LayerForward:
                 return
 
 
-class ProjectionForward:
-    """The ``forward`` of `Host.projection`: the module's own, and tells the graft the patches of this pass."""
+class OwnForward:
+    """The ``forward`` of a module outside the layers: its own, and what samplers need before and after it.
 
-    def __init__(self, graft: Graft) -> None:
-        self.graft, self.module = graft, graft.host.projection
-        self.before = self.module.__dict__.get("forward")
+    `Host.entry` refuses ``output_attentions``, `Host.projection` tells the graft the patches of this pass.
+    """
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """``(B, 3, ..., H, W)`` to ``(B, D, ..., rows, columns)``."""
-        out: Tensor = self.before(pixels) if self.before else type(self.module).forward(self.module, pixels)
-        self.graft.grid = (out.shape[-2], out.shape[-1])
-        return out
-
-
-class EntryForward:
-    """The ``forward`` of `Host.entry`: the module's own, but refuses ``output_attentions``."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module, self.before = module, module.__dict__.get("forward")
+    def __init__(self, graft: Graft, module: nn.Module) -> None:
+        self.graft, self.module, self.before = graft, module, module.__dict__.get("forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As the module's own."""
         if kwargs.get("output_attentions"):
             raise _no_attention_matrices(self.module, "output_attentions")
-        return self.before(*args, **kwargs) if self.before else type(self.module).forward(self.module, *args, **kwargs)
+        out = self.before(*args, **kwargs) if self.before else type(self.module).forward(self.module, *args, **kwargs)
+        if self.module is self.graft.host.projection:
+            self.graft.grid = (out.shape[-2], out.shape[-1])  # of (B, D, ..., rows, columns)
+        return out
 
 
 def _no_attention_matrices(module: nn.Module, given: str) -> ValueError:
@@ -165,9 +142,7 @@ def graft_(host: Host) -> Graft:
     """Let the layers of a host run its blocks, in place."""
     graft = Graft(host)
     forwards: list[tuple[nn.Module, Any]] = [(layer, LayerForward(graft, i)) for i, layer in enumerate(host.layers)]
-    forwards.append((host.projection, ProjectionForward(graft)))
-    if host.entry is not None:
-        forwards.append((host.entry, EntryForward(host.entry)))
+    forwards += [(module, OwnForward(graft, module)) for module in (host.projection, host.entry) if module is not None]
     for module, forward in forwards:
         graft.replaced.append((module, module.__dict__.get("forward")))
         module.forward = forward

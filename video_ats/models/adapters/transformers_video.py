@@ -21,11 +21,9 @@ from video_ats.models.attention import ClassAttention, PatchAttention, Projectio
 from video_ats.models.blocks import Block
 from video_ats.models.macs import AttentionKind, TimesformerShape, VitShape, linear_weights
 
-_ATTENTION: dict[str, AttentionKind] = {
-    "divided_space_time": "divided",
-    "joint_space_time": "joint",
-    "space_only": "space",
-}
+# From ``attention_type`` of a configuration.
+ATTENTION: dict[str, AttentionKind]
+ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
 
 
 def timesformer(model: Any) -> Host:
@@ -36,7 +34,7 @@ def timesformer(model: Any) -> Host:
         qkv = layer.attention.attention.qkv
         if type(qkv) is not nn.Linear:
             refuse(model, f"qkv is {type(qkv).__name__}, not nn.Linear; merge or unload adapters first")
-    kind = _ATTENTION[config.attention_type]
+    kind = ATTENTION[config.attention_type]
     projection = entry.embeddings.patch_embeddings.projection
     return Host(
         layers=layers,
@@ -144,8 +142,7 @@ class WithBiasApart(nn.Module):
         """``(..., D)`` to ``(..., heads * d)``."""
         linear: Any = getattr(self.attention, self.name)
         bias = getattr(self.attention, f"{self.name[0]}_bias", None)
-        out: Tensor = linear(x) if bias is None else F.linear(x, linear.weight, bias)
-        return out
+        return linear(x) if bias is None else F.linear(x, linear.weight, bias)
 
 
 def _hidden_states(config: Any, projection: Any, *, leading: int, order: Order = "frames") -> HiddenStates:

@@ -24,26 +24,19 @@ __all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
 class LoadReport:
     """What `load_checkpoint` did.
 
-    Attributes:
-        source_format: ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``, ``timesformer_mmaction2``,
-            ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (its ViViT and VideoMAE)
-            or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are our
-            names, and count as ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
-        loaded: the model's names of the tensors that came from the checkpoint, resized ones included.
-        replaced: one sentence for each tensor that kept its initial values.
-        resized: one sentence for each embedding that was resized.
-        initialised: one sentence for each part that the checkpoint lacks and that was initialised.
-        ignored: entries of the checkpoint that the model does not need.
-        taken: keys in the checkpoint under which the weights were, and the prefix of their names.
+    ``source_format`` is ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``,
+    ``timesformer_mmaction2``, ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (its
+    ViViT and VideoMAE) or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are
+    our names, and count as ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
     """
 
     source_format: str
-    loaded: tuple[str, ...]
-    replaced: tuple[str, ...] = ()
-    resized: tuple[str, ...] = ()
-    initialised: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-    taken: str = ""
+    loaded: tuple[str, ...]  # the model's names of the tensors that came from the checkpoint, resized ones included
+    replaced: tuple[str, ...] = ()  # a sentence for each tensor that kept its initial values
+    resized: tuple[str, ...] = ()  # a sentence for each embedding that was resized
+    initialised: tuple[str, ...] = ()  # a sentence for each part that the checkpoint lacks
+    ignored: tuple[str, ...] = ()  # entries of the checkpoint that the model does not need
+    taken: str = ""  # keys in the checkpoint under which the weights were, and the prefix of their names
 
     @property
     def head_replaced(self) -> bool:
@@ -71,7 +64,6 @@ def load_checkpoint(
     always; objects that are no tensors become objects without content.
 
     The weights may be in a mapping of any depth, under any prefix, beside averages (EMA), optimisers and counters.
-
     Loading is strict: each tensor of the checkpoint has a place in the model, and each tensor of the model comes from
     the checkpoint. The report names the exceptions. A head for another number of classes keeps its initial values;
     position and time embeddings of another size are resized.
@@ -133,9 +125,8 @@ def _time_embed_frames(
 
     In the released code, the length belongs to the segments that the weights were trained with.
     """
-    if not isinstance(model, XViT) or not _differ_in_length("time_embed", tensors, target):
-        return None
-    if kind_of_model(tensors) != kind_of_model(target):  # check_fit will refuse it
+    of_another_kind = kind_of_model(tensors) != kind_of_model(target)  # check_fit will refuse it
+    if not isinstance(model, XViT) or of_another_kind or not _differ_in_length("time_embed", tensors, target):
         return None
     frames = tensors["time_embed"].shape[1]
     if model.num_frames % frames:

@@ -5,22 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor
 
 # Names that wrap a part of a model, wherever it is: FSDP, activation checkpoints, torch.compile, fairscale.
 _WRAPPERS = re.compile(r"(^|(?<=\.))(_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod|_fpw_module)\.")
-_OF_OPTIMISERS = {
-    "step",
-    "exp_avg",
-    "exp_avg_sq",
-    "max_exp_avg_sq",
-    "momentum_buffer",
-    "square_avg",
-    "found_inf_per_device",
-}
+_OF_OPTIMISERS = re.compile("step|exp_avg|(max_)?exp_avg_sq|momentum_buffer|square_avg|found_inf_per_device")
 _COUNTERS = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")  # of thop and of torch
 _LOSSES = re.compile(r"(.*\.)?(criterion|loss|loss_fn|loss_func|losses)\.")
 _AVERAGES = re.compile(r"ema|teacher|shadow|averag|swa|momentum", re.IGNORECASE)
@@ -28,19 +21,12 @@ _AVERAGES = re.compile(r"ema|teacher|shadow|averag|swa|momentum", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict in a checkpoint.
+    """A state dict in a checkpoint."""
 
-    Attributes:
-        key: keys of the mappings that lead to it, joined with dots; empty for the checkpoint itself.
-        prefix: what its names begin with.
-        state: tensors under their names without the prefix.
-        left_out: one sentence for each entry of the checkpoint that is not in ``state``.
-    """
-
-    key: str
-    prefix: str
-    state: dict[str, Tensor]
-    left_out: tuple[str, ...] = ()
+    key: str  # keys of the mappings that lead to it, joined with dots; empty for the checkpoint itself
+    prefix: str  # what its names begin with there
+    state: dict[str, Tensor]  # without the prefix
+    left_out: tuple[str, ...]  # a sentence for each entry of the checkpoint that is not in ``state``
 
     def __str__(self) -> str:
         """Where they were, for a message."""
@@ -58,10 +44,9 @@ class _Candidate:
     prefix: str = ""
     fits: int = 0
 
-    full_key: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.full_key = ".".join(part for part in (self.key, self.prefix.rstrip(".")) if part)
+    @property
+    def full_key(self) -> str:
+        return ".".join(part for part in (self.key, self.prefix.rstrip(".")) if part)
 
 
 def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key: str | None = None) -> Weights:
@@ -70,8 +55,7 @@ def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key
     Of several that fit equally well, the first one counts that is no average of others (EMA, teacher).
 
     Args:
-        label: name of the checkpoint in errors.
-        entries: the checkpoint.
+        label: name of the checkpoint ``entries`` in errors.
         expected: names that fit, as `any_block` writes them.
         key: which one to take: its keys or the prefix of its names, or both, joined with dots; None for the rule above.
 
@@ -85,7 +69,7 @@ def find_weights(label: str, entries: Mapping[Any, Any], expected: Set[str], key
             others = "numpy arrays"
         raise ValueError(f"checkpoint {label}: has no state dict: {others[:160]} found where tensors must be")
     candidates = [
-        _Candidate(found.key, found.tensors, found.beside, prefix, fits)
+        replace(found, prefix=prefix, fits=fits)
         for found in mappings
         for prefix, fits in _prefixes(found.tensors, expected).items()
     ]
@@ -129,15 +113,13 @@ def _prefixes(tensors: Mapping[str, Tensor], expected: Set[str]) -> Counter[str]
     """How many names fit under each prefix; of each name, the longest part that fits counts."""
     counts: Counter[str] = Counter()
     for name in tensors:
-        starts = (0, *(dot.end() for dot in re.finditer(r"\.", name)))
-        # A wrapper at the beginning belongs to the prefix.
-        starts = tuple(start for start in starts if not _WRAPPERS.match(name[start:]))
-        counts.update([name[:start] for start in starts if any_block(_bare(name[start:])) in expected][:1])
+        for start in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+            # A wrapper at the beginning belongs to the prefix.
+            part = name[start:]
+            if not _WRAPPERS.match(part) and any_block(_WRAPPERS.sub("", part)) in expected:
+                counts[name[:start]] += 1
+                break
     return counts
-
-
-def _bare(name: str) -> str:
-    return _WRAPPERS.sub("", name)
 
 
 def _check_that_weights_are_there(label: str, entries: Mapping[Any, Any], mappings: list[_Candidate]) -> None:
@@ -150,50 +132,38 @@ def _check_that_weights_are_there(label: str, entries: Mapping[Any, Any], mappin
                 "state_dict()"
             )
     tensors = [item for found in mappings for item in found.tensors.items()]
-    if all(name in _OF_OPTIMISERS or not tensor.dim() for name, tensor in tensors):
+    if all(_OF_OPTIMISERS.fullmatch(name) or not tensor.dim() for name, tensor in tensors):
         raise ValueError(f"checkpoint {label}: holds no weights, only {', '.join(map(str, entries))[:160]}")
 
 
 def _take(chosen: _Candidate, expected: Set[str], fitting: list[_Candidate]) -> Weights:
     prefix = chosen.prefix
-    state = {_bare(name.removeprefix(prefix)): t for name, t in chosen.tensors.items() if name.startswith(prefix)}
     outside = {name: tensor for name, tensor in chosen.tensors.items() if not name.startswith(prefix)}
+    state, no_weights = {}, []
+    for name, tensor in chosen.tensors.items():
+        if name in outside:
+            continue
+        name = _WRAPPERS.sub("", name.removeprefix(prefix))
+        counts = not (name.split(".")[-1] in _COUNTERS or _LOSSES.match(name) or not tensor.dim())
+        if counts or any_block(name) in expected:
+            state[name] = tensor
+        else:
+            no_weights.append(prefix + name)
     # A head beside a backbone that has a prefix.
     joined = {name: tensor for name, tensor in outside.items() if any_block(name) in expected and name not in state}
-    no_weights = [
+    others = [other for other in fitting if other is not chosen]
+    keys = sorted({other.full_key for other in others})
+    listed = {way for key in keys for way in accumulate(key.split("."), "{}.{}".format)}  # a, a.b, a.b.c of a.b.c
+    beside = tuple(other.prefix for other in others if other.key == chosen.key and other.prefix)
+    left_out = [
         name
-        for name, tensor in state.items()
-        if (name.split(".")[-1] in _COUNTERS or _LOSSES.match(name) or not tensor.dim())
-        and any_block(name) not in expected
+        for name in (*chosen.beside, *outside)
+        if name not in joined and name not in listed and not (name in outside and name.startswith(beside))
     ]
-    others = {candidate.full_key for candidate in fitting if candidate is not chosen}
-    listed = {name for other in others for name in _ways(other)}
-    beside = tuple(
-        other.prefix for other in fitting if other.key == chosen.key and other is not chosen and other.prefix
-    )
-    listed |= {name for name in outside if name.startswith(beside)}
-    left_out = [name for name in (*chosen.beside, *outside) if name not in joined and name not in listed]
-    kept = {name: tensor for name, tensor in state.items() if name not in no_weights}
-    return Weights(
-        chosen.key,
-        prefix,
-        kept | joined,
-        (
-            *(f"{name} (other weights that fit; to take them, name this key)" for name in sorted(others)),
-            *_in_groups([*left_out, *(prefix + name for name in no_weights)]),
-        ),
-    )
-
-
-def _ways(key: str) -> list[str]:
-    """``a``, ``a.b``, ``a.b.c`` of ``a.b.c``."""
-    parts = key.split(".")
-    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-
-
-def _in_groups(names: list[str]) -> list[str]:
-    """The names; of those that begin alike, the first and the number of the others."""
+    # Of names that begin alike, the first and the number of the others.
     groups: dict[str, list[str]] = {}
-    for name in names:
+    for name in (*left_out, *no_weights):
         groups.setdefault(name.split(".")[0], []).append(name)
-    return [found[0] + f" and {len(found) - 1} more" * (len(found) > 1) for found in groups.values()]
+    sentences = [f"{key} (other weights that fit; to take them, name this key)" for key in keys]
+    sentences += [found[0] + f" and {len(found) - 1} more" * (len(found) > 1) for found in groups.values()]
+    return Weights(chosen.key, prefix, state | joined, tuple(sentences))

@@ -6,7 +6,7 @@ Our names are those of the released TimeSformer code without its prefix ``model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -73,17 +73,15 @@ MMACTION = {
     f"{_IN_MMACTION}ffns.0.layers.1.": "blocks.*.mlp.fc2.",
     "cls_head.fc_cls.": "head.",
 }
+# The one attention of a block is named like the first, and the norms are apart.
 MMACTION_ONE_ATTENTION = {
-    "backbone.": "",
-    "backbone.patch_embed.projection.": "patch_embed.proj.",
+    **{
+        theirs.replace("attentions.1.", "attentions.0."): ours
+        for theirs, ours in MMACTION.items()
+        if ".temporal_" not in ours and ".norm" not in ours
+    },
     f"{_IN_MMACTION}norms.0.": "blocks.*.norm1.",
-    f"{_IN_MMACTION}attentions.0.attn.in_proj_weight": "blocks.*.attn.qkv.weight",
-    f"{_IN_MMACTION}attentions.0.attn.in_proj_bias": "blocks.*.attn.qkv.bias",
-    f"{_IN_MMACTION}attentions.0.attn.out_proj.": "blocks.*.attn.proj.",
     f"{_IN_MMACTION}norms.1.": "blocks.*.norm2.",
-    f"{_IN_MMACTION}ffns.0.layers.0.0.": "blocks.*.mlp.fc1.",
-    f"{_IN_MMACTION}ffns.0.layers.1.": "blocks.*.mlp.fc2.",
-    "cls_head.fc_cls.": "head.",
 }
 
 _IN_VIVIT = "vivit.encoder.layer.*."
@@ -143,41 +141,35 @@ def rename(name: str, table: Mapping[str, str]) -> str:
     return name
 
 
+def rename_all(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors under the names that `rename` gives them."""
+    return {rename(name, table): tensor for name, tensor in tensors.items()}
+
+
 def inverse(table: Mapping[str, str]) -> dict[str, str]:
     """The table from our names to theirs. Of two names for one of ours, the last counts."""
     return {ours: theirs for theirs, ours in table.items()}
 
 
-def host_names(own: Iterable[str]) -> dict[str, str]:
+def host_names(own: Collection[str]) -> dict[str, str]:
     """A model's own names, by the names under which formats are compared: ours, or those of transformers' files."""
-    own = tuple(own)
-    tables = (table for begins, table in _HOSTS.items() if any(name.startswith(begins) for name in own))
-    table = next(tables, {})
+    table = next((table for begins, table in _HOSTS.items() if _any_begins(own, begins)), {})
     return {rename(name, table): name for name in own}
 
 
 @dataclass(frozen=True)
 class Translated:
-    """A checkpoint under our names.
-
-    Attributes:
-        source_format: as in `LoadReport`.
-        tensors: under our names. Unknown names stay as they are; `check_fit` refuses them.
-        made: names of the tensors that were initialised because the checkpoint lacks them.
-        initialised: one sentence for each kind of them.
-        ignored: entries that the model does not need.
-        taken: where in the checkpoint the weights were.
-    """
+    """A checkpoint under our names; the strings are as in `LoadReport`."""
 
     source_format: str
-    tensors: dict[str, Tensor]
-    made: frozenset[str] = frozenset()
+    tensors: dict[str, Tensor]  # unknown names stay as they are; `check_fit` refuses them
+    made: frozenset[str] = frozenset()  # names of tensors that were initialised because the checkpoint lacks them
     initialised: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     taken: str = ""
 
 
-def kind_of_model(names: Mapping[str, Tensor]) -> str:
+def kind_of_model(names: Collection[str]) -> str:
     """``xvit`` (with a temporal head), or the attention of a TimeSformer: ``divided``, ``joint`` or ``space``."""
     if any(name.startswith("temporal_head.") for name in names):
         return "xvit"
@@ -187,24 +179,20 @@ def kind_of_model(names: Mapping[str, Tensor]) -> str:
 
 
 def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None = None) -> Translated:
-    """Find the weights, recognise the source format by the names, and translate it.
+    """Find the weights as `find_weights` does, recognise the source format by the names, and translate it.
 
     Args:
-        raw: the checkpoint as read.
         target: the model's state dict under `host_names`, of which only names and shapes count; empty for any
             TimeSformer or XViT.
-        key: see `find_weights`.
-
-    Raises:
-        ValueError: if there is no state dict inside, or none at ``key``.
     """
     found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
     if raw.pickled:
         check_tensors(raw.label, found.state)
-    return replace(_translate(raw, found, target), taken=str(found))
+    translated = _translate(found, target, is_ours=raw.metadata.get("format") == OUR_FORMAT)
+    return replace(translated, ignored=found.left_out + translated.ignored, taken=str(found))
 
 
-def _known_names(target: Mapping[str, Tensor]) -> set[str]:
+def _known_names(target: Collection[str]) -> set[str]:
     """Names of the target's tensors in all formats."""
     tables: tuple[Mapping[str, str], ...] = (HUGGINGFACE, XVIT, MMACTION, MMACTION_ONE_ATTENTION)
     if _is_of_transformers(target):
@@ -223,77 +211,74 @@ def _whole_models() -> Mapping[str, Tensor]:
         return create_timesformer(**sizes).state_dict() | xvit.state_dict()
 
 
-def _translate(raw: RawCheckpoint, found: Weights, target: Mapping[str, Tensor]) -> Translated:
-    official = found.key.split(".")[-1] == "model_state"
-    is_video = official or raw.metadata.get("format") == OUR_FORMAT
-    official = official or TIMESFORMER_PREFIX.rstrip(".") in found.prefix.split(".")
-    state, ignored = found.state, found.left_out
+def _translate(found: Weights, target: Mapping[str, Tensor], *, is_ours: bool) -> Translated:
+    state = found.state
     if _is_of_transformers(target):
-        return _for_transformers(state, ignored)
-    if any(name.startswith("timesformer.") for name in state):
-        tensors = {rename(name, HUGGINGFACE): tensor for name, tensor in state.items()}
-        return Translated("timesformer_huggingface", tensors, ignored=ignored)
-    if any(name.startswith("backbone.transformer_layers.") for name in state):
+        return _for_transformers(state)
+    if _any_begins(state, "timesformer."):
+        return Translated("timesformer_huggingface", rename_all(state, HUGGINGFACE))
+    if _any_begins(state, "backbone.transformer_layers."):
         table = MMACTION_ONE_ATTENTION if any(".norms.0." in name for name in state) else MMACTION
-        tensors = {rename(name, table): tensor for name, tensor in state.items()}
-        return Translated("timesformer_mmaction2", tensors, ignored=ignored)
-    if any(name.startswith("base_model.") for name in state):
-        return _from_xvit(state, ignored)
-    if not is_video and _looks_like_image_vit(state, target):
-        return _from_image_vit(state, target, ignored)
-    return Translated("timesformer_official" if official else "video_ats", state, ignored=ignored)
+        return Translated("timesformer_mmaction2", rename_all(state, table))
+    if _any_begins(state, "base_model."):
+        return _from_xvit(state)
+    in_official = found.key.split(".")[-1] == "model_state"
+    if not is_ours and not in_official and _looks_like_image_vit(state, target):
+        return _from_image_vit(state, target)
+    official = in_official or TIMESFORMER_PREFIX.rstrip(".") in found.prefix.split(".")
+    return Translated("timesformer_official" if official else "video_ats", state)
 
 
-def _is_of_transformers(target: Iterable[str]) -> bool:
+def _any_begins(names: Collection[str], *beginnings: str) -> bool:
+    return any(name.startswith(beginnings) for name in names)
+
+
+def _is_of_transformers(target: Collection[str]) -> bool:
     """Whether the target is a ViViT or VideoMAE, which have no names of ours."""
-    return any(name.startswith(("vivit.", "videomae.")) for name in target)
+    return _any_begins(target, "vivit.", "videomae.")
 
 
-def _for_transformers(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:
+def _for_transformers(state: dict[str, Tensor]) -> Translated:
     if not any(re.match(r"blocks\.\d+\.attn\.qkv\.weight$", name) for name in state):
-        tensors = {rename(name, VIVIT | VIDEOMAE): tensor for name, tensor in state.items()}
-        return Translated("transformers", tensors, ignored=ignored)
-    tensors = {}
+        return Translated("transformers", rename_all(state, VIVIT | VIDEOMAE))
+    tensors = rename_all(state, VIDEOMAE_RELEASED)
     for name, tensor in state.items():
-        theirs = rename(name, VIDEOMAE_RELEASED)
         if name.endswith(".attn.qkv.weight") and len(tensor) % 3 == 0:
             for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                tensors[theirs.replace(".query.", f".{part}.")] = third
-        else:
-            tensors[theirs] = tensor
-    return Translated("videomae_official", tensors, ignored=ignored)
+                tensors[rename(name, VIDEOMAE_RELEASED).replace(".query.", f".{part}.")] = third
+    return Translated("videomae_official", tensors)
 
 
-def _from_xvit(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:
-    has_head = any(name.startswith("consensus.") for name in state)
+def _from_xvit(state: dict[str, Tensor]) -> Translated:
+    has_head = _any_begins(state, "consensus.")
     unused = [name for name in state if has_head and name.startswith("new_fc.")]
-    tensors = {rename(name, XVIT): tensor for name, tensor in state.items() if name not in unused}
+    tensors = rename_all({name: tensor for name, tensor in state.items() if name not in unused}, XVIT)
     if "time_embed" in tensors and tensors["time_embed"].dim() == 4:
         tensors["time_embed"] = tensors["time_embed"].squeeze(2)  # (1, F, 1, D) -> (1, F, D)
-    ignored += tuple(f"{name} (in the released files, used nowhere)" for name in unused)
+    ignored = tuple(f"{name} (in the released files, used nowhere)" for name in unused)
     return Translated("xvit_official", tensors, ignored=ignored)
 
 
-def _looks_like_image_vit(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> bool:
+def _looks_like_image_vit(state: Collection[str], target: Collection[str]) -> bool:
     """Whether the names are ours, without temporal attention and time embedding.
 
     A space-only model has the same names. There, a ViT is known only by a missing head or by ``pre_logits``.
     """
-    if not {"cls_token", "pos_embed", "blocks.0.attn.qkv.weight"} <= state.keys() or kind_of_model(state) != "space":
+    names = set(state)
+    if not {"cls_token", "pos_embed", "blocks.0.attn.qkv.weight"} <= names or kind_of_model(names) != "space":
         return False
     has_time = kind_of_model(target) != "space"
-    return has_time or "head.weight" not in state or any(name.startswith("pre_logits.") for name in state)
+    return has_time or "head.weight" not in names or _any_begins(names, "pre_logits.")
 
 
-def _from_image_vit(state: dict[str, Tensor], target: Mapping[str, Tensor], ignored: tuple[str, ...]) -> Translated:
+def _from_image_vit(state: dict[str, Tensor], target: Mapping[str, Tensor]) -> Translated:
     """A timm ViT to start training from, as in the released code: temporal attention starts as a copy of the spatial
     one, and adds nothing at first because ``temporal_fc`` is zero.
 
     The layer ``pre_logits`` is left out unless the model has it (XViT), the head if a temporal head comes before it.
     """
     kind = kind_of_model(target)
-    no_place = ["pre_logits."] * (not any(name.startswith("pre_logits.") for name in target))
-    no_place += ["head."] * (kind == "xvit")
+    no_place = ["pre_logits."] * (not _any_begins(target, "pre_logits.")) + ["head."] * (kind == "xvit")
     dropped = tuple(name for name in state if name.startswith(tuple(no_place)))
     tensors = {name: tensor for name, tensor in state.items() if name not in dropped}
     for name, initial in target.items():
@@ -305,4 +290,4 @@ def _from_image_vit(state: dict[str, Tensor], target: Mapping[str, Tensor], igno
         elif origin != name and origin in state:  # otherwise check_fit finds both missing
             tensors[name] = state[origin]
     made = frozenset(tensors.keys() - state.keys())
-    return Translated("vit_timm", tensors, made, _INITIALISED[kind], ignored + dropped)
+    return Translated("vit_timm", tensors, made, _INITIALISED[kind], dropped)

@@ -1,4 +1,4 @@
-"""Models of Hugging Face: config.json to and from our builders' arguments, and files from the hub."""
+"""Models of Hugging Face: our arguments from and to config.json, pixels from preprocessor_config.json, hub files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from video_ats.models.adapters.transformers_video import ATTENTION
 from video_ats.models.checkpoints.pickles import first_sentence
-from video_ats.models.checkpoints.pixels import Pixels, read_pixels
-from video_ats.models.named_weights import HUB_NAME, HUGGINGFACE_PREFIX
+from video_ats.models.without_torch import HUB_NAME, HUGGINGFACE_PREFIX
 
 CONFIG = "config.json"
-_HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 MODEL_TYPE = "timesformer"
 # Of the models that transformers runs with our blocks: frames of a clip if config.json does not say it.
@@ -36,29 +36,39 @@ _SIZES = (
     ("num_hidden_layers", "depth", 12),
     ("num_attention_heads", "num_heads", 12),
 )
-_ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "space_only": "space"}
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Size and normalisation of frames; None: not said."""
+
+    mean: Channels  # of red, green and blue in [0, 1]
+    std: Channels
+    crop_size: int | None = None  # side of the square crop in pixels
+    short_side: int | None = None  # that frames are resized to before
+    stretched: bool = False  # the processor changes the shape of frames that are not square, which we do not
+
+
+# What transformers' processors do without a file. ViViT's subtracts 1 after it multiplies by 1 / 127.5, and then 0.5.
+DEFAULT_PIXELS = {
+    "timesformer": Pixels((0.45,) * 3, (0.225,) * 3),
+    "videomae": Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "vivit": Pixels((0.75,) * 3, (0.25,) * 3),
+}
 
 
 @dataclass(frozen=True)
 class HuggingFaceModel:
-    """A model as its config.json describes it.
+    """A model as its configuration describes it; None: that does not say it."""
 
-    Attributes:
-        source: the hub name or folder, which is also the checkpoint.
-        kind: its ``model_type``: ``timesformer``, ``videomae`` or ``vivit``.
-        arguments: of `create_timesformer`, or of `create_transformers` for the others.
-        labels: file with the class names; None: there are no class names.
-        pixels: how it expects its frames; None: no preprocessor_config.json says it.
-        frame_stride: frames between those of a clip; None: no configuration says it.
-    """
-
-    source: str
-    kind: str
-    arguments: Mapping[str, Any]
-    labels: str | None
-    pixels: Pixels | None = None
-    frame_stride: int | None = None
+    source: str  # the hub name or folder, which is also the checkpoint
+    kind: str  # its ``model_type``: ``timesformer``, ``videomae`` or ``vivit``
+    arguments: Mapping[str, Any]  # of `create_timesformer`, or of `create_transformers` for the others
+    labels: str | None  # file with the class names
+    pixels: Pixels | None  # how it expects its frames
+    frame_stride: int | None  # frames between those of a clip
 
 
 def huggingface_source(name: str) -> str | None:
@@ -72,17 +82,13 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     """Read the configuration of ``hf:FOLDER``, or of ``hf:ORG/NAME`` from the hub's cache or the hub.
 
     Raises:
-        ValueError: if it is of another kind, or one that our builders cannot make.
-        FileNotFoundError: if there is no such folder.
-        ConnectionError: if the file is not in the cache and cannot be downloaded.
+        ValueError, FileNotFoundError, ConnectionError: for one that our builders cannot make, or cannot be had.
     """
     source = huggingface_source(name) or ""
-    path: Path | None = Path(source) / CONFIG
-    if not Path(source).is_dir():
-        if not HUB_NAME.fullmatch(source):
-            raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
-        path = _hub_file(source, CONFIG)
-    if path is None or not path.is_file():
+    if not Path(source).is_dir() and not HUB_NAME.fullmatch(source):
+        raise FileNotFoundError(f"checkpoint {source}: no such folder, and no hub name ORG/NAME; check the path")
+    path = _file_of(source, CONFIG)
+    if path is None:
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
     kind = config.get("model_type")
@@ -107,16 +113,74 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
 def _preprocessor(source: str) -> tuple[dict[str, Any], str]:
     """The content and name of a model's preprocessor_config.json; empty where it has none."""
     for file in _PREPROCESSORS:
-        if Path(source).is_dir():
-            path: Path | None = Path(source) / file
-        else:
-            try:
-                path = _hub_file(source, file)
-            except ConnectionError:  # config.json is in the cache, so the model may be used without a network
-                path = None
-        if path is not None and path.is_file():
+        try:
+            path = _file_of(source, file)
+        except ConnectionError:  # config.json is in the cache, so the model may be used without a network
+            continue
+        if path is not None:
             return parse_json(path.read_bytes(), path), file
     return {}, ""
+
+
+def _file_of(source: str, file: str) -> Path | None:
+    """A file of a folder or hub repository; None if it is not there."""
+    if not Path(source).is_dir():
+        return _hub_file(source, file)
+    path = Path(source) / file
+    return path if path.is_file() else None
+
+
+def read_pixels(told: Mapping[str, Any], kind: str, label: str) -> Pixels:
+    """The meaning of a preprocessor_config.json of a model of this kind; ValueError for what no processor writes."""
+    mean, std = _channels(told, "image_mean", 0.0, label), _channels(told, "image_std", 1.0, label)
+    if not told.get("do_normalize", True):
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    elif "image_mean" not in told or "image_std" not in told:
+        return DEFAULT_PIXELS[kind]
+    rescaled = told.get("do_rescale", True)
+    factor = told.get("rescale_factor", 1 / 255) if rescaled else 1
+    if not isinstance(factor, int | float) or not math.isfinite(factor) or factor <= 0:
+        raise ValueError(f"{label}: rescale_factor {factor!r}: must be a positive number")
+    # (255 u factor - offset - mean) / std = (u - (offset + mean) / (255 factor)) / (std / (255 factor))
+    offset = float(kind == "vivit" and bool(rescaled and told.get("offset", True)))
+    scale = 255 * factor if abs(255 * factor - 1) > 1e-6 else 1.0
+    red, green, blue = ((offset + value) / scale for value in mean)
+    of_red, of_green, of_blue = (value / scale for value in std)
+    size = told.get("size")
+    short = size.get("shortest_edge") if isinstance(size, dict) else size
+    exact = _square(size, "size", label) if isinstance(size, dict) and "height" in size else None
+    crop = _square(told.get("crop_size"), "crop_size", label) if told.get("do_center_crop", True) else None
+    resized = told.get("do_resize", True)
+    return Pixels(
+        (red, green, blue),
+        (of_red, of_green, of_blue),
+        crop or (exact if resized else None),
+        short if resized and isinstance(short, int) else None,
+        stretched=bool(resized and exact),
+    )
+
+
+def _channels(told: Mapping[str, Any], key: str, default: float, label: str) -> Channels:
+    value = told.get(key)
+    if value is None:
+        return (default,) * 3
+    values = [value] * 3 if isinstance(value, int | float) else value
+    fits = isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values)
+    if not fits or not all(math.isfinite(v) for v in values) or (key == "image_std" and min(values) <= 0):
+        raise ValueError(f"{label}: {key} {value!r}: must be three numbers, one for red, green and blue")
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def _square(value: Any, key: str, label: str) -> int | None:
+    """The side of a square in pixels, or None where it is not said."""
+    sides = {value.get("height"), value.get("width")} if isinstance(value, dict) else {value}
+    if sides == {None}:
+        return None
+    (side, *others) = sides
+    if others or type(side) is not int or side < 1:
+        raise ValueError(f"{label}: {key} {value!r}: must be a square of whole pixels")
+    return side
 
 
 def has_label_names(config: Mapping[str, Any]) -> bool:
@@ -128,7 +192,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     """The arguments with which `create_timesformer` makes the model of a config.json, without dropout.
 
     Raises:
-        ValueError: for another kind of model, or a value that our model cannot have. It names the checkpoint ``label``.
+        ValueError: for another kind of model, or a value that our model cannot have.
     """
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
@@ -141,9 +205,9 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
             raise ValueError(f"checkpoint {label}: config.json says {key} {config[key]!r}; our model has {only!r} only")
     arguments: dict[str, Any] = {ours: _side(config, key, default, label) for key, ours, default in _SIZES}
     attention = config.get("attention_type", "divided_space_time")
-    if attention not in _ATTENTION:
-        raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(_ATTENTION)}")
-    arguments["attention"] = _ATTENTION[attention]
+    if attention not in ATTENTION:
+        raise ValueError(f"checkpoint {label}: attention_type {attention!r}: must be one of {', '.join(ATTENTION)}")
+    arguments["attention"] = ATTENTION[attention]
     arguments["qkv_bias"] = bool(config.get("qkv_bias", True))
     arguments["num_classes"] = _class_count(config)
     mlp_dim = _side(config, "intermediate_size", 3072, label)
@@ -157,7 +221,7 @@ def make_config(
     arguments: Mapping[str, Any], *, dtype: torch.dtype, label_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """The config.json of the model that `create_timesformer` makes with these arguments; all sizes must be given."""
-    attention = next(theirs for theirs, ours in _ATTENTION.items() if ours == arguments["attention"])
+    attention = next(theirs for theirs, ours in ATTENTION.items() if ours == arguments["attention"])
     if attention == "space_only":
         raise ValueError("attention 'space': transformers does not average its frames, so its logits would be others")
     names = label_names or [f"LABEL_{index}" for index in range(arguments["num_classes"])]
@@ -172,7 +236,7 @@ def make_config(
         "hidden_act": "gelu",
         "layer_norm_eps": NORM_EPS,
         "initializer_range": 0.02,
-        **dict.fromkeys(_DROPOUTS, 0),
+        **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate"), 0),
         **with_labels(names),
         "dtype": str(dtype).removeprefix("torch."),
     }
@@ -227,10 +291,10 @@ def download(name: str) -> Path:
 
     The hub is not asked for newer files: without a network, that takes long.
     """
-    tries = [(file, cached_only) for cached_only in (True, False) for file in _HUB_WEIGHTS]
-    weights = next((path for file, cached_only in tries if (path := _hub_file(name, file, cached_only))), None)
+    tries = (_hub_file(name, file, cached_only) for cached_only in (True, False) for file in HUB_WEIGHTS)
+    weights = next(filter(None, tries), None)
     if weights is None:
-        raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(_HUB_WEIGHTS)} of it; {_elsewhere(name)}")
+        raise ValueError(f"checkpoint {name}: the hub has no {' or '.join(HUB_WEIGHTS)} of it; {_elsewhere(name)}")
     _hub_file(name, CONFIG)
     return weights.parent
 

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 # First bytes of the files of `torch.save`: a zip archive, and before PyTorch 1.6 a pickled magic number.
-_ZIP = b"PK\x03\x04"
-TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.")
-_MAGIC_NUMBER = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+_ZIP, _MAGIC_NUMBER = b"PK\x03\x04", b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
+TORCH_BEGINNINGS = (_ZIP, b"\x80\x02\x8a\x0a" + _MAGIC_NUMBER + b".")
 # First bytes of files that are taken for weights, and what they are.
 _OTHERS = {
     b"<": "a page of HTML or XML; was the download refused or not confirmed?",
@@ -68,10 +67,9 @@ _STORAGE = re.compile(r"torch(?:\.storage)? (?!Untyped|Typed)\w+Storage")
 def read_pickled(path: Path, beginning: bytes) -> Mapping[Any, Any]:
     """Read a file of `torch.save` with ``weights_only=True``. ``beginning``: its first 512 bytes.
 
-    Raises:
-        ValueError: if the file was not written by `torch.save`, is damaged, would run code, or claims to hold more than
-            it does. An archive is checked before anything is unpacked. For a file from before PyTorch 1.6, memory is
-            reserved before the check, but not filled.
+    Raises ValueError if it was not written by `torch.save`, is damaged, would run code, or claims to hold more than it
+    does. An archive is checked before anything is unpacked. For a file from before PyTorch 1.6, memory is reserved
+    before the check, but not filled.
     """
     if not beginning.startswith(TORCH_BEGINNINGS):
         raise _not_of_torch(path, beginning)

@@ -8,22 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from video_ats.models.checkpoints.huggingface import CONFIG, download, parse_json
+from video_ats.models.checkpoints.huggingface import CONFIG, HUB_WEIGHTS, download, parse_json
 from video_ats.models.checkpoints.pickles import TORCH_BEGINNINGS, first_sentence, read_pickled
-from video_ats.models.named_weights import HUGGINGFACE_PREFIX, SAFETENSORS, find_local
+from video_ats.models.without_torch import HUGGINGFACE_PREFIX, SAFETENSORS, find_local
 
 OUR_FORMAT = "video_ats"  # under "format" in the metadata of our safetensors
 _SAFETENSORS = re.compile(rb".{8}\s*\{", re.DOTALL)  # length of the header, header in JSON
-_OF_HUGGINGFACE = (
-    *("model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
+_OF_HUGGINGFACE = tuple(f"{name}{index}" for name in HUB_WEIGHTS for index in ("", ".index.json"))
 # In this order: what `video-ats train` wrote, and folders of Hugging Face.
 _IN_FOLDERS = ("best.safetensors", "last.safetensors", *_OF_HUGGINGFACE)
 _LFS_POINTER = b"version https://git-lfs"
@@ -31,21 +27,14 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class RawCheckpoint:
-    """A checkpoint as read, before its format is known.
+    """A checkpoint as read, before its format is known."""
 
-    Attributes:
-        label: its name in errors.
-        entries: a state dict, or a container with one inside.
-        metadata: of a safetensors file.
-        pickled: whether its tensors need `check_tensors` before they are used.
-        config: content of the ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files.
-            It has what shapes do not show, such as the number of heads.
-    """
-
-    label: str
-    entries: Mapping[Any, Any]
-    pickled: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    label: str  # its name in errors
+    entries: Mapping[Any, Any]  # a state dict, or a container with one inside
+    pickled: bool = False  # its tensors need `check_tensors` before they are used
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
+    # The ``config.json`` beside the weights, which `convert_checkpoint` also puts into our files. It has what shapes do
+    # not show, such as the number of heads.
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -58,13 +47,11 @@ def read_checkpoint(source: str | PathLike[str] | Mapping[str, Tensor]) -> RawCh
     path = locate(source)
     file = find_weights_file(path)
     if file is None:
-        listed = ", ".join(_IN_FOLDERS)
+        rule = f"a folder without any of {', '.join(_IN_FOLDERS)}; name the weights file itself"
         if any(path.glob("*.distcp")):
-            raise ValueError(
-                f"checkpoint {path}: is a distributed checkpoint; join its files with dcp_to_torch_save of "
-                "torch.distributed.checkpoint.format_utils"
-            )
-        raise ValueError(f"checkpoint {path}: a folder without any of {listed}; name the weights file itself")
+            rule = "is a distributed checkpoint; join its files with dcp_to_torch_save of "
+            rule += "torch.distributed.checkpoint.format_utils"
+        raise ValueError(f"checkpoint {path}: {rule}")
     raw = _read_shards(file) if file.name.endswith(".index.json") else _read_file(file)
     config = config_beside(file)
     return raw if config is None else replace(raw, config=parse_json(config.read_bytes(), config))
@@ -135,8 +122,7 @@ def described(label: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     """
     if metadata.get("format") != OUR_FORMAT:
         return {}
-    kinds: dict[str, tuple[type, ...]]
-    kinds = {"model": (str,), "sampler": (dict, NoneType), "recipe": (dict,), "label_names": (list,)}
+    kinds: dict[str, Any] = {"model": str, "sampler": dict | None, "recipe": dict, "label_names": list}
     told: dict[str, Any] = {"format": OUR_FORMAT}
     for name, kind in kinds.items():
         if name in metadata:

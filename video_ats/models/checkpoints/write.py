@@ -25,7 +25,7 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model's state dict as safetensors: the whole file or, if anything fails, none.
+    """Write a model's state dict as safetensors.
 
     Args:
         model: any model, or its state dict; its tensors must not share memory.

@@ -6,15 +6,14 @@ import os
 from contextlib import suppress
 from fractions import Fraction
 
-from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
-from video_ats.video.decoder_names import DECODERS, check_decoder
+from video_ats.video import DECODERS, DecodedFrames, FramePlan, VideoError, VideoStatus, check_known
 from video_ats.video.decoders.frame_folder import read_frame_folder
-from video_ats.video.decoders.proven import auto_takes_decord
-from video_ats.video.decoders.pyav_reader import probe, read_with_pyav
+from video_ats.video.decoders.proven import auto_takes_decord, probe
+from video_ats.video.decoders.pyav_reader import read_with_pyav
 from video_ats.video.decoders.seeking_readers import decord_is_installed, read_with_decord, read_with_torchcodec
 from video_ats.video.fetch import FetchLimits, local_file
 
-__all__ = ["DECODERS", "check_decoder", "probe", "read_frames"]
+__all__ = ["probe", "read_frames"]
 
 # A frame of 4000x1 pixels resized to a short side of 224 has 896,000x224 pixels: gigabytes for a clip.
 _MOST_ELONGATED = 32
@@ -48,7 +47,7 @@ def read_frames(
         VideoError: the video cannot be used.
         ValueError: unknown decoder, one that is not installed, or a plan outside the video.
     """
-    check_decoder(decoder)
+    check_known("decoder", decoder, DECODERS)
     with local_file(os.fspath(path), fetch) as name:
         if folder_rate is not None and os.path.isdir(name):
             read = read_frame_folder(name, plan, folder_rate, min_frames=min_frames)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
 from video_ats.video.decoders.pyav_reader import check_min_frames, wanted_indices
-from video_ats.video.lists.endings import frame_name
+from video_ats.video.lists.lookup import frame_name
 
 _OPTICAL_FLOW = ("flow", "x_", "y_")  # images that tools put beside the frames
 
@@ -55,8 +55,8 @@ def decoded_images(
         try:
             with Image.open(os.path.join(folder, name)) as image:
                 if size is not None and image.size != size:
-                    widths = "{}x{}".format(*image.size), "{}x{}".format(*size)
-                    reason = f"image {name} is {widths[0]}, {names[0]} is {widths[1]}"
+                    (width, height), (first_width, first_height) = image.size, size
+                    reason = f"image {name} is {width}x{height}, {names[0]} is {first_width}x{first_height}"
                     raise VideoError(VideoStatus.UNREADABLE, reason, folder)
                 size = image.size
                 pixels = np.asarray(image.convert("RGB")) if is_wanted(index) else None

@@ -1,4 +1,4 @@
-"""The reference reader: PyAV (FFmpeg) decodes a video in order and counts its frames. Also the probe of a file.
+"""The reference reader: PyAV (FFmpeg) decodes a video in order and counts its frames.
 
 Seeking by timestamp is wrong for variable frame rates, packed B-frames and edit lists, and it saves no time on clips of
 ten seconds with two to four key frames.
@@ -7,103 +7,16 @@ ten seconds with two to four key frames.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
-from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
-from video_ats.video.decoders.proven import CODECS
-
-
-def probe(path: str | os.PathLike[str], *, key_frames_of: Container[str] = CODECS) -> VideoInfo:
-    """Read header and packets of a video, and decode its first frame.
-
-    Args:
-        path: a local file.
-        key_frames_of: codecs of which all key frames are decoded, to see that a decoder that seeks may read the file.
-
-    Raises:
-        VideoError: as in `open_video`, or unreadable where FFmpeg cannot go through the packets.
-    """
-    name = os.fspath(path)
-    packets = leading = key_frames = 0
-    times: list[int | None] = []  # of the shown packets
-    key_times: set[int | None] = set()
-    key_time: int | None = None
-    looks: list[_Look] = []
-    colours: set[tuple[int, int]] = set()
-    sound = True
-    with open_video(name) as (container, stream):
-        context = stream.codec_context
-        codec = context.codec.canonical_name
-        try:
-            for packet in container.demux(stream):
-                if packet.is_keyframe and packet.size:
-                    key_frames += not packet.is_discard
-                    key_time = packet.pts
-                    key_times |= {packet.pts, packet.dts}
-                elif packet.size:
-                    sound &= packets > 0
-                    leading += None not in (packet.pts, key_time) and packet.pts < key_time
-                if packet.is_keyframe or not packet.size if codec in key_frames_of else not looks:
-                    sound &= _look_at(packet, looks)
-                    colours.add((context.color_range, context.colorspace))  # frames come later, with later ones
-                packets += packet.size > 0
-                if packet.size and not packet.is_discard:
-                    times.append(packet.pts)
-        except av.FFmpegError as error:
-            raise _unreadable(error, name, f"after {packets} packets") from error
-        # A seek goes to the frames that the file's index marks.
-        marked = {entry.timestamp for entry in stream.index_entries if entry.is_keyframe}
-        first = looks[0] if looks else _Look()
-        return VideoInfo(
-            path=name,
-            container=container.format.name,
-            codec=codec,
-            pixel_format=context.pix_fmt or "",
-            frame_rate=average_rate(stream),
-            header_frames=stream.frames,
-            packets=packets,
-            hidden_packets=packets - len(times),
-            leading_packets=leading,
-            even_timestamps=_are_even(times),
-            own_times=None not in times and len(set(times)) == len(times),
-            sound_key_frames=sound and len(looks) == key_frames and marked <= key_times,
-            changes=len(set(looks)) > 1 or len(colours) > 1,
-            width=first.width,
-            height=first.height,
-            interlaced=first.interlaced,
-            rotation=first.rotation,
-            video_streams=sum(not _is_attached_picture(s) for s in container.streams.video),
-        )
-
-
-class _Look(NamedTuple):
-    """What a decoder that seeks takes to be the same in all frames."""
-
-    width: int = 0
-    height: int = 0
-    pixel_format: str = ""
-    interlaced: bool = False
-    rotation: int = 0
-
-
-def _look_at(packet: Any, looks: list[_Look]) -> bool:
-    """Add the looks of the frames that come out of a packet; whether these are key frames without damage."""
-    frames = []
-    with suppress(av.FFmpegError):  # not the last word on a file: what comes before this packet was not decoded
-        frames = packet.decode()
-    for frame in frames:
-        looks.append(_Look(frame.width, frame.height, frame.format.name, frame.interlaced_frame, int(frame.rotation)))
-    return all(frame.key_frame and frame.pict_type == PictureType.I and not frame.is_corrupt for frame in frames)
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
 
 
 def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> DecodedFrames:
@@ -120,10 +33,7 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
     count: int | None = None
     for _ in range(2):
         with open_video(path) as (container, stream):
-            planned = count or stream.frames
-            if not planned:
-                info = probe(path, key_frames_of=())
-                planned = info.packets - info.hidden_packets
+            planned = count or stream.frames or _count_shown_packets(path)
             read = _decode(path, container, stream, wanted_indices(plan, planned, average_rate(stream)))
         check_min_frames(path, read.num_frames, min_frames)
         if read.num_frames == planned:
@@ -131,6 +41,11 @@ def read_with_pyav(path: str, plan: FramePlan, *, min_frames: int = 1) -> Decode
         count = read.num_frames
     reason = f"decoded {planned} frames, then {read.num_frames}; did the file change?"
     raise VideoError(VideoStatus.UNREADABLE, reason, path)
+
+
+def _count_shown_packets(path: str) -> int:
+    with open_video(path) as opened:
+        return sum(packet.size > 0 and not packet.is_discard for packet in packets(path, *opened))
 
 
 def wanted_indices(plan: FramePlan, num_frames: int, frame_rate: Fraction) -> list[int]:
@@ -168,7 +83,7 @@ def open_video(path: str) -> Iterator[tuple[Any, Any]]:
         raise _unreadable(error, path, "on opening") from error
     with container:
         stream: Any = container.streams.best("video")  # the stubs know the base class only
-        if stream is None or _is_attached_picture(stream):
+        if stream is None or is_attached_picture(stream):
             raise VideoError(VideoStatus.NO_VIDEO, "the file has no video stream", path)
         if stream.codec_context is None:
             raise VideoError(VideoStatus.UNREADABLE, "this FFmpeg has no decoder for the video stream", path)
@@ -180,6 +95,17 @@ def open_video(path: str) -> Iterator[tuple[Any, Any]]:
 def file_url(path: str) -> str:
     """The path as a URL for FFmpeg, which takes a name with a colon for a protocol otherwise."""
     return "file:" + path
+
+
+def packets(path: str, container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of PyAV's video stream, then an empty one, which asks the decoder for its last frames."""
+    count = 0
+    try:
+        for packet in container.demux(stream):
+            yield packet
+            count += packet.size > 0
+    except av.FFmpegError as error:
+        raise _unreadable(error, path, f"after {count} packets") from error
 
 
 def decoded(path: str, container: Any, stream: Any) -> Iterator[Any]:
@@ -222,18 +148,14 @@ def _decode(path: str, container: Any, stream: Any, wanted: Sequence[int]) -> De
     """Decode to the end of the file; convert only the frames in ``wanted`` (increasing) to RGB."""
     slots = {index: slot for slot, index in enumerate(wanted)}
     converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
-    frames: npt.NDArray[np.uint8] | None = None
-    width = height = count = damaged = 0
+    frames, count, damaged = np.empty((0, 0, 0, 3), dtype=np.uint8), 0, 0
     for frame in decoded(path, container, stream):
-        width, height = frame.width, frame.height
+        if count == 0:
+            frames = np.empty((len(wanted), frame.height, frame.width, 3), dtype=np.uint8)
         if count in slots:
-            if frames is None:
-                frames = np.empty((len(slots), height, width, 3), dtype=np.uint8)
             frames[slots[count]] = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         damaged += frame.is_corrupt
         count += 1
-    if frames is None:
-        frames = np.empty((0, height, width, 3), dtype=np.uint8)
     return DecodedFrames(frames, tuple(wanted), count, average_rate(stream), "pyav", damaged)
 
 
@@ -250,14 +172,9 @@ def average_rate(stream: Any) -> Fraction:
     return Fraction(int(rate.numerator), int(rate.denominator)) if rate else Fraction(0)
 
 
-def _is_attached_picture(stream: Any) -> bool:
+def is_attached_picture(stream: Any) -> bool:
+    """Whether a video stream is the cover of a sound file."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _are_even(times: list[int | None]) -> bool:
-    known = sorted(time for time in times if time is not None)
-    steps = {after - before for before, after in pairwise(known)}
-    return len(known) == len(times) > 0 and known[0] == 0 and len(steps) <= 1
 
 
 def _unreadable(error: av.FFmpegError, path: str, when: str) -> VideoError:

@@ -7,37 +7,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
-import numpy as np
 import torch
-from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
 from video_ats.video import VideoError, VideoStatus
-from video_ats.video.decoders import check_shape, read_frames
-from video_ats.video.decoders.pyav_reader import average_rate, decoded, open_video
+from video_ats.video.decoders import check_shape
+from video_ats.video.decoders.pyav_reader import average_rate, check_min_frames, decoded, open_video
+from video_ats.video.decoders.windows import stream_frames
 
 
 @dataclass(frozen=True)
 class ReadablePart:
-    """The frames of a video up to its end or to the first one that cannot be used.
-
-    Attributes:
-        num_frames: frames that decode, all of one size.
-        frame_rate: frames per second; 0 when the file does not say.
-        width, height: coded size in pixels.
-        rotation: degrees counter-clockwise by which a player turns the frames, 0, 90, 180 or 270.
-        problem: why the rest cannot be used; empty for a whole video.
-    """
+    """The frames of a video up to its end or to the first one that cannot be used."""
 
     path: str
-    num_frames: int
-    frame_rate: Fraction
-    width: int
+    num_frames: int  # frames that decode, all of one size
+    frame_rate: Fraction  # frames per second; 0 when the file does not say
+    width: int  # coded size in pixels
     height: int
-    rotation: int
-    problem: str
+    rotation: int  # degrees counter-clockwise by which a player turns the frames: 0, 90, 180 or 270
+    problem: str  # why the rest cannot be used; empty for a whole video
 
     def seconds(self, frame: int) -> float:
         """Time at which a frame is shown, at the average rate; 30 frames per second for a file without a rate."""
@@ -46,23 +36,22 @@ class ReadablePart:
 
 def find_readable_part(path: str | os.PathLike[str]) -> ReadablePart:
     """Decode a video to find out how far it can be read; VideoError where not a single frame can be used."""
-    name, failure = os.fspath(path), None
-    try:
-        read_frames(name, lambda _frames, _rate: [])  # wants no frames: verifies the file
-    except VideoError as error:
-        failure = error
-        if error.status not in (VideoStatus.UNREADABLE, VideoStatus.TRUNCATED):
-            raise
-    count, found = 0, None
-    with suppress(VideoError):  # the first failure is the one to report
-        for decoded in _frames(name):
-            found = found or decoded
-            count += 1
-    if found is None:
-        raise failure or VideoError(VideoStatus.UNREADABLE, "no frame decodes any more; did the file change?", name)
-    first, rate = found
+    name = os.fspath(path)
+    first, count, problem = None, 0, ""
+    with open_video(name) as (container, stream):
+        rate = average_rate(stream)
+        try:
+            for frame in decoded(name, container, stream):
+                first = frame if first is None else first
+                count += 1
+        except VideoError as error:
+            if first is None or error.status not in (VideoStatus.UNREADABLE, VideoStatus.TRUNCATED):
+                raise
+            problem = error.reason
+    check_min_frames(name, count, 1)
+    assert first is not None
     check_shape(name, first.height, first.width)
-    turn, problem = round(first.rotation / 90) % 4 * 90, failure.reason if failure else ""
+    turn = round(first.rotation / 90) % 4 * 90
     return ReadablePart(name, count, rate, first.width, first.height, turn, problem)
 
 
@@ -76,27 +65,14 @@ def read_windows(path: str | os.PathLike[str], windows: Sequence[Sequence[int]])
     Yields:
         uint8 Tensor[T, H, W, 3] for each window, RGB as coded, not turned.
     """
-    converter = VideoReformatter()  # one for all frames: making its tables takes longer than converting
-    held: dict[int, Tensor] = {}
-    left = [list(window) for window in windows]
+    name, held, left = os.fspath(path), dict[int, Tensor](), [list(window) for window in windows]
     wanted = {number for window in left for number in window}
-    for number, (frame, _) in enumerate(_frames(os.fspath(path))):
-        if number in wanted:
-            pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            held[number] = torch.from_numpy(np.ascontiguousarray(pixels))
-        while left and left[0][-1] <= number:
-            yield torch.stack([held[place] for place in left.pop(0)])
-            held = {place: pixels for place, pixels in held.items() if left and place >= left[0][0]}
-        if not left:
-            return
-
-
-def _frames(path: str) -> Iterator[tuple[Any, Fraction]]:
-    """Decoded frames in order with the video's rate, up to the end, a damage or a frame of another size."""
-    with open_video(path) as (container, stream):
-        rate = average_rate(stream)
-        try:
-            for frame in decoded(path, container, stream):
-                yield frame, rate
-        except VideoError:
-            return
+    with open_video(name) as (container, stream), suppress(VideoError):
+        for number, (pixels, _) in enumerate(stream_frames(name, container, stream)):
+            if number in wanted:
+                held[number] = torch.from_numpy(pixels())
+            while left and left[0][-1] <= number:
+                yield torch.stack([held[place] for place in left.pop(0)])
+                held = {place: frame for place, frame in held.items() if left and place >= left[0][0]}
+            if not left:
+                return

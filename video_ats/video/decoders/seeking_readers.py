@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from video_ats.extras import install_command
-from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoInfo, VideoStatus
-from video_ats.video.decoders.proven import RESIZED_ANYWHERE, refusal
+from video_ats.video import DecodedFrames, FramePlan, VideoError, VideoStatus
+from video_ats.video.decoders.proven import RESIZED_ANYWHERE, VideoInfo, refusal
 from video_ats.video.decoders.pyav_reader import check_min_frames, file_url, read_with_pyav, wanted_indices
 
 _TORCHCODEC_ERRORS = (RuntimeError, ValueError, IndexError)  # raised for a file that it cannot read

@@ -5,34 +5,26 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
-from video_ats.video.lists.label_names import fold_label
+from video_ats.video.lists.label_names import fold_label, split_lines
 from video_ats.video.lists.lookup import Lookup
 
 
 @dataclass(frozen=True)
 class VideoEntry:
-    """One listed video.
+    """One listed video."""
 
-    Attributes:
-        key: name that is unique in the list: ``ID_START_END`` (seconds, six digits each) for a Kinetics CSV, the path
-            as listed otherwise.
-        path: the video file or folder of frames, joined with the video root; or a URL, or a member of a tar file: see
-            `video.fetch`. Where nothing was found, the path at which it was expected.
-        label: class index, >= 0; None where the list has no labels.
-        problem: why no file can be matched (one line); empty when a file was found or not looked for.
-        frames: number of frames that the list gives, for a folder of frames; 0: none.
-    """
-
+    # Unique in the list: ID_START_END (seconds, six digits each) for a Kinetics CSV, the path as listed otherwise.
     key: str
+    # The video file or folder of frames, joined with the video root; or a URL, or a member of a tar file: see
+    # `video.fetch`. Where nothing was found, the path at which it was expected.
     path: str
-    label: int | None
-    problem: str = ""
-    frames: int = 0
+    label: int | None  # class index, >= 0; None where the list has no labels
+    problem: str = ""  # why no file can be matched (one line); empty when a file was found or not looked for
+    frames: int = 0  # number of frames that the list gives, for a folder of frames; 0: none
 
     @property
     def known_label(self) -> int:
@@ -43,26 +35,17 @@ class VideoEntry:
 
 @dataclass(frozen=True)
 class VideoList:
-    """All listed videos with the names of their classes.
+    """All listed videos with the names of their classes."""
 
-    Attributes:
-        entries: the videos in list order; those of a folder in sorted order.
-        label_names: class names in label order, or None when only integers are known.
-        source: the annotation file, or the folder that was listed.
-        form: ``kinetics_csv``, ``kinetics_json``, ``table``, ``json``, ``frame_table`` (SlowFast), ``path_label``,
-            ``path_frames_label``, ``path_only``, ``id_label``, ``hmdb_split``, ``tar_members``, ``class_folders`` or
-            ``unlabelled``.
-        sha256: hash of the annotation file's bytes; for a folder, of the sorted relative paths, each ended by a
-            newline.
-        notes: what was assumed or left out when the list was read, one line each.
-    """
-
-    entries: tuple[VideoEntry, ...]
-    label_names: tuple[str, ...] | None
-    source: str
+    entries: tuple[VideoEntry, ...]  # in list order; those of a folder in sorted order
+    label_names: tuple[str, ...] | None  # class names in label order, or None when only integers are known
+    source: str  # the annotation file, or the folder that was listed
+    # kinetics_csv, kinetics_json, table, json, frame_table (SlowFast), path_label, path_frames_label, path_only,
+    # id_label, hmdb_split, tar_members, class_folders, unlabelled or given
     form: str
+    # of the annotation file's bytes; for a folder, of the sorted relative paths, each ended by a newline
     sha256: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was assumed or left out when the list was read, one line each
 
     @property
     def is_labelled(self) -> bool:
@@ -94,21 +77,13 @@ def hash_understood(listed: Iterable[tuple[str, int | None]]) -> str:
 
 @dataclass(frozen=True)
 class ListFile:
-    """What the reader of one form gets.
+    """What the reader of one form gets."""
 
-    Attributes:
-        text: of the annotation file.
-        source: its path or URL, for errors.
-        names: the class names, if they are known before the file is read.
-        lookup: finds the listed paths under the video root.
-        subset: the rows that are wanted of a list that names the subset of each; None: there is one only.
-    """
-
-    text: str
-    source: str
-    names: Sequence[str] | None
+    text: str  # of the annotation file
+    source: str  # its path or URL, for errors
+    names: Sequence[str] | None  # the class names, if they are known before the file is read
     lookup: Lookup
-    subset: str | None = None
+    subset: str | None = None  # which rows are wanted of a list that names the subset of each
 
     @cached_property
     def known(self) -> frozenset[str]:
@@ -121,9 +96,8 @@ class ListFile:
 
     def csv_rows(self, delimiter: str = ",", *, skipinitialspace: bool = False) -> Iterator[tuple[int, list[str]]]:
         """Line numbers and fields of the text as CSV, without empty lines; raises ValueError where it is not CSV."""
-        reader = csv.reader(
-            io.StringIO(self.text, newline=""), delimiter=delimiter, skipinitialspace=skipinitialspace, strict=True
-        )
+        text = io.StringIO(self.text, newline="")
+        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=skipinitialspace, strict=True)
         try:
             yield from ((reader.line_num, fields) for fields in reader if fields)
         except csv.Error as error:
@@ -131,43 +105,29 @@ class ListFile:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Line numbers, from 1, and the lines without surrounding white space; empty ones are left out."""
-        for number, line in enumerate(re.split(r"\r\n|\n|\r", self.text), start=1):
-            if line.strip():
-                yield number, line.strip()
+        lines = enumerate(split_lines(self.text), start=1)
+        return ((number, line.strip()) for number, line in lines if line.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class ListedVideo:
-    """One line of an annotation file.
+    """One line of an annotation file."""
 
-    Attributes:
-        line: its number, from 1; of a JSON list, the number of the entry.
-        label: the label as written, a name or an integer; empty where neither the line nor a folder gives one.
-        path: the path or id as listed; the path of the tar file for a member of one.
-        member: for a member of a tar file, what follows the path of the tar file; see `video.fetch.path_in_tar`.
-        frames: the listed number of frames; 0: none.
-        index: the class index that stands beside a name; None: none does.
-    """
-
-    line: int
+    place: str  # where it stands, for errors, such as 'val.csv' line 3
     key: str
-    label: str
-    path: str
-    member: str = ""
-    frames: int = 0
-    index: int | None = None
+    label: str  # as written, a name or an integer; empty where neither the line nor a folder gives one
+    path: str  # as listed, or the one that is expected of an id; the path of the tar file for a member of one
+    member: str = ""  # for a member of a tar file, what follows its path; see video.fetch.path_in_tar
+    frames: int = 0  # the listed number of frames; 0: none
+    index: int | None = None  # the class index that stands beside a name; None: none does
+    # Names without ending, to be looked for anywhere under the video root in this order; empty: the path is the file.
+    stems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the reader of one form returns.
-
-    ``find`` is for lists of ids: a function from a line and its class name to the path of the file and a problem
-    (empty: none). With None, the listed paths are the files. ``unit`` is what ``ListedVideo.line`` counts.
-    """
+    """What the reader of one form returns. Either all videos have ``stems``, or none has."""
 
     form: str
     videos: Sequence[ListedVideo]
-    find: Callable[[ListedVideo, str], tuple[str, str]] | None = None
-    notes: Sequence[str] = field(default=())
-    unit: str = "line"
+    notes: Sequence[str] = ()

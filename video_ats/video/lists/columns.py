@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from video_ats.video.lists import ListedVideo, ListFile, Listing
-from video_ats.video.lists.endings import is_video_name
-from video_ats.video.lists.folders import index_videos
-from video_ats.video.lists.label_names import clean_label, fold_label, is_integer
+from video_ats.video.lists.label_names import clean_label, fold_label, is_integer, to_integer
+from video_ats.video.lists.lookup import is_video_name
 
 # What people call their columns, in lower case letters and digits; earlier ones are preferred.
 _PATH = (
@@ -44,11 +44,14 @@ SUBSETS = {
     **dict.fromkeys(("val", "valid", "validate", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_KINETICS = ("label", "youtube_id", "time_start", "time_end")
+_KINETICS = ("youtube_id", "time_start", "time_end")
 FOLDER_NOTE = "the list has no labels: the class of each video is the name of its folder (--data.labelled false if not)"
 _SAMPLE = 1000  # rows that show which column holds the files
 
+NO_SUBSETS = "data.subset {}: {} does not say of which subset its rows are"
+
 Row = Mapping[str, str]  # value by the column's name as written
+Rows = Sequence[tuple[str, Row]]  # with the place of each, see `ListedVideo`
 
 
 def folded(column: str) -> str:
@@ -58,15 +61,29 @@ def folded(column: str) -> str:
 
 def is_header(fields: Sequence[str]) -> bool:
     """Whether these are names of columns: one of the file or id, and one of the class or nothing but known names."""
-    names = [folded(field) for field in fields]
-    has_file = any(name in _PATH or name in _ID or name in _ORIGINAL for name in names)
-    has_label = any(name in _NAME or name in _INDEX for name in names)
-    return has_file and (has_label or all(name in _ALL for name in names))
+    names = set(map(folded, fields))
+    return not names.isdisjoint((*_PATH, *_ID, *_ORIGINAL)) and (
+        not names.isdisjoint((*_NAME, *_INDEX)) or names <= _ALL
+    )
 
 
-def read_columns(
-    file: ListFile, columns: Sequence[str], rows: Sequence[tuple[int, Row]], form: str, *, unit: str = "line"
-) -> Listing:
+@dataclass(frozen=True)
+class _Table:
+    """Rows of a file, and the columns' names as written by their folded names."""
+
+    file: ListFile
+    rows: Rows
+    roles: Mapping[str, str]
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The columns with one of these folded names, in the order of the names."""
+        return [self.roles[name] for name in names if name in self.roles]
+
+    def column(self, names: Sequence[str]) -> str | None:
+        return next(iter(self.columns(names)), None)
+
+
+def read_columns(file: ListFile, columns: Sequence[str], rows: Rows, form: str) -> Listing:
     """The videos of rows whose columns have names.
 
     - ``youtube_id``, ``time_start`` and ``time_end`` (whole seconds): the files are ``ID_START_END.*`` or ``ID.*``.
@@ -74,50 +91,48 @@ def read_columns(
     - Where one column has names of classes and another integers, the names count and the integers must agree.
     - A column of subsets chooses rows, see `choose_subset`.
     """
-    roles: dict[str, str] = {}
+    roles = dict[str, str]()
     for column in columns:
         roles.setdefault(folded(column), column)
-    rows, notes = choose_subset(file, rows, next((roles[name] for name in _SUBSET if name in roles), None))
-    if any(name in roles for name in _ORIGINAL) and "path" in roles:
-        return _read_frame_table(file, roles, rows, unit)
-    label, index = _label_columns(file, roles, rows)
-    if "youtubeid" in roles and not {"timestart", "timeend"}.isdisjoint(roles):
-        if label is None:
-            notes.append(FOLDER_NOTE)
-        return _read_kinetics(file, roles, rows, label, form, unit, notes)
-    path = _path_column(file, roles, rows)
-    parts = [roles[name] for name in (*_START, *_END) if name in roles]
-    for line, row in rows:
-        _refuse_parts(file.place(line, unit), roles, row)
-    if parts:
+    table = _Table(file, rows, roles)
+    rows, notes = choose_subset(file, rows, table.column(_SUBSET))
+    table = replace(table, rows=rows)
+    if table.column(_ORIGINAL) and "path" in table.roles:
+        return Listing("frame_table" if form == "table" else form, _read_frame_rows(table))
+    label, index = _label_columns(table)
+    if "youtubeid" in table.roles and table.column(("timestart", "timeend")):
+        videos = _read_kinetics_rows(table, label)
+        form = "kinetics_csv" if form == "table" else form
+        return Listing(form, videos, notes if label else [*notes, FOLDER_NOTE])
+    path, frames, start = _path_column(table), table.column(_FRAMES), table.column(_START)
+    if parts := table.columns((*_START, *_END)):
         notes.append(f"columns {', '.join(parts)}: videos are read whole")
-    frames = next((roles[name] for name in _FRAMES if name in roles), None)
-    used = {path, label, index, frames}
-    left = [column for column in columns if column not in used and folded(column) not in _KNOWN_TO_SAY_NOTHING]
-    left = [column for column in left if folded(column) not in (*_SUBSET, *_START, *_END)]
+    silent = {*_KNOWN_TO_SAY_NOTHING, *_SUBSET, *_START, *_END}
+    left = [name for name in columns if name not in (path, label, index, frames) and folded(name) not in silent]
     if left:
         notes.append(f"columns that are not used: {', '.join(left[:10])}{', …' if len(left) > 10 else ''}")
     if label is None:
         notes.append(FOLDER_NOTE)
     videos = []
-    for line, row in rows:
-        place, name = file.place(line, unit), row[path]
+    for place, row in rows:
+        name, number = row[path], row[index] if index else ""
+        if start and row[start] not in ("", "0", "0.0"):  # from the first frame on, it may be the whole
+            raise ValueError(
+                f"{place}: {start} {row[start]!r} means a part of the video, and files are read whole; cut the clips "
+                f"first, or, if the files are cut already, take the column {start!r} out"
+            )
         if not name:
             raise ValueError(f"{place} has no {path!r}; every row needs the file of its video")
-        written = folder_label(name) if label is None else one_label(place, row[label], file.known)
-        number = row[index] if index is not None else ""
+        written = one_label(place, row[label], file.known) if label else folder_label(name)
         if number and not is_integer(number):
             raise ValueError(f"{place}: {index} {number!r} is no class index")
-        count = int(float(row[frames])) if frames and is_integer(row[frames]) else 0
-        videos.append(
-            ListedVideo(line, name, written, name, frames=count, index=int(float(number)) if number else None)
-        )
-    return Listing(form, videos, notes=notes, unit=unit)
+        count = to_integer(row[frames]) if frames and is_integer(row[frames]) else 0
+        beside = to_integer(number) if number else None
+        videos.append(ListedVideo(place, name, written, name, frames=count, index=beside))
+    return Listing(form, videos, notes)
 
 
-def choose_subset(
-    file: ListFile, rows: Sequence[tuple[int, Row]], column: str | None
-) -> tuple[Sequence[tuple[int, Row]], list[str]]:
+def choose_subset(file: ListFile, rows: Rows, column: str | None) -> tuple[Rows, list[str]]:
     """The rows of the wanted subset, and notes. Where there are several, one has to be named."""
 
     def subset_of(row: Row) -> str:
@@ -132,10 +147,10 @@ def choose_subset(
         )
     if file.subset is None or not rows:
         return rows, []
-    wanted = SUBSETS.get(file.subset.lower(), file.subset)
     if column is None:
-        raise ValueError(f"data.subset {file.subset}: {file.source!r} does not say of which subset its rows are")
-    chosen = [(line, row) for line, row in rows if subset_of(row) == wanted]
+        raise ValueError(NO_SUBSETS.format(file.subset, repr(file.source)))
+    wanted = SUBSETS.get(file.subset.lower(), file.subset)
+    chosen = [(place, row) for place, row in rows if subset_of(row) == wanted]
     if not chosen:
         raise ValueError(f"data.subset {file.subset}: {file.source!r} has only {', '.join(sorted(found))}")
     left = len(rows) - len(chosen)
@@ -147,7 +162,7 @@ def one_label(place: str, text: str, known: frozenset[str]) -> str:
     label = clean_label(text)
     if is_integer(label) or fold_label(label) in known:
         return label
-    inner = clean_label(label[1:-1]) if re.fullmatch(r"\[[^\[\]]*\]", label) and "," not in label else label
+    inner = clean_label(label[1:-1]) if re.fullmatch(r"\[[^\[\],]*\]", label) else label
     if not inner or inner.lower() in ("nan", "none", "null", "n/a", "<na>"):
         raise ValueError(f"{place} has no label ({text!r}); every video needs one")
     if re.search(r"\s[0-9]+\.[0-9]+\s+[0-9]+\.[0-9]+$", inner):
@@ -163,147 +178,99 @@ def folder_label(path: str) -> str:
     return "" if folder in (".", "..") else folder
 
 
-def _label_columns(
-    file: ListFile, roles: Mapping[str, str], rows: Sequence[tuple[int, Row]]
-) -> tuple[str | None, str | None]:
+def _label_columns(table: _Table) -> tuple[str | None, str | None]:
     """The column of the label, and one of integers beside names; None: there is none."""
-    found = [roles[name] for name in (*_NAME, *_INDEX) if name in roles]
-
-    def are_integers(column: str) -> bool:
-        return bool(rows) and all(is_integer(clean_label(row[column])) for _, row in rows)
-
-    names = [column for column in found if not are_integers(column)]
-    integers = [column for column in found if are_integers(column)]
-    if not names:
-        return (integers[0] if integers else None), None
+    found = table.columns((*_NAME, *_INDEX))
+    integers = [
+        name for name in found if table.rows and all(is_integer(clean_label(row[name])) for _, row in table.rows)
+    ]
     # A first column of the label that is not filled is an unlabelled list, not one with the labels elsewhere.
-    return names[0], integers[0] if integers else None
+    names = [name for name in found if name not in integers]
+    beside = next(iter(integers), None)
+    return (names[0], beside) if names else (beside, None)
 
 
-def _path_column(file: ListFile, roles: Mapping[str, str], rows: Sequence[tuple[int, Row]]) -> str:
-    candidates = [roles[name] for name in (*_PATH, *_ID) if name in roles]
-    sample = rows[:: max(len(rows) // _SAMPLE, 1)]
+def _path_column(table: _Table) -> str:
+    sample = table.rows[:: max(len(table.rows) // _SAMPLE, 1)]
 
     def evidence(column: str) -> tuple[int, int]:
         values = [row[column] for _, row in sample]
-        return sum(file.lookup.find(value) is not None for value in values if value), sum(map(is_video_name, values))
+        there = sum(table.file.lookup.find(value) is not None for value in values if value)
+        return there, sum(map(is_video_name, values))
 
+    candidates = table.columns((*_PATH, *_ID))
     return max(candidates, key=evidence) if len(candidates) > 1 else candidates[0]
 
 
-def _refuse_parts(place: str, roles: Mapping[str, str], row: Row) -> None:
-    """A part of a video is not what its file holds; one from the first frame on may be the whole."""
-    start = next((roles[name] for name in _START if name in roles), None)
-    if start is None or row[start] in ("", "0", "0.0"):
-        return
-    raise ValueError(
-        f"{place}: {start} {row[start]!r} means a part of the video, and files are read whole; cut the clips first, "
-        f"or, if the files are cut already, take the column {start!r} out"
-    )
+def _read_kinetics_rows(table: _Table, label: str | None) -> list[ListedVideo]:
+    """YouTube ids with times in seconds, for files that are named after both, or after the id alone."""
+    for column in _KINETICS:
+        if folded(column) not in table.roles:
+            known = ", ".join(table.roles.values())
+            raise ValueError(f"{table.file.source!r} has no column {column!r}; its columns are {known}")
+    videos = []
+    for place, row in table.rows:
+        written = row[label] if label else ""
+        youtube_id, start, end = (row[table.roles[folded(column)]].strip() for column in _KINETICS)
+        if label and not written.strip():
+            raise ValueError(f"{place} has no label; every video needs one")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", youtube_id):
+            raise ValueError(
+                f"{place}: youtube_id {youtube_id!r} is not made of letters, digits, - and _ "
+                "(spreadsheets spoil ids that start with -)"
+            )
+        whole = re.fullmatch(r"([0-9]{1,9})(?:\.0*)?,([0-9]{1,9})(?:\.0*)?", f"{start},{end}")  # Kinetics-700 has 10.0
+        if whole is None or int(whole[1]) >= int(whole[2]):
+            raise ValueError(
+                f"{place}: time_start {start!r} and time_end {end!r} are not whole seconds with the start before the "
+                "end"
+            )
+        key = f"{youtube_id}_{int(whole[1]):06d}_{int(whole[2]):06d}"
+        videos.append(ListedVideo(place, key, written, f"{key}.mp4", stems=(key, youtube_id)))
+    return videos
 
 
-def _read_kinetics(
-    file: ListFile,
-    roles: Mapping[str, str],
-    rows: Sequence[tuple[int, Row]],
-    label: str | None,
-    form: str,
-    unit: str,
-    notes: Sequence[str],
-) -> Listing:
-    for column in _KINETICS[1:]:
-        if folded(column) not in roles:
-            raise ValueError(f"{file.source!r} has no column {column!r}; its columns are {', '.join(roles.values())}")
-    if file.lookup.root is None:
-        raise ValueError(f"{file.source!r} lists YouTube ids; pass videos, the folder in which to look for their files")
-    videos = [_kinetics_row(file, line, unit, label, roles, row) for line, row in rows]
-    folder = index_videos(file.lookup.root, frame_folders=file.lookup.frame_folders)
-    times_listed = Counter(video.path for video in videos)
-
-    def find(video: ListedVideo, class_name: str) -> tuple[str, str]:
-        exact = folder.find(video.key, class_name)
-        if exact is not None:
-            return exact
-        plain = folder.find(video.path, class_name)
-        if plain is None:
-            expected = os.path.join(folder.root, f"{video.key}.mp4")
-            return expected, f"no file {video.key}.* or {video.path}.* under {folder.root}"
-        if (times := times_listed[video.path]) > 1:
-            name = os.path.basename(plain[0])
-            return plain[0], f"{name} may be any of the {times} clips of this id in the list; name it {video.key}.*"
-        return plain
-
-    return Listing(form.replace("table", "kinetics_csv"), videos, find, notes, unit)
-
-
-def _kinetics_row(
-    file: ListFile, line: int, unit: str, label: str | None, roles: Mapping[str, str], row: Row
-) -> ListedVideo:
-    place, written = file.place(line, unit), "" if label is None else row[label]
-    youtube_id, start, end = (row[roles[folded(column)]].strip() for column in _KINETICS[1:])
-    if label is not None and not written.strip():
-        raise ValueError(f"{place} has no label; every video needs one")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", youtube_id):
-        raise ValueError(
-            f"{place}: youtube_id {youtube_id!r} is not made of letters, digits, - and _ "
-            "(spreadsheets spoil ids that start with -)"
-        )
-    whole = re.fullmatch(r"([0-9]{1,9})(?:\.0*)?,([0-9]{1,9})(?:\.0*)?", f"{start},{end}")  # Kinetics-700 has 10.0
-    if whole is None or int(whole[1]) >= int(whole[2]):
-        raise ValueError(
-            f"{place}: time_start {start!r} and time_end {end!r} are not whole seconds with the start before the end"
-        )
-    return ListedVideo(line, f"{youtube_id}_{int(whole[1]):06d}_{int(whole[2]):06d}", written, path=youtube_id)
-
-
-def _read_frame_table(file: ListFile, roles: Mapping[str, str], rows: Sequence[tuple[int, Row]], unit: str) -> Listing:
+def _read_frame_rows(table: _Table) -> list[ListedVideo]:
     """SlowFast's lists have a row for each frame: the frames of a video lie in one folder, which is the video."""
-    identity = next(roles[name] for name in _ORIGINAL if name in roles)
-    label = next((roles[name] for name in ("labels", "label") if name in roles), None)
-    videos: dict[str, ListedVideo] = {}
-    counts = Counter(row[identity] for _, row in rows)
-    for line, row in rows:
-        place, folder = file.place(line, unit), os.path.dirname(row[roles["path"]])
+    label = table.column(("labels", "label"))
+    (identity, *_), videos = table.columns(_ORIGINAL), dict[str, ListedVideo]()
+    counts = Counter(row[identity] for _, row in table.rows)
+    for place, row in table.rows:
+        name, folder = row[identity], os.path.dirname(row[table.roles["path"]])
         if label is None or not clean_label(row[label]):
             raise ValueError(
                 f"{place} has no label; for Something-Something pass its JSON list as annotations instead: the folders "
                 "of frames are found by their ids"
             )
-        written = one_label(place, row[label], file.known)
-        first = videos.setdefault(
-            row[identity], ListedVideo(line, folder, written, folder, frames=counts[row[identity]])
-        )
+        written = one_label(place, row[label], table.file.known)
+        first = videos.setdefault(name, ListedVideo(place, folder, written, folder, frames=counts[name]))
         if (first.path, first.label) != (folder, written):
-            raise ValueError(
-                f"{place}: frames of {row[identity]!r} have another folder or label than at {file.place(first.line)}"
-            )
-    return Listing("frame_table", list(videos.values()), unit=unit)
+            raise ValueError(f"{place}: frames of {name!r} have another folder or label than at {first.place}")
+    return list(videos.values())
 
 
 def read_table(file: ListFile) -> Listing | None:
     """Read a table with a header (comma, tab, semicolon or white space between its columns); None for other texts."""
-    lines = [(number, line) for number, line in file.lines() if not line.startswith("#")]
-    if not lines:
+    texts = {number: line for number, line in file.lines() if not line.startswith("#")}
+    if not texts:
         return None
-    first, header_line = lines[0]
+    first, header_line = next(iter(texts.items()))
     for delimiter in ("\t", ",", ";", " "):
         header = [clean_label(field) for field in re.split(r"[ \t]+" if delimiter == " " else delimiter, header_line)]
         if is_header(header) and not file.lookup.find(header_line):
             break
     else:
         return None
-    if len(set(map(folded, filter(folded, header)))) < sum(bool(folded(name)) for name in header):
+    names = [name for name in map(folded, header) if name]
+    if len(set(names)) < len(names):
         raise ValueError(f"{file.place(first)}: the header names a column twice: {', '.join(header)}")
-    comments = 0
-    rows: list[tuple[int, Row]] = []
-    texts = dict(lines)
+    comments, rows = 0, list[tuple[str, Row]]()
     for line, fields in file.csv_rows(delimiter, skipinitialspace=True):
         values = [field.strip() for field in fields]
-        if line <= first or not any(values):
-            comments += bool(values) and values[0].startswith("#")
-            continue
-        if fields[0].startswith("#"):
+        if values[0].startswith("#"):
             comments += 1
+            continue
+        if line <= first or not any(values):
             continue
         label = f"{delimiter} ".join(values[len(header) - 1 :])
         if len(values) > len(header) and folded(header[-1]) in _NAME and label in texts.get(line, ""):
@@ -313,24 +280,12 @@ def read_table(file: ListFile) -> Listing | None:
                 f"{file.place(line)} has {len(values)} fields but the header has {len(header)} "
                 "(a label with a comma needs quotes)"
             )
-        rows.append((line, dict(zip(header, values, strict=True))))
+        rows.append((file.place(line), dict(zip(header, values, strict=True))))
     listing = read_columns(file, header, rows, "table")
-    if comments:
-        listing = Listing(
-            listing.form, listing.videos, listing.find, (comment_note(comments), *listing.notes), listing.unit
-        )
-    return listing
+    return replace(listing, notes=[comment_note(comments), *listing.notes]) if comments else listing
 
 
 def comment_note(count: int) -> str:
     """What is said about comment lines."""
-    return (
-        f"{count} line that begins with # is left out"
-        if count == 1
-        else f"{count} lines that begin with # are left out"
-    )
-
-
-def table_of(rows: Iterable[Row]) -> list[str]:
-    """All columns of rows, in the order in which they first occur."""
-    return list(dict.fromkeys(column for row in rows for column in row))
+    lines, are = ("line that begins", "is") if count == 1 else ("lines that begin", "are")
+    return f"{count} {lines} with # {are} left out"

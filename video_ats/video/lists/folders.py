@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from video_ats.video.fetch import check_protocol, is_url, list_files
 from video_ats.video.lists import VideoEntry, VideoList
-from video_ats.video.lists.endings import frame_name, is_video_name
 from video_ats.video.lists.label_names import built_in_names, fold_label
+from video_ats.video.lists.lookup import frame_name, is_video_name
 from video_ats.video.lists.numbering import number_names
 
 

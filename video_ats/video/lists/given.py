@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from video_ats.video.fetch import check_protocol, is_url, join_path
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.annotations import read_video_list
-from video_ats.video.lists.endings import frame_name, is_video_name
 from video_ats.video.lists.folders import index_videos, read_unlabelled
+from video_ats.video.lists.lookup import frame_name, is_video_name
 from video_ats.video.source import DataConfig
 
 _PATTERN = re.compile(r"[*?[]")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from video_ats.video.lists import ListFile, Listing
-from video_ats.video.lists.columns import SUBSETS, Row, folded, is_header, read_columns, table_of
-from video_ats.video.lists.endings import is_video_name
+from video_ats.video.lists.columns import SUBSETS, folded, is_header, read_columns
 from video_ats.video.lists.label_names import fold_label
+from video_ats.video.lists.lookup import is_video_name
 
 _WRAPPERS = ("database", "annotations", "data", "data_list", "videos", "samples", "items", "rows", "records")
 
@@ -27,14 +27,14 @@ def read_json_list(file: ListFile) -> Listing | None:
     text = file.text.strip()
     if not text.startswith(("{", "[")):
         return None
-    unit = "entry"
+    places = None  # of the entries, where they are lines
     try:
         content = _load(file, text)
     except json.JSONDecodeError as error:
         lines = list(file.lines())
         if len(lines) > 1 and all(line.startswith("{") and line.endswith("}") for _, line in lines):
             try:
-                content, unit = [_load(file, line) for _, line in lines], "line"
+                content, places = [_load(file, line) for _, line in lines], [file.place(number) for number, _ in lines]
             except json.JSONDecodeError:
                 raise ValueError(f"{file.source!r} is neither JSON nor JSON lines: {error}") from None
         elif text.startswith("{") or file.source.lower().endswith(".json"):
@@ -44,29 +44,22 @@ def read_json_list(file: ListFile) -> Listing | None:
     except RecursionError:
         raise ValueError(f"{file.source!r} is no list of videos: its JSON is nested without end") from None
     records = _records(file, content)
-    rows: list[tuple[int, Row]] = []
-    for number, record in enumerate(records, start=1):
-        rows.append((number, _row(file, number, unit, record)))
-    if unit == "line":
-        rows = [(number, row) for (number, _), (_, row) in zip(lines, rows, strict=True)]
-    if not rows:
+    if not records:
         return Listing("json", [])
-    columns = table_of(row for _, row in rows)
-    rows = [(number, {column: row.get(column, "") for column in columns}) for number, row in rows]
+    places = places or [file.place(number, "entry") for number in range(1, len(records) + 1)]
+    found = [_row(file, place, record) for place, record in zip(places, records, strict=True)]
+    columns = list(dict.fromkeys(column for row in found for column in row))
+    rows = [
+        (place, {column: row.get(column, "") for column in columns}) for place, row in zip(places, found, strict=True)
+    ]
     if not is_header(columns):
         raise ValueError(
             f"{file.source!r}: its records have no known key for the file and the class ({', '.join(columns[:8])}); "
             "name them path and label"
         )
-    _refuse_label_map(file, content, rows)
-    listing = read_columns(file, columns, rows, "json", unit=unit)
-    return Listing(
-        listing.form.replace("json", "kinetics_json") if "youtube_id" in columns else "json", *_rest(listing)
-    )
-
-
-def _rest(listing: Listing) -> tuple[Any, ...]:
-    return listing.videos, listing.find, listing.notes, listing.unit
+    if isinstance(content, dict) and all(set(row) == {"path", "label"} for row in found):
+        _refuse_label_map(file, [row["path"] for row in found])
+    return read_columns(file, columns, rows, "kinetics_json" if "youtube_id" in columns else "json")
 
 
 def _load(file: ListFile, text: str) -> Any:
@@ -105,9 +98,7 @@ def _records(file: ListFile, content: Any) -> list[dict[str, Any]]:
         inner = [key for key in _WRAPPERS if isinstance(content.get(key), (list, dict))]
         if {"columns", "data"} <= content.keys():  # pandas, orient="split"
             return [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
-        if len(inner) == 1 and not all(isinstance(value, dict) for value in values):
-            return _records(file, content[inner[0]])
-        if len(inner) == 1 and len(content) == 1:
+        if len(inner) == 1 and (len(content) == 1 or not all(isinstance(value, dict) for value in values)):
             return _records(file, content[inner[0]])
         if all(isinstance(value, (dict, list)) for value in values) and is_header(list(content)):
             return _transposed(file, content)
@@ -147,9 +138,8 @@ def _keyed(key: str, record: dict[str, Any]) -> dict[str, Any]:
     return {"path" if is_video_name(os.path.basename(key)) else "id": key, **record}
 
 
-def _row(file: ListFile, number: int, unit: str, record: Mapping[str, Any]) -> dict[str, str]:
+def _row(file: ListFile, place: str, record: Mapping[str, Any]) -> dict[str, str]:
     """A record as texts by name, with what stands in its only annotation."""
-    place = file.place(number, unit)
     flat = {key: value for key, value in record.items() if key != "annotations"}
     found = record.get("annotations")
     if isinstance(found, list):
@@ -184,10 +174,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _refuse_label_map(file: ListFile, content: Any, rows: Sequence[tuple[int, Row]]) -> None:
-    if not isinstance(content, dict) or any(set(row) != {"path", "label"} for _, row in rows):
-        return
-    looked_up = [row["path"] for _, row in rows if file.lookup.knows(row["path"])]
+def _refuse_label_map(file: ListFile, paths: Sequence[str]) -> None:
+    looked_up = [path for path in paths if file.lookup.knows(path)]
     if looked_up and not any(is_video_name(path) or file.lookup.find(path) for path in looked_up):
         raise ValueError(
             f"{file.source!r} looks like a map of class names, no list of videos (none of its keys is a file); pass it "

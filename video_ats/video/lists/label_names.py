@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
 BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
 _TIMM = "timm:"
 
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")  # a longer one is no index; pandas writes 3.0 for 3
 _INDEX_COLUMN, _NAME_COLUMN = (
     "|".join(words)
@@ -83,7 +82,7 @@ def read_text_file(path: str, what: str, encoding: str | None = None) -> tuple[s
 
 def is_not_utf8(text: str) -> bool:
     """Whether a text holds bytes that are not UTF-8, as `read_text_file` gives them."""
-    return _NOT_UTF8.search(text) is not None
+    return re.search("[\udc80-\udcff]", text) is not None
 
 
 def clean_label(text: str) -> str:
@@ -102,6 +101,22 @@ def fold_label(text: str) -> str:
 def is_integer(text: str) -> bool:
     """Whether a label as written is a class index."""
     return _INTEGER.fullmatch(text) is not None
+
+
+def to_integer(text: str) -> int:
+    """The class index, or other whole number, that `is_integer` takes a text for."""
+    return int(text.split(".")[0])
+
+
+def first_index(numbers: Iterable[int]) -> int | None:
+    """0 or 1, where the numbers, each once or often, run from there without gaps; otherwise None."""
+    found = sorted(set(numbers))
+    return next((start for start in (0, 1) if found and found == [*range(start, start + len(found))]), None)
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines as editors count them: ``str.splitlines`` cuts at other characters too."""
+    return re.split(r"\r\n|\n|\r", text)
 
 
 class LabelList(NamedTuple):
@@ -250,12 +265,12 @@ def _json_pairs(text: str, labels: str) -> list[tuple[str, int]]:
         if all(type(index) is int for _, index in pairs) or all(
             isinstance(index, str) and is_integer(index) and not is_integer(name) for name, index in pairs
         ):
-            return [(clean_label(name), int(float(index))) for name, index in pairs]
+            return [(clean_label(name), to_integer(str(index))) for name, index in pairs]
     raise ValueError(f'label list {labels!r} is not a JSON object like {{"abseiling": 0}} or {{"0": "abseiling"}}')
 
 
 def _line_pairs(text: str, labels: str) -> list[tuple[str, int]]:
-    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text.rstrip()) if not line.startswith(("# ", "#\t"))]
+    lines = [line.strip() for line in split_lines(text.rstrip()) if not line.startswith(("# ", "#\t"))]
     first = lines[0].replace('"', "") if lines else ""
     header = _HEADER.fullmatch(first) is not None
     lines = lines[header:]
@@ -280,8 +295,8 @@ def _in_order(pairs: Sequence[tuple[str, int]], labels: str) -> LabelList:
         if index in by_index:
             raise ValueError(f"label list {labels!r} gives index {index} to {by_index[index]!r} and {name!r}")
         by_index[index] = name
-    start = int(min(by_index, default=0) == 1)
-    if not by_index or sorted(by_index) != list(range(start, start + len(by_index))):
+    start = first_index(by_index)
+    if start is None:
         raise ValueError(
             f"label list {labels!r} has {len(by_index)} names with indices {min(by_index, default=None)} to "
             f"{max(by_index, default=None)}; indices run from 0, or from 1, without gaps"

@@ -1,27 +1,42 @@
-"""Looks listed paths up on the disk. Each folder is listed once, which is faster than a look for each path."""
+"""Which files are videos or frames, by their endings, and listed paths looked up on the disk."""
 
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from typing import NamedTuple
 
 from video_ats.video.fetch import is_url, join_path
-from video_ats.video.lists.endings import is_video_name
+
+#: Endings, lower case, that count as a video when a folder is searched: those of FFmpeg's containers and raw streams.
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp"),
+    *(".mts", ".m2ts", ".ogv", ".vob", ".gif", ".asf", ".3g2", ".f4v", ".qt", ".mpe", ".m1v", ".m2v", ".mp4v"),
+    *(".divx", ".rm", ".rmvb", ".mxf", ".dv", ".nut", ".ivf", ".y4m", ".mjpg", ".mjpeg", ".amv", ".wtv"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".m4s", ".trp", ".tp", ".m2p", ".mpv", ".xvid"),
+)
+
+_FRAME = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)\.(?:jpe?g|png|bmp)", re.IGNORECASE | re.DOTALL)
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file name has the ending of a video and is not hidden (macOS writes ``._x.mp4``)."""
+    return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
+
+
+def frame_name(name: str) -> tuple[str, int] | None:
+    """What stands before the number of an image (``img_`` of ``img_00001.jpg``), and the number; None: no such name."""
+    match = None if name.startswith(".") else _FRAME.fullmatch(name)
+    return (match["prefix"], int(match["number"])) if match else None
 
 
 class Found(NamedTuple):
-    """A path on the disk.
+    """A path on the disk."""
 
-    Attributes:
-        path: joined with the root.
-        changed: how the listed path differs from it: ``""``, ``"separator"`` (Windows) or ``"ending"``.
-        problem: why it cannot be used (several files fit); empty: none.
-        is_folder: whether it is a folder.
-    """
-
-    path: str
-    changed: str = ""
-    problem: str = ""
+    path: str  # joined with the root
+    changed: str = ""  # how the listed path differs from it: "", "separator" (Windows) or "ending"
+    problem: str = ""  # why it cannot be used (several files fit); empty: none
     is_folder: bool = False
 
 
@@ -30,11 +45,11 @@ class _Folder(NamedTuple):
     by_stem: dict[str, list[str]]  # names of videos, and of folders if frames are wanted
 
 
-_EMPTY = _Folder({}, {})
-
-
 class Lookup:
-    """Paths under ``root`` (None: the working directory). ``frame_folders``: whether a folder can be a video."""
+    """Paths under ``root`` (None: the working directory). ``frame_folders``: whether a folder can be a video.
+
+    Each folder is listed once, which is faster than a look for each path.
+    """
 
     def __init__(self, root: str | None, *, frame_folders: bool = False) -> None:
         self.root, self.frame_folders = root, frame_folders
@@ -67,19 +82,14 @@ class Lookup:
         return None
 
     def _list(self, folder: str) -> _Folder:
-        found = self._folders.get(folder)
-        if found is None:
-            try:
-                with os.scandir(folder or ".") as items:
-                    names = {item.name: item.is_dir() for item in items}
-            except OSError:  # not there, or no folder; whoever reads the video says more
-                found = _EMPTY
-            else:
-                found = _Folder(names, {})
-                for name, is_folder in names.items():
-                    if is_folder and self.frame_folders:
-                        found.by_stem.setdefault(name, []).append(name)
-                    elif not is_folder and is_video_name(name):
-                        found.by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
-            self._folders[folder] = found
+        if folder in self._folders:
+            return self._folders[folder]
+        found = self._folders[folder] = _Folder({}, {})
+        with suppress(OSError), os.scandir(folder or ".") as items:  # who reads the video says what is not there
+            found.names.update({item.name: item.is_dir() for item in items})
+        for name, is_folder in found.names.items():
+            if is_folder and self.frame_folders:
+                found.by_stem.setdefault(name, []).append(name)
+            elif not is_folder and is_video_name(name):
+                found.by_stem.setdefault(os.path.splitext(name)[0], []).append(name)
         return found

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from video_ats.video.lists import ListedVideo, ListFile, Listing
 from video_ats.video.lists.columns import FOLDER_NOTE, SUBSETS, comment_note, folded, folder_label, one_label
-from video_ats.video.lists.endings import is_video_name
-from video_ats.video.lists.label_names import clean_label, fold_label, is_integer
+from video_ats.video.lists.label_names import clean_label, first_index, fold_label, is_integer, to_integer
+from video_ats.video.lists.lookup import is_video_name
 from video_ats.video.lists.numbering import folder_of
 
 # In order of preference between readings that are equally good.
@@ -21,30 +21,19 @@ _SEPARATORS = {"\t": r"\t", ",": ",", ";": ";", " ": r"[ \t]+"}
 _SAMPLE = 400  # lines that show how the others are to be read
 _WAY_OUT = "write a first line that names the columns, such as 'path,label,other'"
 
-Line = tuple[int, str]
-
-
-class _Fields(NamedTuple):
-    """A line cut at its separators, which stand between the fields in ``separators``."""
-
-    fields: list[str]
-    separators: list[str]
-
-    def join(self, start: int, end: int) -> str:
-        """The text of some fields with the separators between them."""
-        parts = [self.fields[start]] if start < end else []
-        for place in range(start + 1, end):
-            parts += [self.separators[place - 1], self.fields[place]]
-        return "".join(parts).strip()
+Line = tuple[int, str]  # its number and its text
 
 
 class _Cut(NamedTuple):
     """A line as a path and what follows it, as fields and as text."""
 
-    number: int
+    place: str
     path: str
     rest: list[str]
     text: str
+
+
+Reading = Callable[[Line], _Cut | None]  # None: the line does not fit
 
 
 def read_path_list(file: ListFile) -> Listing:
@@ -65,165 +54,166 @@ def read_path_list(file: ListFile) -> Listing:
     class if the integers fit its name); a label and integers that are not needed, if the label is the folder or a known
     class; or nothing, and the folder is the class. A line unlike the others is an error that names it.
     """
-    lines, notes = _without_comments(file)
+    listed = list(file.lines())
+    lines = [line for line in listed if not _is_comment(file, line[1])]
+    notes = [comment_note(len(listed) - len(lines))] if len(listed) > len(lines) else []
     if not lines:
-        return Listing("path_label", [], notes=notes)
+        return Listing("path_label", [], notes)
     lines, more = _without_line_numbers(file, lines)
-    cut = _best_reading(file, lines)
+    reading = _best_reading(file, lines)
     cuts = []
     for line in lines:
-        one = cut(line)
-        if one is None and line is lines[0] and cut(lines[-1]) is not None:
-            raise ValueError(_looks_like_header(file, line))
+        one = reading(line)
         if one is None:
+            if line is lines[0] and reading(lines[-1]) is not None:
+                raise ValueError(_looks_like_header(file, line))
             raise ValueError(
                 f"{file.place(line[0])}: {line[1][:80]!r} is not a path and a label as on the other lines "
                 "('path label', 'path,label' or tab; one separator in the whole file)"
             )
         cuts.append(one)
-    _refuse_odd_path(file, cuts, dict(lines))
-    form, videos, told = _understand(file, cuts)
-    return Listing(form, videos, notes=[*notes, *more, *told])
+    _refuse_odd_path(file, cuts, lines)
+    listing = _understand(file, cuts)
+    return replace(listing, notes=[*notes, *more, *listing.notes])
 
 
-def _without_comments(file: ListFile) -> tuple[list[Line], list[str]]:
-    lines, comments = [], 0
-    for number, line in file.lines():
-        if line.startswith("#") and not any(
-            file.lookup.find(line[: match.start()])
-            for pattern in _SEPARATORS.values()
-            for match in re.finditer(pattern, line)
-        ):
-            comments += 1
-        else:
-            lines.append((number, line))
-    return lines, [comment_note(comments)] if comments else []
+def _is_comment(file: ListFile, line: str) -> bool:
+    if not line.startswith("#"):
+        return False
+    ends = [match.start() for pattern in _SEPARATORS.values() for match in re.finditer(pattern, line)]
+    return not any(file.lookup.find(line[:end]) for end in ends)
 
 
 def _without_line_numbers(file: ListFile, lines: list[Line]) -> tuple[list[Line], list[str]]:
-    """Without a first column that counts the lines, as pandas writes it, if a file follows it."""
-    split = [re.fullmatch(r"([0-9]+)[,;\t ]\s*(\S.*)", line) for _, line in lines]
-    if not all(split):
+    """Without a first column that counts the lines, as pandas writes it, if a file follows it; and a note."""
+    matches = [re.fullmatch(r"([0-9]+)[,;\t ]\s*(\S.*)", text) for _, text in lines]
+    counts = [int(match[1]) for match in matches if match]
+    rest = [(number, match[2]) for (number, _), match in zip(lines, matches, strict=True) if match]
+    if len(rest) < len(lines) or counts != list(range(counts[0], counts[0] + len(counts))):
         return lines, []
-    counts = [int(match[1]) for match in split if match]
-    rest = [match[2] for match in split if match]
-    if counts != list(range(counts[0], counts[0] + len(counts))):
-        return lines, []
-    if (
-        len(lines) > 1
-        and not any(
-            is_video_name(name) or file.lookup.find(str(count))
-            for count, text in zip(counts, rest, strict=True)
-            for name in text.split()
-        )
-        and not any(re.search(r"[,;\t]|\s[0-9]+$", text) for text in rest)
-        and file.lookup.knows(rest[0])
-    ):
+    if len(lines) > 1 and _are_class_names(file, counts, [text for _, text in rest]):
         raise ValueError(
             f"{file.source!r} looks like a list of class names, no list of videos ({lines[0][1][:80]!r}, …); pass it "
             "as --data.labels"
         )
-    plain, stripped = (_best_reading(file, some) for some in (lines, list(zip(counts, rest, strict=True))))
 
-    def files(cut: Callable[[Line], _Cut | None], some: Sequence[str]) -> tuple[int, int]:
-        cuts = [one for text in some[:_SAMPLE] if (one := cut((0, text)))]
-        return (
-            sum(file.lookup.find(one.path) is not None for one in cuts),
-            sum(is_video_name(os.path.basename(one.path)) for one in cuts if not re.match(r"[0-9]+[,;\t ]", one.path)),
-        )
+    def files(some: list[Line]) -> tuple[int, int]:
+        """Paths of the best reading that are there, and those that end like a video and do not begin with a count."""
+        paths = [one.path for one in map(_best_reading(file, some), some[:_SAMPLE]) if one]
+        named = [path for path in paths if not re.match(r"[0-9]+[,;\t ]", path)]
+        return _count_there(file, paths), _count_named(named)
 
-    if files(stripped, rest) <= files(plain, [line for _, line in lines]):
+    if files(rest) <= files(lines):
         return lines, []
-    numbers = [number for number, _ in lines]
-    return list(zip(numbers, rest, strict=True)), ["the first column counts the lines and is left out"]
+    return rest, ["the first column counts the lines and is left out"]
 
 
-def _split(line: str, separator: str) -> _Fields | None:
-    """The fields of a line; None where it is no CSV. Quotes count where a field begins or the line ends with one."""
-    if line.startswith('"') or line.endswith('"'):
-        try:
-            fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
-        except csv.Error:
-            return None
-        return _Fields(fields, [separator] * (len(fields) - 1))
-    pieces = re.split(f"({_SEPARATORS[separator]})", line)
-    return _Fields(pieces[::2], pieces[1::2])
+def _are_class_names(file: ListFile, counts: Sequence[int], texts: Sequence[str]) -> bool:
+    """Whether texts behind counts are names of classes: none is a file, has a separator, or ends with an integer."""
+    return (
+        not any(file.lookup.find(str(count)) for count in counts)
+        and not any(is_video_name(word) for text in texts for word in text.split())
+        and not any(re.search(r"[,;\t]|\s[0-9]+$", text) for text in texts)
+        and file.lookup.knows(texts[0])
+    )
 
 
-def _after_ending(file: ListFile, line: _Fields) -> int | None:
-    """Path up to the first field that ends like a video, or to a later one if only that path is there."""
+def _count_there(file: ListFile, paths: Sequence[str]) -> int:
+    return sum(file.lookup.find(path) is not None for path in paths)
+
+
+def _count_named(paths: Sequence[str]) -> int:
+    return sum(is_video_name(os.path.basename(path)) for path in paths)
+
+
+def _split(line: str, separator: str) -> list[str] | None:
+    """The fields of a line with the separators between them, in turn; None where it is no CSV.
+
+    Quotes count where a field begins or the line ends with one.
+    """
+    if not line.startswith('"') and not line.endswith('"'):
+        return re.split(f"({_SEPARATORS[separator]})", line)
+    try:
+        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
+    except csv.Error:
+        return None
+    return [piece for field in fields for piece in (field, separator)][:-1]
+
+
+def _join(pieces: Sequence[str], start: int, end: int | None = None) -> str:
+    """The text of fields ``start`` to ``end`` (not included) with the separators between them."""
+    return "".join(pieces[2 * start : None if end is None else 2 * end - 1]).strip()
+
+
+# The rules for where the path ends: from the pieces of a line to the number of fields of its path; None: does not fit.
+
+
+def _before_last_two(file: ListFile, pieces: Sequence[str]) -> int | None:
+    return len(pieces) // 2 - 1 if len(pieces) > 4 and pieces[-3].strip().isdecimal() else None
+
+
+def _before_last(file: ListFile, pieces: Sequence[str]) -> int | None:
+    return len(pieces) // 2 or None
+
+
+def _after_ending(file: ListFile, pieces: Sequence[str]) -> int | None:
+    """After the first field that ends like a video, or a later one if only that path is there."""
+    paths = {end: _join(pieces, 0, end) for end in range(1, len(pieces) // 2 + 2)}
     found = [
         end
-        for end in range(1, len(line.fields) + 1)
-        if is_video_name(line.fields[end - 1].strip(" '\"")) or is_video_name(os.path.basename(line.join(0, end)))
+        for end, path in paths.items()
+        if is_video_name(pieces[2 * end - 2].strip(" '\"")) or is_video_name(os.path.basename(path))
     ]
     if len(found) > 1:
-        return next((end for end in found if file.lookup.find(line.join(0, end))), found[0])
+        return next((end for end in found if file.lookup.find(paths[end])), found[0])
     return found[0] if found else None
 
 
-def _last_two(file: ListFile, line: _Fields) -> int | None:
-    return len(line.fields) - 2 if len(line.fields) > 2 and line.fields[-2].strip().isdecimal() else None
-
-
-def _last(file: ListFile, line: _Fields) -> int | None:
-    return len(line.fields) - 1 if len(line.fields) > 1 else None
-
-
-def _first(file: ListFile, line: _Fields) -> int | None:
+def _after_first(file: ListFile, pieces: Sequence[str]) -> int | None:
     return 1
 
 
-_RULES = (_last_two, _last, _after_ending, _first)
+_RULES = (_before_last_two, _before_last, _after_ending, _after_first)
 
 
-def _best_reading(file: ListFile, lines: Sequence[Line]) -> Callable[[Line], _Cut | None]:
-    known = file.known
+def _best_reading(file: ListFile, lines: Sequence[Line]) -> Reading:
     sample = lines[:: max(len(lines) // _SAMPLE, 1)]
 
-    def reading(separator: str, rule: Callable[[ListFile, _Fields], int | None]) -> Callable[[Line], _Cut | None]:
+    def reading(separator: str, rule: Callable[[ListFile, Sequence[str]], int | None]) -> Reading:
         def cut(line: Line) -> _Cut | None:
-            fields = _split(line[1], separator)
-            end = None if fields is None else rule(file, fields)
-            if fields is None or end is None:
+            pieces = _split(line[1], separator)
+            end = None if pieces is None else rule(file, pieces)
+            if pieces is None or end is None:
                 return None
-            path, rest = clean_label(fields.join(0, end)), [field.strip() for field in fields.fields[end:]]
-            if not path or any(not field for field in rest):
-                return None
-            return _Cut(line[0], path, rest, fields.join(end, len(fields.fields)))
+            path, rest = clean_label(_join(pieces, 0, end)), [field.strip() for field in pieces[2 * end :: 2]]
+            return _Cut(file.place(line[0]), path, rest, _join(pieces, end)) if path and all(rest) else None
 
         return cut
 
-    def evidence(cut: Callable[[Line], _Cut | None]) -> tuple[int, int, bool, int]:
+    def evidence(cut: Reading) -> tuple[int, int, bool, int]:
         cuts = [one for line in sample if (one := cut(line))]
+        paths = [one.path for one in cuts]
         labels_fit = bool(cuts) and (
             all(one.rest and is_integer(clean_label(one.rest[-1])) for one in cuts)
-            or all(fold_label(one.text) in known or (one.rest and fold_label(one.rest[-1]) in known) for one in cuts)
+            or all({fold_label(text) for text in (one.text, *one.rest[-1:])} & file.known for one in cuts)
         )
-        there = sum(file.lookup.find(one.path) is not None for one in cuts)
-        return there, sum(is_video_name(os.path.basename(one.path)) for one in cuts), labels_fit, len(cuts)
+        return _count_there(file, paths), _count_named(paths), labels_fit, len(cuts)
 
     return max((reading(separator, rule) for separator in _SEPARATORS for rule in _RULES), key=evidence)
 
 
-def _refuse_odd_path(file: ListFile, cuts: Sequence[_Cut], lines: dict[int, str]) -> None:
+def _refuse_odd_path(file: ListFile, cuts: Sequence[_Cut], lines: Sequence[Line]) -> None:
     """A line whose path is not there and does not end like a video, unlike those of most other lines."""
-
-    def is_file(one: _Cut) -> bool:
-        return is_video_name(os.path.basename(one.path)) or file.lookup.find(one.path) is not None
-
-    odd = [one for one in cuts if not is_file(one)]
-    named = sum(is_video_name(os.path.basename(one.path)) for one in cuts)
-    is_header_alone = len(odd) == 1 and odd[0] is cuts[0] and len(cuts) > 1
-    if not odd or not (is_header_alone or 2 * named >= len(cuts)):
-        return  # ids and folders of which some are not there are as good as the others
-    line = lines[odd[0].number]
-    if is_header_alone:
-        raise ValueError(_looks_like_header(file, (odd[0].number, line)))
-    raise ValueError(
-        f"{file.place(odd[0].number)}: {line[:80]!r} is not a path and a label as on the other lines: "
-        f"{odd[0].path[:80]!r} is not there and does not end like a video"
-    )
+    odd = [place for place, one in enumerate(cuts) if not _count_named([one.path]) and not file.lookup.find(one.path)]
+    if odd == [0] and len(cuts) > 1:
+        raise ValueError(_looks_like_header(file, lines[0]))
+    # Ids and folders of which some are not there are as good as the others.
+    if odd and 2 * _count_named([one.path for one in cuts]) >= len(cuts):
+        one, (_, line) = cuts[odd[0]], lines[odd[0]]
+        raise ValueError(
+            f"{one.place}: {line[:80]!r} is not a path and a label as on the other lines: "
+            f"{one.path[:80]!r} is not there and does not end like a video"
+        )
 
 
 def _looks_like_header(file: ListFile, line: Line) -> str:
@@ -245,6 +235,9 @@ class _Shape(NamedTuple):
         return " and ".join([*words, *[f"{self.after} integers"] * bool(self.after)]) or "nothing"
 
 
+_NOTHING, _INTEGER, _TEXT = _Shape(0, False, 0), _Shape(1, False, 0), _Shape(0, True, 0)
+
+
 def _shape(rest: Sequence[str]) -> _Shape:
     whole = [is_integer(field) for field in rest]
     if all(whole):
@@ -252,59 +245,60 @@ def _shape(rest: Sequence[str]) -> _Shape:
     return _Shape(whole.index(False), True, whole[::-1].index(False))
 
 
-def _understand(file: ListFile, cuts: Sequence[_Cut]) -> tuple[str, list[ListedVideo], list[str]]:
-    """Form, videos and notes."""
+def _understand(file: ListFile, cuts: Sequence[_Cut]) -> Listing:
+    """Tell labels, numbers of frames and other integers apart by what follows the paths of all lines."""
     texts = [clean_label(one.text) for one in cuts]
     if all(texts) and all(fold_label(text) in file.known for text in texts):
-        return _with_labels(file, cuts, texts, "path_label")
+        return _labelled(file, cuts, texts)
     shapes = [_shape(one.rest) for one in cuts]
     shape, _ = Counter(shapes).most_common(1)[0]
     for one, other in zip(cuts, shapes, strict=True):
         if other != shape:
-            _refuse_odd_rest(file, one, other, shape)
-    if shape == _Shape(0, False, 0):
-        videos = [ListedVideo(one.number, one.path, folder_label(one.path), one.path) for one in cuts]
-        return "path_only", videos, [FOLDER_NOTE]
+            _refuse_odd_rest(one, other, shape)
+    if shape == _NOTHING:
+        videos = [ListedVideo(one.place, one.path, folder_label(one.path), one.path) for one in cuts]
+        return Listing("path_only", videos, [FOLDER_NOTE])
     if shape.after:
-        return _without_integers_after(file, cuts, shape)
-    if shape == _Shape(1, False, 0):
-        return _with_labels(file, cuts, [one.rest[0] for one in cuts], "path_label")
-    if shape.before == 0:
-        _refuse_unclear_text(file, cuts)
-        return _with_labels(file, cuts, texts, "path_label")
-    integers = [one.rest[: shape.before - (not shape.has_text)] for one in cuts]
-    labels = [clean_label(_text_after(one, len(some))) for one, some in zip(cuts, integers, strict=True)]
+        return _with_integers_after(file, cuts, shape)
     if shape.has_text:
-        _refuse_unclear_text(file, [one._replace(rest=one.rest[shape.before :]) for one in cuts])
-    if len(integers[0]) == 2 and all(some in (["0", "-1"], ["0", "0"]) for some in integers):
-        form, videos, notes = _with_labels(file, cuts, labels, "path_label")
-        return form, videos, [*notes, "start 0 and end -1 or 0 after the paths mean whole videos"]
-    if len(integers[0]) == 2 and all(
-        some[0] == "0" and not is_video_name(one.path) for one, some in zip(cuts, integers, strict=True)
-    ):
-        integers = [some[1:] for some in integers]  # mmaction2's first frame, and the number of frames
+        _refuse_unclear_text(cuts, shape.before)
+    # The label is the text, or else the last integer.
+    count = shape.before - (not shape.has_text)
+    labels = [clean_label(_text_after(one, count)) for one in cuts]
+    if count == 0:
+        return _labelled(file, cuts, labels)
+    integers = [[to_integer(field) for field in one.rest[:count]] for one in cuts]
+    if count == 2 and all(one.rest[:2] in (["0", "-1"], ["0", "0"]) for one in cuts):
+        return _labelled(file, cuts, labels, note="start 0 and end -1 or 0 after the paths mean whole videos")
+    # mmaction2 has the first frame of a folder before the number of frames
+    if count == 2 and all(one.rest[0] == "0" and not _count_named([one.path]) for one in cuts):
+        integers = [some[1:] for some in integers]
     if len(integers[0]) > 1:
         raise ValueError(
-            f"{file.place(cuts[0].number)}: {len(integers[0]) + 1} values after the path ({cuts[0].text[:80]!r}): more "
+            f"{cuts[0].place}: {count + 1} values after the path ({cuts[0].text[:80]!r}): more "
             f"integers than a number of frames and a label. Parts of videos are not read; else {_WAY_OUT}"
         )
-    numbers = [int(some[0].split(".")[0]) for some in integers]
+    numbers = [number for (number,) in integers]
     if shape.has_text and _number_the_labels(numbers, labels):
-        form, videos, notes = _with_labels(file, cuts, labels, "path_label")
-        return form, [replace(video, index=number) for video, number in zip(videos, numbers, strict=True)], notes
-    form, videos, notes = _with_labels(file, cuts, labels, "path_frames_label")
-    videos = [replace(video, frames=max(number, 0)) for video, number in zip(videos, numbers, strict=True)]
-    return form, videos, [*notes, "the integer between path and label is taken for the number of frames"]
+        return _labelled(file, cuts, labels, indices=numbers)
+    listing = _labelled(file, cuts, labels, note="the integer between path and label is taken for the number of frames")
+    videos = [replace(video, frames=max(number, 0)) for video, number in zip(listing.videos, numbers, strict=True)]
+    return Listing("path_frames_label", videos, listing.notes)
 
 
-def _with_labels(
-    file: ListFile, cuts: Sequence[_Cut], labels: Sequence[str], form: str
-) -> tuple[str, list[ListedVideo], list[str]]:
+def _labelled(
+    file: ListFile,
+    cuts: Sequence[_Cut],
+    labels: Sequence[str],
+    *,
+    indices: Sequence[int | None] = (),
+    note: str | None = None,
+) -> Listing:
     videos = [
-        ListedVideo(one.number, one.path, one_label(file.place(one.number), label, file.known), one.path)
-        for one, label in zip(cuts, labels, strict=True)
+        ListedVideo(one.place, one.path, one_label(one.place, label, file.known), one.path, index=index)
+        for one, label, index in zip(cuts, labels, indices or [None] * len(cuts), strict=True)
     ]
-    return form, videos, []
+    return Listing("path_label", videos, [note] if note else [])
 
 
 def _text_after(one: _Cut, fields: int) -> str:
@@ -317,63 +311,54 @@ def _text_after(one: _Cut, fields: int) -> str:
 
 def _number_the_labels(numbers: Sequence[int], labels: Sequence[str]) -> bool:
     """Whether the integers are indices of the names: one each, from 0 or 1 without gaps."""
-    pairs = set(zip(numbers, map(fold_label, labels), strict=True))
-    found = sorted(set(numbers))
-    return len(pairs) == len(found) == len({name for _, name in pairs}) and found in (
-        [*range(len(found))],
-        [*range(1, len(found) + 1)],
-    )
+    names = [fold_label(label) for label in labels]
+    is_one_to_one = len(set(zip(numbers, names, strict=True))) == len(set(numbers)) == len(set(names))
+    return is_one_to_one and first_index(numbers) is not None
 
 
-def _without_integers_after(
-    file: ListFile, cuts: Sequence[_Cut], shape: _Shape
-) -> tuple[str, list[ListedVideo], list[str]]:
+def _with_integers_after(file: ListFile, cuts: Sequence[_Cut], shape: _Shape) -> Listing:
     """Lines of ``path label integers``, as of Moments in Time (votes): the label is a known class or the folder."""
     labels = [clean_label(one.rest[0]) for one in cuts]
-    if shape.after == 1 and _number_the_labels([int(one.rest[-1].split(".")[0]) for one in cuts], labels):
-        form, videos, notes = _with_labels(file, cuts, labels, "path_label")
-        return (
-            form,
-            [replace(video, index=int(one.rest[-1].split(".")[0])) for video, one in zip(videos, cuts, strict=True)],
-            notes,
-        )
+    numbers = [to_integer(one.rest[-1]) for one in cuts]
+    if shape.after == 1 and _number_the_labels(numbers, labels):
+        return _labelled(file, cuts, labels, indices=numbers)
     for one, label in zip(cuts, labels, strict=True):
         is_class = fold_label(label) in file.known or fold_label(folder_of(one.path)) == fold_label(label)
         if len(one.rest) != 1 + shape.after or shape.before or not is_class:
             raise ValueError(
-                f"{file.place(one.number)}: {one.text[:80]!r} after the path are a text and {shape.after} integers; "
+                f"{one.place}: {one.text[:80]!r} after the path are a text and {shape.after} integers; "
                 f"which is the label? {_WAY_OUT[0].upper()}{_WAY_OUT[1:]}"
             )
-    form, videos, notes = _with_labels(file, cuts, labels, "path_label")
-    return form, videos, [*notes, f"{shape.after} integers after each label are not used"]
+    return _labelled(file, cuts, labels, note=f"{shape.after} integers after each label are not used")
 
 
-def _refuse_unclear_text(file: ListFile, cuts: Sequence[_Cut]) -> None:
-    """Several fields of text are a label with separators in it only where they read like text."""
-    many = [one for one in cuts if len(one.rest) > 1]
-    for one in many:
-        subset = len({len(other.rest) for other in cuts}) == 1 and folded(one.rest[-1]) in SUBSETS
+def _refuse_unclear_text(cuts: Sequence[_Cut], integers: int) -> None:
+    """Several fields of text behind integers are a label with separators in it only where they read like text."""
+    counts = {len(one.rest) - integers for one in cuts}
+    for one in cuts:
+        count = len(one.rest) - integers
+        subset = len(counts) == 1 and folded(one.rest[-1]) in SUBSETS
         is_text = not re.search(r"[,;\t](?! )", one.text) or one.text[-1:] in "\"'"
-        if subset or not is_text:
+        if count > 1 and (subset or not is_text):
             raise ValueError(
-                f"{file.place(one.number)}: {one.text[:80]!r} after the path are {len(one.rest)} fields; put a label "
+                f"{one.place}: {one.text[:80]!r} after the path are {count} fields; put a label "
                 f"with the separator in it into quotes, or {_WAY_OUT}"
             )
 
 
-def _refuse_odd_rest(file: ListFile, one: _Cut, odd: _Shape, usual: _Shape) -> None:
-    place = file.place(one.number)
-    if odd == _Shape(0, False, 0):
-        raise ValueError(f"{place}: {one.path[:80]!r} is not a path and a label as on the other lines; it has no label")
-    if usual == _Shape(1, False, 0) and not odd.has_text:
-        raise ValueError(
-            f"{place}: more integers than one label after the path ({one.text[:80]!r}), unlike other lines"
+def _refuse_odd_rest(one: _Cut, odd: _Shape, usual: _Shape) -> None:
+    text = repr(one.text[:80])
+    if odd == _NOTHING:
+        reason = f"{one.path[:80]!r} is not a path and a label as on the other lines; it has no label"
+    elif usual == _INTEGER and not odd.has_text:
+        reason = f"more integers than one label after the path ({text}), unlike other lines"
+    elif usual == _INTEGER:
+        reason = f"label {text} is not an integer, as the other labels are (a lost field?)"
+    elif odd == _INTEGER and usual == _TEXT:
+        reason = f"label {text} is an integer, unlike the other labels (a lost field?)"
+    else:
+        reason = (
+            f"{text} follows the path ({odd}), but on the other lines it is {usual}; a field too many "
+            "or too few, or a label that needs quotes?"
         )
-    if odd.has_text and usual == _Shape(1, False, 0):
-        raise ValueError(f"{place}: label {one.text[:80]!r} is not an integer, as the other labels are (a lost field?)")
-    if odd == _Shape(1, False, 0) and usual == _Shape(0, True, 0):
-        raise ValueError(f"{place}: label {one.text!r} is an integer, unlike the other labels (a lost field?)")
-    raise ValueError(
-        f"{place}: {one.text[:80]!r} follows the path ({odd}), but on the other lines it is {usual}; a field too many "
-        "or too few, or a label that needs quotes?"
-    )
+    raise ValueError(f"{one.place}: {reason}")

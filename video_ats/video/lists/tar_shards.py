@@ -19,8 +19,8 @@ from typing import NamedTuple
 from video_ats.atomic import write_text
 from video_ats.video.fetch import join_path, list_files, open_range, path_in_tar
 from video_ats.video.lists import ListedVideo, ListFile, Listing
-from video_ats.video.lists.endings import is_video_name
 from video_ats.video.lists.label_names import clean_label
+from video_ats.video.lists.lookup import is_video_name
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ def read_tar_list(file: ListFile) -> Listing | None:
         if len(fields) != len(TarMember._fields) or not all(fields) or not (fields[1] + fields[2]).isdecimal():
             raise ValueError(f"{file.place(line)}: is not {_COLUMNS}; index the tar files again")
         tar, offset, size, name, label = fields
-        videos.append(ListedVideo(line, f"{tar}/{name}", label, tar, path_in_tar("", int(offset), int(size), name)))
+        member = path_in_tar("", int(offset), int(size), name)
+        videos.append(ListedVideo(file.place(line), f"{tar}/{name}", label, tar, member))
     return Listing("tar_members", videos)
 
 

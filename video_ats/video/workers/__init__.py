@@ -34,17 +34,11 @@ _PATIENCE_SECONDS = 5  # to wait for a killed process: one that waits for a dead
 
 @dataclass(frozen=True)
 class Workers:
-    """Number of worker processes, and the limits for one item.
+    """Number of worker processes, and the limits for one item."""
 
-    Attributes:
-        count: with 0 the function is called in this process, without any protection.
-        timeout_seconds: longest time to wait for one item; the time that the caller spends on results does not count.
-        memory_mb: memory in MiB that a worker may take on top of what it starts with; None: no limit. Linux only.
-    """
-
-    count: int
-    timeout_seconds: float
-    memory_mb: int | None
+    count: int  # with 0 the function is called in this process, without any protection
+    timeout_seconds: float  # to wait for one item; the time that the caller spends on results does not count
+    memory_mb: int | None  # MiB a worker may take on top of what it starts with; None: no limit. Linux only
 
 
 @dataclass(frozen=True)
@@ -106,11 +100,12 @@ class _Pool(Generic[Item, Result]):
     results_of: dict[int, Result] = field(default_factory=dict)
     failed_starts: int = 0
     workers: list[_Worker] = field(default_factory=list)
-
-    returned: list[int] = field(default_factory=list)  # a heap: items of lost workers, which are given out first
-    fresh: int = 0  # the first index that was never given out
+    # A heap of what can be given out: items that lost workers gave back, and the first that was never given out.
+    waiting: list[int] = field(default_factory=list)
+    fresh: int = 0  # the first that was never given out
 
     def results(self) -> Iterator[Result]:
+        self.waiting = [0] if self.items else []
         try:
             for _ in range(min(self.limits.count, len(self.items))):
                 self._start()
@@ -137,19 +132,16 @@ class _Pool(Generic[Item, Result]):
 
     def _give_out(self, waited_for: int) -> None:
         most = waited_for + self.ahead * self.limits.count
-        while (self.returned or self._has_fresh) and (self.returned or [self.fresh])[0] < most:
+        while self.waiting and self.waiting[0] < most:
             worker = min(self.workers, key=lambda worker: len(worker.given))
             if len(worker.given) >= self.ahead:
                 return
-            if self.returned:
-                self._give(worker, heapq.heappop(self.returned))
-            else:
+            index = heapq.heappop(self.waiting)
+            if index == self.fresh:
                 self.fresh += 1
-                self._give(worker, self.fresh - 1)
-
-    @property
-    def _has_fresh(self) -> bool:
-        return self.fresh < len(self.items)
+                if self.fresh < len(self.items):
+                    heapq.heappush(self.waiting, self.fresh)
+            self._give(worker, index)
 
     def _give(self, worker: _Worker, index: int) -> None:
         if not worker.given:
@@ -216,10 +208,10 @@ class _Pool(Generic[Item, Result]):
             else:
                 self.results_of[index] = self.lost(self.items[index], Loss(status, reason, worker.waited))
         for index in worker.given:
-            heapq.heappush(self.returned, index)
+            heapq.heappush(self.waiting, index)
         if suspect is not None:
             self._give(self._start(), suspect)
-        elif self.returned or self._has_fresh:
+        elif self.waiting:
             self._start()
 
 
