@@ -48,15 +48,20 @@ class SettingCalibration(Calibration):
     """Result of `calibrate_setting`; ``clip_macs`` are those of the held-out clips, on which nothing was chosen.
 
     Attributes:
-        divergence: mean over the held-out clips of the Kullback-Leibler divergence, in nats, of the dense model's
-            probabilities from those with ``sampler``.
+        divergences: of each held-out clip, the Kullback-Leibler divergence, in nats, of the dense model's probabilities
+            from those with ``sampler``.
         agreeing: held-out clips of which the most probable class is the dense model's.
         tried: what was compared; first those that were tried on most clips, of these the one that diverges least.
     """
 
-    divergence: float
+    divergences: tuple[float, ...]
     agreeing: int
     tried: tuple[Tried, ...]
+
+    @property
+    def divergence(self) -> float:
+        """Mean divergence of a held-out clip."""
+        return fmean(self.divergences)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def calibrate_setting(
         tried = search.narrow(families)
         sampler = tried[0].sampler
         found = _Bench(model, clips[half:], batch_size).run(sampler)
-    return SettingCalibration(sampler, target, dense, found.macs, found.divergence, found.agreeing, tuple(tried))
+    return SettingCalibration(sampler, target, dense, found.macs, found.divergences, found.agreeing, tuple(tried))
 
 
 def make_families(depth: int, positions: int, scopes: Sequence[Scope]) -> list[Family]:
@@ -222,7 +227,7 @@ class _Search:
         number = min(affordable, key=lambda number: (abs(cost(number) - self.target), number))
         run = runs[number]
         ratio = cost(number) / self.dense
-        return [_Entry(family, number, Tried(family.sampler(number), ratio, run.divergence, len(run.macs)))]
+        return [_Entry(family, number, Tried(family.sampler(number), ratio, fmean(run.divergences), len(run.macs)))]
 
 
 class _Entry(NamedTuple):
@@ -234,10 +239,10 @@ class _Entry(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """A setting on clips: multiply-adds of each, mean divergence from dense, and how many agree with it."""
+    """A setting on clips: multiply-adds of each, divergence from dense of each, and how many agree with it."""
 
     macs: tuple[int, ...]
-    divergence: float
+    divergences: tuple[float, ...]
     agreeing: int
 
 
@@ -272,9 +277,9 @@ class _Bench:
             macs += trace.macs().tolist()
             logs.append(_log_probabilities(output, len(batch)))
         sampled = torch.cat(logs)
-        divergence = float(F.kl_div(sampled, self.dense, reduction="batchmean", log_target=True))
+        divergences = F.kl_div(sampled, self.dense, reduction="none", log_target=True).sum(dim=1)
         agreeing = int((sampled.argmax(dim=1) == self.dense.argmax(dim=1)).sum())
-        return _Run(tuple(macs), max(divergence, 0.0), agreeing)  # rounding may make it less
+        return _Run(tuple(macs), tuple(divergences.clamp(min=0).tolist()), agreeing)  # rounding may make them less
 
     def _enter(self, blocks: nn.ModuleList, first: int) -> None:
         """Compute the tokens that enter block ``first``; those in front of it have no samplers now."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from torch import nn
 
@@ -71,6 +72,7 @@ def _read_back(found: dict[str, Any]) -> Calibration:
     fields |= {"sampler": SamplerConfig(**fields["sampler"]), "clip_macs": tuple(fields["clip_macs"])}
     if "tried" not in fields:
         return Calibration(**fields)
+    fields["divergences"] = tuple(fields["divergences"])
     fields["tried"] = tuple(Tried(**{**one, "sampler": SamplerConfig(**one["sampler"])}) for one in fields["tried"])
     return SettingCalibration(**fields)
 
@@ -133,8 +135,9 @@ def describe_budget(
         )
         if isinstance(calibration, SettingCalibration):
             same = Estimate.of_share(calibration.agreeing, len(macs))
+            divergence = Estimate.of_mean(np.array(calibration.divergences))
             sentence += (
-                f", its probabilities diverge from dense's by {calibration.divergence:.3g} nats there, and "
+                f", its probabilities diverge from dense's by {divergence.format('.3g')} nats there, and "
                 f"{same.format('.1f')}% of the views have dense's top-1"
             )
         if evaluated and name in evaluated:
