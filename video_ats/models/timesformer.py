@@ -61,7 +61,7 @@ def create_timesformer(
         num_frames: frames T of a clip.
         crop_size: height and width of a frame in pixels.
         patch_size: height and width of a patch in pixels.
-        num_classes: outputs of the head.
+        num_classes: outputs of the head; 0: no head.
         embed_dim: width D.
         depth: number of blocks.
         num_heads: attention heads; must divide ``embed_dim``.
@@ -82,9 +82,8 @@ def create_timesformer(
     """
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
-    check_sizes(
-        crop_size, patch_size, embed_dim, num_heads, num_frames=num_frames, num_classes=num_classes, depth=depth
-    )
+    outputs = {"num_classes": num_classes} if num_classes else {}
+    check_sizes(crop_size, patch_size, embed_dim, num_heads, num_frames=num_frames, depth=depth, **outputs)
     mlp_dim = int(embed_dim * mlp_ratio)
     divided = attention == "divided"
 
@@ -106,7 +105,7 @@ def create_timesformer(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        head=nn.Linear(embed_dim, num_classes),
+        head=nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity(),
         shape=TimesformerShape(attention, embed_dim, mlp_dim, 3 * patch_size**2, num_classes),
         embed_dim=embed_dim,
         num_frames=num_frames,

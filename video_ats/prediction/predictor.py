@@ -40,7 +40,7 @@ class Predictor:
         config: its ``videos`` and ``output`` are not used.
 
     Attributes:
-        label_names: in the order of the head.
+        label_names: in the order of the head; empty for a model without one, which gives embeddings only.
         plan: the views of a video or of a window.
         step: seconds between the starts of windows; None: there are none.
         settings: the one whose predictions are given, first; the dense one, if compared.
@@ -57,7 +57,10 @@ class Predictor:
             views = replace(views, clips=1, crops=views.crops or 1)
         self.plan = plan_views(variant, views)
         self.step = config.step(self.plan)
-        self.label_names = class_names(config.labels or config.data.labels, variant, weights)
+        is_base = config.embeddings and not (weights.num_classes or variant.arguments.get("num_classes", 400))
+        self.label_names = () if is_base else class_names(config.labels or config.data.labels, variant, weights)
+        if is_base and config.compare:
+            raise ValueError(f"compare dense: model {variant.name} has no head, so there are no classes to compare")
         sampler = config.sampler or variant.sampler or weights.sampler
         if sampler is None or sampler == "dense":
             if config.compare:
@@ -90,8 +93,8 @@ class Predictor:
             "path": np.array([row.video for row in rows], object),
             "start": np.array([row.start for row in rows], float),  # None becomes NaN
             "end": np.array([row.end for row in rows], float),
-            "label": np.array([row.classes[0] if row.is_ok else "" for row in rows], object),
-            "probability": np.array([row.probabilities[0] if row.is_ok else None for row in rows], float),
+            "label": np.array([row.classes[0] if row.classes else "" for row in rows], object),
+            "probability": np.array([row.probabilities[0] if row.classes else None for row in rows], float),
             "gflops": np.array([row.gflops if row.is_ok else None for row in rows], float),
             "tokens_kept": np.array([row.tokens_kept if row.is_ok else None for row in rows], float),
             "status": np.array([row.status for row in rows], object),
@@ -187,10 +190,11 @@ class Predictor:
             summed = torch.stack([combine_views(views) for views in output.logits.split(per_row)])
             best[name] = (summed / per_row).softmax(dim=1).cpu()
         shown, *others = (setting.name for setting in self.settings)
-        output, (values, classes) = outputs[shown], best[shown].topk(min(_RANKS, len(self.label_names)))
+        output, ranks = outputs[shown], min(_RANKS, len(self.label_names))
+        values, classes = (top.tolist() for top in best[shown].topk(ranks))
         same = [None] * len(rows)
         if others:
-            same = (best[others[0]].argmax(dim=1) == classes[:, 0]).tolist()
+            same = (best[others[0]].argmax(dim=1) == best[shown].argmax(dim=1)).tolist()
         macs, kept = output.macs().view(len(rows), -1), output.kept_counts()[:, -1].view(len(rows), -1)
         vectors = [""] * len(rows)
         if output.embeddings is not None:
@@ -199,9 +203,9 @@ class Predictor:
         return [
             replace(
                 row,
-                top5=classes[place].tolist(),
-                classes=[self.label_names[index] for index in classes[place].tolist()],
-                probabilities=values[place].tolist(),
+                top5=classes[place],
+                classes=[self.label_names[index] for index in classes[place]],
+                probabilities=values[place],
                 gflops=int(macs[place].sum()) / 1e9,
                 tokens_kept=float(kept[place].double().mean()),
                 agrees=same[place],

@@ -65,10 +65,10 @@ class Summary:
 
 def segments(rows: Sequence[Row]) -> list[Segment]:
     """The segments of a video, from its windows in order."""
-    joined = [list(group) for _, group in groupby((row for row in rows if row.is_ok), key=lambda row: row.top5[0])]
+    joined = [list(group) for _, group in groupby((row for row in rows if row.classes), key=lambda row: row.top5[0])]
     ends = [float(after[0].start or 0) for _, after in pairwise(joined)]
     found = []
-    for group, until in zip(joined, [*ends, float("inf")], strict=True):
+    for group, until in zip(joined, [*ends, float("inf")], strict=False):  # no window with a class: no segment
         mean = sum(row.probabilities[0] for row in group) / len(group)
         end = min(float(group[-1].end or 0), until)  # with gaps between the windows, before the next begins
         found.append(Segment(group[0].video, float(group[0].start or 0), end, group[0].classes[0], mean, len(group)))
@@ -94,7 +94,7 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
         for rows in read_videos_rows(log):
             _add(summary, rows)
             predictions.writerows(_cells(rows))
-            if rows[0].start is not None:
+            if rows[0].start is not None and rows[0].classes:
                 if of_segments is None:
                     of_segments = table("segments.csv")
                     of_segments.writerow(["video", "start", "end", "class", "mean_probability", "windows"])
@@ -132,7 +132,7 @@ def _add(summary: Summary, rows: Sequence[Row]) -> None:
         summary.windows = True
         lines = [(f"{s.video} {s.start:.1f}-{s.end:.1f} s", s.name, s.probability) for s in segments(rows)]
     else:
-        lines = [(row.video, row.classes[0], row.probabilities[0]) for row in found]
+        lines = [(row.video, row.classes[0], row.probabilities[0]) for row in found if row.classes]
     for name, best, probability in lines:
         if len(summary.shown) < _MOST_SHOWN:
             summary.shown.append((name, best, f"{100 * probability:.1f}%"))
@@ -141,13 +141,14 @@ def _add(summary: Summary, rows: Sequence[Row]) -> None:
 
 
 def _cells(rows: Sequence[Row]) -> Iterator[list[object]]:
-    """Lines of predictions.csv: one for each rank of a window, or one that says why there is none."""
+    """Lines of predictions.csv: one for each rank of a window, or one where there are no classes or no prediction."""
     for row in rows:
-        costs = [f"{row.gflops:.6g}", f"{row.tokens_kept:.6g}", "" if row.agrees is None else str(row.agrees).lower()]
+        agrees = "" if row.agrees is None else str(row.agrees).lower()
+        costs = [f"{row.gflops:.6g}", f"{row.tokens_kept:.6g}", agrees] if row.is_ok else [""] * 3
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True), start=1):
             yield [row.video, *_span(row), rank, name, f"{probability:.6f}", *costs, row.status, row.reason]
-        if not row.is_ok:
-            yield [row.video, *[""] * (len(_COLUMNS) - 1), row.status, row.reason]
+        if not row.classes:
+            yield [row.video, *_span(row), "", "", "", *costs, row.status, row.reason]
 
 
 def _span(row: Row) -> list[str]:
@@ -156,7 +157,11 @@ def _span(row: Row) -> list[str]:
 
 def _draw(folder: Path, log: Path, summary: Summary) -> Iterator[Path]:
     """The plot over time of each video with several windows."""
-    keys = [rows[0].video for rows in read_videos_rows(log) if sum(row.start is not None for row in rows) > 1]
+    keys = [
+        rows[0].video
+        for rows in read_videos_rows(log)
+        if sum(row.start is not None and bool(row.classes) for row in rows) > 1
+    ]
     names = dict(zip(keys, folder_names(keys), strict=True))
     for rows in read_videos_rows(log) if keys else ():
         found = [row for row in rows if row.is_ok]

@@ -73,6 +73,13 @@ class RunOptions:
         check_folder(Path(self.output))
 
 
+def has_no_head(variant: Variant) -> ValueError:
+    """The error for a model that tells no classes apart, where a run needs them."""
+    return ValueError(
+        f"model {variant.name}: has no head and predicts no classes; its features: video-ats predict --embeddings true"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassOptions:
     """The classes that a model tells apart.
@@ -91,7 +98,9 @@ class ClassOptions:
     def class_count(self, variant: Variant, given: GivenWeights) -> int:
         """Outputs of the head of a registered model."""
         own: int = variant.arguments.get("num_classes", 400)
-        return self.num_classes or given.num_classes or own
+        if not (number := self.num_classes or given.num_classes or own):
+            raise has_no_head(variant)
+        return number
 
 
 @dataclass(frozen=True)

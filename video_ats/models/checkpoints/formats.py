@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from video_ats.models.checkpoints.find import Weights, any_block, find_weights
+from video_ats.models.checkpoints.huggingface import is_base
 from video_ats.models.checkpoints.pickles import check_tensors
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
@@ -198,7 +199,10 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None 
     Raises:
         ValueError: if there is no state dict inside, or none at ``key``.
     """
-    found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
+    # A model of transformers without a head saves its names without the prefix that they have in one with a head.
+    prefix = f"{raw.config['model_type']}." if is_base(raw.config) else ""
+    entries = {f"{prefix}{name}": entry for name, entry in raw.entries.items()} if prefix else raw.entries
+    found = find_weights(raw.label, entries, _known_names(target or _whole_models()), key)
     if raw.pickled:
         check_tensors(raw.label, found.state)
     return replace(_translate(raw, found, target), taken=str(found))
@@ -250,6 +254,8 @@ def _is_of_transformers(target: Iterable[str]) -> bool:
 
 
 def _for_transformers(state: dict[str, Tensor], ignored: tuple[str, ...]) -> Translated:
+    unread = tuple(name for name in state if name.startswith("vivit.pooler."))  # not by a head, nor as an embedding
+    state, ignored = {name: tensor for name, tensor in state.items() if name not in unread}, ignored + unread
     if not any(re.match(r"blocks\.\d+\.attn\.qkv\.weight$", name) for name in state):
         tensors = {rename(name, VIVIT | VIDEOMAE): tensor for name, tensor in state.items()}
         return Translated("transformers", tensors, ignored=ignored)
