@@ -338,6 +338,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         one.mkdir(parents=True)
         Image.fromarray(frame).save(one / "img_00001.png")
         Image.fromarray(frame).save(folder / f"picture_{label}.png")
+        (folder / "tree" / f"class_{label}").mkdir(parents=True)
+        Image.fromarray(frame).save(folder / "tree" / f"class_{label}" / "n01_17.JPEG", quality=95)
         files += f"picture_{label}.png {label}\n"
         folders += f"folders/class_{label}/one 1 {label}\n"
     (folder / "files.txt").write_text(files)
@@ -362,19 +364,26 @@ def test_an_image_model_of_timm_goes_through_every_tool(
     listed = ("annotations", str(pictures / "files.txt")), ("videos", str(pictures))
     in_list = [word for key, value in listed for word in (f"--data.{key}", value)]
     in_folders = [*in_list, "--data.annotations", str(pictures / "folders.txt"), "--data.fps", "1"][2:]
-    for output, given in (("files", in_list), ("folders", in_folders)):
+    in_tree = ["--data.videos", str(pictures / "tree")]
+    for output, given in (("files", in_list), ("folders", in_folders), ("tree", in_tree)):
         tool("evaluate.py", *sweep, *weights, *given, "--data.num_workers", "0", "--output", output)
         report, run = (json.loads(Path(output, name).read_text()) for name in ("report.json", "run.json"))
         assert report["evaluated"] == 2
         assert (run["views"]["mean"], run["views"]["short_side"]) == ([0.5] * 3, 248)
         assert any("the middle frame" in note for note in report["notes"])
+    model = (str(pictures / "tree"), "--model", VIT, "--checkpoint", "random", "--device", "cpu")
+    tool("predict.py", *model, f"{pictures}/tree/*/*.JPEG", "--output", "found")
+    rows = csv.DictReader(Path("found/predictions.csv").read_text().splitlines())
+    assert [row["video"] for row in rows if row["rank"] == "1"] == [
+        str(pictures / "tree" / f"class_{label}" / "n01_17.JPEG") for label in range(2)
+    ]
     tool("benchmark.py", *sweep, "--checkpoint", "random", "--rounds", "1", "--clips", "1", "--batch_sizes", "[1]",
          "--output", "timed")  # fmt: skip
     said = tool("demo.py", str(pictures / "picture_0.png"), *sweep, "--checkpoint", "random", "--output", "shown")
     assert any(name in said for name in load_label_names("timm:imagenet-1k"))
     assert VIT in tool("count_gflops.py", "--models", f'["{VIT}"]', "--output", "counted")
     forget_accelerator()
-    training = [word.replace("--data.", "--train.") for word in in_list]
+    training = [word.replace("--data.", "--train.") for word in in_tree]
     tool("train.py", "--model", VIT, *weights, *training, "--train.num_workers", "0", "--hold_out", "0",
          "--epochs", "1",
          "--batch_size", "2", "--micro_batch_size", "2", "--augment.flip", "0", "--device", "cpu",

@@ -112,6 +112,23 @@ def test_what_is_not_there_is_refused_at_once(words: list[str], told: str) -> No
         list_given(words, DataConfig())
 
 
+def test_images_of_a_tree_are_videos_where_that_is_asked_for(tmp_path: Path) -> None:
+    names = [f"{kind}/{number}.png" for kind in ("a", "b") for number in (1, 2)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    with pytest.raises(
+        ValueError, match=r"no video.*4 \.png; .* --data\.fps 25, each image one with --data\.images true$"
+    ):
+        list_given([str(tmp_path)], DataConfig())
+    for given in ([str(tmp_path)], [f"{tmp_path}/*/*.png"], [f"file://{tmp_path}"]):
+        found = list_given(given, DataConfig(images=True))
+        assert [entry.path.removeprefix("file://")[len(f"{tmp_path}/") :] for entry in found.entries] == names
+    folders = list_given([str(tmp_path)], DataConfig(fps=5))
+    assert [entry.path for entry in folders.entries] == [f"{tmp_path}/{name}" for name in ("a", "b")]
+    assert predict(tmp_path, tmp_path / "a", data=DataConfig(images=True)).statuses == {"ok": 2}
+
+
 def test_files_of_a_pattern_that_are_no_videos_are_counted(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.txt", "c.md"):
         (tmp_path / name).write_bytes(b"")

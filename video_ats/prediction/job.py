@@ -14,9 +14,10 @@ from video_ats.prediction.predictor import Predictor
 from video_ats.prediction.report import Summary, write_report
 from video_ats.prediction.rows import ROWS
 from video_ats.runs.files import sole_user
+from video_ats.runs.options import fill_in
 from video_ats.runs.progress import progress_bar
 from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
-from video_ats.runs.weights import hash_weights
+from video_ats.runs.weights import choose_or_usual, hash_weights
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.given import list_given
 
@@ -57,6 +58,7 @@ def prepare(config: PredictConfig) -> PredictionJob:
     Raises:
         ValueError, OSError: for anything in the configuration, or among the videos, that does not fit or exist.
     """
+    config = fill_in(config, *choose_or_usual(config.model, config.checkpoint))
     videos = list_given(config.videos, config.data, output=config.output)
     return PredictionJob(Predictor(config), videos)
 

@@ -180,11 +180,12 @@ _Run = TypeVar("_Run", bound=RunOptions)
 
 
 def fill_in(config: _Run, variant: Variant, given: GivenWeights) -> _Run:
-    """The same run with model, ``num_classes`` and the labels of its videos set where the configuration names none.
+    """The same run with model, ``num_classes``, and labels and images of its videos set where it names none.
 
     ``dataset`` comes first, then what the weights say, then the registered model.
     """
     filled: dict[str, Any] = {"model": variant.name}
+    labels, of_images = None, variant.arguments["num_frames"] == 1
     if isinstance(config, ClassOptions):
         filled["num_classes"] = number = config.class_count(variant, given)
         labels = given.labels if given.num_classes == number else None
@@ -192,9 +193,10 @@ def fill_in(config: _Run, variant: Variant, given: GivenWeights) -> _Run:
             labels = variant.labels
         if (dataset := getattr(config, "dataset", None)) in BUILT_IN_LISTS:
             labels = dataset
-        for name, value in vars(config).items():
-            if isinstance(value, DataConfig) and value.labels is None:
-                filled[name] = replace(value, labels=labels)
+    for name, value in vars(config).items():
+        if isinstance(value, DataConfig):
+            images = of_images and value.fps is None if value.images is None else value.images
+            filled[name] = replace(value, labels=labels if value.labels is None else value.labels, images=images)
     return replace(config, **filled)
 
 
