@@ -69,7 +69,7 @@ def run(job: PredictionJob, say: Callable[[str], None] = print) -> tuple[Summary
     Raises:
         ValueError: if the output folder holds another run, one that is still running, or one of other files.
         ChildProcessError: if no reading worker starts.
-        KeyboardInterrupt: passed on; every finished video is kept.
+        KeyboardInterrupt: passed on; every finished video is kept, and every finished window of the last one.
     """
     for note in (*job.predictor.given.notes, *job.videos.notes):
         say(f"note: {note}")
@@ -83,10 +83,10 @@ def run(job: PredictionJob, say: Callable[[str], None] = print) -> tuple[Summary
         todo = [entry for entry, done in zip(entries, log.done, strict=True) if not done]
         failed = windows = 0
         with progress_bar(len(keys), "video", done=len(keys) - len(todo)) as bar:
-            for rows in job.predictor.predict(todo):
+            for rows in job.predictor.predict(todo, log.unfinished):
                 append_lines(folder / PREDICTIONS, rows)
                 failed, windows = failed + (not rows[-1].is_ok), windows + len(rows)
                 bar.set_postfix({"failed": failed} | ({} if job.predictor.step is None else {"windows": windows}))
-                bar.update()
+                bar.update(rows[-1].last)
         log.finish()
         return write_report(folder, job.predictor.settings)

@@ -109,8 +109,12 @@ class Predictor:
                     columns["embedding"][place] = row.vector()
         return columns
 
-    def predict(self, entries: Sequence[VideoEntry]) -> Iterator[list[Row]]:
-        """The rows of each video, in the order of the entries; at least one, and the last has its status.
+    def predict(self, entries: Sequence[VideoEntry], begun: Sequence[Row] = ()) -> Iterator[list[Row]]:
+        """The rows of each video, in the order of the entries, those of a long one in pieces; the last has its status.
+
+        Args:
+            begun: first rows of one of the videos, from an earlier call. They are given again; the model runs for the
+                windows after them only.
 
         Raises:
             ValueError: a logit is not finite.
@@ -125,8 +129,15 @@ class Predictor:
             return
         with data.fetch.own_folder() as fetch:
             for entry in entries:
-                rows = list(self._windows(entry, self.step, fetch))
-                yield [replace(row, number=number, of=len(rows)) for number, row in enumerate(rows)]
+                same_file = entry.key, file_bytes(entry.path)
+                before = [row for row in begun if (row.video, row.file_bytes) == same_file]
+                held, count = list[Row](), 0
+                for rows in self._windows(entry, self.step, fetch, before):
+                    if held:
+                        yield held
+                    held = [replace(row, number=number, last=False) for number, row in enumerate(rows, count)]
+                    count += len(held)
+                yield [*held[:-1], replace(held[-1], last=True)]
 
     @cached_property
     def embedding_width(self) -> int:
@@ -138,11 +149,16 @@ class Predictor:
         assert output.embeddings is not None
         return output.embeddings.shape[1]
 
-    def _windows(self, entry: VideoEntry, step: Fraction, fetch: FetchLimits) -> Iterator[Row]:
-        data, failure = self.config.data, None
+    def _windows(
+        self, entry: VideoEntry, step: Fraction, fetch: FetchLimits, begun: Sequence[Row]
+    ) -> Iterator[list[Row]]:
+        data, at_once = self.config.data, self.execution.videos_at_once(self.plan.num_views)
         if entry.problem:
-            yield _empty(entry, VideoStatus.MISSING, entry.problem)
+            yield [_empty(entry, VideoStatus.MISSING, entry.problem)]
             return
+        # Whole batches, so that a window has the batch-mates that it has in a run without interruption.
+        batches = [list(begun[start : start + at_once]) for start in range(0, len(begun) - at_once + 1, at_once)]
+        yield from batches
         opened = partial(
             read_every,
             entry.path,
@@ -153,12 +169,13 @@ class Predictor:
             folder_rate=None if data.fps is None else Fraction(data.fps).limit_denominator(100_000),
         )
         found = stream_windows(opened, data.workers)
-        at_once = self.execution.videos_at_once(self.plan.num_views)
-        while windows := list(islice(found, at_once)):
-            failure = next((each for each in windows if isinstance(each, Failure)), None)
-            yield from self.score_windows(entry, [each for each in windows if isinstance(each, VideoWindow)])
-        if failure is not None:
-            yield _empty(entry, failure.status, failure.reason)
+        failures: list[VideoWindow | Failure] = [
+            each for each in islice(found, len(batches) * at_once) if isinstance(each, Failure)
+        ]
+        while windows := failures or list(islice(found, at_once)):
+            failures = []
+            rows = self.score_windows(entry, [each for each in windows if isinstance(each, VideoWindow)])
+            yield rows + [_empty(entry, each.status, each.reason) for each in windows if isinstance(each, Failure)]
 
     def score_windows(self, entry: VideoEntry, windows: Sequence[VideoWindow]) -> list[Row]:
         """A row for each window."""

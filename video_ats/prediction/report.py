@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from video_ats.atomic import replacing
 from video_ats.prediction.rows import Row, read_videos_rows
@@ -24,6 +24,7 @@ from video_ats.visualize.over_time import draw_over_time
 
 _MOST_SHOWN = 10  # lines of a table in the terminal
 _MOST_POINTS = 120  # of a plot; each is the mean of neighbouring windows where there are more
+_HEADER_BYTES = 120  # enough for any count; with the length before it a multiple of 8, as the format asks for
 _COLUMNS = ("video", "start", "end", "rank", "class", "probability", "gflops", "tokens_kept", "agrees_with_dense")
 
 
@@ -79,18 +80,20 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
     """Write the tables, the embeddings and the plots of a finished run into its folder."""
     log, written = folder / PREDICTIONS, [folder / PREDICTIONS]
     summary = Summary(settings[0].name, agreeing=0 if len(settings) > 1 else None)
-    vectors: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+
+    def new(name: str) -> Path:
+        written.append(folder / name)
+        return stack.enter_context(replacing(folder / name))
 
     def table(name: str) -> Any:
-        path = stack.enter_context(replacing(folder / name))
-        file: IO[str] = stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
-        written.append(folder / name)
-        return csv.writer(file, lineterminator="\n")
+        file = new(name).open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        return csv.writer(stack.enter_context(file), lineterminator="\n")
 
     with ExitStack() as stack:
         predictions = table("predictions.csv")
         predictions.writerow([*_COLUMNS, "status", "reason"])
-        of_segments = of_vectors = None
+        of_segments = of_vectors = vectors = None
+        count = width = 0
         for rows in read_videos_rows(log):
             _add(summary, rows)
             predictions.writerows(_cells(rows))
@@ -106,16 +109,29 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
             if embedded and of_vectors is None:
                 of_vectors = table("embeddings.csv")
                 of_vectors.writerow(["video", "start", "end"])
-            if of_vectors is not None:
+                vectors = stack.enter_context(new("embeddings.safetensors").open("wb"))
+                width = len(embedded[0].vector())
+                vectors.write(_header(0, width))
+            if of_vectors is not None and vectors is not None:
                 of_vectors.writerows([row.video, *_span(row)] for row in embedded)
-                vectors += [row.vector() for row in embedded]
-    if vectors:
-        with replacing(folder / "embeddings.safetensors") as path:
-            save_file({"embeddings": np.stack(vectors)}, path)
-        written.append(folder / "embeddings.safetensors")
+                vectors.writelines(row.vector().tobytes() for row in embedded)
+                count += len(embedded)
+        if vectors is not None:
+            vectors.seek(0)
+            vectors.write(_header(count, width))
     if pictures := list(_draw(folder, log, summary)):
         written.append(pictures[0].parent)
     return summary, written
+
+
+def _header(count: int, width: int) -> bytes:
+    """The header of a safetensors file of ``embeddings``, float32 [count, width]: always of the same length.
+
+    The library writes only what is in memory as a whole.
+    """
+    tensor = {"dtype": "F32", "shape": [count, width], "data_offsets": [0, 4 * count * width]}
+    text = json.dumps({"embeddings": tensor}).ljust(_HEADER_BYTES).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 def _add(summary: Summary, rows: Sequence[Row]) -> None:
