@@ -57,9 +57,9 @@ class Predictor:
             views = replace(views, clips=1, crops=views.crops or 1)
         self.plan = plan_views(variant, views)
         self.step = config.step(self.plan)
-        is_base = config.embeddings and not (weights.num_classes or variant.arguments.get("num_classes", 400))
-        self.label_names = () if is_base else class_names(config.labels or config.data.labels, variant, weights)
-        if is_base and config.compare:
+        labels = config.labels or config.data.labels
+        self.label_names = class_names(labels, variant, weights, needed=not config.embeddings)
+        if config.compare and not self.label_names:
             raise ValueError(f"compare dense: model {variant.name} has no head, so there are no classes to compare")
         sampler = config.sampler or variant.sampler or weights.sampler
         if sampler is None or sampler == "dense":
@@ -103,10 +103,8 @@ class Predictor:
         if self.config.compare:
             columns["agrees"] = np.array([bool(row.agrees) for row in rows])
         if self.config.embeddings:
-            columns["embedding"] = np.full((len(rows), self.embedding_width), np.nan, np.float32)
-            for place, row in enumerate(rows):
-                if row.is_ok:
-                    columns["embedding"][place] = row.vector()
+            nothing = np.full(self.embedding_width, np.nan, np.float32)
+            columns["embedding"] = np.stack([row.vector() if row.is_ok else nothing for row in rows])
         return columns
 
     def predict(self, entries: Sequence[VideoEntry], begun: Sequence[Row] = ()) -> Iterator[list[Row]]:

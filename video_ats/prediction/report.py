@@ -85,37 +85,32 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
         written.append(folder / name)
         return stack.enter_context(replacing(folder / name))
 
-    def table(name: str) -> Any:
-        file = new(name).open("w", encoding="utf-8", errors="backslashreplace", newline="")
-        return csv.writer(stack.enter_context(file), lineterminator="\n")
+    def table(name: str, *header: str) -> Any:
+        if name not in tables:
+            file = new(name).open("w", encoding="utf-8", errors="backslashreplace", newline="")
+            tables[name] = csv.writer(stack.enter_context(file), lineterminator="\n")
+            tables[name].writerow(header)
+        return tables[name]
 
     with ExitStack() as stack:
-        predictions = table("predictions.csv")
-        predictions.writerow([*_COLUMNS, "status", "reason"])
-        of_segments = of_vectors = vectors = None
-        count = width = 0
+        tables, vectors, count, width = dict[str, Any](), None, 0, 0
         for rows in read_videos_rows(log):
             _add(summary, rows)
-            predictions.writerows(_cells(rows))
+            table("predictions.csv", *_COLUMNS, "status", "reason").writerows(_cells(rows))
             if rows[0].start is not None and rows[0].classes:
-                if of_segments is None:
-                    of_segments = table("segments.csv")
-                    of_segments.writerow(["video", "start", "end", "class", "mean_probability", "windows"])
-                of_segments.writerows(
+                columns = ("video", "start", "end", "class", "mean_probability", "windows")
+                table("segments.csv", *columns).writerows(
                     [s.video, f"{s.start:.3f}", f"{s.end:.3f}", s.name, f"{s.probability:.6f}", s.windows]
                     for s in segments(rows)
                 )
-            embedded = [row for row in rows if row.embedding]
-            if embedded and of_vectors is None:
-                of_vectors = table("embeddings.csv")
-                of_vectors.writerow(["video", "start", "end"])
-                vectors = stack.enter_context(new("embeddings.safetensors").open("wb"))
-                width = len(embedded[0].vector())
-                vectors.write(_header(0, width))
-            if of_vectors is not None and vectors is not None:
-                of_vectors.writerows([row.video, *_span(row)] for row in embedded)
-                vectors.writelines(row.vector().tobytes() for row in embedded)
-                count += len(embedded)
+            for row in (row for row in rows if row.embedding):
+                table("embeddings.csv", "video", "start", "end").writerow([row.video, *_span(row)])
+                if vectors is None:
+                    vectors = stack.enter_context(new("embeddings.safetensors").open("wb"))
+                    vectors.write(_header(0, 0))
+                vector = row.vector()
+                vectors.write(vector.tobytes())
+                count, width = count + 1, len(vector)
         if vectors is not None:
             vectors.seek(0)
             vectors.write(_header(count, width))
