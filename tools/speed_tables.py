@@ -266,6 +266,22 @@ def start_up_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return markdown_table(["answer", "seconds: before, now", "peak MiB: before, now"], cells)
 
 
+def long_videos_sentence(root: Path) -> str:
+    """What ``video-ats predict --every 2 --embeddings true`` takes for a short and for a long video."""
+    path = root / _RESULTS / "long_videos" / "result.json"
+    if not path.exists():
+        return _NOT_YET
+    result, told = json.loads(path.read_text()), []
+    for row in result["rows"]:
+        sizes = [f"{row[f'peak MiB, {process}']:,.0f} MiB" for process in ("command", "reader")]
+        told.append(
+            f"{row['minutes']} minutes of video: {row['windows']:,} windows in {row['seconds']:,.0f} s, at most "
+            f"{sizes[0]} in the command's process and {sizes[1]} in the one that reads"
+        )
+    source = f"benchmarks/long_videos.py`, `{path.relative_to(root)}"
+    return ";\n".join(told) + f".\n{_measured(result['environment'], source)}"
+
+
 def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The model as it is, and through torch.compile."""
     cells = []

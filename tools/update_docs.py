@@ -18,7 +18,7 @@ import torch
 from headline_table import headline_table
 from reliability_tables import kills_table, reliability_blocks
 from scale_tables import scale_blocks
-from speed_tables import gpu_tables, speed_blocks
+from speed_tables import gpu_tables, long_videos_sentence, speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -43,7 +43,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
     """
     configs, readme = root / "configs" / "README.md", root / "README.md"
     speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
-    gpu = root / "docs" / "gpu.md"
+    gpu, predict = root / "docs" / "gpu.md", root / "docs" / "predict.md"
     reliability, results = root / "docs" / "reliability.md", root / "docs" / "results.md"
     findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
@@ -81,6 +81,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         ),
         speed: _replace_block(speed, speed_blocks(root)),
         gpu: _replace_block(gpu, {"gpu": gpu_tables(root)}),
+        predict: _replace_block(predict, {"long videos": long_videos_sentence(root)}),
         scale: _replace_block(scale, scale_blocks(root)),
         reliability: _replace_block(reliability, reliability_blocks(root) | {"kills": kills_table(root)}),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from reliability_tables import kills_table, reliability_blocks
+from speed_tables import long_videos_sentence
 from update_docs import (
     _replace_block,
     accuracy_table,
@@ -216,6 +217,21 @@ def test_what_became_of_hostile_videos_is_counted(tmp_path: Path) -> None:
     assert "| `check_videos.py` | 0 | 5 | 2 | 2 `unreadable`, 1 `missing` | 9 |" in blocks["hostile tools"]
     assert blocks["hostile kinds"].splitlines()[2:] == ["| truncated | 5 | 3 `unreadable`, 2 `ok` |"]
     assert blocks["broken decoders"].splitlines()[2:] == ["| reads address 0 (SIGSEGV) | 1 | 1 `crashed` |"]
+
+
+def test_the_memory_of_long_videos_is_one_sentence(tmp_path: Path) -> None:
+    assert long_videos_sentence(tmp_path) == "Not measured yet."
+    row = {"minutes": 60, "windows": 1800, "seconds": 99.6, "peak MiB, command": 1000.4, "peak MiB, reader": 400}
+    environment = {"device": "cpu", "processor": "P", "threads": "2", "torch": "2"}
+    path = tmp_path / "benchmarks" / "results" / "long_videos" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"environment": environment, "rows": [row]}))
+    told = (
+        "60 minutes of video: 1,800 windows in 100 s, at most 1,000 MiB in the command's process and 400 MiB in the "
+        "one that reads. Measured here: cpu (P, 2 threads), torch 2, by `benchmarks/long_videos.py`, "
+        "`benchmarks/results/long_videos/result.json`."
+    )
+    assert " ".join(long_videos_sentence(tmp_path).split()) == told
 
 
 def test_kills_are_counted_by_command(tmp_path: Path) -> None:

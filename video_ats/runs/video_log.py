@@ -191,6 +191,7 @@ class VideoLog(Generic[AnyLine]):
         done (bool [N]): videos that are finished.
         again (bool [N]): videos that an earlier session could not read and that are tried once more.
         file_bytes (int64 [N]): sizes of the files of the finished videos.
+        unfinished: the lines of the video that a kill interrupted, as far as they were written; they left the file.
 
     Raises:
         ValueError: if the folder holds another run, or lines that are not predictions of this list.
@@ -207,6 +208,7 @@ class VideoLog(Generic[AnyLine]):
         retry_lost: bool = False,
     ) -> None:
         self.path, self.places, self._kind = folder / name, Places(keys), kind
+        self.unfinished: list[AnyLine] = []
         claim_run(self.path, identity)
         lost = {status.value for status in VideoStatus if status.is_lost and retry_lost}
         index, self.again = self._index({VideoStatus.MISSING.value, *lost})
@@ -252,10 +254,11 @@ class VideoLog(Generic[AnyLine]):
         for number, part in enumerate(parts):
             for block in read_blocks(part, self._kind):
                 if not self._kind.is_complete(block.lines):
+                    self.unfinished = block.lines
                     continue
-                first = block.lines[0]
-                place = self.places[first.video]
-                if first.status in read_again:
+                last = block.lines[-1]
+                place = self.places[last.video]
+                if last.status in read_again:
                     again[place] = True
                 else:
                     index.add(place, number, block)

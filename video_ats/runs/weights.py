@@ -16,7 +16,7 @@ from video_ats.models.checkpoints.read import config_beside, describe_file, find
 from video_ats.models.insert import remove_samplers_
 from video_ats.models.registry import Variant, build_model, get_variant
 from video_ats.models.without_torch import list_shipped_weights
-from video_ats.runs.options import RANDOM_WEIGHTS
+from video_ats.runs.options import RANDOM_WEIGHTS, has_no_head
 from video_ats.runs.settings import setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
@@ -165,12 +165,16 @@ def choose_or_usual(model: str | None, checkpoint: str | None) -> tuple[Variant,
     return variant, weights
 
 
-def class_names(labels: str | None, variant: Variant, weights: GivenWeights) -> tuple[str, ...]:
+def class_names(labels: str | None, variant: Variant, weights: GivenWeights, *, needed: bool = True) -> tuple[str, ...]:
     """The names in ``labels``, or those of the weights, or else those of the data set that the model is made for.
 
     Raises:
-        ValueError: the weights have other names.
+        ValueError: the weights have other names, or the model has no head; it gives none unless they are ``needed``.
     """
+    if not (weights.num_classes or variant.arguments.get("num_classes", 400)):
+        if needed:
+            raise has_no_head(variant)
+        return ()
     usual = weights.label_names or load_label_names("mini_kinetics" if "_mini" in variant.name else "kinetics400")
     if weights.label_names is None and (own := variant.arguments.get("num_classes", len(usual))) != len(usual):
         usual = tuple(f"class {number}" for number in range(own))

@@ -64,7 +64,9 @@ def open_lists(config: TrainConfig, variant: Variant, given: GivenWeights) -> Tr
         listed = given.open_videos(filled.train, filled.num_classes, output=config.output)
     else:
         names = listed.label_names or ()
-        filled = replace(config, model=variant.name, num_classes=len(names))
+        validated = replace(filled.validation, labels=config.validation.labels)
+        train = replace(filled.train, labels=None)
+        filled = replace(filled, num_classes=len(names), train=train, validation=validated)
         of = f"; they are not those of checkpoint {given.checkpoint}, whose head is replaced"
         notes.append(f"{len(names)} classes, those of {listed.source}: {_some(names)}")
         notes[-1] += "" if given.checkpoint in (None, RANDOM_WEIGHTS) else of
@@ -90,7 +92,7 @@ def _own_classes(config: TrainConfig, filled: TrainConfig) -> VideoList | None:
     """The training list with the classes that occur in it; None where the checkpoint has all of them, or none has a
     name.
     """
-    listed = open_videos(config.train, num_classes=None, output=config.output)
+    listed = open_videos(replace(filled.train, labels=None), num_classes=None, output=config.output)
     names, folder = listed.label_names, config.train.videos
     if names is None:
         return None
