@@ -154,7 +154,7 @@ def convert(config: ConvertConfig) -> None:
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:
     """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV. Existing files are kept."""
     from video_ats.mini_kinetics import draw_splits
-    from video_ats.runs.progress import progress_bar
+    from video_ats.runs.tables import progress_bar
 
     for split, total, progress in draw_splits(config):
         there = next(progress)  # raises for wrong values, before the bar is shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -15,16 +15,23 @@ import numpy.typing as npt
 import torch
 
 from video_ats.demo.configuration import DemoConfig
-from video_ats.demo.windows import Outcome, Window, compare, cropped_pictures, plan_windows, turned
+from video_ats.demo.windows import (
+    Outcome,
+    Window,
+    compare,
+    cropped_pictures,
+    plan_windows,
+    probabilities,
+    turned,
+)
 from video_ats.mini_kinetics.drawing import draw_clip
-from video_ats.models.registry import published_sampler, sizes_of
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import claim_run, file_bytes, folder_names, naming_full_disk, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
-from video_ats.runs.progress import progress_bar
-from video_ats.runs.settings import Setting, make_settings, recommended_sampler
-from video_ats.runs.weights import LoadedModel, choose_or_usual, class_names, hash_weights, load_model
+from video_ats.runs.settings import Setting
+from video_ats.runs.tables import progress_bar
+from video_ats.runs.weights import LoadedModel, choose_or_usual, choose_settings, class_names, hash_weights, load_model
 from video_ats.video import VideoError
 from video_ats.video.decoders.readable_part import ReadablePart, find_readable_part, read_windows
 from video_ats.video.encode import write_video
@@ -40,7 +47,7 @@ FILES = ("demo.html", "tokens.mp4", "tokens.png", "attention.png", "demo.json", 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """A checked configuration with the model loaded: made by `prepare`, executed by `run`."""
+    """A checked configuration with the model loaded."""
 
     config: DemoConfig
     given: LoadedModel
@@ -96,7 +103,7 @@ class Demo:
 
     def probabilities(self, setting: str) -> npt.NDArray[np.floating]:
         """Probabilities in each window, float [windows, num_classes]."""
-        return _probabilities(self.outcomes[setting])
+        return probabilities(self.outcomes[setting])
 
     def shown(self, setting: str) -> Outcome:
         """The outcome of the window that pictures show, turned like the pictures."""
@@ -105,20 +112,13 @@ class Demo:
         return replace(outcome, kept=np.rot90(outcome.kept, turns, axes=(2, 3)), scores=scores)
 
 
-def _probabilities(outcomes: Sequence[Outcome]) -> npt.NDArray[np.floating]:
-    return torch.stack([outcome.logits for outcome in outcomes]).softmax(dim=1).numpy()
-
-
 def prepare(config: DemoConfig) -> DemoJob:
-    """Check the whole configuration and load the model, before any video is opened.
-
-    Raises:
-        ValueError, OSError: for anything in the configuration that does not fit or exist.
+    """Check the whole configuration and load the model, before any video is opened; ValueError or OSError for anything
+    that does not fit or exist.
     """
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    recommended = recommended_sampler(published_sampler(variant), sizes_of(variant))
-    settings = make_settings(config.sweep, own=variant.sampler, trained=weights.sampler, recommended=recommended)
+    settings = choose_settings(variant, weights, config.sweep)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
@@ -134,17 +134,14 @@ def prepare(config: DemoConfig) -> DemoJob:
 
 
 def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
-    """Run the model over each video. The output folder is locked meanwhile.
+    """Run the model over each video. The output folder is locked meanwhile; ValueError where it cannot be.
 
     Yields:
         The folder of each video with its results, for which it is made and claimed, or with the error.
-
-    Raises:
-        ValueError: if the output folder is a file, or another run is writing to it.
     """
     output = Path(job.config.output)
     with sole_user(output):
-        paths = job.config.videos or [str(_drawn_clip(output))]
+        paths = job.config.videos or [_drawn_clip(output)]
         for path, name in zip(paths, folder_names(paths), strict=True):
             try:
                 with naming_full_disk(output / name):
@@ -154,13 +151,13 @@ def run(job: DemoJob) -> Iterator[tuple[Path, Demo | ValueError | OSError]]:
             yield output / name, seen
 
 
-def _drawn_clip(folder: Path) -> Path:
+def _drawn_clip(folder: Path) -> str:
     """A clip of the mini Kinetics, drawn unless the file exists."""
     path = folder / f"{_DRAWN_CLASS.replace(' ', '_')}.mp4"
     if not path.exists():
         clip = draw_clip(_DRAWN_CLASS, np.random.default_rng(_DRAWN_SEED), _DRAWN_LEVEL)
         write_video(path, clip.frames, frame_rate=clip.frame_rate, encoder_options={"crf": "18"})
-    return path
+    return str(path)
 
 
 def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
@@ -185,7 +182,7 @@ def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
             bar.update()
     chosen = config.window
     if chosen is None:  # the window in which the class of the whole video has its highest probability
-        table = _probabilities(reference)
+        table = probabilities(reference)
         chosen = int(table[:, table.mean(axis=0).argmax()].argmax())
     (frames,) = read_windows(path, [windows[chosen].frames])
     patches = reference[0].kept.shape[-1]

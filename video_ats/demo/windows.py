@@ -26,13 +26,7 @@ _MOST_WINDOWS = 20  # by default; each takes a forward pass per setting
 
 @dataclass(frozen=True)
 class Window:
-    """One clip of a video.
-
-    Attributes:
-        start_seconds: time of the first frame.
-        end_seconds: time of the frame after the last.
-        frames: T frame numbers, not decreasing.
-    """
+    """One clip of a video: its T frame numbers, not decreasing, and the times of the first and after the last."""
 
     start_seconds: float
     end_seconds: float
@@ -43,8 +37,7 @@ def plan_windows(plan: ViewPlan, part: ReadablePart, count: int | None) -> tuple
     """``count`` windows from the first frame of a video to its last, evenly spaced; None: so many that they overlap by
     half, at most 20. A single one starts where the first clip of the published protocol starts.
 
-    Raises:
-        ValueError: for fewer than one, or for several if the model's clip is spread over the whole video.
+    ValueError for fewer than one, or for several if the model's clip is spread over the whole video.
     """
     if count is not None and count < 1:
         raise ValueError(f"windows {count}: must be at least 1")
@@ -102,14 +95,16 @@ class Outcome:
     scores: dict[int, npt.NDArray[np.floating]]
 
 
+def probabilities(outcomes: Sequence[Outcome]) -> npt.NDArray[np.floating]:
+    """Probabilities of each outcome, float [outcomes, num_classes]."""
+    return torch.stack([outcome.logits for outcome in outcomes]).softmax(dim=1).numpy()
+
+
 @torch.inference_mode()
 def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], execution: Execution) -> dict[str, Outcome]:
-    """Outcomes of one clip (float Tensor[1, 3, T, H, W], on the execution's device), by name of the setting.
+    """Outcomes of one clip (float Tensor[1, 3, T, H, W], on the device) by name of the setting; see `run_settings`.
 
-    The model has sampler slots and is in evaluation mode, on that device; its slots are empty afterwards.
-
-    Raises:
-        ValueError: if a logit is not finite.
+    ValueError if a logit is not finite.
     """
     outcomes: dict[str, Outcome] = {}
     for setting, output in run_settings(model, settings, [clip], execution):

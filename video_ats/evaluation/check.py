@@ -9,7 +9,7 @@ from pathlib import Path
 
 from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions, unscored
 from video_ats.runs.files import check_folder, sole_user
-from video_ats.runs.progress import progress_bar
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos

@@ -22,19 +22,20 @@ from video_ats.evaluation.predictions import prediction_lines, read_predictions
 from video_ats.evaluation.report import Report, write_report
 from video_ats.evaluation.spreadsheet import write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
-from video_ats.models.registry import Variant, published_sampler, sizes_of
+from video_ats.models.registry import Variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
-from video_ats.runs.progress import progress_bar
-from video_ats.runs.settings import Setting, make_settings, recommended_sampler, setting_name
+from video_ats.runs.settings import Setting, setting_name
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     GivenWeights,
     LoadedModel,
+    choose_settings,
     choose_variant,
     describe_weights,
     hash_weights,
@@ -180,15 +181,8 @@ def _name_classes(videos: VideoList, weights: GivenWeights, num_classes: int | N
 def _settings(
     config: EvaluateConfig, variant: Variant, weights: GivenWeights, calibrated: Sequence[SamplerConfig]
 ) -> tuple[Setting, ...]:
-    return make_settings(
-        config.sweep,
-        config.samplers,
-        own=variant.sampler,
-        trained=weights.sampler,
-        recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
-        calibrated=calibrated,
-        finetuned=config.finetuned is not None,
-    )
+    tuned = config.finetuned is not None
+    return choose_settings(variant, weights, config.sweep, config.samplers, calibrated=calibrated, finetuned=tuned)
 
 
 def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:

@@ -15,9 +15,9 @@ from video_ats.models.checkpoints.huggingface import has_label_names, huggingfac
 from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
 from video_ats.models.named_weights import list_shipped_weights
-from video_ats.models.registry import Variant, build_model, get_variant
+from video_ats.models.registry import Variant, build_model, get_variant, published_sampler, sizes_of
 from video_ats.runs.options import RANDOM_WEIGHTS
-from video_ats.runs.settings import setting_name
+from video_ats.runs.settings import Setting, SweepConfig, make_settings, recommended_sampler, setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import fold_label, load_label_names
@@ -163,6 +163,29 @@ def choose_or_usual(model: str | None, checkpoint: str | None) -> tuple[Variant,
     if weights.checkpoint is None and dense in list_shipped_weights():
         weights = describe_weights(f"shipped/{dense}")
     return variant, weights
+
+
+def choose_settings(
+    variant: Variant,
+    given: GivenWeights,
+    sweep: SweepConfig,
+    samplers: Sequence[SamplerConfig] = (),
+    *,
+    calibrated: Sequence[SamplerConfig] = (),
+    finetuned: bool = False,
+) -> tuple[Setting, ...]:
+    """`make_settings`, with what counts where no sampler is named: the model's own, that of the weights, or else the
+    recommended one.
+    """
+    return make_settings(
+        sweep,
+        samplers,
+        own=variant.sampler,
+        trained=given.sampler,
+        recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
+        calibrated=calibrated,
+        finetuned=finetuned,
+    )
 
 
 def class_names(labels: str | None, variant: Variant, weights: GivenWeights) -> tuple[str, ...]:

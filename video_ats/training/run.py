@@ -23,7 +23,7 @@ from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
 from video_ats.runs.files import claim_run, sole_user
-from video_ats.runs.progress import progress_bar
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.weights import LABELS
 from video_ats.training.augment import create_mixup, seed_of
 from video_ats.training.clips import TrainingBatch, read_training_batches
