@@ -20,10 +20,9 @@ _EMBEDDINGS = ("cls_token", "pos_embed", "time_embed")
 
 
 def create_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
-    """The optimiser of the parameters that are trained. Embeddings, biases and norms decay with ``decay_all`` only.
+    """The optimiser of the parameters that are trained; ValueError for a name that timm does not know.
 
-    Raises:
-        ValueError: for a name that timm does not know.
+    Embeddings, biases and norms decay with ``decay_all`` only.
     """
     known = list_optimizers()
     if config.name.lower().removeprefix("lookahead_") not in known:

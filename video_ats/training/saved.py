@@ -27,20 +27,13 @@ _OF_A_FULL_DISK = re.compile(r"os error (28|122|27)\b|iostream error|inline_cont
 
 @dataclass(frozen=True)
 class Progress:
-    """The position of a run between two optimiser steps.
+    """The position of a run between two optimiser steps."""
 
-    Attributes:
-        epoch: current epoch, from 0; at the end, the number of epochs.
-        step: optimiser steps done in the current epoch.
-        videos_read, videos_failed: in all epochs so far.
-        best_top1: best validation accuracy so far, in percent; None before the first validation.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    videos_read: int = 0
+    epoch: int = 0  # the current one, from 0; at the end, the number of epochs
+    step: int = 0  # optimiser steps done in it
+    videos_read: int = 0  # in all epochs so far
     videos_failed: int = 0
-    best_top1: float | None = None
+    best_top1: float | None = None  # of the validations so far, in percent
 
 
 class SavedState:
