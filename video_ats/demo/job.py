@@ -75,23 +75,15 @@ class DemoJob:
 
 @dataclass(frozen=True)
 class Demo:
-    """Results for one video.
+    """Results for one video."""
 
-    Attributes:
-        name: of the file, printable.
-        outcomes: by setting, one for each window.
-        window: index of the window that pictures show.
-        pictures (uint8 [T, S, S, 3]): frames of that window, upright.
-        turn: degrees counter-clockwise from the frames that the model saw to the pictures.
-    """
-
-    name: str
+    name: str  # of the file, printable
     part: ReadablePart
     windows: tuple[Window, ...]
-    outcomes: dict[str, list[Outcome]]
-    window: int
-    pictures: UInt8Array
-    turn: int
+    outcomes: dict[str, list[Outcome]]  # by setting, one for each window
+    window: int  # index of the one that pictures show
+    pictures: UInt8Array  # [T, S, S, 3]: frames of that window, upright
+    turn: int  # degrees counter-clockwise from the frames that the model saw to the pictures
 
     def seconds_covered(self) -> float:
         """Seconds of the video that lie in a window."""

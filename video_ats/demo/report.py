@@ -18,8 +18,7 @@ from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import Block, Table, number
 from video_ats.video.encode import write_video
-from video_ats.visualize.over_time import draw_over_time
-from video_ats.visualize.pictures import data_uri, png_bytes
+from video_ats.visualize.pictures import data_uri, draw_over_time, png_bytes
 
 _LEAST_RATE = 12  # frames per second that every player takes
 Titled = tuple[str, list[str], list[list[str]]]  # heading, names of the columns, rows

@@ -37,18 +37,11 @@ canvas { width: 100%; display: block; } td:first-child { white-space: nowrap; }
 
 @dataclass(frozen=True)
 class Shown:
-    """One clip under one setting, ready to be drawn.
-
-    Attributes:
-        title, note: text above the pictures.
-        pictures (uint8 [T, S, S, 3]): the crop that the model sees.
-        kept (bool [depth, T, h, w]): patches that leave each block.
-        scores: float [T, h, w] for each block with a sampler; NaN where the patch was dropped in an earlier block.
-    """
+    """One clip under one setting, ready to be drawn; ``kept`` and ``scores`` as in `Outcome`."""
 
     title: str
-    note: str
-    pictures: UInt8Array
+    note: str  # under the title
+    pictures: UInt8Array  # [T, S, S, 3]: the crop that the model sees
     times: tuple[str, ...]
     kept: npt.NDArray[np.bool_]
     scores: dict[int, npt.NDArray[np.floating]]

@@ -78,20 +78,13 @@ def cropped_pictures(frames: Tensor, plan: ViewPlan, side: int) -> UInt8Array:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results for one clip under one setting.
+    """Results for one clip under one setting."""
 
-    Attributes:
-        logits (float32 Tensor[num_classes])
-        seconds: of the forward pass.
-        kept (bool [depth, T, h, w]): patches that leave each block.
-        scores: those that the samplers chose by, by number of the block: float [T, h, w], NaN where the patch was
-            dropped in an earlier block.
-    """
-
-    logits: Tensor
+    logits: Tensor  # float32 [num_classes]
     macs: int
-    seconds: float
-    kept: npt.NDArray[np.bool_]
+    seconds: float  # of the forward pass
+    kept: npt.NDArray[np.bool_]  # [depth, T, h, w]: patches that leave each block
+    # Those that the samplers chose by, by number of the block: [T, h, w], NaN where the patch was dropped before.
     scores: dict[int, npt.NDArray[np.floating]]
 
 

@@ -89,9 +89,8 @@ class EvaluationJob:
 
     def with_settled(self, settled: SettledBudget) -> EvaluationJob:
         """With the samples that the budget led to."""
-        return replace(
-            self, settled=settled, settings=_settings(self.config, self.variant, self.given.given, settled.samplers)
-        )
+        settings = _settings(self.config, self.variant, self.given.given, settled.samplers)
+        return replace(self, settled=settled, settings=settings)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -135,12 +134,8 @@ class EvaluationJob:
 
 
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:
-    """Check the whole configuration and load the model, before the first video is read.
-
-    ``ranks`` is this process among those that share the run; None: it is alone.
-
-    Raises:
-        ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
+    """Check the whole configuration and load the model, before the first video is read; ValueError for anything in the
+    configuration, the list or the checkpoint that does not fit.
     """
     weights = describe_weights(config.checkpoint, config.model)
     variant = choose_variant(config.model, weights)
@@ -154,7 +149,7 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
         if not any(setting.is_dense for setting in settings):
             raise ValueError("sweep.dense false: videos without labels are compared with the dense model; leave it out")
         videos = _name_classes(videos, weights, num_classes)
-    ranks = ranks or Ranks()
+    ranks = ranks or Ranks()  # alone
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given, finetuned = load_model(variant, weights, config.checkpoint_key, **sizes).to(device), None
@@ -189,8 +184,7 @@ def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | Non
     """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
 
     Returns:
-        The report, and the files written. None where there is no report to write: the job is a shard, or another rank
-        writes it.
+        The report, and the files written; None if the job is a shard, or another rank writes it.
 
     Raises:
         ValueError: if the output folder holds another run, one that is still running, or one of other files.
@@ -285,15 +279,10 @@ def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session)
     mine = part_of(left_over(job.videos_at_once, session.done, session.again), number, count)
     if not mine:
         return
-    finished = evaluate(
-        job.given.model,
-        read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan),
-        job.plan,
-        job.settings,
-        job.execution,
-        ensemble=job.config.ensemble,
-        finetuned=job.finetuned.model if job.finetuned else None,
-    )
+    batches = read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan)
+    tuned = job.finetuned.model if job.finetuned else None
+    how: dict[str, Any] = {"ensemble": job.config.ensemble, "finetuned": tuned}
+    finished = evaluate(job.given.model, batches, job.plan, job.settings, job.execution, **how)
     places = list(chain.from_iterable(mine))
     failed, name = 0, "" if count == 1 else f"rank 0 of {count}"
     with progress_bar(len(places), "video", of=name, shown=job.ranks.is_first) as bar:

@@ -23,19 +23,12 @@ Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool T
 
 @dataclass(frozen=True)
 class SettingOutput:
-    """Output of a model under one setting for N views.
+    """Output of a model under one setting for N views."""
 
-    Attributes:
-        logits (float32 Tensor[N, num_classes]): on the model's device.
-        traces: one for each batch; they hold the kept tokens, their scores and the multiply-adds.
-        seconds: wall time of the forward passes.
-        embeddings (float32 Tensor[N, E]): what the head's last layer reads, if asked for.
-    """
-
-    logits: Tensor
-    traces: tuple[Trace, ...]
-    seconds: float
-    embeddings: Tensor | None = None
+    logits: Tensor  # float32 [N, num_classes], on the model's device
+    traces: tuple[Trace, ...]  # one for each batch: the kept tokens, their scores and the multiply-adds
+    seconds: float  # wall time of the forward passes
+    embeddings: Tensor | None = None  # float32 [N, E]: what the head's last layer reads, if asked for
 
     def macs(self) -> Tensor:
         """Multiply-adds of each view, int64 Tensor[N] on the CPU."""

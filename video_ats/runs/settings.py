@@ -13,19 +13,12 @@ from video_ats.tokens.configuration import Control, Scheme, Scope
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run the model.
+    """One way to run the model."""
 
-    Attributes:
-        name: unique in a run.
-        sampler: None is the dense model.
-        follows: name of the ``ats`` setting of whose tokens this control keeps as many in every block and group.
-        finetuned: runs with the weights that were fine-tuned with samplers.
-    """
-
-    name: str
-    sampler: SamplerConfig | None
-    follows: str | None = None
-    finetuned: bool = False
+    name: str  # unique in a run
+    sampler: SamplerConfig | None  # None: the dense model
+    follows: str | None = None  # the ``ats`` setting whose number of tokens in every block and group this control takes
+    finetuned: bool = False  # runs with the weights that were fine-tuned with samplers
 
     @property
     def is_dense(self) -> bool:

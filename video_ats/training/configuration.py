@@ -185,7 +185,7 @@ class TrainConfig(LabelledRunOptions):
         self.refuse_kept()
 
     def refuse_kept(self, *, state: bool = False) -> None:
-        """Raise ValueError if the folder holds a run, of which a log or ``state`` is left, that is not to be continued."""
+        """Raise ValueError if the folder holds a run (its log, or a saved ``state``) and ``resume`` is ``never``."""
         if self.resume == "never" and (state or Path(self.output, METRICS).exists()):
             raise ValueError(f"output {self.output}: holds a run; continue it with --resume auto, or choose another")
 
