@@ -148,16 +148,20 @@ def main() -> None:
 def run(name: str) -> None:
     """Run a command with the process's command line, and exit."""
     from video_ats import commands
-    from video_ats.cli import Screen, parse_config, run_tool
+    from video_ats.cli import parse_config, run_tool
     from video_ats.first_checks import check_first
     from video_ats.runs.heap import keep_freed_memory
 
     function, row = getattr(commands, name.replace("-", "_")), COMMANDS[name]
 
     def main() -> int | None:
-        screen = Screen(tuple(f"video-ats {name} {words}".rstrip() for words in row.examples), row.options)
-        text = getdoc(function) or ""
-        config = parse_config(resolve_name(row.config), text, positional=row.positional, screen=screen)
+        config = parse_config(
+            resolve_name(row.config),
+            getdoc(function) or "",
+            positional=row.positional,
+            examples=[f"video-ats {name} {words}".rstrip() for words in row.examples],
+            options=row.options,
+        )
         check_first(config)
         keep_freed_memory()
         return function(config)

@@ -1,10 +1,11 @@
-"""Prepare a training: check the configuration, list the videos, load the model."""
+"""Prepare a training: check the configuration, list the videos, load the model, create optimiser and schedule."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
@@ -31,9 +34,8 @@ from video_ats.runs.video_log import Places
 from video_ats.runs.weights import GivenWeights, choose_variant, describe_weights, hash_weights
 from video_ats.tokens import SamplerConfig
 from video_ats.training.clips import ClipAugment, ClipOrder, TrainingClips
-from video_ats.training.configuration import TrainConfig
+from video_ats.training.configuration import OptimiserConfig, TrainConfig
 from video_ats.training.lists import fit_batch, open_lists
-from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -221,3 +223,62 @@ def _load_model(
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
     return model, hash_weights(model), tuple(notes)
+
+
+# Muon changes an element of a matrix by about 0.2 of the learning rate. Biases and norms, which it leaves to AdamW, get
+# this share of the learning rate.
+_MUON, _MUON_FALLBACK = ("muon", "nmuon", "adamuon", "nadamuon"), 0.3
+_EMBEDDINGS = ("cls_token", "pos_embed", "time_embed")
+
+
+def create_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
+    """The optimiser of the parameters that are trained; ValueError for a name that timm does not know.
+
+    Embeddings, biases and norms decay with ``decay_all`` only.
+    """
+    known = list_optimizers()
+    if config.name.lower().removeprefix("lookahead_") not in known:
+        near = get_close_matches(config.name.lower(), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"optimiser.name {config.name!r}: timm has no such optimiser{hint}")
+    of_muon: dict[str, Any] = {"fallback_lr_scale": _MUON_FALLBACK} if config.name in _MUON else {}
+    model.no_weight_decay = lambda: set() if config.decay_all else set(_EMBEDDINGS)  # type: ignore[assignment]
+    try:
+        return create_optimizer_v2(
+            model,
+            opt=config.name,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            layer_decay=config.layer_decay,
+            filter_bias_and_bn=not config.decay_all,
+            **of_muon,
+        )
+    finally:
+        del model.no_weight_decay
+
+
+def create_schedule(optimizer: Optimizer, config: OptimiserConfig, *, epochs: int, steps_per_epoch: int) -> Scheduler:
+    """The learning rate schedule, in optimiser steps."""
+    # timm's multistep lowers the rate one step early.
+    late = (1 - 1e-6) / steps_per_epoch
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.schedule,
+        num_epochs=epochs,
+        decay_milestones=[epoch + late for epoch in config.milestones],  # type: ignore[misc] # fractions
+        decay_rate=config.decay_rate,
+        min_lr=config.min_lr,
+        warmup_lr=config.lr / 100,
+        warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type] # timm takes fractions too
+        step_on_epochs=False,
+        updates_per_epoch=steps_per_epoch,
+    )
+    assert scheduler is not None
+    return scheduler
+
+
+def learning_rate(scheduler: Scheduler, step: int) -> float:
+    """Set the learning rates for an optimiser step, which depend on its number only. Returns the highest."""
+    scheduler.step_update(step)
+    return max(group["lr"] for group in scheduler.optimizer.param_groups)

@@ -27,9 +27,8 @@ from video_ats.runs.tables import progress_bar
 from video_ats.runs.weights import LABELS
 from video_ats.training.clips import TrainingBatch, create_mixup, read_training_batches, seed_of
 from video_ats.training.configuration import METRICS
-from video_ats.training.job import TrainingJob
+from video_ats.training.job import TrainingJob, learning_rate
 from video_ats.training.lists import list_text
-from video_ats.training.optimise import learning_rate
 from video_ats.training.saved import FAILURES, HELD_OUT, Progress, SavedState, append_to_log, cut_log
 
 
