@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
@@ -76,12 +76,13 @@ def check_folder(folder: Path, log: str | None = None) -> None:
         _refuse_log_alone(folder / log)
 
 
-def append_text(path: Path, text: str) -> None:
-    """Write text to the end of a file; on return it is on the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def append_to_log(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Append JSON lines to a file, if there are any; on return they are on the disk."""
+    if text := "".join(json.dumps(record) + "\n" for record in records):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def claim_run(log: Path, identity: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.atomic import replacing
-from video_ats.runs.files import append_text, claim_run, file_bytes
+from video_ats.runs.files import append_to_log, claim_run, file_bytes
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
 
@@ -74,7 +74,7 @@ _STATUSES = {status.value for status in VideoStatus}
 
 def append_lines(path: Path, lines: Iterable[Line]) -> None:
     """Append the lines of finished videos to a part; on return they are on the disk."""
-    append_text(path, "".join(json.dumps(asdict(line)) + "\n" for line in lines))
+    append_to_log(path, map(asdict, lines))
 
 
 class Block(NamedTuple, Generic[AnyLine]):

@@ -22,14 +22,14 @@ from video_ats.atomic import write_bytes, write_text
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
-from video_ats.runs.files import claim_run, sole_user
+from video_ats.runs.files import append_to_log, claim_run, sole_user
 from video_ats.runs.tables import progress_bar
 from video_ats.runs.weights import LABELS
 from video_ats.training.clips import TrainingBatch, create_mixup, read_training_batches, seed_of
 from video_ats.training.configuration import METRICS
 from video_ats.training.job import TrainingJob, learning_rate
 from video_ats.training.lists import list_text
-from video_ats.training.saved import FAILURES, HELD_OUT, Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import FAILURES, HELD_OUT, Progress, SavedState, cut_log
 
 
 def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 from safetensors import SafetensorError
 
 from video_ats.atomic import sync, write_text
-from video_ats.runs.files import append_text
 
 FAILURES = "failures.jsonl"
 HELD_OUT = "held_out.csv"
@@ -100,10 +99,3 @@ def cut_log(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: has a line that no training wrote ({error}); the file was changed") from None
         write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def append_to_log(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Append JSON lines. On return they are on the disk."""
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    if text:
-        append_text(path, text)
