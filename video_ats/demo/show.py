@@ -126,12 +126,10 @@ def demo_page(
     tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
     over_time: str | None,
 ) -> str:
-    """The HTML of the page.
+    """The HTML of the page: the same clip ``shown`` under each setting with a sampler, by its name.
 
-    Args:
-        shown: the same clip under each setting with a sampler, by name of the setting.
-        tables: heading, column headings and rows of each; the pictures follow the first.
-        over_time: data URI of the plot over windows; None: there is one window.
+    Of each table there are heading, column headings and rows; the pictures follow the first. ``over_time`` is the data
+    URI of the plot over windows; None: there is one window.
     """
     markup = [f'<p class="note">{escaped(note)}</p>' for note in notes]
     for number, (heading, header, rows) in enumerate(tables):

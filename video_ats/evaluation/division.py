@@ -152,11 +152,10 @@ def _read_one_run(output: Path, folders: Sequence[Path]) -> tuple[list[Shard], d
         identities[shard] = identity | {"shards": shard.of, "videos_at_once": part["videos_at_once"]}
     first, *others = shards = sorted(identities, key=lambda shard: shard.number)
     for shard in others:
-        changed = differences(identities[first], identities[shard])
-        if changed:
+        if changed := differences(identities[first], identities[shard]):
             raise ValueError(
-                f"{output / shard.folder}: is of another run than {first.folder} ({'; '.join(changed[:3])}); remove "
-                "the one that does not belong"
+                f"{output / shard.folder}: is of another run than {first.folder} ({changed}); remove the one that does "
+                "not belong"
             )
     absent = sorted({*range(1, first.of + 1)} - {shard.number for shard in shards})
     if absent:

@@ -46,8 +46,6 @@ from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.label_names import built_in_names
 from video_ats.video.views import ViewPlan
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class EvaluationJob:
@@ -180,7 +178,7 @@ def _settings(
     return choose_settings(variant, weights, config.sweep, config.samplers, calibrated=calibrated, finetuned=tuned)
 
 
-def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:
+def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]] | None:
     """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
 
     Returns:
@@ -212,7 +210,7 @@ class _Session:
     again: npt.NDArray[np.bool_]
 
 
-def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
+def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[Path]] | None:
     job = _settle(job, say)
     identity, entries = job.identity(), job.entries()
     keys, kind = [entry.key for entry in entries], prediction_lines(setting.name for setting in job.settings)
@@ -244,9 +242,8 @@ def _run_other_rank(job: EvaluationJob) -> None:
     session: _Session = job.ranks.told_by_first(None)
     if session.settled is not None:
         job = job.with_settled(session.settled)
-    changed = differences(session.identity, job.identity())
-    if changed:
-        raise ValueError(f"rank {job.ranks.number} is not as rank 0 ({'; '.join(changed[:3])}); start all alike")
+    if changed := differences(session.identity, job.identity()):
+        raise ValueError(f"rank {job.ranks.number} is not as rank 0 ({changed}); start all alike")
     if not session.parts[job.ranks.number].exists():
         raise ValueError(
             f"output {job.config.output}: rank {job.ranks.number} does not find there what rank 0 wrote; name a folder "
@@ -256,7 +253,7 @@ def _run_other_rank(job: EvaluationJob) -> None:
     job.ranks.wait()
 
 
-def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
+def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
     """Find the samples that the budget leads to, or take those that the run in the folder has."""
     budget, samplers = job.config.budget(), job.config.sweep.of_any_samples()
     if budget is None:

@@ -58,13 +58,10 @@ class Clip(NamedTuple):
 
 
 def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = False) -> Clip:
-    """Draw a clip of a class: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
+    """Draw a clip of a class of `CLASSES`: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
 
-    Args:
-        name: a class of `CLASSES`; ValueError for another.
-        random: generator of all random numbers.
-        level: difficulty from 0 to 2; see `Difficulty.at`.
-        still: repeat one random frame of the clip. From such clips, a model can learn nothing from motion.
+    ``level``, from 0 to 2: see `Difficulty.at`. ``still`` repeats one random frame of the clip, so that a model can
+    learn nothing from motion. ValueError for another class.
     """
     if name not in CLASSES:
         raise ValueError(f"class {name!r}: the mini Kinetics has {', '.join(CLASSES)}")

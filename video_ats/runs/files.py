@@ -112,22 +112,25 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
 
 def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Check that (parts of) the identity of the run in a folder are those of this run."""
-    changed = differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
-    if changed:
+    if changed := differences(there, json.loads(json.dumps(here))):  # as it is read back: tuples are lists there
         raise ValueError(
-            f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
-            "choose another output folder, or delete this one"
+            f"output {folder}: holds a run with other settings ({changed}); choose another output folder, or delete "
+            "this one"
         )
 
 
-def differences(there: Any, here: Any, key: str = "") -> list[str]:
-    """What differs between two identities, one short text for each key."""
+def differences(there: Any, here: Any) -> str:
+    """The first three keys in which two identities differ, in words; empty if they are equal."""
+    return "; ".join(_differences(there, here, "")[:3])
+
+
+def _differences(there: Any, here: Any, key: str) -> list[str]:
     if there == here:
         return []
     if isinstance(there, dict) and isinstance(here, dict):
         found = []
         for name in sorted({*there, *here}):
-            found += differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+            found += _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
         return found
     old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in map(json.dumps, (there, here)))
     return [f"{key}: {old} there, {new} now"]
