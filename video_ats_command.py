@@ -15,7 +15,7 @@ class Command:
     Args:
         summary: what the command does, in one line.
         config: class of its configuration, as ``module:name``.
-        options: the keys that people use, at most ten; ``--help`` shows these, ``--help-all`` all.
+        options: the keys that people use, at most ten, in a row; ``--help`` shows these, ``--help-all`` all.
         examples: command lines, without ``video-ats`` and the command, for its ``--help``.
         positional: key that takes the words of the command line that belong to no key.
     """

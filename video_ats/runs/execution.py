@@ -80,10 +80,10 @@ def open_device(name: str, rank: int | None = None) -> torch.device:
         name = f"cuda:{rank}"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
     except RuntimeError:
-        device = torch.device("meta")  # as wrong as the name
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N")
+        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
     return device
