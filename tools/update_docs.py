@@ -41,50 +41,31 @@ def updated_documents(root: Path) -> dict[Path, str]:
     Raises:
         ValueError: if the markers of a block are missing.
     """
-    configs, readme = root / "configs" / "README.md", root / "README.md"
-    speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
-    gpu, predict = root / "docs" / "gpu.md", root / "docs" / "predict.md"
-    reliability, results = root / "docs" / "reliability.md", root / "docs" / "results.md"
-    findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
-        {
-            path.parent.relative_to(root): json.loads(path.read_text())
-            for path in sorted(root.glob(f"{_MINI_RUNS}/{runs}"))
-        }
+        {path.parent.relative_to(root): json.loads(path.read_text()) for path in sorted((root / _MINI_RUNS).glob(runs))}
         for runs in ("*_full/report.json", "choose_*/report.json")
     )
-    stills = sorted(root.glob(f"{_MINI_RUNS}/*_still/metrics.jsonl"))
-    return {
-        configs: _replace_block(
-            configs, {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")}
-        ),
-        readme: _replace_block(readme, {"headline": headline_table(root)}),
-        results: _replace_block(
-            results,
-            {
-                "mini kinetics": "\n\n".join(
-                    accuracy_table(report, source, _default_settings(root, report))
-                    for source, report in validation.items()
-                ),
-                "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
-            },
-        ),
-        findings: _replace_block(
-            findings,
-            {
-                "choosing": "\n\n".join(choosing_table(report, source) for source, report in choosing.items()),
-                "validation": "\n\n".join(control_table(report, source) for source, report in validation.items()),
-            },
-        ),
-        mini_kinetics: _replace_block(
-            mini_kinetics, {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)}
-        ),
-        speed: _replace_block(speed, speed_blocks(root)),
-        gpu: _replace_block(gpu, {"gpu": gpu_tables(root)}),
-        predict: _replace_block(predict, {"long videos": long_videos_sentence(root)}),
-        scale: _replace_block(scale, scale_blocks(root)),
-        reliability: _replace_block(reliability, reliability_blocks(root) | {"kills": kills_table(root)}),
+    shown = [accuracy_table(report, path, _default_settings(root, report)) for path, report in validation.items()]
+    stills = sorted((root / _MINI_RUNS).glob("*_still/metrics.jsonl"))
+    blocks = {
+        "configs/README.md": {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")},
+        "README.md": {"headline": headline_table(root)},
+        "docs/results.md": {
+            "mini kinetics": "\n\n".join(shown),
+            "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
+        },
+        "docs/findings.md": {
+            "choosing": "\n\n".join(choosing_table(report, path) for path, report in choosing.items()),
+            "validation": "\n\n".join(control_table(report, path) for path, report in validation.items()),
+        },
+        "docs/mini_kinetics.md": {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)},
+        "docs/speed.md": speed_blocks(root),
+        "docs/gpu.md": {"gpu": gpu_tables(root)},
+        "docs/predict.md": {"long videos": long_videos_sentence(root)},
+        "docs/scale.md": scale_blocks(root),
+        "docs/reliability.md": reliability_blocks(root) | {"kills": kills_table(root)},
     }
+    return {root / name: _replace_block(root / name, texts) for name, texts in blocks.items()}
 
 
 def config_table(folder: Path) -> str:

@@ -15,7 +15,7 @@ from video_ats.prediction.report import Summary, write_report
 from video_ats.prediction.rows import ROWS
 from video_ats.runs.files import sole_user
 from video_ats.runs.options import fill_in
-from video_ats.runs.progress import progress_bar
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
 from video_ats.runs.weights import choose_or_usual, hash_weights
 from video_ats.video.lists import VideoList

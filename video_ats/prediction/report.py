@@ -20,7 +20,7 @@ from video_ats.runs.files import folder_names
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import Block, Table, number
 from video_ats.runs.video_log import PREDICTIONS
-from video_ats.visualize.over_time import draw_over_time
+from video_ats.visualize.pictures import draw_over_time
 
 _MOST_SHOWN = 10  # lines of a table in the terminal
 _MOST_POINTS = 120  # of a plot; each is the mean of neighbouring windows where there are more

@@ -127,10 +127,8 @@ def paired_difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_
 
     A resample's mean depends only on how often it drew each distinct difference. Those counts are multinomial, so they
     are drawn and not the videos: the same distribution, and 10,000 resamples of any list fit in little memory.
-
-    Args:
-        first, second (bool array[pairs, N]): which of the same N videos are right, for one or more pairs of
-            settings; a video's difference is its mean over the pairs.
+    ``first``, ``second`` (bool [pairs, N]): which of the same N videos are right, for one or more pairs of settings; a
+    video's difference is its mean over the pairs.
     """
     pairs, videos = first.shape
     per_video = first.sum(axis=0, dtype=np.int64) - second.sum(axis=0, dtype=np.int64)  # integers: sums are exact

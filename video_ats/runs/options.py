@@ -105,18 +105,12 @@ class ClassOptions:
 
 @dataclass(frozen=True)
 class Budget:
-    """The cost that a view shall have.
+    """The cost that a view shall have. One of the two targets is None."""
 
-    Attributes:
-        target_gflops: mean GFLOPs of a view. One of the two targets is None.
-        target_ratio: the same as a share of the dense model's GFLOPs.
-        max_samples: largest K to try; None: as many as a whole frame has patches.
-    """
-
-    target_gflops: float | None
-    target_ratio: float | None
+    target_gflops: float | None  # mean of a view
+    target_ratio: float | None  # the same as a share of the dense model's
     videos: int
-    max_samples: int | None
+    max_samples: int | None  # largest K to try; None: as many as a whole frame has patches
 
     def __post_init__(self) -> None:
         check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
@@ -220,10 +214,8 @@ class ViewsConfig:
 
 
 def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
-    """The published views of a model with the changes of a configuration.
-
-    Raises:
-        ValueError: for impossible views, or a stride that is missing or that the preset does not have.
+    """The published views of a model with the changes of a configuration; ValueError for impossible views, or a stride
+    that is missing or that the preset does not have.
     """
     stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
     if stride is None:
