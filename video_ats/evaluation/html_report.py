@@ -104,8 +104,11 @@ def report_page(
 
 def _settings_table(report: Report) -> str:
     """Each cell has the number by which the script sorts it."""
-    of_accuracy = ["top-1 %", "95% interval", "top-5 %"] if report.summary.labelled else []
-    header = ["setting", *of_accuracy, "same as dense %", "GFLOPs per video", "p5 to p95", "of dense", "model clips/s"]
+    labelled, has_top5 = report.summary.labelled, report.run["model"]["num_classes"] > 5
+    answers = ["top-1 %", "95% interval", "top-5 %", "same as dense %"]
+    if not labelled:
+        answers = ["same top-1 as dense %", "95% interval", "dense's class in top 5 %", "divergence from dense"]
+    header = ["setting", *answers, "GFLOPs per video", "p5 to p95", "of dense", "model clips/s"]
     rows = []
     for place, s in enumerate(report.summary.settings):
         video = s.gflops_video
@@ -114,10 +117,18 @@ def _settings_table(report: Report) -> str:
             cells += [
                 (f"{s.top1.percent:.1f}", s.top1.percent),
                 (f"{s.top1.low:.1f} to {s.top1.high:.1f}", s.top1.low),
-                (f"{s.top5.percent:.1f}" if report.run["model"]["num_classes"] > 5 else "-", s.top5.percent),
+                (f"{s.top5.percent:.1f}" if has_top5 else "-", s.top5.percent),
+                ("-" if s.agreement is None else f"{s.agreement:.1f}", -1 if s.agreement is None else s.agreement),
+            ]
+        elif (own := s.with_dense) is not None:  # without labels, dense is always scored
+            same = own.top1
+            cells += [
+                (f"{same.value:.1f}", same.value),
+                ("-" if same.low == same.high else f"{same.low:.1f} to {same.high:.1f}", same.low),
+                (own.top5.format(".1f") if has_top5 else "-", own.top5.value),
+                (own.divergence.format(".3g"), own.divergence.value),
             ]
         cells += [
-            ("-" if s.agreement is None else f"{s.agreement:.1f}", -1 if s.agreement is None else s.agreement),
             (f"{video.mean:.4g}", video.mean),
             (f"{video.p5:.4g} to {video.p95:.4g}", video.p95 - video.p5),
             (f"{s.relative_to_dense:.3f}", s.relative_to_dense),
@@ -173,7 +184,8 @@ def _videos(report: Report, results: Results, shown: Setting | None) -> list[str
     choices = {"all": "all", **marks, "differs": "other answer than dense"}
     choices |= {"agrees": "same answer as dense", "failed": "failed"}
     options = "".join(f'<option value="{value}">{text}</option>' for value, text in choices.items())
-    heads = "".join(f"<th>{name}</th>" for name in ("", "video", "class", "this setting", "dense", "GFLOPs", "status"))
+    names = ["", "video", *(["class"] if report.summary.labelled else []), "this setting", "dense", "GFLOPs", "status"]
+    heads = "".join(f"<th>{name}</th>" for name in names)
     return [
         "<h3>Videos</h3>",
         f'<p class="note">{told} The first {_MOST_PICTURES} have a picture.</p>',
@@ -225,6 +237,7 @@ def _data(report: Report, results: Results, shown: Setting | None, pictures: Pic
         "settings": settings,
         "classes": classes,
         "shown": next(every_ats, 0),
+        "labelled": report.summary.labelled,
         "videos": [_text(results.videos[row]) for row in rows],
         "labels": _labels(results, rows),
         "names": _names_of(report, results, rows),
