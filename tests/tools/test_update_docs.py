@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.tools_in_process import ROOT
+from matplotlib.image import imread
 from reliability_tables import kills_table, reliability_blocks
+from saved_curves import redraw_curve
 from speed_tables import long_videos_sentence
 from update_docs import (
     _replace_block,
@@ -247,3 +250,10 @@ def test_kills_are_counted_by_command(tmp_path: Path) -> None:
         "",
         "Counted here: Linux, Python 3, torch 2. Source: `benchmarks/results/kills`.",
     ]
+
+
+def test_a_curve_is_drawn_again_from_its_report_alone(tmp_path: Path) -> None:
+    saved = ROOT / "benchmarks" / "results" / "mini_kinetics" / "timesformer_mini_full"
+    (tmp_path / "report.json").write_bytes((saved / "report.json").read_bytes())
+    drawn = redraw_curve(tmp_path)
+    assert (imread(drawn) == imread(saved / "curve.png")).mean() > 0.99

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.evaluation.predictions import prediction_lines
+from video_ats.evaluation.spreadsheet import SPREADSHEET, join_spreadsheets
 from video_ats.runs.files import RUN, check_folder, claim_run, differences, read_identity, sole_user
 from video_ats.runs.video_log import PREDICTIONS, Index, read_blocks
 from video_ats.video.lists import hash_understood
@@ -110,9 +111,9 @@ def find_shards(output: Path) -> list[Path]:
 
 
 def merge_shards(output: Path) -> tuple[int, Path]:
-    """Write ``run.json`` and ``predictions.jsonl`` of the whole run into the folder that its shards lie in; they stay.
+    """Write ``run.json`` and the predictions, JSON and table, of the whole run into the folder that its shards lie in.
 
-    Returns the number of videos, and the file of predictions. The same evaluation command without ``--shard`` then
+    The shards stay. Returns the number of videos, and the file of predictions. The same evaluation command without ``--shard`` then
     writes the report. ValueError unless the shards are of one run, all there, each complete, and together the list in
     its order.
     """
@@ -133,7 +134,12 @@ def merge_shards(output: Path) -> tuple[int, Path]:
                 f"output {output}: the videos of the shards are not those of the list in its order; give the command "
                 "of each shard once more, which checks and sorts its lines"
             )
+        tables = [output / shard.folder / SPREADSHEET for shard in shards]
+        if not all(table.exists() for table in tables):
+            raise ValueError(f"output {output}: a shard has no {SPREADSHEET}; give its command again, which writes it")
         claim_run(log, identity)
+        rows = (block.count(b"\n") for block in index.blocks())
+        join_spreadsheets(output / SPREADSHEET, tables, zip(index.part.tolist(), rows, strict=True))
         index.join(log)
     return len(index.part), log
 

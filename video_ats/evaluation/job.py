@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -19,8 +20,8 @@ from video_ats.evaluation.division import SHARD, Ranks, Shard, left_over, part_o
 from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import Pictures, draw_pictures, report_page
 from video_ats.evaluation.predictions import prediction_lines, read_predictions
-from video_ats.evaluation.report import Report, write_report
-from video_ats.evaluation.spreadsheet import write_spreadsheet
+from video_ats.evaluation.report import Report, class_name, write_report
+from video_ats.evaluation.spreadsheet import SPREADSHEET, write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
 from video_ats.models.registry import Variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
@@ -226,6 +227,9 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
     _score(job, entries, job.ranks.told_by_first(session))
     job.ranks.wait()
     log.finish()
+    name = partial(class_name, job.videos.label_names)
+    table, lines = job.folder / SPREADSHEET, read_predictions(log.path) if entries else ()
+    write_spreadsheet(table, lines, name, labelled=job.videos.is_labelled)
     if job.shard is not None:
         say(
             f"{job.shard} is done, {len(entries)} videos. Once all {job.shard.of} are: video-ats merge-predictions "
@@ -233,8 +237,6 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
         )
         return None
     report, written = _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
-    table = job.folder / "predictions.csv"
-    write_spreadsheet(table, read_predictions(log.path), report.class_name, labelled=job.videos.is_labelled)
     return report, [*written, table]
 
 

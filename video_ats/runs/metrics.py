@@ -47,7 +47,9 @@ class Estimate:
     high: float
 
     def format(self, how: str) -> str:
-        """As text; ``how`` formats each number."""
+        """As text; ``how`` formats each number. An interval without width is left out."""
+        if self.low == self.high:
+            return f"{self.value:{how}}"
         return f"{self.value:{how}} [{self.low:{how}}, {self.high:{how}}]"
 
     @staticmethod
