@@ -113,9 +113,9 @@ def find_shards(output: Path) -> list[Path]:
 def merge_shards(output: Path) -> tuple[int, Path]:
     """Write ``run.json`` and the predictions, JSON and table, of the whole run into the folder that its shards lie in.
 
-    The shards stay. Returns the number of videos, and the file of predictions. The same evaluation command without ``--shard`` then
-    writes the report. ValueError unless the shards are of one run, all there, each complete, and together the list in
-    its order.
+    The shards stay. Returns the number of videos, and the file of predictions. The same evaluation command without
+    ``--shard`` then writes the report. ValueError unless the shards are of one run, all there, each complete, and
+    together the list in its order.
     """
     folders = find_shards(output)
     log = output / PREDICTIONS
