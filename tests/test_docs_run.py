@@ -62,6 +62,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/pytorchvideo.md", "from fractions"): RUN,
     ("docs/reliability.md", ".venv/bin/python benchmarks/reliability.py"): RUN,
     ("docs/reliability.md", ".venv/bin/python benchmarks/kills.py"): RUN,
+    ("docs/road.md", "# What is in"): DRAWING,  # what benchmarks/road.py ran and what that printed
     ("docs/scale.md", "#SBATCH"): RUN,
     ("docs/predict.md", "video-ats predict one.mp4 two.mp4"): RUN,
     ("docs/predict.md", "video-ats predict one.mp4 --sampler"): RUN,
