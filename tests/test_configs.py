@@ -17,9 +17,9 @@ from video_ats.runs.options import ViewsConfig, fill_in, plan_views
 from video_ats.runs.settings import make_settings
 from video_ats.runs.weights import NOTHING_GIVEN, choose_variant
 from video_ats.tokens import SamplerConfig
-from video_ats.training.augment import ClipAugment
+from video_ats.training.clips import ClipAugment
 from video_ats.training.configuration import AugmentConfig, TrainConfig
-from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate
+from video_ats.training.job import create_optimiser, create_schedule, learning_rate
 from video_ats.video.lists.label_names import is_mirror_safe, load_label_names
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

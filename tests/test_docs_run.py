@@ -40,6 +40,10 @@ BLOCKS: dict[tuple[str, str], str] = {
     # many hours; tests/test_configs.py makes all of these recipes, tests/tools/test_ship_weights.py runs the last step
     ("video_ats/weights/README.md", "video-ats make-mini-kinetics"): PARSE,
     ("video_ats/weights/README.md", "video-ats convert"): PARSE,
+    ("docs/method.md", "score_j"): DRAWING,
+    ("docs/method.md", "temper:"): DRAWING,
+    ("docs/method.md", "repeat up to"): DRAWING,
+    ("docs/method.md", "video-ats evaluate"): PARSE,
     ("docs/add_a_host.md", "import torch"): RUN,
     ("docs/add_a_sampler.md", "import torch"): RUN,
     ("docs/architecture.md", "file ─probe─▶"): DRAWING,
@@ -63,6 +67,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/pytorchvideo.md", "from fractions"): RUN,
     ("docs/reliability.md", ".venv/bin/python benchmarks/reliability.py"): RUN,
     ("docs/reliability.md", ".venv/bin/python benchmarks/kills.py"): RUN,
+    ("docs/road.md", "# What is in"): DRAWING,  # what benchmarks/road.py ran and what that printed
     ("docs/scale.md", "#SBATCH"): RUN,
     ("docs/predict.md", "video-ats predict one.mp4 two.mp4"): RUN,
     ("docs/predict.md", "video-ats predict one.mp4 --sampler"): RUN,

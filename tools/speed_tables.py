@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,6 +12,7 @@ from video_ats.runs.tables import markdown_table
 
 _RESULTS = Path("benchmarks", "results")
 _NOT_YET = "Not measured yet."
+_SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 
 
 def speed_blocks(root: Path) -> dict[str, str]:
@@ -39,121 +40,85 @@ def speed_blocks(root: Path) -> dict[str, str]:
     return blocks
 
 
+def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> list[str]:
+    """A Markdown table: each column by its header, with the format that is filled in from a row."""
+    return markdown_table(list(columns), [[form.format_map(row) for form in columns.values()] for row in rows])
+
+
 def realisation_table(root: Path) -> str:
     """Each setting of each model beside the dense model."""
-    header = ["model", "precision", "batch", "setting", "GFLOPs per clip: dense, sampled", "ms: dense, sampled"]
-    header += ["speed-up [quartiles]", "realisation", "peak MiB: dense, sampled"]
     rows, measured = [], []
-    for path, result in _realisation(root):
+    for path in sorted((root / _RESULTS / "realisation").glob("*/benchmark.json")):
+        result = json.loads(path.read_text())
         dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
         for f in result["figures"]:
-            if f["realisation"] is None:
-                continue
-            whole, speedup = dense[_place(f)], f["speedup"]
-            rows.append(
-                [
-                    f"`{result['run']['model']}`",
-                    f["precision"],
-                    str(f["batch_size"]),
-                    f["setting"],
-                    f"{whole['gflops']['mean']:.1f}, {f['gflops']['mean']:.1f}",
-                    f"{whole['latency']['median']:.0f}, {f['latency']['median']:.0f}",
-                    f"{speedup['median']:.2f} [{speedup['p25']:.2f}, {speedup['p75']:.2f}]",
-                    f"{f['realisation']:.2f}",
-                    f"{_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])}",
-                ]
-            )
+            if f["realisation"] is not None:
+                whole = dense[_place(f)]
+                memory = f"{_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])}"
+                rows.append({**f, "model": result["run"]["model"], "dense": whole, "memory": memory})
         measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
-    return "\n".join([*markdown_table(header, rows), "", *measured]) if measured else _NOT_YET
+    columns = {
+        "model": "`{model}`",
+        "precision": "{precision}",
+        "batch": "{batch_size}",
+        "setting": "{setting}",
+        "GFLOPs per clip: dense, sampled": "{dense[gflops][mean]:.1f}, {gflops[mean]:.1f}",
+        "ms: dense, sampled": "{dense[latency][median]:.0f}, {latency[median]:.0f}",
+        "speed-up [quartiles]": "{speedup[median]:.2f} [{speedup[p25]:.2f}, {speedup[p75]:.2f}]",
+        "realisation": "{realisation:.2f}",
+        "peak MiB: dense, sampled": "{memory}",
+    }
+    return "\n".join([*_table(rows, columns), "", *measured]) if measured else _NOT_YET
 
 
 def gpu_tables(root: Path) -> str:
     """Times on a GPU in half precision, before samplers stopped waiting for it and after; graphs; synchronisations."""
-    now, before = ({name: _gpu_rows(root, folder, name) for name in _GPU} for folder in ("gpu", "gpu_before"))
+    names = ("realisation", "graphs", "dispatches", "peers", "pipeline")
+    now, before = ({name: _gpu_rows(root, folder, name) for name in names} for folder in ("gpu", "gpu_before"))
     if not now["realisation"]:
         return _NOT_YET
-    was = {_gpu_key(row): row for row in before["realisation"] if row["precision"] == "bfloat16"}
-    cells = []
-    for row in now["realisation"]:
-        if row["what"] == "dense" or row["precision"] != "bfloat16":
-            continue
-        first = was.get(_gpu_key(row))
-        cells.append(
-            [
-                f"`{row['model']}`",
-                str(row["batch"]),
-                row["what"],
-                f"{row['of dense']:.2f}",
-                f"{1000 * row['seconds'] * row['speed-up']:.1f}, {1000 * row['seconds']:.1f}",
-                "-" if first is None else f"{first['speed-up']:.2f}",
-                f"{row['speed-up']:.2f}",
-                f"{row['realisation']:.2f}",
-            ]
-        )
-    header = ["model", "batch", "setting", "GFLOPs of dense", "ms: dense, sampled"]
-    lines = markdown_table([*header, "speed-up before", "speed-up", "realisation"], cells)
-    graphs = [row for row in now["graphs"] if row["what"].endswith("graph") and row["seconds"] is not None]
-    cells = [
-        [
-            f"`{row['model']}`",
-            str(row["batch"]),
-            row["what"].removesuffix(", graph"),
-            f"{1000 * row['seconds']:.1f}",
-            f"{row['over the faster dense']:.2f}",
-        ]
-        for row in graphs
+    was = {_gpu_key(row): f"{row['speed-up']:.2f}" for row in before["realisation"] if row["precision"] == "bfloat16"}
+    sampled = [
+        {**row, "dense": row["ms"] * row["speed-up"], "before": was.get(_gpu_key(row), "-")}
+        for row in now["realisation"]
+        if row["what"] != "dense" and row["precision"] == "bfloat16"
     ]
-    lines += ["", *markdown_table(["model", "batch", "captured setting", "ms", "over the faster dense"], cells)]
-    counts = {
-        (row["model"], row["what"]): row["synchronisations per sampled block"]
-        for row in before["dispatches"]
-        if "synchronisations per sampled block" in row
+    columns = {"model": "`{model}`", "batch": "{batch}", "setting": "{what}", "GFLOPs of dense": "{of dense:.2f}"}
+    columns |= {"ms: dense, sampled": "{dense:.1f}, {ms:.1f}", "speed-up before": "{before}"}
+    lines = _table(sampled, columns | {"speed-up": "{speed-up:.2f}", "realisation": "{realisation:.2f}"})
+    captured = [
+        {**row, "what": row["what"].removesuffix(", graph")}
+        for row in now["graphs"]
+        if row["what"].endswith("graph") and row["seconds"] is not None
+    ]
+    columns = {"model": "`{model}`", "batch": "{batch}", "captured setting": "{what}", "ms": "{ms:.1f}"}
+    lines += ["", *_table(captured, columns | {"over the faster dense": "{over the faster dense:.2f}"})]
+    waits = "synchronisations per sampled block"
+    counts = {(row["model"], row["what"]): row[waits] for row in before["dispatches"] if waits in row}
+    dispatches = [{**row, "before": counts[row["model"], row["what"]]} for row in now["dispatches"] if waits in row]
+    columns = {"model": "`{model}`", "setting": "{what}", "waits per block before": "{before:.1f}"}
+    columns |= {
+        "waits per block": f"{{{waits}:.1f}}",
+        "more kernels per block than dense": "{more operations per sampled block:.0f}",
     }
-    cells = [
-        [
-            f"`{row['model']}`",
-            row["what"],
-            f"{counts[row['model'], row['what']]:.1f}",
-            f"{row['synchronisations per sampled block']:.1f}",
-            f"{row['more operations per sampled block']:.0f}",
-        ]
-        for row in now["dispatches"]
-        if "synchronisations per sampled block" in row
-    ]
-    header = ["model", "setting", "waits per block before", "waits per block", "more kernels per block than dense"]
-    lines += ["", *markdown_table(header, cells)]
-    others = ["precision", "batch", "what", "ms", "times ours"]
-    lines += ["", *markdown_table(others, [_gpu_peer(row) for row in now["peers"]])]
+    lines += ["", *_table(dispatches, columns)]
+    lines += ["", *_table(now["peers"], _SETTING | {"ms": "{ms:.1f}", "times ours": "{times ours:.2f}"})]
     first = {row["what"]: row["videos/s"] for row in before["pipeline"]}
-    cells = [
-        [row["what"], str(row["workers"]), f"{first[row['what']]:.0f}", f"{row['videos/s']:.0f}"]
-        for row in now["pipeline"]
-    ]
-    lines += ["", *markdown_table(["from files to logits", "workers", "videos/s before", "videos/s"], cells), ""]
+    pipeline = [{**row, "before": first[row["what"]]} for row in now["pipeline"]]
+    columns = {"from files to logits": "{what}", "workers": "{workers}", "videos/s before": "{before:.0f}"}
+    lines += ["", *_table(pipeline, columns | {"videos/s": "{videos/s:.0f}"}), ""]
     environment = json.loads((root / _RESULTS / "gpu" / "realisation.json").read_text())["environment"]
     return "\n".join([*lines, _measured(environment, "benchmarks/gpu.sh`, `benchmarks/results/gpu")])
 
 
-_GPU = ("realisation", "graphs", "dispatches", "peers", "pipeline")
-
-
 def _gpu_rows(root: Path, folder: str, name: str) -> list[dict[str, Any]]:
     path = root / _RESULTS / folder / f"{name}.json"
-    return json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return [{**row, "ms": 1000 * row["seconds"]} if row.get("seconds") is not None else row for row in rows]
 
 
 def _gpu_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["model"], row["batch"], row["what"]
-
-
-def _gpu_peer(row: Mapping[str, Any]) -> list[str]:
-    milliseconds, ratio = f"{1000 * row['seconds']:.1f}", f"{row['times ours']:.2f}"
-    return [row["precision"], str(row["batch"]), row["what"], milliseconds, ratio]
-
-
-def _realisation(root: Path) -> list[tuple[Path, dict[str, Any]]]:
-    paths = sorted((root / _RESULTS / "realisation").glob("*/benchmark.json"))
-    return [(path, json.loads(path.read_text())) for path in paths]
 
 
 def _place(figures: Mapping[str, Any]) -> tuple[str, int]:
@@ -166,10 +131,7 @@ def _mib(value: float | None) -> str:
 
 def peers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Seconds for the same clips in our models and in others."""
-    return markdown_table(
-        ["precision", "batch", "what", "seconds", "times ours"],
-        [[*_setting(row), f"{row['seconds']:.2f}", f"{row['times ours']:.2f}"] for row in rows],
-    )
+    return _table(rows, _SETTING | {"seconds": "{seconds:.2f}", "times ours": "{times ours:.2f}"})
 
 
 def pipeline_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -196,40 +158,33 @@ def pipeline_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def growth_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Dense and sampled beside each other, one row for each size."""
-    header = ["frames", "crop", "batch", "GFLOPs per clip: dense, sampled", "seconds: dense, sampled", "realisation"]
-    cells = []
-    for size in dict.fromkeys((row["frames"], row["crop"], row["batch"]) for row in rows):
-        of_size = {r["setting"]: r for r in rows if (r["frames"], r["crop"], r["batch"]) == size}
-        dense, ats = of_size["dense"], of_size["ats"]
-        cells.append(
-            [
-                *map(str, size),
-                f"{dense['gflops']:.0f}, {ats['gflops']:.0f}",
-                f"{dense['seconds']:.2f}, {ats['seconds']:.2f}",
-                f"{ats['realisation']:.2f}",
-                f"{_mib(dense['peak_mib'])}, {_mib(ats['peak_mib'])}",
-            ]
-        )
-    return markdown_table([*header, "peak MiB: dense, sampled"], cells)
+    dense = {_size(row): row for row in rows if row["setting"] == "dense"}
+    both = [
+        {**row, "dense": dense[_size(row)], "memory": f"{_mib(dense[_size(row)]['peak_mib'])}, {_mib(row['peak_mib'])}"}
+        for row in rows
+        if row["setting"] == "ats"
+    ]
+    columns = {
+        "frames": "{frames}",
+        "crop": "{crop}",
+        "batch": "{batch}",
+        "GFLOPs per clip: dense, sampled": "{dense[gflops]:.0f}, {gflops:.0f}",
+        "seconds: dense, sampled": "{dense[seconds]:.2f}, {seconds:.2f}",
+        "realisation": "{realisation:.2f}",
+        "peak MiB: dense, sampled": "{memory}",
+    }
+    return _table(both, columns)
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    return row["frames"], row["crop"], row["batch"]
 
 
 def adapters_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Models of other libraries: as they are, with our blocks, and with samplers."""
-    header = ["model", "batch", "what", "GFLOPs", "of dense", "seconds", "speed-up", "realisation"]
-    cells = [
-        [
-            row["model"],
-            str(row["batch"]),
-            row["setting"],
-            f"{row['gflops']:.1f}",
-            f"{row['of_dense']:.2f}",
-            f"{row['seconds']:.3f}",
-            f"{row['speed_up']:.2f}",
-            f"{row['realisation']:.2f}",
-        ]
-        for row in rows
-    ]
-    return markdown_table(header, cells)
+    columns = {"model": "{model}", "batch": "{batch}", "what": "{setting}", "GFLOPs": "{gflops:.1f}"}
+    columns |= {"of dense": "{of_dense:.2f}", "seconds": "{seconds:.3f}", "speed-up": "{speed_up:.2f}"}
+    return _table(rows, columns | {"realisation": "{realisation:.2f}"})
 
 
 def reading_workers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -243,38 +198,52 @@ def reading_workers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def freed_memory_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Time and new pages with freed memory given back to the system, and with freed memory kept."""
-    header = ["precision", "batch", "what", "seconds: given back, kept", "times faster", "new pages: given back, kept"]
-    cells = []
-    for row in rows:
-        back, kept = row["seconds, given back"], row["seconds, kept"]
-        pages = f"{row['pages, given back']:,.0f}, {row['pages, kept']:,.0f}"
-        cells.append([*_setting(row), f"{back:.2f}, {kept:.2f}", f"{back / kept:.2f}", pages])
+    columns = {
+        "seconds: given back, kept": "{seconds, given back:.2f}, {seconds, kept:.2f}",
+        "times faster": "{faster:.2f}",
+        "new pages: given back, kept": "{pages, given back:,.0f}, {pages, kept:,.0f}",
+    }
+    table = _table(
+        ({**row, "faster": row["seconds, given back"] / row["seconds, kept"]} for row in rows), _SETTING | columns
+    )
     largest = []
     for what, some in (("in inference", [r for r in rows if "backward" not in r["what"]]), ("with training", rows)):
         back, kept = (max(row[f"process MiB, {way}"] for row in some) for way in ("given back", "kept"))
         largest.append(f"{what} {back:,.0f} MiB, and {kept:,.0f} MiB with freed memory kept")
-    return [*markdown_table(header, cells), "", f"The largest that the process became: {'; '.join(largest)}."]
+    return [*table, "", f"The largest that the process became: {'; '.join(largest)}."]
 
 
 def start_up_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Time and memory until a command line is answered, before torch was imported late and now."""
-    cells = []
-    for row in rows:
-        pairs = [(row["before"][what], row["now"][what]) for what in ("seconds", "peak MiB")]
-        (before, now), sizes = pairs
-        cells.append([row["answer"], f"{before:.2f}, {now:.2f}", "{:,.0f}, {:,.0f}".format(*sizes)])
-    return markdown_table(["answer", "seconds: before, now", "peak MiB: before, now"], cells)
+    columns = {
+        "answer": "{answer}",
+        "seconds: before, now": "{before[seconds]:.2f}, {now[seconds]:.2f}",
+        "peak MiB: before, now": "{before[peak MiB]:,.0f}, {now[peak MiB]:,.0f}",
+    }
+    return _table(rows, columns)
+
+
+def long_videos_sentence(root: Path) -> str:
+    """What ``video-ats predict --every 2 --embeddings true`` takes for a short and for a long video."""
+    path = root / _RESULTS / "long_videos" / "result.json"
+    if not path.exists():
+        return _NOT_YET
+    result, told = json.loads(path.read_text()), []
+    for row in result["rows"]:
+        sizes = [f"{row[f'peak MiB, {process}']:,.0f} MiB" for process in ("command", "reader")]
+        told.append(
+            f"{row['minutes']} minutes of video: {row['windows']:,} windows in {row['seconds']:,.0f} s, at most "
+            f"{sizes[0]} in the command's process and {sizes[1]} in the one that reads"
+        )
+    source = f"benchmarks/long_videos.py`, `{path.relative_to(root)}"
+    return ";\n".join(told) + f".\n{_measured(result['environment'], source)}"
 
 
 def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The model as it is, and through torch.compile."""
-    cells = []
-    for row in rows:
-        plain, compiled = row["as it is"], row["compiled"]
-        times = f"{plain:.2f}, {compiled:.2f}"
-        cells.append([*_setting(row), times, f"{plain / compiled:.2f}", f"{row['compiling']:.0f}"])
-    header = ["precision", "batch", "what", "seconds: as it is, compiled", "times faster", "compiling, s"]
-    return markdown_table(header, cells)
+    columns = {"seconds: as it is, compiled": "{as it is:.2f}, {compiled:.2f}", "times faster": "{faster:.2f}"}
+    faster = ({**row, "faster": row["as it is"] / row["compiled"]} for row in rows)
+    return _table(faster, _SETTING | columns | {"compiling, s": "{compiling:.0f}"})
 
 
 def ragged_attention_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -289,10 +258,6 @@ def ragged_attention_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 cells.append(f"**{cell}**" if row["ours"] else cell)
         table.append(cells)
     return markdown_table(["groups", "precision", "clips", *(f"{way}, ms" for way in ways)], table)
-
-
-def _setting(row: Mapping[str, Any]) -> list[str]:
-    return [row["precision"], str(row["batch"]), row["what"]]
 
 
 def _measured(environment: Mapping[str, str], source: str) -> str:

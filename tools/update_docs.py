@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from headline_table import headline_table
 from reliability_tables import kills_table, reliability_blocks
+from road_tables import road_blocks
+from saved_curves import redraw_curve
 from scale_tables import scale_blocks
-from speed_tables import gpu_tables, speed_blocks
+from speed_tables import gpu_tables, long_videos_sentence, speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -41,49 +43,32 @@ def updated_documents(root: Path) -> dict[Path, str]:
     Raises:
         ValueError: if the markers of a block are missing.
     """
-    configs, readme = root / "configs" / "README.md", root / "README.md"
-    speed, scale = root / "docs" / "speed.md", root / "docs" / "scale.md"
-    gpu = root / "docs" / "gpu.md"
-    reliability, results = root / "docs" / "reliability.md", root / "docs" / "results.md"
-    findings, mini_kinetics = root / "docs" / "findings.md", root / "docs" / "mini_kinetics.md"
     validation, choosing = (
-        {
-            path.parent.relative_to(root): json.loads(path.read_text())
-            for path in sorted(root.glob(f"{_MINI_RUNS}/{runs}"))
-        }
+        {path.parent.relative_to(root): json.loads(path.read_text()) for path in sorted((root / _MINI_RUNS).glob(runs))}
         for runs in ("*_full/report.json", "choose_*/report.json")
     )
-    stills = sorted(root.glob(f"{_MINI_RUNS}/*_still/metrics.jsonl"))
-    return {
-        configs: _replace_block(
-            configs, {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")}
-        ),
-        readme: _replace_block(readme, {"headline": headline_table(root)}),
-        results: _replace_block(
-            results,
-            {
-                "mini kinetics": "\n\n".join(
-                    accuracy_table(report, source, _default_settings(root, report))
-                    for source, report in validation.items()
-                ),
-                "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
-            },
-        ),
-        findings: _replace_block(
-            findings,
-            {
-                "choosing": "\n\n".join(choosing_table(report, source) for source, report in choosing.items()),
-                "validation": "\n\n".join(control_table(report, source) for source, report in validation.items()),
-            },
-        ),
-        mini_kinetics: _replace_block(
-            mini_kinetics, {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)}
-        ),
-        speed: _replace_block(speed, speed_blocks(root)),
-        gpu: _replace_block(gpu, {"gpu": gpu_tables(root)}),
-        scale: _replace_block(scale, scale_blocks(root)),
-        reliability: _replace_block(reliability, reliability_blocks(root) | {"kills": kills_table(root)}),
+    shown = [accuracy_table(report, path, _default_settings(root, report)) for path, report in validation.items()]
+    stills = sorted((root / _MINI_RUNS).glob("*_still/metrics.jsonl"))
+    blocks = {
+        "configs/README.md": {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")},
+        "README.md": {"headline": headline_table(root)},
+        "docs/results.md": {
+            "mini kinetics": "\n\n".join(shown),
+            "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
+        },
+        "docs/findings.md": {
+            "choosing": "\n\n".join(choosing_table(report, path) for path, report in choosing.items()),
+            "validation": "\n\n".join(control_table(report, path) for path, report in validation.items()),
+        },
+        "docs/mini_kinetics.md": {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)},
+        "docs/speed.md": speed_blocks(root),
+        "docs/gpu.md": {"gpu": gpu_tables(root)},
+        "docs/predict.md": {"long videos": long_videos_sentence(root)},
+        "docs/scale.md": scale_blocks(root),
+        "docs/road.md": road_blocks(root),
+        "docs/reliability.md": reliability_blocks(root) | {"kills": kills_table(root)},
     }
+    return {root / name: _replace_block(root / name, texts) for name, texts in blocks.items()}
 
 
 def config_table(folder: Path) -> str:
@@ -185,10 +170,10 @@ def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[st
             rows.append([s["name"], top1, f"{s['gflops_view']['mean']:.2f}", f"{s['relative_to_dense']:.2f}"])
     of_controls = ("ATS beats", "ATS loses", "No difference")
     names = {*shown, *(re.sub(r"-k[^-]+", "", name) for name in shown)}  # a claim about several K leaves K out
+    # The reports of this repository are older than weights that say what was in their training; these say it now.
+    told = (claim.replace("Without training,", "Without training with samplers,") for claim in report["claims"])
     claims = [
-        f"- {claim}"
-        for claim in report["claims"]
-        if not claim.startswith(of_controls) or any(name in claim for name in names)
+        f"- {claim}" for claim in told if not claim.startswith(of_controls) or any(name in claim for name in names)
     ]
     table = markdown_table(["setting", "top-1 % [95% interval]", "GFLOPs per view", "of dense"], rows)
     return "\n".join([*table, "", *claims, "", _measured(report, source)])
@@ -286,9 +271,11 @@ class DocsConfig:
 
     Attributes:
         check: only print which documents are out of date, and exit with 1 if any is.
+        curves: also draw the ``curve.png`` beside each ``report.json`` in ``benchmarks/results`` again.
     """
 
     check: bool = False
+    curves: bool = False
 
 
 def main() -> int:
@@ -300,6 +287,9 @@ def main() -> int:
         print(("out of date: " if config.check else "rewritten: ") + str(path.relative_to(root)))
         if not config.check:
             path.write_text(text)
+    if config.curves:
+        for report in sorted((root / "benchmarks" / "results").glob("**/report.json")):
+            print(f"drawn: {redraw_curve(report.parent).relative_to(root)}")
     return int(bool(outdated) and config.check)
 
 

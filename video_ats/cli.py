@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import MISSING, dataclass, is_dataclass
+from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,21 +20,14 @@ _MOST_CHARACTERS = 2000  # of an error
 _SCREEN = 100  # columns
 
 
-@dataclass(frozen=True)
-class Screen:
-    """What ``--help`` shows on one screen: command lines as examples, and the keys that people use."""
-
-    examples: tuple[str, ...]
-    options: tuple[str, ...]
-
-
 def parse_config(
     config: type[Config],
     description: str,
     arguments: Sequence[str] | None = None,
     *,
     positional: str | None = None,
-    screen: Screen | None = None,
+    examples: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Config:
     """Read a configuration from a command line. ``--help`` and ``--help-all`` print the keys and exit.
 
@@ -45,7 +38,7 @@ def parse_config(
         arguments: the command line; None: the process's own. Its ``--key value`` wins over the file of its
             ``--config``, and the file over the defaults.
         positional: key of type list[str] that takes the words of the command line that belong to no key.
-        screen: of ``--help``; None: it is the same as ``--help-all``, which shows all keys.
+        examples, options: command lines and keys that ``--help`` shows; without any it is ``--help-all``, of all keys.
 
     Raises:
         ValueError: for a wrong file, key or value. `describe_error` makes it one line.
@@ -55,7 +48,7 @@ def parse_config(
     pairs, words = _split(sys.argv[1:] if arguments is None else arguments, switches, has_words=positional is not None)
     for word in ("help-all", "help"):
         if (word, "") in pairs:
-            lines = _help_all(config) if screen is None or word == "help-all" else _help(config, screen)
+            lines = _help(config, examples, options) if options and word == "help" else _help_all(config)
             print("\n".join([_usage(positional), "", *textwrap.wrap(description, _SCREEN), "", *lines]))
             sys.exit(0)
     if words and positional is None:
@@ -127,10 +120,10 @@ def _usage(positional: str | None) -> str:
     return f"usage: {Path(sys.argv[0]).name} [--config FILE] [--key value ...]{words}"
 
 
-def _help(config: Any, screen: Screen) -> list[str]:
+def _help(config: Any, examples: Sequence[str], options: Sequence[str]) -> list[str]:
     """Examples, then of each usual key the default and the first sentence of its text."""
     lines = ["Examples:"]
-    for example in screen.examples:
+    for example in examples:
         shown = [""]
         for part in re.split(r" (?=--)", example):
             if len(shown[-1]) + len(part) > _SCREEN - 5:
@@ -139,16 +132,16 @@ def _help(config: Any, screen: Screen) -> list[str]:
             shown[-1] += f" {part}"
         lines += [f" {line}" for line in shown]
     keys = {key.name: key for key in list_keys(config) if not is_dataclass(key.hint)}
-    indent = max(map(len, screen.options)) + 6
+    indent = max(map(len, options)) + 6
     lines += ["", "Options:"]
-    for name in screen.options:
+    for name in options:
         sentence, default = re.split(r"(?<=\.)\s", keys[name].text)[0].rstrip("."), f" ({_default(keys[name])})"
         # Two lines, of which a word may leave a part free.
         most = 2 * (_SCREEN - indent) - len(default) - 20
         text = textwrap.shorten(sentence.replace("``", ""), most, placeholder=" ...") + default
         head = f"  --{name:<{indent - 4}}"
         lines += textwrap.wrap(text, _SCREEN, initial_indent=head, subsequent_indent=" " * indent)
-    more = "" if len(keys) == len(screen.options) else f", of which there are {len(keys)}"
+    more = "" if len(keys) == len(options) else f", of which there are {len(keys)}"
     return [*lines, "", f"--config FILE.yaml reads keys from a file. --help-all lists every key{more}."]
 
 

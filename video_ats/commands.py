@@ -5,8 +5,9 @@ A command is a function here and a row of the table in ``video_ats_command.py``;
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +32,8 @@ def evaluate(config: EvaluateConfig) -> None:
     from video_ats.evaluation.job import prepare, run
     from video_ats.evaluation.report import report_blocks
 
-    try:
-        with joined_ranks() as ranks:
-            finished = run(prepare(config, ranks))
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
-        raise
+    with _telling(f"finished videos are kept in {config.output}; the same command continues"), joined_ranks() as ranks:
+        finished = run(prepare(config, ranks))
     if finished is None:
         return
     report, written = finished
@@ -65,11 +62,8 @@ def train(config: TrainConfig) -> None:
     say(f"output: {job.config.output}")
     for note in job.notes:
         say(f"note: {note}")
-    try:
+    with _telling(f"continue with the same command and --resume auto; the state is in {job.config.output}", say):
         progress = run(job, say)
-    except KeyboardInterrupt:
-        say(f"\ninterrupted: continue with the same command and --resume auto; the state is in {job.config.output}")
-        raise
     best = "" if progress.best_top1 is None else f"; best.safetensors: top-1 {progress.best_top1:.1f}%"
     say(f"trained: {job.config.output}/last.safetensors{best}")
 
@@ -83,11 +77,8 @@ def predict(config: PredictConfig) -> None:
     if (source := live_source(config)) is not None:
         watch(config, source, partial(print, flush=True))
         return
-    try:
+    with _telling(f"finished videos are kept in {config.output}; the same command continues"):
         summary, written = run(prepare(config))
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: finished videos are kept in {config.output}; the same command continues")
-        raise
     _print_report(summary_blocks(summary), written)
     if not summary.rows:
         raise ValueError(f"none of the {summary.statuses.total()} videos could be predicted; see the reasons above")
@@ -119,11 +110,8 @@ def benchmark(config: BenchmarkConfig) -> None:
     from video_ats.benchmarking.job import prepare, run
 
     job = prepare(config)
-    try:
+    with _telling(f"what was measured is in {config.output}"):
         blocks, written = run(job)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: what was measured is in {config.output}")
-        raise
     _print_report(blocks, written)
 
 
@@ -139,11 +127,8 @@ def check_videos(config: CheckConfig) -> None:
     """Check before an evaluation which listed videos can be read to their end, and why the others cannot."""
     from video_ats.evaluation.check import as_text, check_videos
 
-    try:
+    with _telling(f"what was scanned is kept in {config.output}; the same command continues"):
         lines, written = check_videos(config)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: what was scanned is kept in {config.output}; the same command continues")
-        raise
     _print_report(as_text(lines).split("\n"), [written])
 
 
@@ -176,7 +161,7 @@ def convert(config: ConvertConfig) -> None:
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:
     """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV. Existing files are kept."""
     from video_ats.mini_kinetics import draw_splits
-    from video_ats.runs.progress import progress_bar
+    from video_ats.runs.tables import progress_bar
 
     for split, total, progress in draw_splits(config):
         there = next(progress)  # raises for wrong values, before the bar is shown
@@ -185,6 +170,16 @@ def make_mini_kinetics(config: MiniKineticsConfig) -> None:
                 bar.update(done - there)
                 there = done
     print(f"mini Kinetics: {config.output} ({', '.join(config.splits)})")
+
+
+@contextlib.contextmanager
+def _telling(what: str, say: Callable[[str], None] = print) -> Iterator[None]:
+    """After Ctrl-C, say what was kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\ninterrupted: {what}")
+        raise
 
 
 def _print_report(blocks: Sequence[Block], written: list[Path]) -> None:

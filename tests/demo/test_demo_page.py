@@ -10,7 +10,7 @@ import pytest
 from helpers.demo_cases import check_fits, chromium, make_shown, requests_of
 from helpers.page_elements import check_harmless
 
-from video_ats.demo.page import demo_page
+from video_ats.demo.show import demo_page
 from video_ats.visualize.pictures import data_uri, dim_dropped, png_bytes
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"&"

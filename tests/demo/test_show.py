@@ -9,8 +9,7 @@ from helpers.demo_cases import make_shown
 from PIL import Image
 
 from video_ats.demo.show import draw_attention, draw_tokens, draw_video, levels_of, spread
-from video_ats.visualize.over_time import draw_over_time
-from video_ats.visualize.pictures import dim_dropped, heat_map
+from video_ats.visualize.pictures import dim_dropped, draw_over_time, heat_map
 
 
 def holds(sheet: np.ndarray, tile: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from video_ats.demo.windows import cropped_pictures, plan_windows, turned
+from video_ats.demo.job import cropped_pictures, plan_windows, turned
 from video_ats.video.decoders.readable_part import ReadablePart
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan

@@ -19,6 +19,7 @@ from helpers.tools_in_process import run_tool_file
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.division import merge_shards
 from video_ats.evaluation.job import prepare, run
+from video_ats.evaluation.spreadsheet import SPREADSHEET
 from video_ats.runs.files import RUN
 from video_ats.runs.options import ViewsConfig
 from video_ats.runs.settings import SweepConfig
@@ -213,6 +214,7 @@ def test_shards_put_together_are_as_one_process(
         f"merged 9 videos: {output}/predictions.jsonl; now run the evaluation's command without"
     )
     assert lines_of(output / PREDICTIONS) == lines_of(whole / PREDICTIONS)
+    assert (output / SPREADSHEET).read_bytes() == (whole / SPREADSHEET).read_bytes()
     run_quietly(config(videos, output))
     assert_same_run(output, whole)
     ended = run_tool_file("merge_predictions.py", ["--output", str(output)], monkeypatch, capsys)
@@ -267,10 +269,14 @@ def last_video_first(output: Path) -> None:
             r"shard-1-of-2: has 0 of its 5 videos; give its command again",
         ),
         (first_lines_of_the_other, r"video 'class_00/video_000\.mp4' is in shard 1 of 2 and in shard 2 of 2"),
+        (
+            lambda output: (output / "shard-2-of-2" / SPREADSHEET).unlink(),
+            r"a shard has no predictions\.csv; give its command again",
+        ),
         (last_video_first, r"are not those of the list in its order"),
         (lambda output: [shutil.rmtree(folder) for folder in output.glob("shard-*")], r"holds no shard"),
     ],
-    ids=["one gone", "no run", "precision", "batch", "renamed", "incomplete", "twice", "order", "none"],
+    ids=["one gone", "no run", "precision", "batch", "renamed", "incomplete", "twice", "no table", "order", "none"],
 )
 def test_shards_that_do_not_fit_are_refused(shards: Path, tmp_path: Path, spoil: Any, said: str) -> None:
     output = tmp_path / "merged"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from helpers.drawn_videos import synthetic_clip
 from helpers.tools_in_process import run_tool_file
 from helpers.training_cases import forget_accelerator
 from PIL import Image
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 from transformers.utils import logging
 
@@ -23,6 +26,7 @@ from video_ats.evaluation.job import prepare
 from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, read_pixels
 from video_ats.models.registry import create_model, get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
+from video_ats.video.decoders.windows import read_every
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 from video_ats.video.source import DataConfig
@@ -250,6 +254,74 @@ def test_another_folder_of_weights_is_loaded(workplace: Path, tmp_path: Path) ->
     assert job.videos.label_names == tuple(NAMES.values())
 
 
+# --- without a head
+
+
+def base_model(kind: str) -> nn.Module:
+    base: nn.Module = theirs(kind).base_model  # type: ignore[assignment]
+    if kind == "vivit":  # as VivitModel is by default: with a pooler, which is not what the embedding is
+        base = transformers.VivitModel(base.config).eval()
+    return base
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_without_a_head_gives_embeddings_and_nothing_else(
+    kind: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base: Any = base_model(kind)
+    base.save_pretrained("base")
+    assert json.loads(Path("base/config.json").read_text())["architectures"] == [type(base).__name__]
+    processor_of(kind).save_pretrained("base")
+    videos, model = str(workplace / "videos"), ("--model", "hf:base", "--device", "cpu")
+    ended = run_tool_file("predict.py", [videos, *model, "--embeddings", "true", "--every", "0.5"], monkeypatch, capsys)
+    assert ended.code == 0, ended.err
+    rows = list(csv.DictReader(Path("outputs/predict/predictions.csv").read_text().splitlines()))
+    written = load_file("outputs/predict/embeddings.safetensors")["embeddings"]
+    assert len(rows) == len(written) >= 4
+    assert {(row["rank"], row["class"], row["probability"], row["status"]) for row in rows} == {("", "", "", "ok")}
+    assert all(float(row["gflops"]) > 0 for row in rows)
+    assert not Path("outputs/predict/segments.csv").exists()
+    plan = plan_views(get_variant("hf:base"), ViewsConfig(clips=1, crops=1))
+    window = next(read_every(rows[0]["video"], plan, Fraction(1, 2)))
+    views = make_views(window.frames, torch.arange(4)[None], plan)
+    with torch.no_grad():
+        states = base(views.transpose(1, 2)).last_hidden_state
+    wanted = states.mean(dim=1) if kind == "videomae" else states[:, 0]
+    np.testing.assert_allclose(written[:1], wanted.numpy(), rtol=1e-4, atol=1e-4)
+    assert wanted.std() > 0.1
+    data, training = ("--data.videos", videos), ("--train.videos", videos)
+    tools = [("predict.py", [videos]), ("evaluate.py", data), ("demo.py", [videos]), ("train.py", training)]
+    for tool, given in tools:
+        ended = run_tool_file(tool, [*given, *model, "--output", tool], monkeypatch, capsys)
+        assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+        assert "has no head" in ended.err
+        assert "video-ats predict --embeddings" in ended.err
+    ended = run_tool_file(
+        "predict.py", [videos, *model, "--embeddings", "true", "--compare", "dense", "--sampler.samples", "4"],
+        monkeypatch, capsys,
+    )  # fmt: skip
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "no classes to compare" in ended.err
+
+
+@torch.no_grad()
+def test_an_image_model_without_a_head_gives_embeddings(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inner: Any = timm.create_model("vit_small_patch14_reg4_dinov2", img_size=518).eval()
+    torch.save(inner.state_dict(), "weights.pth")
+    model: Any = create_model("timm:vit_small_patch14_reg4_dinov2", checkpoint="weights.pth")
+    images = torch.randn(1, 3, 1, 518, 518, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(images), inner(images[:, :, 0]), rtol=0, atol=1e-4)
+    given = [str(pictures / "picture_0.png"), "--model", "timm:vit_small_patch14_reg4_dinov2", "--checkpoint"]
+    given += ["weights.pth", "--embeddings", "true", "--device", "cpu", "--output", "out"]
+    ended = run_tool_file("predict.py", given, monkeypatch, capsys)
+    assert ended.code == 0, ended.err
+    assert load_file("out/embeddings.safetensors")["embeddings"].shape == (1, 384)
+
+
 # --- timm
 
 VIT = "timm:vit_tiny_patch16_224"
@@ -266,6 +338,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         one.mkdir(parents=True)
         Image.fromarray(frame).save(one / "img_00001.png")
         Image.fromarray(frame).save(folder / f"picture_{label}.png")
+        (folder / "tree" / f"class_{label}").mkdir(parents=True)
+        Image.fromarray(frame).save(folder / "tree" / f"class_{label}" / "n01_17.JPEG", quality=95)
         files += f"picture_{label}.png {label}\n"
         folders += f"folders/class_{label}/one 1 {label}\n"
     (folder / "files.txt").write_text(files)
@@ -290,19 +364,26 @@ def test_an_image_model_of_timm_goes_through_every_tool(
     listed = ("annotations", str(pictures / "files.txt")), ("videos", str(pictures))
     in_list = [word for key, value in listed for word in (f"--data.{key}", value)]
     in_folders = [*in_list, "--data.annotations", str(pictures / "folders.txt"), "--data.fps", "1"][2:]
-    for output, given in (("files", in_list), ("folders", in_folders)):
+    in_tree = ["--data.videos", str(pictures / "tree")]
+    for output, given in (("files", in_list), ("folders", in_folders), ("tree", in_tree)):
         tool("evaluate.py", *sweep, *weights, *given, "--data.num_workers", "0", "--output", output)
         report, run = (json.loads(Path(output, name).read_text()) for name in ("report.json", "run.json"))
         assert report["evaluated"] == 2
         assert (run["views"]["mean"], run["views"]["short_side"]) == ([0.5] * 3, 248)
         assert any("the middle frame" in note for note in report["notes"])
+    model = (str(pictures / "tree"), "--model", VIT, "--checkpoint", "random", "--device", "cpu")
+    tool("predict.py", *model, f"{pictures}/tree/*/*.JPEG", "--output", "found")
+    rows = csv.DictReader(Path("found/predictions.csv").read_text().splitlines())
+    assert [row["video"] for row in rows if row["rank"] == "1"] == [
+        str(pictures / "tree" / f"class_{label}" / "n01_17.JPEG") for label in range(2)
+    ]
     tool("benchmark.py", *sweep, "--checkpoint", "random", "--rounds", "1", "--clips", "1", "--batch_sizes", "[1]",
          "--output", "timed")  # fmt: skip
     said = tool("demo.py", str(pictures / "picture_0.png"), *sweep, "--checkpoint", "random", "--output", "shown")
     assert any(name in said for name in load_label_names("timm:imagenet-1k"))
     assert VIT in tool("count_gflops.py", "--models", f'["{VIT}"]', "--output", "counted")
     forget_accelerator()
-    training = [word.replace("--data.", "--train.") for word in in_list]
+    training = [word.replace("--data.", "--train.") for word in in_tree]
     tool("train.py", "--model", VIT, *weights, *training, "--train.num_workers", "0", "--hold_out", "0",
          "--epochs", "1",
          "--batch_size", "2", "--micro_batch_size", "2", "--augment.flip", "0", "--device", "cpu",
@@ -326,7 +407,6 @@ def test_its_logits_are_timms(pictures: Path) -> None:
     [
         ("timm:vit_tiny_patch16_22", "timm has no such model; did you mean .*vit_tiny_patch16_224"),
         ("timm:resnet18", "resnet18: is no ViT; supported are vit_"),
-        ("timm:vit_small_patch14_reg4_dinov2", "needs a head; set num_classes"),
     ],
 )
 def test_models_of_timm_that_do_not_fit(name: str, said: str) -> None:

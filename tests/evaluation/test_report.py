@@ -19,7 +19,7 @@ from video_ats.evaluation.claim import make_claims
 from video_ats.evaluation.curve import line_name, make_figure
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import UNLABELLED, Report, _views, as_markdown, write_report
-from video_ats.evaluation.summary import RunSummary, summarise
+from video_ats.evaluation.summary import Agreement, RunSummary, summarise
 from video_ats.runs.metrics import Estimate
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens import SamplerConfig
@@ -138,7 +138,7 @@ def test_markdown_and_json_agree(written: Path) -> None:
         assert numbers == pytest.approx([entry["clip_top1"], entry["mean_class"]], abs=0.051)
         for cell, name, how in zip(cells[6:], ("top1", "top5", "divergence"), (".1f", ".1f", ".3g"), strict=True):
             value, low, high = (format(entry["with_dense"][name][part], how) for part in ("value", "low", "high"))
-            assert cell == f"{value} [{low}, {high}]"
+            assert cell == (value if low == value == high else f"{value} [{low}, {high}]")
         numbers = [float(cell) for cell in cost[entry["name"]]]
         spreads = [
             entry[name][part] for name in ("gflops_view", "gflops_video") for part in ("mean", "sd", "p5", "p95")
@@ -161,7 +161,7 @@ def test_markdown_counts_every_listed_video_and_says_what_it_is_about(written: P
         "val.csv (path_label, sha256 fedcba987654), decoder pyav, at least 2 frames",
         "1 x 3 views of 8 frames, stride 32, short side 256, crops of 224 pixels, preset timesformer",
         "w.pyth (official), sha256 0123456789ab; views combined by logits, float32",
-        "Dense: 2.0 GFLOPs per view",
+        "Dense: 2 GFLOPs per view",
         "- torch: 2.x",
     ):
         assert words in text
@@ -310,6 +310,14 @@ def test_the_axis_is_cut_to_the_sampled_settings_and_dense_is_a_line_with_its_ba
     assert low < min(s.top1.low for s in summary.settings) < max(s.top1.high for s in summary.settings) < high
 
 
+def test_the_axis_of_a_single_setting_has_a_span() -> None:
+    figure, summary = make_curve((DENSE, ATS))
+    left, right = figure.axes[0].get_xlim()
+    cost = summary.settings[1].gflops_video.mean
+    assert (right - left) / cost >= 0.2499
+    assert left < cost < right
+
+
 def test_a_family_has_one_colour_and_dense_stands_at_its_cost_where_the_axis_shows_it() -> None:
     sweep = SweepConfig(samples=[8, 4], controls=["topk", "random"])
     settings = make_settings(sweep, finetuned=True)
@@ -385,6 +393,10 @@ def test_the_curve_of_a_run_without_labels_is_that_of_agreement() -> None:
     axes = make_figure((DENSE, ATS, RANDOM), summaries, "").axes[0]
     assert axes.get_ylabel().startswith("same top-1 as dense in %")
     assert [s.merit.value for s in summaries] == [100, 100, 50]
+    # Dense agrees with itself whatever the videos: there is no interval, so no band.
+    assert summaries[0].with_dense == Agreement(Estimate(100, 100, 100), Estimate(100, 100, 100), Estimate(0, 0, 0))
+    assert summaries[1].merit.low < 100
+    assert [band.get_height() for band in axes.patches] == [0]
     labelled = make_report().summary.settings
     assert make_figure((DENSE, ATS, RANDOM), labelled, "").axes[0].get_ylabel().startswith("video top-1 in %")
     assert [s.merit.value for s in labelled] == [s.top1.percent for s in labelled if s.top1]

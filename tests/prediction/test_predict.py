@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from video_ats.prediction.predictor import Predictor
 from video_ats.prediction.report import Summary, segments
 from video_ats.prediction.rows import Row
 from video_ats.tokens import SamplerConfig
+from video_ats.video import VideoStatus
 from video_ats.video.decoders import read_frames
 from video_ats.video.decoders.windows import VideoWindow, read_every
 from video_ats.video.encode import write_video
@@ -31,6 +33,7 @@ from video_ats.video.lists.given import list_given
 from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
+from video_ats.video.window_stream import Failure
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "videos"
 SAMPLED = SamplerConfig(samples=16)
@@ -112,6 +115,23 @@ def test_what_is_not_there_is_refused_at_once(words: list[str], told: str) -> No
         list_given(words, DataConfig())
 
 
+def test_images_of_a_tree_are_videos_where_that_is_asked_for(tmp_path: Path) -> None:
+    names = [f"{kind}/{number}.png" for kind in ("a", "b") for number in (1, 2)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    with pytest.raises(
+        ValueError, match=r"no video.*4 \.png; .* --data\.fps 25, each image one with --data\.images true$"
+    ):
+        list_given([str(tmp_path)], DataConfig())
+    for given in ([str(tmp_path)], [f"{tmp_path}/*/*.png"], [f"file://{tmp_path}"]):
+        found = list_given(given, DataConfig(images=True))
+        assert [entry.path.removeprefix("file://")[len(f"{tmp_path}/") :] for entry in found.entries] == names
+    folders = list_given([str(tmp_path)], DataConfig(fps=5))
+    assert [entry.path for entry in folders.entries] == [f"{tmp_path}/{name}" for name in ("a", "b")]
+    assert predict(tmp_path, tmp_path / "a", data=DataConfig(images=True)).statuses == {"ok": 2}
+
+
 def test_files_of_a_pattern_that_are_no_videos_are_counted(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.txt", "c.md"):
         (tmp_path / name).write_bytes(b"")
@@ -151,7 +171,7 @@ def test_a_damaged_middle_gives_the_windows_before_it_and_a_status(tmp_path: Pat
     assert second[-1]["top5"] == []
     assert 0 < len(second) - 1 < len(first)
     for one, other in zip(first, second[:-1], strict=False):
-        assert (other["status"], other["start"], other["of"]) == ("ok", one["start"], len(second))
+        assert (other["status"], other["start"], other["last"]) == ("ok", one["start"], False)
     assert summary.statuses == {"ok": 1, second[-1]["status"]: 1}
     assert (tmp_path / "out" / "over_time" / "a.png").stat().st_size > 1000
 
@@ -171,6 +191,9 @@ def test_a_decoder_that_crashes_costs_the_rest_of_its_video(tmp_path: Path, monk
     assert [(row["start"], row["status"]) for row in rows if row["video"] == str(paths[1])] == [
         *(("0.000", "ok"), ("1.000", "ok"), ("", "crashed")),
     ]
+    monkeypatch.undo()
+    assert predict(tmp_path, *paths, every=1.0).statuses == {"ok": 2, "crashed": 1}
+    assert predict(tmp_path, *paths, every=1.0, retry_lost=True).statuses == {"ok": 3}
 
 
 def test_a_killed_run_that_continues_writes_the_same_files(tmp_path: Path) -> None:
@@ -182,8 +205,8 @@ def test_a_killed_run_that_continues_writes_the_same_files(tmp_path: Path) -> No
     job = prepare(config(killed, *paths, **changes))
     usual = job.predictor.predict
 
-    def stopped(entries: Any) -> Iterator[list[Row]]:
-        for number, rows in enumerate(usual(entries)):
+    def stopped(*given: Any) -> Iterator[list[Row]]:
+        for number, rows in enumerate(usual(*given)):
             if number == 2:
                 raise KeyboardInterrupt
             yield rows
@@ -200,6 +223,39 @@ def test_a_killed_run_that_continues_writes_the_same_files(tmp_path: Path) -> No
         assert (killed / "out" / name).read_bytes() == (whole / "out" / name).read_bytes(), name
     with pytest.raises(ValueError, match="holds a run with other settings"):
         predict(killed, *paths, **{**changes, "every": 2.0})
+
+
+def test_a_killed_hour_continues_after_its_last_whole_batch(tmp_path: Path, monkeypatch: Any) -> None:
+    paths = [draw(tmp_path / "a.mp4", frames=30), draw(tmp_path / "long.mp4", frames=230)]
+    changes: dict[str, Any] = {"every": 0.5, "sampler": SAMPLED, "embeddings": True, "batch_size": 4}
+    predict(tmp_path / "whole", *paths, **changes)
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    log = tmp_path / "killed" / "out" / "predictions.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    windows = sum(b"long.mp4" in line for line in lines)
+    assert windows > 12
+    scored: list[float] = []
+    usual = Predictor.score_windows
+
+    def counted(self: Predictor, entry: Any, windows: Any) -> list[Row]:
+        scored.extend(window.start for window in windows)
+        return usual(self, entry, windows)
+
+    monkeypatch.setattr(Predictor, "score_windows", counted)
+    first = len(lines) - windows
+    log.write_bytes(b"".join(lines[: first + 10]) + lines[first + 10][:30])  # 10 windows and a part of one more
+    predict(tmp_path / "killed", *paths, **changes)
+    assert scored == [0.5 * number for number in range(8, windows)]
+    for name in ("predictions.jsonl", "predictions.csv", "segments.csv", "embeddings.csv", "embeddings.safetensors"):
+        assert (log.parent / name).read_bytes() == (tmp_path / "whole" / "out" / name).read_bytes(), name
+    # Killed again while it reads up to its place: what was there is there.
+    log.write_bytes(b"".join(lines[: first + 10]))
+    job = prepare(config(tmp_path / "killed", *paths, **changes))
+    monkeypatch.setattr(predictor, "stream_windows", lambda *_: iter([Failure(VideoStatus.CRASHED, "killed")]))
+    run(job, lambda _: None)
+    rows = [json.loads(line) for line in log.read_bytes().splitlines()][first:]
+    assert [row["status"] for row in rows] == ["ok"] * 8 + ["crashed"]
+    assert [row["last"] for row in rows] == [False] * 8 + [True]
 
 
 def test_predictions_and_embeddings_are_those_of_the_model(tmp_path: Path) -> None:

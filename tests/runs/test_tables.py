@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from video_ats.runs.progress import progress_bar
-from video_ats.runs.tables import Table, csv_text, markdown_table, number, print_blocks, text_table
+from video_ats.runs.tables import Table, csv_text, markdown_table, number, print_blocks, progress_bar, text_table
 
 
 def test_a_table_for_a_terminal_is_aligned() -> None:

@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.tools_in_process import ROOT
+from matplotlib.image import imread
 from reliability_tables import kills_table, reliability_blocks
+from saved_curves import redraw_curve
+from speed_tables import long_videos_sentence
 from update_docs import (
     _replace_block,
     accuracy_table,
@@ -218,6 +222,21 @@ def test_what_became_of_hostile_videos_is_counted(tmp_path: Path) -> None:
     assert blocks["broken decoders"].splitlines()[2:] == ["| reads address 0 (SIGSEGV) | 1 | 1 `crashed` |"]
 
 
+def test_the_memory_of_long_videos_is_one_sentence(tmp_path: Path) -> None:
+    assert long_videos_sentence(tmp_path) == "Not measured yet."
+    row = {"minutes": 60, "windows": 1800, "seconds": 99.6, "peak MiB, command": 1000.4, "peak MiB, reader": 400}
+    environment = {"device": "cpu", "processor": "P", "threads": "2", "torch": "2"}
+    path = tmp_path / "benchmarks" / "results" / "long_videos" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"environment": environment, "rows": [row]}))
+    told = (
+        "60 minutes of video: 1,800 windows in 100 s, at most 1,000 MiB in the command's process and 400 MiB in the "
+        "one that reads. Measured here: cpu (P, 2 threads), torch 2, by `benchmarks/long_videos.py`, "
+        "`benchmarks/results/long_videos/result.json`."
+    )
+    assert " ".join(long_videos_sentence(tmp_path).split()) == told
+
+
 def test_kills_are_counted_by_command(tmp_path: Path) -> None:
     folder = tmp_path / "benchmarks" / "results" / "kills"
     folder.mkdir(parents=True)
@@ -231,3 +250,10 @@ def test_kills_are_counted_by_command(tmp_path: Path) -> None:
         "",
         "Counted here: Linux, Python 3, torch 2. Source: `benchmarks/results/kills`.",
     ]
+
+
+def test_a_curve_is_drawn_again_from_its_report_alone(tmp_path: Path) -> None:
+    saved = ROOT / "benchmarks" / "results" / "mini_kinetics" / "timesformer_mini_full"
+    (tmp_path / "report.json").write_bytes((saved / "report.json").read_bytes())
+    drawn = redraw_curve(tmp_path)
+    assert (imread(drawn) == imread(saved / "curve.png")).mean() > 0.99

@@ -12,7 +12,7 @@ import torch
 from helpers.drawn_videos import synthetic_clip
 from torch import Tensor
 
-from video_ats.training.augment import ClipAugment, seed_of
+from video_ats.training.clips import ClipAugment, seed_of
 from video_ats.training.configuration import AugmentConfig
 from video_ats.video.transforms import _resize, make_views
 from video_ats.video.views import ViewPlan

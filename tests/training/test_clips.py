@@ -13,8 +13,7 @@ from helpers.drawn_videos import frame_number, numbered_frames
 from helpers.training_cases import write_small_videos
 from torch import Tensor
 
-from video_ats.training.augment import ClipAugment
-from video_ats.training.clips import ClipOrder, Draw, Failure, TrainingClips, read_training_batches
+from video_ats.training.clips import ClipAugment, ClipOrder, Draw, Failure, TrainingClips, read_training_batches
 from video_ats.training.configuration import AugmentConfig
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry

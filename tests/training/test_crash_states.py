@@ -15,8 +15,9 @@ from helpers.training_cases import forget_accelerator, losses_of, run, small_con
 
 from video_ats.cli import describe_error
 from video_ats.models.checkpoints import save_checkpoint
+from video_ats.runs.files import append_to_log
 from video_ats.training.configuration import METRICS
-from video_ats.training.saved import Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import Progress, SavedState, cut_log
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and mounts file systems")
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from video_ats.training.configuration import OptimiserConfig
-from video_ats.training.optimise import create_optimiser, create_schedule, learning_rate
+from video_ats.training.job import create_optimiser, create_schedule, learning_rate
 
 EMBEDDINGS = {"cls_token", "pos_embed", "time_embed"}
 RELEASED: dict[str, Any] = {

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from video_ats.training.saved import Progress, SavedState, append_to_log, cut_log
+from video_ats.runs.files import append_to_log
+from video_ats.training.saved import Progress, SavedState, cut_log
 
 
 def save(saved: SavedState, progress: Progress, content: str = "weights") -> None:

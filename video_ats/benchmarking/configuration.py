@@ -6,14 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from video_ats.runs.files import check_folder
-from video_ats.runs.options import (
-    RANDOM_WEIGHTS,
-    ClassOptions,
-    Precision,
-    RunOptions,
-    ViewsConfig,
-    check_at_least_one,
-)
+from video_ats.runs.options import RANDOM_WEIGHTS, ClassOptions, Precision, RunOptions, ViewsConfig, check_at_least_one
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig

@@ -26,31 +26,19 @@ from video_ats.video.views import ViewPlan
 
 @dataclass(frozen=True)
 class Cost:
-    """A row of the table; multiply-adds in units of 1e9.
-
-    Attributes:
-        setting: ``dense``, or the name that an evaluation gives the sampler.
-        clip: frames x stride, size in pixels.
-        gflops_view: mean over the measured views; None without videos where it depends on them.
-        sd, low, high: over the measured views.
-        of_dense: ``gflops_view`` over that of the dense model.
-        views: clips x crops of a video.
-        gflops_video: sum over all views of a video.
-        published: GFLOPs of a video for the same views in papers and model zoos, not counted here. Where data sets
-            differ, each value with its data set.
-    """
+    """A row of the table; multiply-adds in units of 1e9, None where they depend on videos and none are given."""
 
     model: str
-    setting: str
-    clip: str
-    gflops_view: float | None
-    sd: float | None
+    setting: str  # ``dense``, or the name that an evaluation gives the sampler
+    clip: str  # frames x stride, size in pixels
+    gflops_view: float | None  # mean over the measured views
+    sd: float | None  # over them, as the lowest and the highest
     low: float | None
     high: float | None
-    of_dense: float | None
-    views: str
-    gflops_video: float | None
-    published: str
+    of_dense: float | None  # share of the dense model's
+    views: str  # clips x crops of a video
+    gflops_video: float | None  # sum over all views of a video
+    published: str  # the same in papers and model zoos; where data sets differ, each value with its data set
 
 
 class CostTable(NamedTuple):

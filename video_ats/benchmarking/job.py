@@ -16,21 +16,15 @@ from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import Figures, benchmark_blocks, make_figures, write_benchmark
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
-from video_ats.models.registry import published_sampler, sizes_of
 from video_ats.runs.execution import Execution, describe_environment, open_device
-from video_ats.runs.options import (
-    ViewsConfig,
-    check_samplers,
-    fill_in,
-    plan_views,
-)
-from video_ats.runs.progress import progress_bar
-from video_ats.runs.settings import Setting, make_settings, recommended_sampler
-from video_ats.runs.tables import Block
+from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
+from video_ats.runs.settings import Setting
+from video_ats.runs.tables import Block, progress_bar
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     GivenWeights,
     LoadedModel,
+    choose_settings,
     choose_variant,
     describe_weights,
     load_model,
@@ -91,31 +85,28 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     config.check_output()
     weights = describe_weights(config.checkpoint, config.model)
     variant, device = choose_variant(config.model, weights), open_device(config.device)
-    # The videos of a folder need no classes: its labels are left as they are.
-    data = config.data if config.data.annotations is None else fill_in(config, variant, weights).data
-    config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
-    recommended = recommended_sampler(published_sampler(variant), sizes_of(variant))
-    settings = make_settings(
-        config.sweep, config.samplers, own=variant.sampler, trained=weights.sampler, recommended=recommended
-    )
+    filled = fill_in(config, variant, weights)
+    num_classes = filled.class_count(variant, weights)
+    settings = choose_settings(variant, weights, config.sweep, config.samplers)
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)
     plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
     count = largest if config.clips is None else config.clips
-    if data.videos is None and data.annotations is None:
+    if config.data.videos is None and config.data.annotations is None:
         clips = draw_clips(plan, count, seed=config.seed)
     else:
+        # The videos of a folder need no classes: its labels are left as they are.
+        data = config.data if config.data.annotations is None else filled.data
         clips = read_clips(data, plan, count, num_classes=num_classes, weights=weights)
     if len(clips.views) < largest:
         raise ValueError(f"batch_sizes {config.batch_sizes}: only {clips.source} can be read; name more videos")
-    return BenchmarkJob(config, given, settings, clips, device)
+    return BenchmarkJob(filled, given, settings, clips, device)
 
 
 def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
-    """Time every setting at every precision and batch size. The files are written after each of these, so that an
-    interrupted run keeps what it has measured. Returns the results to
-    read, and the files.
+    """Time every setting at every precision and batch size. Returns the results to read, and the files, which are
+    written after each of these: an interrupted run keeps what it has measured.
     """
     notes = (*job.given.notes, *job.clips.notes)
     for note in notes:
@@ -132,8 +123,7 @@ def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
     }
     clips = job.clips.views.to(job.device)
     passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)
-    total = passes * len(job.settings) * (config.rounds + 1)
-    with progress_bar(total, "pass") as bar:
+    with progress_bar(passes * len(job.settings) * (config.rounds + 1), "pass") as bar:
         for precision, size in product(config.precisions, config.batch_sizes):
             execution = Execution(job.device, precision, size)
             timings = time_settings(job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar)

@@ -22,18 +22,12 @@ from video_ats.runs.settings import Setting
 
 @dataclass(frozen=True)
 class Timing:
-    """Measurements of one setting.
-
-    Attributes:
-        seconds: of each forward pass, by round and batch.
-        macs: multiply-adds of each clip.
-        peak_bytes: largest memory of a forward pass beyond weights and clips; None where it cannot be measured.
-    """
+    """Measurements of one setting."""
 
     setting: str
-    seconds: tuple[tuple[float, ...], ...]
-    macs: tuple[int, ...]
-    peak_bytes: int | None
+    seconds: tuple[tuple[float, ...], ...]  # of each forward pass, by round and batch
+    macs: tuple[int, ...]  # multiply-adds of each clip
+    peak_bytes: int | None  # largest memory of a forward pass beyond weights and clips; None: cannot be measured
 
 
 @torch.inference_mode()

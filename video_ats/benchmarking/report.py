@@ -40,28 +40,19 @@ class Quartiles:
 
 @dataclass(frozen=True)
 class Figures:
-    """Results of one setting at one precision and batch size.
-
-    Attributes:
-        gflops: multiply-adds of a clip / 1e9.
-        latency: of a forward pass, in milliseconds.
-        clips_per_second: one value per round.
-        speedup: time of the dense model over time of this setting, one value per round; None for the dense model, and
-            where no dense model was timed.
-        realisation: speed-up over (GFLOPs of the dense model / GFLOPs of this setting): 1 if time falls as operations
-            do; None where ``speedup`` is.
-        peak_mib: largest memory of a forward pass beyond weights and clips, in MiB; None where it cannot be measured.
-    """
+    """Results of one setting at one precision and batch size."""
 
     setting: str
     precision: str
     batch_size: int
-    gflops: Spread
-    latency: Quartiles
-    clips_per_second: Quartiles
+    gflops: Spread  # multiply-adds of a clip / 1e9
+    latency: Quartiles  # of a forward pass, in milliseconds
+    clips_per_second: Quartiles  # over rounds
+    # Time of the dense model over time of this setting, over rounds; None for it, and where none was timed.
     speedup: Quartiles | None
+    # Speed-up over (GFLOPs of the dense model / GFLOPs of this setting): 1 if time falls as operations do.
     realisation: float | None
-    peak_mib: float | None
+    peak_mib: float | None  # largest memory of a forward pass beyond weights and clips; None: cannot be measured
 
     @property
     def is_faster(self) -> bool:

@@ -13,18 +13,14 @@ import numpy as np
 
 from video_ats.atomic import write_bytes, write_text
 from video_ats.demo.job import FILES, Demo, DemoJob
-from video_ats.demo.page import demo_page
-from video_ats.demo.show import MOST_COLUMNS, Shown, draw_attention, draw_tokens, draw_video, spread
+from video_ats.demo.show import MOST_COLUMNS, Shown, demo_page, draw_attention, draw_tokens, draw_video, spread
 from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import Block, Table, number
 from video_ats.video.encode import write_video
-from video_ats.visualize.over_time import draw_over_time
-from video_ats.visualize.pictures import data_uri, png_bytes
+from video_ats.visualize.pictures import data_uri, draw_over_time, png_bytes
 
 _LEAST_RATE = 12  # frames per second that every player takes
-
-
 Titled = tuple[str, list[str], list[list[str]]]  # heading, names of the columns, rows
 
 
@@ -51,15 +47,15 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
         draw_over_time(over_time, spans, probabilities, job.label_names, title=title)
         written.append(over_time)
         plot = data_uri(over_time.read_bytes())
-    write_text(page, demo_page(_title(job, demo), notes(job, demo), shown, tables(job, demo), plot))
-    write_text(numbers, json.dumps(as_json(job, demo), indent=1) + "\n")
+    write_text(page, demo_page(_title(job, demo), notes(job, demo), shown, _tables(job, demo), plot))
+    write_text(numbers, json.dumps(_as_json(job, demo), indent=1) + "\n")
     return written
 
 
 def demo_blocks(job: DemoJob, demo: Demo) -> list[Block]:
     """Title, notes and tables for the terminal."""
     blocks: list[Block] = [f"# {_title(job, demo)}", *(f"  {note}" for note in notes(job, demo))]
-    for heading, header, rows in tables(job, demo):
+    for heading, header, rows in _tables(job, demo):
         blocks += ["", f"## {heading}", Table(header, rows)]
     return [*blocks, ""]
 
@@ -92,23 +88,21 @@ def notes(job: DemoJob, demo: Demo) -> list[str]:
     return found + list(job.given.notes)
 
 
-def tables(job: DemoJob, demo: Demo) -> list[Titled]:
-    """Predictions, costs, and counts of kept patches."""
+def _tables(job: DemoJob, demo: Demo) -> list[Titled]:
     return [_predictions(job, demo), _costs(job, demo), _kept(job, demo)]
 
 
-def as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
-    """The content of ``demo.json``."""
-    settings = {}
-    for setting in job.settings:
-        outcomes = demo.outcomes[setting.name]
-        settings[setting.name] = {
-            "top5": [{"class": name, "probability": value} for name, value in _top(job, demo, setting.name)],
+def _as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
+    settings = {
+        name: {
+            "top5": [{"class": label, "probability": value} for label, value in _top(job, demo, name)],
             "top1_of_windows": [job.label_names[int(outcome.logits.argmax())] for outcome in outcomes],
             "macs_of_windows": [outcome.macs for outcome in outcomes],
             "seconds_of_windows": [outcome.seconds for outcome in outcomes],
-            "kept_by_block_and_frame": demo.shown(setting.name).kept.sum(axis=(2, 3)).tolist(),
+            "kept_by_block_and_frame": demo.shown(name).kept.sum(axis=(2, 3)).tolist(),
         }
+        for name, outcomes in demo.outcomes.items()
+    }
     return {
         "video": demo.name,
         "model": job.config.model,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from video_ats.evaluation.predictions import Prediction, prediction_lines, read_predictions, unscored
 from video_ats.runs.files import check_folder, sole_user
-from video_ats.runs.progress import progress_bar
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.video import VideoStatus
 from video_ats.video.source import DataConfig, open_videos, read_videos
@@ -43,22 +43,17 @@ class CheckConfig:
 
 
 def check_videos(config: CheckConfig, say: Callable[[str], None] = print) -> tuple[list[Prediction], Path]:
-    """Decode every listed video to its end.
+    """Decode every listed video to its end; ValueError for a list that cannot be read, or a folder of something else.
 
     Returns:
         One line a video, in list order, and the file they are written to.
-
-    Raises:
-        ValueError: for a list that cannot be read, or an output folder that holds something else.
     """
     config.check_output()
-    # Labels are checked where classes are named.
-    labelled = False if config.num_classes is None else None
+    labelled = False if config.num_classes is None else None  # labels are checked where classes are named
     videos = open_videos(config.data, num_classes=config.num_classes, output=config.output, labelled=labelled)
     for note in videos.notes:
         say(f"note: {note}")
-    how = config.data.identity()
-    identity, folder = {"check": how, "videos": videos.identity()}, Path(config.output)
+    identity, folder = {"check": config.data.identity(), "videos": videos.identity()}, Path(config.output)
     with sole_user(folder):
         keys = [entry.key for entry in videos.entries]
         log = VideoLog(folder, identity, keys, prediction_lines(()), name=VIDEOS, retry_lost=config.retry_lost)

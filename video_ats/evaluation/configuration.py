@@ -90,12 +90,10 @@ class EvaluateConfig(LabelledRunOptions):
 
     def check_output(self) -> None:
         """Raise for a folder that cannot be written to, that holds the shards of a run, or lines without a run."""
-        folder = Path(self.output)
-        if self.shard is not None:
-            check_folder(folder / Shard.parse(self.shard).folder, PREDICTIONS)
-            return
+        output = Path(self.output)
+        folder = output if self.shard is None else output / Shard.parse(self.shard).folder
         check_folder(folder, PREDICTIONS)
-        if not (folder / PREDICTIONS).exists() and any(folder.glob(SHARD_FOLDERS)):
+        if self.shard is None and not (folder / PREDICTIONS).exists() and any(folder.glob(SHARD_FOLDERS)):
             # A run of the whole list beside its shards would score every video once more.
             raise ValueError(
                 f"output {folder}: holds shards of a run; put them together with video-ats merge-predictions --output "

@@ -22,7 +22,6 @@ from matplotlib.transforms import BboxBase, ScaledTranslation, Transform
 
 from video_ats.atomic import replacing
 from video_ats.evaluation.summary import SettingSummary
-from video_ats.runs.metrics import Estimate
 from video_ats.runs.settings import Setting, block_ranges
 from video_ats.visualize.page import escaped
 
@@ -38,11 +37,12 @@ _POINT = "point-"  # begins the gid of a point
 _SIDE = 7  # points of 1/72 inch between settings of equal cost, which stand beside one another
 _TEXT = 8.5
 _PIECES = 20
+_LEAST_SPAN = 0.25  # of the axis of costs, as a share of the highest cost
 # Where a label may be: its place in the width of the axes (None: at its point), how far from there in points of 1/72
 # inch, and which of its corners. The first free one is taken.
 _Where = tuple[float | None, float, float, str, str]
 _BESIDE: tuple[_Where, ...] = (
-    *((None, 7, 0, "left", "center"), (None, -7, 0, "right", "center")),
+    *((None, 9, 0, "left", "center"), (None, -9, 0, "right", "center")),
     *((None, 0, 8, "center", "bottom"), (None, 0, -8, "center", "top")),
     *((None, x, y, "left" if x > 0 else "right", "center") for x in (9, -9, 16, -16) for y in (9, -9, 16, -16)),
 )
@@ -89,17 +89,12 @@ def _look(**others: Any) -> Any:
     return {"font.size": 10, "axes.grid": True, "grid.alpha": 0.25, **dict.fromkeys(parts, _INK), **others}
 
 
-def _measured(summary: SettingSummary) -> Estimate:
-    """What the y axis shows."""
-    return summary.merit
-
-
 def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
     """The axes are cut to the settings with samplers; the gid of each point has the place of its setting.
 
     A model without samplers is a horizontal line with its interval as a band; where it costs more than the axis shows,
-    its point is an arrow at the edge. Settings of equal cost stand beside the first of them. A label that would cover
-    another text or a point wherever it is put is left out, which the picture says.
+    its point is an arrow at the edge. Settings of nearly equal cost stand beside the first of them, unjoined. A label
+    that would cover another text or a point wherever it is put is left out, which the picture says.
     """
     by_name = {setting.name: setting for setting in settings}
     chosen = [by_name[summary.name] for summary in summaries]
@@ -111,10 +106,10 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
     axes.set_title(title, fontsize=9)
     sampled = [summary.gflops_video.mean for summary in summaries if by_name[summary.name].sampler is not None]
     low, high = (bound(sampled or [s.gflops_video.mean for s in summaries]) for bound in (min, max))
-    # A tenth beside the points leaves room for their labels; two costs that are nearly one are not torn apart.
-    margin = max(0.1 * (high - low), 0.02 * high) or 1
-    axes.set_xlim(max(low - margin, 0), high + 1.6 * margin)
-    ends = [end for s in summaries for end in (_measured(s).low, _measured(s).high)]
+    # A tenth beside the points leaves room for their labels; costs that are nearly one are not torn apart.
+    margin = max(0.1 * (high - low), 0.5 * (_LEAST_SPAN * high - (high - low))) or 1
+    axes.set_xlim(max(low - margin, 0), high + max(margin, 0.16 * (high - low)))
+    ends = [end for s in summaries for end in (s.merit.low, s.merit.high)]
     room = max(0.04 * (max(ends) - min(ends)), 0.5)
     axes.set_ylim(min(ends) - room, max(ends) + room)
     dense = next((s.gflops_video.mean for s in summaries if by_name[s.name].is_dense), 0)
@@ -127,11 +122,11 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
     labels: list[tuple[Annotation, tuple[_Where, ...]]] = []
     marks: list[Line2D] = []
     lines: list[Line2D] = []
-    drawn = Counter[float]()
+    drawn, in_place = Counter[int](), []
     # The first are the first to find room for their labels, and lie on top.
     for place in sorted(range(len(chosen)), key=lambda place: _FAMILIES.index(_family(chosen[place]))):
         setting, summary = chosen[place], summaries[place]
-        family, cost, measured = _family(setting), summary.gflops_video.mean, _measured(summary)
+        family, cost, measured = _family(setting), summary.gflops_video.mean, summary.merit
         colour, order = _COLOURS[family], 3 + len(_FAMILIES) - _FAMILIES.index(family)
         own: dict[str, Any] = {"gid": f"{_POINT}{place}", "color": colour, "linestyle": "none", "zorder": order}
         if setting.sampler is None:
@@ -146,8 +141,11 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
             across = axes.get_yaxis_transform()
             labels.append((_label(axes, text, (0.5, measured.value), colour, across), _ALONG))
             continue
-        shift = _SIDE * (drawn[cost] % 4)  # ATS and three controls
-        drawn[cost] += 1
+        nearly = round(1000 * cost / high)
+        shift = _SIDE * (drawn[nearly] % 4)  # ATS and three controls
+        drawn[nearly] += 1
+        if not shift:
+            in_place.append((setting, summary))
         moved = axes.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
         bar: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.5, "zorder": 2, "transform": moved}
         lines += axes.plot([cost, cost], [measured.low, measured.high], **bar)
@@ -156,7 +154,7 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
         marker = _MARKERS[setting.sampler.scope]
         marks += axes.plot(cost, measured.value, marker=marker, markersize=6, transform=moved, **own)
         labels.append((_label(axes, _told(setting, chosen), (cost, measured.value), colour, moved), _BESIDE))
-    joins = _join(axes, chosen, summaries)
+    joins = _join(axes, in_place)
     _add_legend(figure, chosen)
     figure.draw_without_rendering()  # from here on it is known what is where
     left_out = _place_labels(axes, labels, marks, [*lines, *joins])
@@ -205,13 +203,12 @@ def _label(axes: Axes, text: str, at: tuple[float, float], colour: str, moved: T
     )
 
 
-def _join(axes: Axes, settings: Sequence[Setting], summaries: Sequence[SettingSummary]) -> list[Line2D]:
+def _join(axes: Axes, settings: Sequence[tuple[Setting, SettingSummary]]) -> list[Line2D]:
     """Join settings that differ in their samples only. The lines are of many pieces, so that boxes around them fit."""
     lines: dict[str, list[tuple[float, float, str]]] = {}
-    for setting, s in zip(settings, summaries, strict=True):
-        if setting.sampler is not None:
-            point = (s.gflops_video.mean, _measured(s).value, _COLOURS[_family(setting)])
-            lines.setdefault(line_name(setting), []).append(point)
+    for setting, s in settings:
+        point = (s.gflops_video.mean, s.merit.value, _COLOURS[_family(setting)])
+        lines.setdefault(line_name(setting), []).append(point)
     pieces = []
     for line in lines.values():
         for (x, y, colour), (to_x, to_y, _) in pairwise(sorted(line)):

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.evaluation.predictions import prediction_lines
+from video_ats.evaluation.spreadsheet import SPREADSHEET, join_spreadsheets
 from video_ats.runs.files import RUN, check_folder, claim_run, differences, read_identity, sole_user
 from video_ats.runs.video_log import PREDICTIONS, Index, read_blocks
 from video_ats.video.lists import hash_understood
@@ -42,14 +43,10 @@ def part_of(batches: Sequence[Item], number: int, of: int) -> Sequence[Item]:
 
 
 def left_over(size: int, done: npt.NDArray[np.bool_], again: npt.NDArray[np.bool_]) -> list[Sequence[int]]:
-    """Batches of places that an interrupted run has still to score.
+    """Batches of places that an interrupted run has still to score; ``done`` and ``again`` are those of `VideoLog`.
 
     A batch that was scored in part is scored again as a whole, for the same digits. Videos that could not be read and
     are tried once more get batches of their own, since the others of their batches are done.
-
-    Args:
-        done (bool [N]): videos that are on the disk.
-        again (bool [N]): videos that could not be read and are tried once more.
     """
     unfinished: list[Sequence[int]] = []
     tried_again: list[int] = []
@@ -114,15 +111,11 @@ def find_shards(output: Path) -> list[Path]:
 
 
 def merge_shards(output: Path) -> tuple[int, Path]:
-    """Write ``run.json`` and ``predictions.jsonl`` of the whole run into the folder that its shards lie in.
+    """Write ``run.json`` and the predictions, JSON and table, of the whole run into the folder that its shards lie in.
 
-    The shards stay as they are. The same evaluation command without ``--shard`` then writes the report.
-
-    Returns:
-        How many videos there are, and the file of predictions.
-
-    Raises:
-        ValueError: unless the shards are of one run, all there, each complete, and together the list in its order.
+    The shards stay. Returns the number of videos, and the file of predictions. The same evaluation command without
+    ``--shard`` then writes the report. ValueError unless the shards are of one run, all there, each complete, and
+    together the list in its order.
     """
     folders = find_shards(output)
     log = output / PREDICTIONS
@@ -141,7 +134,12 @@ def merge_shards(output: Path) -> tuple[int, Path]:
                 f"output {output}: the videos of the shards are not those of the list in its order; give the command "
                 "of each shard once more, which checks and sorts its lines"
             )
+        tables = [output / shard.folder / SPREADSHEET for shard in shards]
+        if not all(table.exists() for table in tables):
+            raise ValueError(f"output {output}: a shard has no {SPREADSHEET}; give its command again, which writes it")
         claim_run(log, identity)
+        rows = (block.count(b"\n") for block in index.blocks())
+        join_spreadsheets(output / SPREADSHEET, tables, zip(index.part.tolist(), rows, strict=True))
         index.join(log)
     return len(index.part), log
 
@@ -160,11 +158,10 @@ def _read_one_run(output: Path, folders: Sequence[Path]) -> tuple[list[Shard], d
         identities[shard] = identity | {"shards": shard.of, "videos_at_once": part["videos_at_once"]}
     first, *others = shards = sorted(identities, key=lambda shard: shard.number)
     for shard in others:
-        changed = differences(identities[first], identities[shard])
-        if changed:
+        if changed := differences(identities[first], identities[shard]):
             raise ValueError(
-                f"{output / shard.folder}: is of another run than {first.folder} ({'; '.join(changed[:3])}); remove "
-                "the one that does not belong"
+                f"{output / shard.folder}: is of another run than {first.folder} ({changed}); remove the one that does "
+                "not belong"
             )
     absent = sorted({*range(1, first.of + 1)} - {shard.number for shard in shards})
     if absent:
@@ -202,17 +199,11 @@ def _refuse_double(output: Path, shards: Sequence[Shard]) -> None:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of one run; a process alone is rank 0 of 1.
+    """This process among those of one run; a process alone is rank 0 of 1."""
 
-    Attributes:
-        number: from 0. Rank 0 joins the predictions and writes the report.
-        count: all of them, on all machines.
-        local: from 0 on this machine: the GPU that it takes.
-    """
-
-    number: int = 0
-    count: int = 1
-    local: int = 0
+    number: int = 0  # rank 0 joins the predictions and writes the report
+    count: int = 1  # on all machines
+    local: int = 0  # number on this machine: the GPU that it takes
 
     @property
     def is_first(self) -> bool:
@@ -220,11 +211,7 @@ class Ranks:
         return self.number == 0
 
     def told_by_first(self, value: Any) -> Any:
-        """Send rank 0's ``value`` to all ranks and return it; what the others pass is ignored.
-
-        Raises:
-            ChildProcessError: if another rank has ended.
-        """
+        """Send rank 0's ``value`` to all ranks and return it; ChildProcessError if another rank has ended."""
         values = [value]
         if self.count > 1:
             with _explaining_lost_ranks():
@@ -244,12 +231,8 @@ class Ranks:
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """Connect the processes of this run, if ``torchrun`` (or another launcher with the same variables) started several.
-
-    They exchange Python objects and no tensors, so gloo is enough, on GPUs too.
-
-    Raises:
-        ChildProcessError: if they cannot be connected.
+    """Connect the processes of this run, if ``torchrun`` (or another launcher with the same variables) started several;
+    ChildProcessError if they cannot be. They exchange Python objects and no tensors, so gloo is enough, on GPUs too.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

@@ -31,18 +31,11 @@ def evaluate(
     ensemble: Ensemble = "logits",
     finetuned: nn.Module | None = None,
 ) -> Iterator[list[Prediction]]:
-    """Score each video under each setting.
+    """Score each video under each setting. For models and settings, see `run_settings`; for ``ensemble``,
+    `combine_views`.
 
-    Args:
-        model: with sampler slots, in evaluation mode, on ``execution.device``. Its samplers are replaced while
-            this runs and are empty afterwards.
-        batches: read videos, failed ones among them, such as `read_batches` gives. Those of a batch are scored
-            together: to the last digit, the scores of one depend on the others.
-        ensemble: how views are combined; see `combine_views`.
-        finetuned: as ``model``, with the weights of the settings that say so.
-
-    Raises:
-        ValueError: if a logit is not finite, or a setting needs a model or another setting that is not given.
+    The read videos of a batch, failed ones among them, are scored together: to the last digit, the scores of one depend
+    on the others. ValueError if a logit is not finite.
 
     Yields:
         The predictions of one video: one for each setting, or a single one that says why it could not be read.

@@ -104,30 +104,34 @@ def report_page(
 
 def _settings_table(report: Report) -> str:
     """Each cell has the number by which the script sorts it."""
-    of_accuracy = ["top-1 %", "95% interval", "top-5 %"] if report.summary.labelled else []
-    header = ["setting", *of_accuracy, "same as dense %", "GFLOPs per video", "p5 to p95", "of dense", "model clips/s"]
+    settings = [_cells(s, report.run["model"]["num_classes"] > 5) for s in report.summary.settings]
+    head = "".join(f'<th tabindex="0" aria-sort="none">{escaped(name)}</th>' for name in settings[0])
     rows = []
-    for place, s in enumerate(report.summary.settings):
-        video = s.gflops_video
-        cells: list[tuple[str, float | str]] = [(s.name, s.name)]
-        if s.top1 is not None and s.top5 is not None:
-            cells += [
-                (f"{s.top1.percent:.1f}", s.top1.percent),
-                (f"{s.top1.low:.1f} to {s.top1.high:.1f}", s.top1.low),
-                (f"{s.top5.percent:.1f}" if report.run["model"]["num_classes"] > 5 else "-", s.top5.percent),
-            ]
-        cells += [
-            ("-" if s.agreement is None else f"{s.agreement:.1f}", -1 if s.agreement is None else s.agreement),
-            (f"{video.mean:.4g}", video.mean),
-            (f"{video.p5:.4g} to {video.p95:.4g}", video.p95 - video.p5),
-            (f"{s.relative_to_dense:.3f}", s.relative_to_dense),
-            (f"{s.model_clips_per_second:.2f}", s.model_clips_per_second),
-        ]
-        row = "".join(f'<td data-sort="{escaped(str(value))}">{escaped(text)}</td>' for text, value in cells)
+    for place, cells in enumerate(settings):
+        row = "".join(f'<td data-sort="{escaped(str(by))}">{escaped(text)}</td>' for text, by in cells.values())
         rows.append(f'<tr data-place="{place}" tabindex="0">{row}</tr>')
-    head = "".join(f'<th tabindex="0" aria-sort="none">{escaped(name)}</th>' for name in header)
     inner = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll"><table id="settings">{inner}</table></div>'
+
+
+def _cells(s: SettingSummary, has_top5: bool) -> dict[str, tuple[str, float | str]]:
+    """Text of a setting by heading, and what it is sorted by."""
+    merit, video, dense = s.merit, s.gflops_video, s.with_dense
+    cells: dict[str, tuple[str, float | str]] = {"setting": (s.name, s.name)}
+    cells["same top-1 as dense %" if s.top1 is None else "top-1 %"] = f"{merit.value:.1f}", merit.value
+    interval = "-" if merit.low == merit.high else f"{merit.low:.1f} to {merit.high:.1f}"
+    cells["95% interval"] = interval, merit.low
+    if s.top5 is not None:
+        cells["top-5 %"] = f"{s.top5.percent:.1f}" if has_top5 else "-", s.top5.percent
+        cells["same as dense %"] = (f"{dense.top1.value:.1f}", dense.top1.value) if dense else ("-", -1)
+    elif dense is not None:  # without labels, it is always scored
+        cells["dense's class in top 5 %"] = dense.top5.format(".1f") if has_top5 else "-", dense.top5.value
+        cells["divergence from dense"] = dense.divergence.format(".3g"), dense.divergence.value
+    cells["GFLOPs per video"] = f"{video.mean:.4g}", video.mean
+    cells["p5 to p95"] = f"{video.p5:.4g} to {video.p95:.4g}", video.p95 - video.p5
+    cells["of dense"] = f"{s.relative_to_dense:.3f}", s.relative_to_dense
+    cells["model clips/s"] = f"{s.model_clips_per_second:.2f}", s.model_clips_per_second
+    return cells
 
 
 def _chosen(report: Report) -> list[str]:
@@ -135,26 +139,19 @@ def _chosen(report: Report) -> list[str]:
     names = enumerate(s.name for s in report.summary.settings)
     options = "".join(f'<option value="{place}">{escaped(name)}</option>' for place, name in names)
     against = "" if report.summary.settings[0].agreement is None else ", and its change against dense"
+    classes = [
+        f"<h3>Top-1 by class{against}</h3>",
+        '<div class="scroll classes"><table id="classes"><thead><tr><th>class</th><th>videos</th><th>dense %</th>'
+        "<th>this setting %</th><th>change</th><th>lost | won</th></tr></thead><tbody></tbody></table></div>",
+    ]
     return [
         '<h2 id="one">One setting</h2>',
         f'<p><label>Setting: <select id="chosen">{options}</select></label></p>',
         "<h3>GFLOPs per video</h3>",
         '<p class="note">How many videos cost how much: a sampler that keeps what the video needs spreads.</p>',
         '<div id="histogram"></div>',
-        *(_classes(against) if report.summary.labelled else []),
+        *(classes if report.summary.labelled else []),
     ]
-
-
-def _classes(against: str) -> list[str]:
-    return [
-        f"<h3>Top-1 by class{against}</h3>",
-        '<div class="scroll classes"><table id="classes"><thead><tr><th>class</th><th>videos</th><th>dense %</th>'
-        "<th>this setting %</th><th>change</th><th>lost | won</th></tr></thead><tbody></tbody></table></div>",
-    ]
-
-
-def _merit(s: SettingSummary) -> str:
-    return f"{'same top-1 as dense' if s.top1 is None else 'top-1'} {s.merit.format('.1f')}"
 
 
 def _videos(report: Report, results: Results, shown: Setting | None) -> list[str]:
@@ -173,7 +170,8 @@ def _videos(report: Report, results: Results, shown: Setting | None) -> list[str
     choices = {"all": "all", **marks, "differs": "other answer than dense"}
     choices |= {"agrees": "same answer as dense", "failed": "failed"}
     options = "".join(f'<option value="{value}">{text}</option>' for value, text in choices.items())
-    heads = "".join(f"<th>{name}</th>" for name in ("", "video", "class", "this setting", "dense", "GFLOPs", "status"))
+    names = ["", "video", *(["class"] if report.summary.labelled else []), "this setting", "dense", "GFLOPs", "status"]
+    heads = "".join(f"<th>{name}</th>" for name in names)
     return [
         "<h3>Videos</h3>",
         f'<p class="note">{told} The first {_MOST_PICTURES} have a picture.</p>',
@@ -200,6 +198,9 @@ def _data(report: Report, results: Results, shown: Setting | None, pictures: Pic
     """Data for the script."""
     by_name = {setting.name: setting for setting in report.settings}
     rows, settings = _listed_rows(results, shown), []
+    labels = [-1] * len(rows) if results.labels is None else results.labels[rows].tolist()
+    seen = {*labels, *(int(top1) for scored in results.of.values() for top1 in scored.top1[rows])} - {-1}
+    merit = "top-1" if report.summary.labelled else "same top-1 as dense"
     for s in report.summary.settings:
         costs = results.of[s.name].gflops
         low, high = float(costs.min()), float(costs.max())
@@ -207,7 +208,7 @@ def _data(report: Report, results: Results, shown: Setting | None, pictures: Pic
         settings.append(
             {
                 "name": s.name,
-                "tip": f"{s.name}\n{_merit(s)} %\n{s.gflops_video.mean:.4g} GFLOPs per video, "
+                "tip": f"{s.name}\n{merit} {s.merit.format('.1f')} %\n{s.gflops_video.mean:.4g} GFLOPs per video, "
                 f"{100 * s.relative_to_dense:.0f}% of dense",
                 "counts": counts.tolist(),
                 "edges": edges.tolist(),
@@ -225,23 +226,13 @@ def _data(report: Report, results: Results, shown: Setting | None, pictures: Pic
         "settings": settings,
         "classes": classes,
         "shown": next(every_ats, 0),
+        "labelled": report.summary.labelled,
         "videos": [_text(results.videos[row]) for row in rows],
-        "labels": _labels(results, rows),
-        "names": _names_of(report, results, rows),
+        "labels": labels,
+        "names": {label: report.class_name(label) for label in sorted(seen)},
         "thumbnails": [pictures.thumbnails.get(results.videos[row]) for row in rows[:_MOST_PICTURES]],
         "failures": [[_text(cell) for cell in cells] for cells in results.failures[:_MOST_FAILURES]],
     }
-
-
-def _names_of(report: Report, results: Results, rows: list[int]) -> dict[int, str]:
-    """Names of the classes that the table of videos has."""
-    labels = {int(label) for scored in results.of.values() for label in scored.top1[rows]}
-    return {label: report.class_name(label) for label in sorted(labels | {*_labels(results, rows)}) if label >= 0}
-
-
-def _labels(results: Results, rows: list[int]) -> list[int]:
-    """Labels of the videos in the table; -1 where there are none."""
-    return [-1] * len(rows) if results.labels is None else results.labels[rows].tolist()
 
 
 def _text(name: str) -> str:
@@ -292,8 +283,7 @@ def draw_pictures(
 
     The model is that of the setting; its sampler slots are empty afterwards.
     """
-    low, high = _cost_ends(results, setting)
-    ends = {results.videos[row] for row in (*low, *high)}
+    ends = {results.videos[row] for rows in _cost_ends(results, setting) for row in rows}
     listed = {results.videos[row] for row in _listed_rows(results, setting)[:_MOST_PICTURES]}
     kept, thumbnails = {}, {}
     for sample in read_videos([entry for entry in entries if entry.key in ends | listed], data, plan):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -19,22 +20,23 @@ from video_ats.evaluation.division import SHARD, Ranks, Shard, left_over, part_o
 from video_ats.evaluation.evaluate import evaluate, read_batches
 from video_ats.evaluation.html_report import Pictures, draw_pictures, report_page
 from video_ats.evaluation.predictions import prediction_lines, read_predictions
-from video_ats.evaluation.report import Report, write_report
-from video_ats.evaluation.spreadsheet import write_spreadsheet
+from video_ats.evaluation.report import Report, class_name, write_report
+from video_ats.evaluation.spreadsheet import SPREADSHEET, write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
-from video_ats.models.registry import Variant, published_sampler, sizes_of
+from video_ats.models.registry import Variant
 from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
-from video_ats.runs.progress import progress_bar
-from video_ats.runs.settings import Setting, make_settings, recommended_sampler, setting_name
+from video_ats.runs.settings import Setting, setting_name
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import VideoLog, append_lines
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
     GivenWeights,
     LoadedModel,
+    choose_settings,
     choose_variant,
     describe_weights,
     hash_weights,
@@ -44,8 +46,6 @@ from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.label_names import built_in_names
 from video_ats.video.views import ViewPlan
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,8 @@ class EvaluationJob:
 
     def with_settled(self, settled: SettledBudget) -> EvaluationJob:
         """With the samplers that the budget led to."""
-        return replace(
-            self, settled=settled, settings=_settings(self.config, self.variant, self.given.given, settled.samplers)
-        )
+        settings = _settings(self.config, self.variant, self.given.given, settled.samplers)
+        return replace(self, settled=settled, settings=settings)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -134,12 +133,8 @@ class EvaluationJob:
 
 
 def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob:
-    """Check the whole configuration and load the model, before the first video is read.
-
-    ``ranks`` is this process among those that share the run; None: it is alone.
-
-    Raises:
-        ValueError: for anything in the configuration, the list or the checkpoint that does not fit.
+    """Check the whole configuration and load the model, before the first video is read; ValueError for anything in the
+    configuration, the list or the checkpoint that does not fit.
     """
     weights = describe_weights(config.checkpoint, config.model)
     variant = choose_variant(config.model, weights)
@@ -153,7 +148,7 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
         if not any(setting.is_dense for setting in settings):
             raise ValueError("sweep.dense false: videos without labels are compared with the dense model; leave it out")
         videos = _name_classes(videos, weights, num_classes)
-    ranks = ranks or Ranks()
+    ranks = ranks or Ranks()  # alone
     device = open_device(config.device, ranks.local if ranks.count > 1 else None)
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given, finetuned = load_model(variant, weights, config.checkpoint_key, **sizes).to(device), None
@@ -180,23 +175,15 @@ def _name_classes(videos: VideoList, weights: GivenWeights, num_classes: int | N
 def _settings(
     config: EvaluateConfig, variant: Variant, weights: GivenWeights, calibrated: Sequence[SamplerConfig]
 ) -> tuple[Setting, ...]:
-    return make_settings(
-        config.sweep,
-        config.samplers,
-        own=variant.sampler,
-        trained=weights.sampler,
-        recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
-        calibrated=calibrated,
-        finetuned=config.finetuned is not None,
-    )
+    tuned = config.finetuned is not None
+    return choose_settings(variant, weights, config.sweep, config.samplers, calibrated=calibrated, finetuned=tuned)
 
 
-def run(job: EvaluationJob, say: Say = print) -> tuple[Report, list[Path]] | None:
+def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]] | None:
     """Score what is not yet scored, then write the report; nobody else may write to the folder meanwhile.
 
     Returns:
-        The report, and the files written. None where there is no report to write: the job is a shard, or another rank
-        writes it.
+        The report, and the files written; None if the job is a shard, or another rank writes it.
 
     Raises:
         ValueError: if the output folder holds another run, one that is still running, or one of other files.
@@ -224,7 +211,7 @@ class _Session:
     again: npt.NDArray[np.bool_]
 
 
-def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
+def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[Path]] | None:
     job = _settle(job, say)
     identity, entries = job.identity(), job.entries()
     keys, kind = [entry.key for entry in entries], prediction_lines(setting.name for setting in job.settings)
@@ -240,6 +227,9 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
     _score(job, entries, job.ranks.told_by_first(session))
     job.ranks.wait()
     log.finish()
+    name = partial(class_name, job.videos.label_names)
+    table, lines = job.folder / SPREADSHEET, read_predictions(log.path) if entries else ()
+    write_spreadsheet(table, lines, name, labelled=job.videos.is_labelled)
     if job.shard is not None:
         say(
             f"{job.shard} is done, {len(entries)} videos. Once all {job.shard.of} are: video-ats merge-predictions "
@@ -247,8 +237,6 @@ def _run(job: EvaluationJob, say: Say) -> tuple[Report, list[Path]] | None:
         )
         return None
     report, written = _report(job, identity, collect(read_predictions(log.path), job.settings, log.places))
-    table = job.folder / "predictions.csv"
-    write_spreadsheet(table, read_predictions(log.path), report.class_name, labelled=job.videos.is_labelled)
     return report, [*written, table]
 
 
@@ -256,9 +244,8 @@ def _run_other_rank(job: EvaluationJob) -> None:
     session: _Session = job.ranks.told_by_first(None)
     if session.settled is not None:
         job = job.with_settled(session.settled)
-    changed = differences(session.identity, job.identity())
-    if changed:
-        raise ValueError(f"rank {job.ranks.number} is not as rank 0 ({'; '.join(changed[:3])}); start all alike")
+    if changed := differences(session.identity, job.identity()):
+        raise ValueError(f"rank {job.ranks.number} is not as rank 0 ({changed}); start all alike")
     if not session.parts[job.ranks.number].exists():
         raise ValueError(
             f"output {job.config.output}: rank {job.ranks.number} does not find there what rank 0 wrote; name a folder "
@@ -268,7 +255,7 @@ def _run_other_rank(job: EvaluationJob) -> None:
     job.ranks.wait()
 
 
-def _settle(job: EvaluationJob, say: Say) -> EvaluationJob:
+def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
     """Find the samplers that the budget leads to, or take those that the run in the folder has."""
     budget, samplers = job.config.budget(), job.config.to_settle()
     if budget is None:
@@ -291,15 +278,10 @@ def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session)
     mine = part_of(left_over(job.videos_at_once, session.done, session.again), number, count)
     if not mine:
         return
-    finished = evaluate(
-        job.given.model,
-        read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan),
-        job.plan,
-        job.settings,
-        job.execution,
-        ensemble=job.config.ensemble,
-        finetuned=job.finetuned.model if job.finetuned else None,
-    )
+    batches = read_batches([[entries[place] for place in batch] for batch in mine], job.config.data, job.plan)
+    tuned = job.finetuned.model if job.finetuned else None
+    how: dict[str, Any] = {"ensemble": job.config.ensemble, "finetuned": tuned}
+    finished = evaluate(job.given.model, batches, job.plan, job.settings, job.execution, **how)
     places = list(chain.from_iterable(mine))
     failed, name = 0, "" if count == 1 else f"rank 0 of {count}"
     with progress_bar(len(places), "video", of=name, shown=job.ranks.is_first) as bar:

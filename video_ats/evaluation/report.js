@@ -162,22 +162,23 @@ function drawVideos(setting) {
   videoRows.length = 0;
   for (const [name, status, reason] of data.failures) {
     const row = element("tr");
-    row.append(cell("", "picture"), cell(name), cell(""), cell(""), cell(""), cell("", "number"),
-      cell(reason ? `${status}: ${reason}` : status, "bad"));
+    const why = cell(reason ? `${status}: ${reason}` : status, "bad");
+    why.colSpan = data.labelled ? 5 : 4;
+    row.append(cell("", "picture"), cell(name), why);
     videoRows.push({ row, name, kinds: ["failed"] });
   }
   data.videos.forEach((name, place) => {
     const row = element("tr");
     const [label, answer] = [data.labels[place], setting.top1[place]];
     const right = answer === label;
-    const kinds = label < 0 ? [] : [right ? "right" : "wrong"];
+    const kinds = data.labelled ? [right ? "right" : "wrong"] : [];
     if (dense) kinds.push(answer === dense.top1[place] ? "agrees" : "differs");
     const picture = cell("", "picture");
     if (data.thumbnails[place]) {
       const image = element("img", { src: data.thumbnails[place], alt: "" });
       picture.append(image);
     }
-    row.append(picture, cell(name), cell(data.names[label] ?? "-"),
+    row.append(picture, cell(name), ...(data.labelled ? [cell(data.names[label])] : []),
       cell(data.names[answer], kinds.includes("wrong") ? "bad" : ""),
       cell(dense ? data.names[dense.top1[place]] : "-"), cell(setting.gflops[place], "number"), cell(kinds.join(", ")));
     videoRows.push({ row, name, kinds });

@@ -65,7 +65,12 @@ class Report:
 
     def class_name(self, label: int) -> str:
         """Name of a class, or its index where no names are known."""
-        return self.label_names[label] if self.label_names else str(label)
+        return class_name(self.label_names, label)
+
+
+def class_name(names: Sequence[str] | None, label: int) -> str:
+    """Name of a class, or its index where no names are known."""
+    return names[label] if names else str(label)
 
 
 _ENDS = {"": "value", "_low": "low", "_high": "high"}
@@ -83,13 +88,18 @@ def write_report(folder: Path, report: Report) -> list[Path]:
         write_text(path, text)
     curve = folder / "curve.png"
     if report.summary.settings:
-        title = [f"{report.run['model']['name']}, {report.summary.evaluated} videos"]
-        title += [textwrap.fill(note, 90) for note in (f"weights: {name_weights(report.run['model'])}", *report.notes)]
-        draw_curve(curve, report.settings, report.summary.settings, title="\n".join(title))
+        title = curve_title(report.run["model"], report.summary.evaluated, report.notes)
+        draw_curve(curve, report.settings, report.summary.settings, title=title)
         written.append(curve)
     else:
         curve.unlink(missing_ok=True)
     return written
+
+
+def curve_title(model: dict[str, Any], evaluated: int, notes: Sequence[str]) -> str:
+    """What stands over ``curve.png``; ``model`` is that of the run."""
+    told = (f"weights: {name_weights(model)}", *notes)
+    return "\n".join([f"{model['name']}, {evaluated} videos", *(textwrap.fill(note, 90) for note in told)])
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -149,7 +159,7 @@ def report_blocks(report: Report) -> list[Block]:
         f"- Views: {_views(run['views'])}",
         f"- Weights: {name_weights(run['model'], with_hash=True)}; views combined by {run['ensemble']}, "
         f"{run['precision']}",
-        f"- Dense: {report.dense_macs / 1e9:.1f} GFLOPs per view (multiply-adds / 1e9)",
+        f"- Dense: {number(report.dense_macs / 1e9)} GFLOPs per view (multiply-adds / 1e9)",
         f"- Pipeline: {summary.videos_per_second:.2f} videos/s, {summary.pipeline_clips_per_second:.2f} clips/s (each "
         f"view counted once a setting), {100 * summary.model_share:.1f}% of the time in the model; reading a video "
         f"takes {1000 * summary.decode_seconds:.0f} ms of a worker "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 
 from video_ats.atomic import replacing
 from video_ats.evaluation.predictions import Prediction
 from video_ats.runs.tables import safe_cell
 
+SPREADSHEET = "predictions.csv"
 _RANKS = 5
 
 
@@ -36,10 +39,23 @@ def write_spreadsheet(
             agrees = "" if line.agrees is None else str(line.agrees).lower()
             yield [*row, "" if line.setting is None else f"{line.gflops:.6g}", agrees]
 
+    _write(path, header, rows())
+
+
+def join_spreadsheets(path: Path, tables: Sequence[Path], rows: Iterable[tuple[int, int]]) -> None:
+    """Write the rows of several tables into one: for each video the number of its table and how many rows it has."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(table.open(encoding="utf-8", newline="")) for table in tables]
+        readers = [csv.reader(file) for file in files]
+        headers = [next(reader) for reader in readers]
+        _write(path, headers[0], chain.from_iterable(islice(readers[number], count) for number, count in rows))
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows())
+        writer.writerows(rows)

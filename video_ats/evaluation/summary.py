@@ -33,11 +33,8 @@ class SettingResults:
 
     def __init__(self, count: int, first: Prediction) -> None:
         self.top1, self.in_top5 = np.zeros(count, np.int32), np.zeros(count, bool)
-        self.as_dense, self.dense_in_top5, self.divergence = (
-            np.zeros(count, bool),
-            np.zeros(count, bool),
-            np.zeros(count),
-        )
+        self.as_dense, self.dense_in_top5 = np.zeros(count, bool), np.zeros(count, bool)
+        self.divergence = np.zeros(count)
         self.macs = np.zeros((count, len(first.macs)))
         self.kept = np.zeros(len(first.kept[0]), np.int64)
         self.correct_views, self.model_seconds, self.videos = 0, 0.0, 0
@@ -154,8 +151,11 @@ class Agreement:
     divergence: Estimate
 
     @staticmethod
-    def of(scored: SettingResults) -> Agreement:
-        """From the results of at least one video."""
+    def of(scored: SettingResults, *, is_dense: bool = False) -> Agreement:
+        """From the results of at least one video. Dense agrees with itself, which has no interval."""
+        if is_dense:
+            always = Estimate(100.0, 100.0, 100.0)
+            return Agreement(always, always, Estimate(0.0, 0.0, 0.0))
         same, among, total = int(scored.as_dense.sum()), int(scored.dense_in_top5.sum()), len(scored.as_dense)
         shares = Estimate.of_share(same, total), Estimate.of_share(among, total)
         return Agreement(*shares, Estimate.of_mean(scored.divergence))
@@ -264,11 +264,11 @@ def summarise(results: Results, *, listed_labels: Iterable[int | None], dense_ma
 
 
 def _summarise_setting(name: str, results: Results, listed: dict[int, int], dense_macs: int) -> SettingSummary:
-    scored, has_dense = results.of[name], any(s.is_dense for s in results.settings if s.name in results.of)
+    scored, dense = results.of[name], [s.name for s in results.settings if s.is_dense and s.name in results.of]
     return SettingSummary(
         name=name,
         **_accuracies(scored, results.labels, listed),
-        with_dense=Agreement.of(scored) if has_dense else None,
+        with_dense=Agreement.of(scored, is_dense=name in dense) if dense else None,
         gflops_view=Spread.of(scored.macs, unit=1e9),
         gflops_video=Spread.of(scored.macs.sum(axis=1), unit=1e9),
         relative_to_dense=float(scored.macs.mean()) / dense_macs,

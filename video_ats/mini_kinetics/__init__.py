@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,20 +29,15 @@ _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 @dataclass(frozen=True)
 class Split:
-    """A part of the data set.
+    """A part of the data set."""
 
-    Attributes:
-        number: part of the seed of its clips, so that no two splits share a clip.
-        clips_per_class: number of clips in each class.
-        levels: range of the random difficulty of a clip (`Difficulty.at`). A level below 0 counts as 0.
-        still: whether each clip is one repeated frame.
-        classes: names of its classes.
-    """
-
-    number: int
+    number: int  # part of the seed of its clips, so that no two splits share a clip
     clips_per_class: int
-    levels: tuple[float, float] = (1.0, 1.0)
-    still: bool = False
+    levels: tuple[float, float] = (
+        1.0,
+        1.0,
+    )  # of the random difficulty of a clip (`Difficulty.at`); below 0 counts as 0
+    still: bool = False  # each clip is one repeated frame
     classes: tuple[str, ...] = tuple(CLASSES)
 
 
@@ -87,11 +83,7 @@ class MiniKineticsConfig:
 
 
 def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator[int]]]:
-    """Draw the splits of a configuration.
-
-    Yields:
-        The name of a split, the number of its clips, and the iterator of `write_mini_kinetics`, which draws them.
-    """
+    """The name of each split, the number of its clips, and the iterator of `write_mini_kinetics`, which draws them."""
     processes = (os.cpu_count() or 1) if config.processes is None else config.processes
     unknown = [split for split in config.splits if split not in SPLITS]
     if unknown:
@@ -105,9 +97,7 @@ def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator
 def write_mini_kinetics(
     root: str | os.PathLike[str], split: str, *, clips_per_class: int | None = None, seed: int = 0, processes: int = 2
 ) -> Iterator[int]:
-    """Write a split. Existing files are kept. Its list ``ROOT/SPLIT.csv``, like Kinetics' own, is written at the end.
-
-    The arguments are those of `MiniKineticsConfig`.
+    """Write a split; see `MiniKineticsConfig`. Its list ``ROOT/SPLIT.csv``, like Kinetics' own, is written at the end.
 
     Yields:
         The number of finished clips: of existing ones first, then after each new one.
@@ -121,7 +111,9 @@ def write_mini_kinetics(
     if count < 1 or seed < 0 or processes < 1:
         raise ValueError(f"{count} clips per class, seed {seed}, {processes} processes: must be at least 1, 0 and 1")
     folder = Path(root) / split
-    _claim(Path(root), seed)
+    if not _is_claimed(Path(root), seed):
+        Path(root).mkdir(parents=True, exist_ok=True)
+        Path(root, _MARK).write_text(json.dumps({"version": VERSION, "seed": seed}) + "\n", encoding="utf-8")
     rows = list(_rows(split, count, seed))
     for name in SPLITS[split].classes:
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -140,20 +132,12 @@ def write_mini_kinetics(
     write_text(Path(root) / f"{split}.csv", "\n".join(lines) + "\n")
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """A clip in a list."""
 
     name: str
     video_id: str
     seed: tuple[int, ...]
-
-
-def _claim(root: Path, seed: int) -> None:
-    """Write version and seed into the folder, or check that those in it are the same."""
-    root.mkdir(parents=True, exist_ok=True)
-    if not _is_claimed(root, seed):
-        (root / _MARK).write_text(json.dumps({"version": VERSION, "seed": seed}) + "\n", encoding="utf-8")
 
 
 def _is_claimed(root: Path, seed: int) -> bool:

@@ -26,25 +26,15 @@ FRAME_RATES = (15, 20, 24, 25, 30)
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard a clip is to recognise. The motion does not depend on it.
+    """How hard a clip is to recognise. The motion does not depend on it."""
 
-    Attributes:
-        actor_size: smallest and largest diameter of the actor, as shares of the short side.
-        distractors: largest number of figures without a border that stand still, and of those that drift.
-        ground_contrast: of the textured ground, 0 (plain) to 1.
-        ground_speed: fastest drift of the ground, in short sides per second.
-        noise: standard deviation of the noise of a pixel, in grey levels of 255.
-        flicker: largest relative change of the brightness over time.
-        colours: variation of the colours between clips, from 0 (a red and blue actor on grey) to 1.
-    """
-
-    actor_size: tuple[float, float]
-    distractors: int
-    ground_contrast: float
-    ground_speed: float
-    noise: float
-    flicker: float
-    colours: float
+    actor_size: tuple[float, float]  # smallest and largest diameter, as shares of the short side
+    distractors: int  # largest number of figures without a border that stand still, and of those that drift
+    ground_contrast: float  # of the textured ground, 0 (plain) to 1
+    ground_speed: float  # fastest drift of the ground, in short sides per second
+    noise: float  # standard deviation of a pixel, in grey levels of 255
+    flicker: float  # largest relative change of the brightness over time
+    colours: float  # variation between clips, from 0 (a red and blue actor on grey) to 1
 
     @staticmethod
     def at(level: float) -> Difficulty:
@@ -68,13 +58,10 @@ class Clip(NamedTuple):
 
 
 def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = False) -> Clip:
-    """Draw a clip of a class: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
+    """Draw a clip of a class of `CLASSES`: 2 to 4 seconds, 15 to 30 frames per second, short side 128 to 176 pixels.
 
-    Args:
-        name: a class of `CLASSES`; ValueError for another.
-        random: generator of all random numbers.
-        level: difficulty from 0 to 2; see `Difficulty.at`.
-        still: repeat one random frame of the clip. From such clips, a model can learn nothing from motion.
+    ``level``, from 0 to 2: see `Difficulty.at`. ``still`` repeats one random frame of the clip, so that a model can
+    learn nothing from motion. ValueError for another class.
     """
     if name not in CLASSES:
         raise ValueError(f"class {name!r}: the mini Kinetics has {', '.join(CLASSES)}")

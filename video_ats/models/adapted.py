@@ -1,8 +1,9 @@
-"""A classifier of transformers or timm behind the interface of our hosts, so that every tool can run it."""
+"""A model of transformers or timm behind the interface of our hosts, so that every tool can run it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
 import timm
@@ -25,7 +26,7 @@ class AdaptedModel(nn.Module):
     Its layers always run our blocks, also without samplers: the same output up to rounding.
 
     Args:
-        inner: the classifier; its weights stay its own.
+        inner: with a head or without; its weights stay its own.
         num_frames, crop_size: of a clip, in frames and pixels.
     """
 
@@ -53,20 +54,19 @@ class AdaptedModel(nn.Module):
     def forward(self, clip: Tensor, return_trace: Literal[True]) -> tuple[Tensor, Trace]: ...
     def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, Trace]:
         """Logits, and with ``return_trace`` the `Trace`, in which a frame is a step of tubelets."""
-        return self._run(self.inner, clip, return_trace)
+        if not return_trace:
+            return self.forward_head(self.forward_features(clip))
+        features, trace = self.forward_features(clip, return_trace=True)
+        return self.forward_head(features), trace
 
     def forward_features(self, clip: Tensor, return_trace: bool = False) -> Any:
         """As of `VideoTransformer`: what the head reads, of the model as `models.features` says."""
-        return self._run(_Features(self.inner), clip, return_trace)
+        features, pixels = _Features(self.inner), self._pixels(clip)
+        return trace_of(features, pixels) if return_trace else features(pixels)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """As of `VideoTransformer`."""
         return forward_head(self.inner, x, pre_logits)
-
-    def _run(self, part: nn.Module, clip: Tensor, return_trace: bool) -> Any:
-        output, trace = trace_of(part, self._pixels(clip)) if return_trace else (part(self._pixels(clip)), None)
-        tensor = output if isinstance(output, Tensor) else output.logits
-        return (tensor, trace) if return_trace else tensor
 
     def _pixels(self, clip: Tensor) -> Tensor:
         """The clip as ``inner`` takes it."""
@@ -124,7 +124,7 @@ def create_transformers(
     Args:
         config: the content of its config.json. Code that it names is not run.
         num_frames, crop_size: must be those of ``config``.
-        num_classes: outputs of the head; others than the configuration's give it other labels.
+        num_classes: outputs of the head; others than the configuration's give it other labels; 0: no head.
 
     Raises:
         ValueError: for sizes that are not the configuration's, or a stochastic depth, which these models lack.
@@ -132,21 +132,30 @@ def create_transformers(
     require_extra("hf", "transformers")
     import transformers
 
-    builders: dict[str, tuple[Any, Callable[[Any], nn.Module]]] = {
-        "videomae": (transformers.VideoMAEConfig, transformers.VideoMAEForVideoClassification),
-        "vivit": (transformers.VivitConfig, transformers.VivitForVideoClassification),
+    # Configuration, model, and model without a head, of which nothing reads the pooler.
+    builders: dict[str, tuple[Any, Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
+        "videomae": (
+            transformers.VideoMAEConfig,
+            transformers.VideoMAEForVideoClassification,
+            transformers.VideoMAEModel,
+        ),
+        "vivit": (
+            transformers.VivitConfig,
+            transformers.VivitForVideoClassification,
+            partial(transformers.VivitModel, add_pooling_layer=False),
+        ),
     }
     kind = config["model_type"]
     if drop_path_rate:
         raise ValueError(f"drop_path {drop_path_rate}: {kind} of transformers has no stochastic depth; leave it out")
-    of_kind, build = builders[kind]
+    of_kind, build, build_base = builders[kind]
     read = of_kind.from_dict(dict(config))
     for name, given, own in (("num_frames", num_frames, read.num_frames), ("crop_size", crop_size, read.image_size)):
         if given != own:
             raise ValueError(f"{name} {given}: the positions of this {kind} are for {own}; leave {name} out")
-    if read.num_labels != num_classes:
+    if num_classes and read.num_labels != num_classes:
         read.num_labels = num_classes
-    model = AdaptedModel(build(read), num_frames=num_frames, crop_size=crop_size)
+    model = AdaptedModel((build if num_classes else build_base)(read), num_frames=num_frames, crop_size=crop_size)
     return insert_samplers_(model, sampler) if sampler is not None else model
 
 
@@ -164,12 +173,13 @@ def create_timm(
     Args:
         model: its name in timm.
         crop_size: side of the images in pixels.
+        num_classes: outputs of the head; 0: no head.
 
     Raises:
-        ValueError: for a model that cannot have samplers, no classes, or more frames.
+        ValueError: for a model that cannot have samplers, or more frames.
     """
-    if num_frames != 1 or num_classes < 1:
-        raise ValueError(f"model timm:{model}: takes clips of 1 frame and needs a head; set num_classes to 1 or more")
+    if num_frames != 1:
+        raise ValueError(f"model timm:{model}: num_frames {num_frames}: takes clips of 1 frame")
     try:
         inner = timm.create_model(
             model, pretrained=False, num_classes=num_classes, img_size=crop_size, drop_path_rate=drop_path_rate

@@ -59,7 +59,7 @@ def create_timesformer(
     Args:
         num_frames: frames T of a clip.
         crop_size, patch_size: height and width of a frame and of a patch in pixels.
-        num_classes: outputs of the head.
+        num_classes: outputs of the head; 0: no head.
         embed_dim, depth: width D, and number of blocks.
         num_heads: attention heads; must divide ``embed_dim``.
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
@@ -78,7 +78,7 @@ def create_timesformer(
     """
     if attention not in ("divided", "joint", "space"):
         raise ValueError(f"attention {attention!r}: must be one of divided, joint, space")
-    counts = {"num_frames": num_frames, "num_classes": num_classes, "depth": depth}
+    counts = {"num_frames": num_frames, "depth": depth} | ({"num_classes": num_classes} if num_classes else {})
     check_sizes(crop_size, patch_size, embed_dim, num_heads, **counts)
     mlp_dim = int(embed_dim * mlp_ratio)
     divided = attention == "divided"
@@ -101,7 +101,7 @@ def create_timesformer(
         patch_embed=PatchEmbed(crop_size, patch_size, 3, embed_dim, strict_img_size=False),
         blocks=[block(index) for index in range(depth)],
         norm=norm(embed_dim),
-        head=nn.Linear(embed_dim, num_classes),
+        head=nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity(),
         shape=TimesformerShape(attention, embed_dim, mlp_dim, 3 * patch_size**2, num_classes),
         num_frames=num_frames,
         time_embed_frames=None if attention == "space" else num_frames,

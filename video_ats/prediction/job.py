@@ -14,9 +14,10 @@ from video_ats.prediction.predictor import Predictor
 from video_ats.prediction.report import Summary, write_report
 from video_ats.prediction.rows import ROWS
 from video_ats.runs.files import sole_user
-from video_ats.runs.progress import progress_bar
+from video_ats.runs.options import fill_in
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import PREDICTIONS, VideoLog, append_lines
-from video_ats.runs.weights import hash_weights
+from video_ats.runs.weights import choose_or_usual, hash_weights
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.given import list_given
 
@@ -57,6 +58,7 @@ def prepare(config: PredictConfig) -> PredictionJob:
     Raises:
         ValueError, OSError: for anything in the configuration, or among the videos, that does not fit or exist.
     """
+    config = fill_in(config, *choose_or_usual(config.model, config.checkpoint))
     videos = list_given(config.videos, config.data, output=config.output)
     return PredictionJob(Predictor(config), videos)
 
@@ -67,7 +69,7 @@ def run(job: PredictionJob, say: Callable[[str], None] = print) -> tuple[Summary
     Raises:
         ValueError: if the output folder holds another run, one that is still running, or one of other files.
         ChildProcessError: if no reading worker starts.
-        KeyboardInterrupt: passed on; every finished video is kept.
+        KeyboardInterrupt: passed on; every finished video is kept, and every finished window of the last one.
     """
     for note in (*job.predictor.given.notes, *job.videos.notes):
         say(f"note: {note}")
@@ -81,10 +83,10 @@ def run(job: PredictionJob, say: Callable[[str], None] = print) -> tuple[Summary
         todo = [entry for entry, done in zip(entries, log.done, strict=True) if not done]
         failed = windows = 0
         with progress_bar(len(keys), "video", done=len(keys) - len(todo)) as bar:
-            for rows in job.predictor.predict(todo):
+            for rows in job.predictor.predict(todo, log.unfinished):
                 append_lines(folder / PREDICTIONS, rows)
                 failed, windows = failed + (not rows[-1].is_ok), windows + len(rows)
                 bar.set_postfix({"failed": failed} | ({} if job.predictor.step is None else {"windows": windows}))
-                bar.update()
+                bar.update(rows[-1].last)
         log.finish()
         return write_report(folder, job.predictor.settings)

@@ -40,7 +40,7 @@ class Predictor:
         config: its ``videos`` and ``output`` are not used.
 
     Attributes:
-        label_names: in the order of the head.
+        label_names: in the order of the head; empty for a model without one, which gives embeddings only.
         plan: the views of a video or of a window.
         step: seconds between the starts of windows; None: there are none.
         settings: the one whose predictions are given, first; the dense one, if compared.
@@ -57,7 +57,10 @@ class Predictor:
             views = replace(views, clips=1, crops=views.crops or 1)
         self.plan = plan_views(variant, views)
         self.step = config.step(self.plan)
-        self.label_names = class_names(config.labels or config.data.labels, variant, weights)
+        labels = config.labels or config.data.labels
+        self.label_names = class_names(labels, variant, weights, needed=not config.embeddings)
+        if config.compare and not self.label_names:
+            raise ValueError(f"compare dense: model {variant.name} has no head, so there are no classes to compare")
         sampler = config.sampler or variant.sampler or weights.sampler
         if sampler is None or sampler == "dense":
             if config.compare:
@@ -90,8 +93,8 @@ class Predictor:
             "path": np.array([row.video for row in rows], object),
             "start": np.array([row.start for row in rows], float),  # None becomes NaN
             "end": np.array([row.end for row in rows], float),
-            "label": np.array([row.classes[0] if row.is_ok else "" for row in rows], object),
-            "probability": np.array([row.probabilities[0] if row.is_ok else None for row in rows], float),
+            "label": np.array([row.classes[0] if row.classes else "" for row in rows], object),
+            "probability": np.array([row.probabilities[0] if row.classes else None for row in rows], float),
             "gflops": np.array([row.gflops if row.is_ok else None for row in rows], float),
             "tokens_kept": np.array([row.tokens_kept if row.is_ok else None for row in rows], float),
             "status": np.array([row.status for row in rows], object),
@@ -100,14 +103,16 @@ class Predictor:
         if self.config.compare:
             columns["agrees"] = np.array([bool(row.agrees) for row in rows])
         if self.config.embeddings:
-            columns["embedding"] = np.full((len(rows), self.embedding_width), np.nan, np.float32)
-            for place, row in enumerate(rows):
-                if row.is_ok:
-                    columns["embedding"][place] = row.vector()
+            nothing = np.full(self.embedding_width, np.nan, np.float32)
+            columns["embedding"] = np.stack([row.vector() if row.is_ok else nothing for row in rows])
         return columns
 
-    def predict(self, entries: Sequence[VideoEntry]) -> Iterator[list[Row]]:
-        """The rows of each video, in the order of the entries; at least one, and the last has its status.
+    def predict(self, entries: Sequence[VideoEntry], begun: Sequence[Row] = ()) -> Iterator[list[Row]]:
+        """The rows of each video, in the order of the entries, those of a long one in pieces; the last has its status.
+
+        Args:
+            begun: first rows of one of the videos, from an earlier call. They are given again; the model runs for the
+                windows after them only.
 
         Raises:
             ValueError: a logit is not finite.
@@ -122,8 +127,15 @@ class Predictor:
             return
         with data.fetch.own_folder() as fetch:
             for entry in entries:
-                rows = list(self._windows(entry, self.step, fetch))
-                yield [replace(row, number=number, of=len(rows)) for number, row in enumerate(rows)]
+                same_file = entry.key, file_bytes(entry.path)
+                before = [row for row in begun if (row.video, row.file_bytes) == same_file]
+                held, count = list[Row](), 0
+                for rows in self._windows(entry, self.step, fetch, before):
+                    if held:
+                        yield held
+                    held = [replace(row, number=number, last=False) for number, row in enumerate(rows, count)]
+                    count += len(held)
+                yield [*held[:-1], replace(held[-1], last=True)]
 
     @cached_property
     def embedding_width(self) -> int:
@@ -135,11 +147,16 @@ class Predictor:
         assert output.embeddings is not None
         return output.embeddings.shape[1]
 
-    def _windows(self, entry: VideoEntry, step: Fraction, fetch: FetchLimits) -> Iterator[Row]:
-        data, failure = self.config.data, None
+    def _windows(
+        self, entry: VideoEntry, step: Fraction, fetch: FetchLimits, begun: Sequence[Row]
+    ) -> Iterator[list[Row]]:
+        data, at_once = self.config.data, self.execution.videos_at_once(self.plan.num_views)
         if entry.problem:
-            yield _empty(entry, VideoStatus.MISSING, entry.problem)
+            yield [_empty(entry, VideoStatus.MISSING, entry.problem)]
             return
+        # Whole batches, so that a window has the batch-mates that it has in a run without interruption.
+        batches = [list(begun[start : start + at_once]) for start in range(0, len(begun) - at_once + 1, at_once)]
+        yield from batches
         opened = partial(
             read_every,
             entry.path,
@@ -150,12 +167,13 @@ class Predictor:
             folder_rate=None if data.fps is None else Fraction(data.fps).limit_denominator(100_000),
         )
         found = stream_windows(opened, data.workers)
-        at_once = self.execution.videos_at_once(self.plan.num_views)
-        while windows := list(islice(found, at_once)):
-            failure = next((each for each in windows if isinstance(each, Failure)), None)
-            yield from self.score_windows(entry, [each for each in windows if isinstance(each, VideoWindow)])
-        if failure is not None:
-            yield _empty(entry, failure.status, failure.reason)
+        failures: list[VideoWindow | Failure] = [
+            each for each in islice(found, len(batches) * at_once) if isinstance(each, Failure)
+        ]
+        while windows := failures or list(islice(found, at_once)):
+            failures = []
+            rows = self.score_windows(entry, [each for each in windows if isinstance(each, VideoWindow)])
+            yield rows + [_empty(entry, each.status, each.reason) for each in windows if isinstance(each, Failure)]
 
     def score_windows(self, entry: VideoEntry, windows: Sequence[VideoWindow]) -> list[Row]:
         """A row for each window."""
@@ -187,10 +205,11 @@ class Predictor:
             summed = torch.stack([combine_views(views) for views in output.logits.split(per_row)])
             best[name] = (summed / per_row).softmax(dim=1).cpu()
         shown, *others = (setting.name for setting in self.settings)
-        output, (values, classes) = outputs[shown], best[shown].topk(min(_RANKS, len(self.label_names)))
+        output, ranks = outputs[shown], min(_RANKS, len(self.label_names))
+        values, classes = (top.tolist() for top in best[shown].topk(ranks))
         same = [None] * len(rows)
         if others:
-            same = (best[others[0]].argmax(dim=1) == classes[:, 0]).tolist()
+            same = (best[others[0]].argmax(dim=1) == best[shown].argmax(dim=1)).tolist()
         macs, kept = output.macs().view(len(rows), -1), output.kept_counts()[:, -1].view(len(rows), -1)
         vectors = [""] * len(rows)
         if output.embeddings is not None:
@@ -199,9 +218,9 @@ class Predictor:
         return [
             replace(
                 row,
-                top5=classes[place].tolist(),
-                classes=[self.label_names[index] for index in classes[place].tolist()],
-                probabilities=values[place].tolist(),
+                top5=classes[place],
+                classes=[self.label_names[index] for index in classes[place]],
+                probabilities=values[place],
                 gflops=int(macs[place].sum()) / 1e9,
                 tokens_kept=float(kept[place].double().mean()),
                 agrees=same[place],

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from video_ats.atomic import replacing
 from video_ats.prediction.rows import Row, read_videos_rows
@@ -20,10 +20,11 @@ from video_ats.runs.files import folder_names
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import Block, Table, number
 from video_ats.runs.video_log import PREDICTIONS
-from video_ats.visualize.over_time import draw_over_time
+from video_ats.visualize.pictures import draw_over_time
 
 _MOST_SHOWN = 10  # lines of a table in the terminal
 _MOST_POINTS = 120  # of a plot; each is the mean of neighbouring windows where there are more
+_HEADER_BYTES = 120  # enough for any count; with the length before it a multiple of 8, as the format asks for
 _COLUMNS = ("video", "start", "end", "rank", "class", "probability", "gflops", "tokens_kept", "agrees_with_dense")
 
 
@@ -65,10 +66,10 @@ class Summary:
 
 def segments(rows: Sequence[Row]) -> list[Segment]:
     """The segments of a video, from its windows in order."""
-    joined = [list(group) for _, group in groupby((row for row in rows if row.is_ok), key=lambda row: row.top5[0])]
+    joined = [list(group) for _, group in groupby((row for row in rows if row.classes), key=lambda row: row.top5[0])]
     ends = [float(after[0].start or 0) for _, after in pairwise(joined)]
     found = []
-    for group, until in zip(joined, [*ends, float("inf")], strict=True):
+    for group, until in zip(joined, [*ends, float("inf")], strict=False):  # no window with a class: no segment
         mean = sum(row.probabilities[0] for row in group) / len(group)
         end = min(float(group[-1].end or 0), until)  # with gaps between the windows, before the next begins
         found.append(Segment(group[0].video, float(group[0].start or 0), end, group[0].classes[0], mean, len(group)))
@@ -79,43 +80,53 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
     """Write the tables, the embeddings and the plots of a finished run into its folder."""
     log, written = folder / PREDICTIONS, [folder / PREDICTIONS]
     summary = Summary(settings[0].name, agreeing=0 if len(settings) > 1 else None)
-    vectors: list[np.ndarray[Any, np.dtype[np.float32]]] = []
 
-    def table(name: str) -> Any:
-        path = stack.enter_context(replacing(folder / name))
-        file: IO[str] = stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+    def new(name: str) -> Path:
         written.append(folder / name)
-        return csv.writer(file, lineterminator="\n")
+        return stack.enter_context(replacing(folder / name))
+
+    def table(name: str, *header: str) -> Any:
+        if name not in tables:
+            file = new(name).open("w", encoding="utf-8", errors="backslashreplace", newline="")
+            tables[name] = csv.writer(stack.enter_context(file), lineterminator="\n")
+            tables[name].writerow(header)
+        return tables[name]
 
     with ExitStack() as stack:
-        predictions = table("predictions.csv")
-        predictions.writerow([*_COLUMNS, "status", "reason"])
-        of_segments = of_vectors = None
+        tables, vectors, count, width = dict[str, Any](), None, 0, 0
         for rows in read_videos_rows(log):
             _add(summary, rows)
-            predictions.writerows(_cells(rows))
-            if rows[0].start is not None:
-                if of_segments is None:
-                    of_segments = table("segments.csv")
-                    of_segments.writerow(["video", "start", "end", "class", "mean_probability", "windows"])
-                of_segments.writerows(
+            table("predictions.csv", *_COLUMNS, "status", "reason").writerows(_cells(rows))
+            if rows[0].start is not None and rows[0].classes:
+                columns = ("video", "start", "end", "class", "mean_probability", "windows")
+                table("segments.csv", *columns).writerows(
                     [s.video, f"{s.start:.3f}", f"{s.end:.3f}", s.name, f"{s.probability:.6f}", s.windows]
                     for s in segments(rows)
                 )
-            embedded = [row for row in rows if row.embedding]
-            if embedded and of_vectors is None:
-                of_vectors = table("embeddings.csv")
-                of_vectors.writerow(["video", "start", "end"])
-            if of_vectors is not None:
-                of_vectors.writerows([row.video, *_span(row)] for row in embedded)
-                vectors += [row.vector() for row in embedded]
-    if vectors:
-        with replacing(folder / "embeddings.safetensors") as path:
-            save_file({"embeddings": np.stack(vectors)}, path)
-        written.append(folder / "embeddings.safetensors")
+            for row in (row for row in rows if row.embedding):
+                table("embeddings.csv", "video", "start", "end").writerow([row.video, *_span(row)])
+                if vectors is None:
+                    vectors = stack.enter_context(new("embeddings.safetensors").open("wb"))
+                    vectors.write(_header(0, 0))
+                vector = row.vector()
+                vectors.write(vector.tobytes())
+                count, width = count + 1, len(vector)
+        if vectors is not None:
+            vectors.seek(0)
+            vectors.write(_header(count, width))
     if pictures := list(_draw(folder, log, summary)):
         written.append(pictures[0].parent)
     return summary, written
+
+
+def _header(count: int, width: int) -> bytes:
+    """The header of a safetensors file of ``embeddings``, float32 [count, width]: always of the same length.
+
+    The library writes only what is in memory as a whole.
+    """
+    tensor = {"dtype": "F32", "shape": [count, width], "data_offsets": [0, 4 * count * width]}
+    text = json.dumps({"embeddings": tensor}).ljust(_HEADER_BYTES).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 def _add(summary: Summary, rows: Sequence[Row]) -> None:
@@ -132,7 +143,7 @@ def _add(summary: Summary, rows: Sequence[Row]) -> None:
         summary.windows = True
         lines = [(f"{s.video} {s.start:.1f}-{s.end:.1f} s", s.name, s.probability) for s in segments(rows)]
     else:
-        lines = [(row.video, row.classes[0], row.probabilities[0]) for row in found]
+        lines = [(row.video, row.classes[0], row.probabilities[0]) for row in found if row.classes]
     for name, best, probability in lines:
         if len(summary.shown) < _MOST_SHOWN:
             summary.shown.append((name, best, f"{100 * probability:.1f}%"))
@@ -141,13 +152,14 @@ def _add(summary: Summary, rows: Sequence[Row]) -> None:
 
 
 def _cells(rows: Sequence[Row]) -> Iterator[list[object]]:
-    """Lines of predictions.csv: one for each rank of a window, or one that says why there is none."""
+    """Lines of predictions.csv: one for each rank of a window, or one where there are no classes or no prediction."""
     for row in rows:
-        costs = [f"{row.gflops:.6g}", f"{row.tokens_kept:.6g}", "" if row.agrees is None else str(row.agrees).lower()]
+        agrees = "" if row.agrees is None else str(row.agrees).lower()
+        costs = [f"{row.gflops:.6g}", f"{row.tokens_kept:.6g}", agrees] if row.is_ok else [""] * 3
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True), start=1):
             yield [row.video, *_span(row), rank, name, f"{probability:.6f}", *costs, row.status, row.reason]
-        if not row.is_ok:
-            yield [row.video, *[""] * (len(_COLUMNS) - 1), row.status, row.reason]
+        if not row.classes:
+            yield [row.video, *_span(row), "", "", "", *costs, row.status, row.reason]
 
 
 def _span(row: Row) -> list[str]:
@@ -156,7 +168,11 @@ def _span(row: Row) -> list[str]:
 
 def _draw(folder: Path, log: Path, summary: Summary) -> Iterator[Path]:
     """The plot over time of each video with several windows."""
-    keys = [rows[0].video for rows in read_videos_rows(log) if sum(row.start is not None for row in rows) > 1]
+    keys = [
+        rows[0].video
+        for rows in read_videos_rows(log)
+        if sum(row.start is not None and bool(row.classes) for row in rows) > 1
+    ]
     names = dict(zip(keys, folder_names(keys), strict=True))
     for rows in read_videos_rows(log) if keys else ():
         found = [row for row in rows if row.is_ok]

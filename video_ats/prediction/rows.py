@@ -23,7 +23,8 @@ class Row:
         status: ``ok``, or why the video, or the rest of it, could not be read.
         reason: why, in words; for ``ok``, damage that FFmpeg concealed.
         file_bytes: size of the file, 0 if there is none.
-        number, of: this is row ``number``, from 0, of so many of its video.
+        number: of the row in its video, from 0.
+        last: whether it is the last one of its video.
         start, end: seconds of the window; None for the whole video.
         top5: class indices, best first. classes: their names. probabilities: theirs, in [0, 1]: the softmax of the
             mean logits of the views.
@@ -38,7 +39,7 @@ class Row:
     reason: str = ""
     file_bytes: int = 0
     number: int = 0
-    of: int = 1
+    last: bool = True
     start: float | None = None
     end: float | None = None
     top5: list[int] = field(default_factory=list)
@@ -64,11 +65,11 @@ def encoded(vector: npt.NDArray[np.float32]) -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def _is_complete(rows: Sequence[Row]) -> bool:
-    return [row.number for row in rows] == list(range(rows[0].of))
+def _continues(before: Sequence[Row], row: Row) -> bool:
+    return row.number == before[-1].number + 1 and not before[-1].last
 
 
-ROWS = LineKind(Row, lambda before, row: row.number == before[-1].number + 1 < row.of, _is_complete)
+ROWS = LineKind(Row, _continues, lambda rows: rows[0].number == 0 and rows[-1].last)
 
 
 def read_videos_rows(path: Path) -> Iterator[list[Row]]:

@@ -19,8 +19,8 @@ from video_ats.runs.execution import Execution
 from video_ats.runs.files import read_identity, refuse_other_run
 from video_ats.runs.metrics import Estimate, Spread
 from video_ats.runs.options import CALIBRATED, Budget
-from video_ats.runs.progress import progress_bar
 from video_ats.runs.settings import setting_name
+from video_ats.runs.tables import progress_bar
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, read_some_views

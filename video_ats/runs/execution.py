@@ -30,7 +30,11 @@ class Execution:
         """Context manager for a forward pass."""
         if self.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+        return torch.autocast(self.device.type, dtype=self._dtype)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return getattr(torch, self.precision)
 
     @contextmanager
     def cast_weights(self, *models: nn.Module) -> Iterator[None]:
@@ -40,16 +44,16 @@ class Execution:
         """
         modules = [module for model in models if self.precision != "float32" for module in model.modules()]
         layers = [module for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
-        own = {layer: (layer.weight, layer.bias) for layer in layers}
+        own = {layer: dict(layer.named_parameters(recurse=False)) for layer in layers}
         try:
-            for layer in own:
-                for name, parameter in layer.named_parameters(recurse=False):
-                    cast = parameter.detach().to(getattr(torch, self.precision))
-                    setattr(layer, name, nn.Parameter(cast, requires_grad=False))
+            for layer, parameters in own.items():
+                for name, parameter in parameters.items():
+                    setattr(layer, name, nn.Parameter(parameter.detach().to(self._dtype), requires_grad=False))
             yield
         finally:
-            for layer, (weight, bias) in own.items():
-                layer.weight, layer.bias = weight, bias
+            for layer, parameters in own.items():
+                for name, parameter in parameters.items():
+                    setattr(layer, name, parameter)
 
     def videos_at_once(self, views: int) -> int:
         """Videos in a batch of ``batch_size`` clips; at least one, which may then take several forward passes."""
@@ -65,11 +69,8 @@ class Execution:
 def open_device(name: str, rank: int | None = None) -> torch.device:
     """The device with this name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Args:
-        rank: of this process among several on this machine, each of which takes the GPU of its number.
-
-    Raises:
-        ValueError: for another name, a GPU that is not there, or one GPU for several processes.
+    Of several processes on this machine, each takes the GPU of its ``rank``. ValueError for another name, a GPU that is
+    not there, or one GPU for several processes.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,10 +80,10 @@ def open_device(name: str, rank: int | None = None) -> torch.device:
         name = f"cuda:{rank}"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError
     except RuntimeError:
         raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r}: must be auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices here")
     return device

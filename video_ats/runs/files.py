@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
@@ -76,12 +76,13 @@ def check_folder(folder: Path, log: str | None = None) -> None:
         _refuse_log_alone(folder / log)
 
 
-def append_text(path: Path, text: str) -> None:
-    """Write text to the end of a file; on return it is on the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def append_to_log(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Append JSON lines to a file, if there are any; on return they are on the disk."""
+    if text := "".join(json.dumps(record) + "\n" for record in records):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def claim_run(log: Path, identity: dict[str, Any]) -> None:
@@ -111,22 +112,25 @@ def read_identity(folder: Path) -> dict[str, Any] | None:
 
 def refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Check that (parts of) the identity of the run in a folder are those of this run."""
-    changed = differences(there, json.loads(json.dumps(here)))  # as it is read back: tuples are lists there
-    if changed:
+    if changed := differences(there, json.loads(json.dumps(here))):  # as it is read back: tuples are lists there
         raise ValueError(
-            f"output {folder}: holds a run with other settings ({'; '.join(changed[:3])}); "
-            "choose another output folder, or delete this one"
+            f"output {folder}: holds a run with other settings ({changed}); choose another output folder, or delete "
+            "this one"
         )
 
 
-def differences(there: Any, here: Any, key: str = "") -> list[str]:
-    """What differs between two identities, one short text for each key."""
+def differences(there: Any, here: Any) -> str:
+    """The first three keys in which two identities differ, in words; empty if they are equal."""
+    return "; ".join(_differences(there, here, "")[:3])
+
+
+def _differences(there: Any, here: Any, key: str) -> list[str]:
     if there == here:
         return []
     if isinstance(there, dict) and isinstance(here, dict):
         found = []
         for name in sorted({*there, *here}):
-            found += differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+            found += _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
         return found
     old, new = (text if len(text) <= 60 else f"{text[:57]}..." for text in map(json.dumps, (there, here)))
     return [f"{key}: {old} there, {new} now"]

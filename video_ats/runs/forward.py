@@ -23,19 +23,12 @@ Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool T
 
 @dataclass(frozen=True)
 class SettingOutput:
-    """Output of a model under one setting for N views.
+    """Output of a model under one setting for N views."""
 
-    Attributes:
-        logits (float32 Tensor[N, num_classes]): on the model's device.
-        traces: one for each batch; they hold the kept tokens, their scores and the multiply-adds.
-        seconds: wall time of the forward passes.
-        embeddings (float32 Tensor[N, E]): what the head's last layer reads, if asked for.
-    """
-
-    logits: Tensor
-    traces: tuple[Trace, ...]
-    seconds: float
-    embeddings: Tensor | None = None
+    logits: Tensor  # float32 [N, num_classes], on the model's device
+    traces: tuple[Trace, ...]  # one for each batch: the kept tokens, their scores and the multiply-adds
+    seconds: float  # wall time of the forward passes
+    embeddings: Tensor | None = None  # float32 [N, E]: what the head's last layer reads, if asked for
 
     def macs(self) -> Tensor:
         """Multiply-adds of each view, int64 Tensor[N] on the CPU."""
@@ -58,20 +51,27 @@ def run_settings(
     """Run the same views under each setting, within ``torch.inference_mode()`` of the caller.
 
     Args:
-        model: with sampler slots, in evaluation mode, on ``execution.device``. Its samplers are replaced, and its slots
-            are empty afterwards.
+        model: with sampler slots, in evaluation mode, on ``execution.device``. Its slots are empty afterwards.
         settings: in any order. A control that follows an ``ats`` setting runs after it and takes its token counts.
         batches (Tensor[B, 3, T, S, S] each): on the same device.
-        finetuned: same as ``model``, with the weights for the settings that ask for fine-tuned ones.
+        finetuned: like ``model``, with the weights of the settings that ask for fine-tuned ones.
         embed: give the embeddings too.
 
     Raises:
         ValueError: if a setting needs a model or another setting that is not given.
     """
+    names = {setting.name for setting in settings}
+    runs = []
+    for setting in sorted(settings, key=lambda setting: setting.follows is not None):
+        chosen = finetuned if setting.finetuned else model
+        if chosen is None:
+            raise ValueError(f"setting {setting.name!r}: runs with fine-tuned weights, but no such model is given")
+        if setting.follows is not None and setting.follows not in names:
+            raise ValueError(f"setting {setting.name!r}: follows {setting.follows!r}, which is not among the settings")
+        runs.append((chosen, setting))
     presence: dict[str | None, list[Presence]] = {None: []}
-    pairs = in_order(model, finetuned, settings)
-    with execution.cast_weights(*(model for model, _ in pairs)):
-        for chosen, setting in pairs:
+    with execution.cast_weights(*(model for model, _ in runs)):
+        for chosen, setting in runs:
             output = run_setting(chosen, setting, batches, execution, presence[setting.follows], embed=embed)
             presence[setting.name] = [trace.kept for trace in output.traces]
             yield setting, output
@@ -97,22 +97,6 @@ def run_setting(
     return SettingOutput(torch.cat(logits), traces, seconds, torch.cat(embeddings) if embed else None)
 
 
-def in_order(
-    model: nn.Module, finetuned: nn.Module | None, settings: Sequence[Setting]
-) -> list[tuple[nn.Module, Setting]]:
-    """Each setting with the model that it needs; those that follow another come after it; errors as `run_settings`."""
-    names = {setting.name for setting in settings}
-    runs = []
-    for setting in sorted(settings, key=lambda setting: setting.follows is not None):
-        chosen = finetuned if setting.finetuned else model
-        if chosen is None:
-            raise ValueError(f"setting {setting.name!r}: runs with fine-tuned weights, but no such model is given")
-        if setting.follows is not None and setting.follows not in names:
-            raise ValueError(f"setting {setting.name!r}: follows {setting.follows!r}, which is not among the settings")
-        runs.append((chosen, setting))
-    return runs
-
-
 def _forward_traced(
     model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution, embed: bool
 ) -> tuple[Tensor, Trace, Tensor | None]:
@@ -131,29 +115,19 @@ def _forward_traced(
 
 
 def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:
-    """Combine the views of a video.
+    """Combine the views of a video: ``Tensor[V, num_classes]`` to float32 ``Tensor[num_classes]``.
 
-    Args:
-        logits (Tensor[V, num_classes]): one row a view.
-        ensemble: ``logits`` sums the logits, as the released code of TimeSformer and XViT does (their docstrings
-            say softmax); ``softmax`` averages the probabilities.
-
-    Returns:
-        float32 Tensor[num_classes].
+    ``logits`` sums the logits, as the released code of TimeSformer and XViT does (their docstrings say softmax);
+    ``softmax`` averages the probabilities.
     """
     logits = logits.float()
     return logits.sum(dim=0) if ensemble == "logits" else logits.softmax(dim=1).mean(dim=0)
 
 
 def video_probabilities(scores: Tensor, views: int, ensemble: Ensemble = "logits") -> Tensor:
-    """Probabilities of the classes of a video, in the order of its scores.
+    """Probabilities (float64) of the classes of a video, of the shape of its ``scores`` from `combine_views`.
 
-    Args:
-        scores (Tensor[..., num_classes]): from `combine_views`.
-        views: how many were combined. Of summed logits, the probabilities are those of the mean over views.
-
-    Returns:
-        float64 Tensor[..., num_classes].
+    Of the summed logits of so many ``views``, they are the probabilities of the mean over views.
     """
     return scores.double() if ensemble == "softmax" else (scores.double() / views).softmax(dim=-1)
 

@@ -47,7 +47,9 @@ class Estimate:
     high: float
 
     def format(self, how: str) -> str:
-        """As text; ``how`` formats each number."""
+        """As text; ``how`` formats each number. An interval without width is left out."""
+        if self.low == self.high:
+            return f"{self.value:{how}}"
         return f"{self.value:{how}} [{self.low:{how}}, {self.high:{how}}]"
 
     @staticmethod
@@ -127,10 +129,8 @@ def paired_difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_
 
     A resample's mean depends only on how often it drew each distinct difference. Those counts are multinomial, so they
     are drawn and not the videos: the same distribution, and 10,000 resamples of any list fit in little memory.
-
-    Args:
-        first, second (bool array[pairs, N]): which of the same N videos are right, for one or more pairs of
-            settings; a video's difference is its mean over the pairs.
+    ``first``, ``second`` (bool [pairs, N]): which of the same N videos are right, for one or more pairs of settings; a
+    video's difference is its mean over the pairs.
     """
     pairs, videos = first.shape
     per_video = first.sum(axis=0, dtype=np.int64) - second.sum(axis=0, dtype=np.int64)  # integers: sums are exact

@@ -78,6 +78,13 @@ class RunOptions:
         check_folder(Path(self.output))
 
 
+def has_no_head(variant: Variant) -> ValueError:
+    """The error for a model that tells no classes apart, where a run needs them."""
+    return ValueError(
+        f"model {variant.name}: has no head and predicts no classes; its features: video-ats predict --embeddings true"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassOptions:
     """The classes that a model tells apart.
@@ -96,25 +103,20 @@ class ClassOptions:
     def class_count(self, variant: Variant, given: GivenWeights) -> int:
         """Outputs of the head of a registered model."""
         own: int = variant.arguments.get("num_classes", 400)
-        return self.num_classes or given.num_classes or own
+        if not (number := self.num_classes or given.num_classes or own):
+            raise has_no_head(variant)
+        return number
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The cost that a view shall have.
+    """The cost that a view shall have. One of the two targets is None."""
 
-    Attributes:
-        target_gflops: mean GFLOPs of a view. One of the two targets is None.
-        target_ratio: the same as a share of the dense model's GFLOPs.
-        max_samples: largest K to try; None: as many as a whole frame has patches.
-        finds: the whole ``setting``, or the ``k`` of given samplers.
-    """
-
-    target_gflops: float | None
-    target_ratio: float | None
+    target_gflops: float | None  # mean of a view
+    target_ratio: float | None  # the same as a share of the dense model's
     videos: int
-    max_samples: int | None
-    finds: Finds = "k"
+    max_samples: int | None  # largest K to try; None: as many as a whole frame has patches
+    finds: Finds = "k"  # the whole setting, or the K of given samplers
 
     def __post_init__(self) -> None:
         check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
@@ -198,11 +200,12 @@ _Run = TypeVar("_Run", bound=RunOptions)
 
 
 def fill_in(config: _Run, variant: Variant, given: GivenWeights) -> _Run:
-    """The same run with model, ``num_classes`` and the labels of its videos set where the configuration names none.
+    """The same run with model, ``num_classes``, and labels and images of its videos set where it names none.
 
     ``dataset`` comes first, then what the weights say, then the registered model.
     """
     filled: dict[str, Any] = {"model": variant.name}
+    labels, of_images = None, variant.arguments["num_frames"] == 1
     if isinstance(config, ClassOptions):
         filled["num_classes"] = number = config.class_count(variant, given)
         labels = given.labels if given.num_classes == number else None
@@ -210,9 +213,10 @@ def fill_in(config: _Run, variant: Variant, given: GivenWeights) -> _Run:
             labels = variant.labels
         if (dataset := getattr(config, "dataset", None)) in BUILT_IN_LISTS:
             labels = dataset
-        for name, value in vars(config).items():
-            if isinstance(value, DataConfig) and value.labels is None:
-                filled[name] = replace(value, labels=labels)
+    for name, value in vars(config).items():
+        if isinstance(value, DataConfig):
+            images = of_images and value.fps is None if value.images is None else value.images
+            filled[name] = replace(value, labels=labels if value.labels is None else value.labels, images=images)
     return replace(config, **filled)
 
 
@@ -236,10 +240,8 @@ class ViewsConfig:
 
 
 def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
-    """The published views of a model with the changes of a configuration.
-
-    Raises:
-        ValueError: for impossible views, or a stride that is missing or that the preset does not have.
+    """The published views of a model with the changes of a configuration; ValueError for impossible views, or a stride
+    that is missing or that the preset does not have.
     """
     stride = variant.frame_stride if views.frame_stride is None else views.frame_stride
     if stride is None:

@@ -13,20 +13,12 @@ from video_ats.tokens.configuration import Control, Scheme, Scope
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run the model.
+    """One way to run the model."""
 
-    Attributes:
-        name: unique in a run.
-        sampler: None is the dense model.
-        follows: name of the ``ats`` setting whose number of tokens in every block and group this control takes, or
-            None.
-        finetuned: runs with the weights that were fine-tuned with samplers.
-    """
-
-    name: str
-    sampler: SamplerConfig | None
-    follows: str | None = None
-    finetuned: bool = False
+    name: str  # unique in a run
+    sampler: SamplerConfig | None  # None: the dense model
+    follows: str | None = None  # the ``ats`` setting whose number of tokens in every block and group this control takes
+    finetuned: bool = False  # runs with the weights that were fine-tuned with samplers
 
     @property
     def is_dense(self) -> bool:
@@ -115,12 +107,13 @@ def make_settings(
 ) -> tuple[Setting, ...]:
     """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
 
+    A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks if there is one; else see
+    `SamplerConfig.matched`. Where no sampler is named, that of the model, of the weights or the recommended one counts.
+
     Args:
-        samplers: further ones. A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks
-            if there is one; else see `SamplerConfig.matched`.
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
-        trained: sampler that the weights were trained with; it counts where no other sampler is named.
-        recommended: see `recommended_sampler`; it counts where no other sampler is named, nor trained with.
+        trained: sampler that the weights were trained with.
+        recommended: see `recommended_sampler`.
         calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
 
@@ -161,12 +154,10 @@ def make_settings(
 
 
 def recommended_sampler(published: SamplerConfig | None, arguments: Mapping[str, Any]) -> SamplerConfig:
-    """The sampler of a model for which none is named, in all commands.
+    """The sampler of a model for which none is named, in all commands: the published one, if there is one.
 
-    Args:
-        published: that of the registered model, which is taken if there is one.
-        arguments: of a model that is not registered. Its sampler is ATS in all blocks from a quarter of the depth on,
-            with K a third of the patches of a frame; over the whole clip in joint attention, else frame by frame.
+    Else ATS in all blocks from a quarter of the depth on, with K a third of the patches of a frame; over the whole clip
+    in joint attention, else frame by frame. ``arguments`` are those of the model.
     """
     if published is not None:
         return published

@@ -1,4 +1,4 @@
-"""Reports as Markdown and for a terminal, tables as CSV, and numbers in their cells: one way for every report."""
+"""What people read: reports as Markdown and for a terminal, tables as CSV, numbers in cells, the progress bar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+from tqdm import tqdm
 
 _WHOLE = 20  # a column whose cells are at most so wide is never broken
 _NARROW = 16  # letters that a column of long texts needs
@@ -144,3 +145,13 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 def safe_cell(text: str) -> str:
     """A name as a cell of CSV: after ``'`` where a spreadsheet would see a formula (``= + - @``, tab, return)."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def progress_bar(total: int, unit: str, *, of: str = "", done: int = 0, shown: bool = True, stays: bool = True) -> Any:
+    """A bar on stderr with rate and time left. Where stderr is no terminal there is none: it would fill logs.
+
+    ``of`` stands before it, and ``done`` of ``total`` were done before. It is not ``shown`` in a process that does not
+    speak for the run, and ``stays`` on the screen when it is full.
+    """
+    disable = None if shown else True  # None: where there is no terminal
+    return tqdm(total=total, initial=done, unit=unit, desc=of, leave=stays, file=sys.stderr, disable=disable)

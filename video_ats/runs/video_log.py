@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from video_ats.atomic import replacing
-from video_ats.runs.files import append_text, claim_run, file_bytes
+from video_ats.runs.files import append_to_log, claim_run, file_bytes
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
 
@@ -50,17 +50,12 @@ AnyLine = TypeVar("AnyLine", bound=Line)
 
 @dataclass(frozen=True)
 class LineKind(Generic[AnyLine]):
-    """How the lines of a file are read.
-
-    Attributes:
-        line: the class of a line.
-        continues: whether a line belongs to the block of the lines before it, which are of the same video.
-        is_complete: whether these are all lines of a video.
-    """
+    """How the lines of a file are read."""
 
     line: type[AnyLine]
+    # Whether a line belongs to the block of the lines before it, which are of the same video.
     continues: Callable[[Sequence[AnyLine], AnyLine], bool]
-    is_complete: Callable[[Sequence[AnyLine]], bool]
+    is_complete: Callable[[Sequence[AnyLine]], bool]  # whether these are all lines of a video
 
     def parse(self, text: bytes, path: Path, number: int) -> AnyLine:
         """A line of a file; ValueError for one that is not of this kind."""
@@ -79,7 +74,7 @@ _STATUSES = {status.value for status in VideoStatus}
 
 def append_lines(path: Path, lines: Iterable[Line]) -> None:
     """Append the lines of finished videos to a part; on return they are on the disk."""
-    append_text(path, "".join(json.dumps(asdict(line)) + "\n" for line in lines))
+    append_to_log(path, map(asdict, lines))
 
 
 class Block(NamedTuple, Generic[AnyLine]):
@@ -91,10 +86,8 @@ class Block(NamedTuple, Generic[AnyLine]):
 
 
 def read_blocks(path: Path, kind: LineKind[AnyLine]) -> Iterator[Block[AnyLine]]:
-    """Stream the blocks of a part. A last line without a newline is left out: a kill cut it.
-
-    Raises:
-        ValueError: for a line that is no prediction.
+    """Stream the blocks of a part; ValueError for a line of another kind. A last line without its end was cut by a kill
+    and is left out.
     """
     start, length = 0, 0
     lines: list[AnyLine] = []
@@ -130,19 +123,13 @@ class Places:
 
 
 class Index:
-    """Where the block of each video is; arrays over the places in the list, 28 bytes a video.
-
-    Attributes:
-        parts: the files.
-        part (int32 [N]): number of the file; -1 where no block was found.
-        start, length (int64 [N]): of the block in the file, in bytes.
-        file_bytes (int64 [N]): size of the video's file when it was read.
-    """
+    """Where the block of each video is; arrays over the places in the list, 28 bytes a video."""
 
     def __init__(self, parts: Sequence[Path], count: int) -> None:
         self.parts = list(parts)
-        self.part = np.full(count, -1, np.int32)
-        self.start, self.length, self.file_bytes = (np.zeros(count, np.int64) for _ in range(3))
+        self.part = np.full(count, -1, np.int32)  # number of the file; -1 where no block was found
+        self.start, self.length = np.zeros(count, np.int64), np.zeros(count, np.int64)  # of the block, in bytes
+        self.file_bytes = np.zeros(count, np.int64)  # size of the video's file when it was read
 
     @property
     def found(self) -> npt.NDArray[np.bool_]:
@@ -176,21 +163,20 @@ class Index:
 
 
 class VideoLog(Generic[AnyLine]):
-    """The lines of one run in its output folder, kept through interruptions.
+    """The lines of one run in its output folder, which `sole_user` holds, kept through interruptions.
 
     A video that was missing is looked for again when the run continues. One that was lost (crashed, timed out, out of
     memory) is read again with ``retry_lost`` only: each of them may take minutes.
 
     Args:
-        folder: the run's output folder, which `sole_user` holds.
         identity: everything that a prediction depends on; a run continues only with the same identity.
         keys: of the videos to score, in list order.
-        kind: of the lines.
 
     Attributes:
         done (bool [N]): videos that are finished.
         again (bool [N]): videos that an earlier session could not read and that are tried once more.
         file_bytes (int64 [N]): sizes of the files of the finished videos.
+        unfinished: the lines of the video that a kill interrupted, as far as they were written; they left the file.
 
     Raises:
         ValueError: if the folder holds another run, or lines that are not predictions of this list.
@@ -207,6 +193,7 @@ class VideoLog(Generic[AnyLine]):
         retry_lost: bool = False,
     ) -> None:
         self.path, self.places, self._kind = folder / name, Places(keys), kind
+        self.unfinished: list[AnyLine] = []
         claim_run(self.path, identity)
         lost = {status.value for status in VideoStatus if status.is_lost and retry_lost}
         index, self.again = self._index({VideoStatus.MISSING.value, *lost})
@@ -232,11 +219,7 @@ class VideoLog(Generic[AnyLine]):
         return [self.path, *others]
 
     def finish(self) -> None:
-        """Join the parts once all videos are done.
-
-        Raises:
-            ValueError: if one is not.
-        """
+        """Join the parts once all videos are done; ValueError if one is not."""
         if not self.done.all():
             index, _ = self._index()
             if not index.found.all():
@@ -252,10 +235,11 @@ class VideoLog(Generic[AnyLine]):
         for number, part in enumerate(parts):
             for block in read_blocks(part, self._kind):
                 if not self._kind.is_complete(block.lines):
+                    self.unfinished = block.lines
                     continue
-                first = block.lines[0]
-                place = self.places[first.video]
-                if first.status in read_again:
+                last = block.lines[-1]
+                place = self.places[last.video]
+                if last.status in read_again:
                     again[place] = True
                 else:
                     index.add(place, number, block)

@@ -14,10 +14,10 @@ from video_ats.models.checkpoints import LoadReport, load_checkpoint
 from video_ats.models.checkpoints.huggingface import has_label_names, huggingface_source, parse_json
 from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
-from video_ats.models.registry import Variant, build_model, get_variant
+from video_ats.models.registry import Variant, build_model, get_variant, published_sampler, sizes_of
 from video_ats.models.without_torch import list_shipped_weights
-from video_ats.runs.options import RANDOM_WEIGHTS
-from video_ats.runs.settings import setting_name
+from video_ats.runs.options import RANDOM_WEIGHTS, has_no_head
+from video_ats.runs.settings import Setting, SweepConfig, make_settings, recommended_sampler, setting_name
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoList
 from video_ats.video.lists.label_names import fold_label, load_label_names
@@ -29,26 +29,16 @@ _USUAL_MODEL = "timesformer_mini"
 
 @dataclass(frozen=True)
 class GivenWeights:
-    """Weights as a run names them, and what they say of themselves; None where they say nothing.
+    """Weights as a run names them, and what they say of themselves; None where they say nothing."""
 
-    Attributes:
-        checkpoint: file, folder or hub name, or ``random``; None: none are named.
-        model: the model that was trained.
-        num_classes: outputs of the head.
-        label_names: in the order of the head.
-        labels: file with class names, as a value of ``data.labels``: the weights or, beside them, ``config.json`` of
-            Hugging Face or ``labels.txt``.
-        trained_with: name of the setting that was trained, such as ``dense`` or ``ats-frame-k32``.
-        sampler: its sampler; None for ``dense``, too.
-    """
-
-    checkpoint: str | None
-    model: str | None = None
-    num_classes: int | None = None
-    label_names: tuple[str, ...] | None = None
+    checkpoint: str | None  # file, folder or hub name, or ``random``
+    model: str | None = None  # the one that was trained
+    num_classes: int | None = None  # outputs of the head
+    label_names: tuple[str, ...] | None = None  # in the order of the head
+    # File with class names: the weights or, beside them, ``config.json`` of Hugging Face or ``labels.txt``.
     labels: str | None = None
-    trained_with: str | None = None
-    sampler: SamplerConfig | None = None
+    trained_with: str | None = None  # name of the setting that was trained, such as ``dense`` or ``ats-frame-k32``
+    sampler: SamplerConfig | None = None  # of that setting; None for ``dense``, too
 
     def __str__(self) -> str:
         """What they were trained with, for a reader; empty where they do not say it."""
@@ -101,11 +91,9 @@ NOTHING_GIVEN = GivenWeights(None)
 
 
 def describe_weights(checkpoint: str | None, model: str | None = None) -> GivenWeights:
-    """What a checkpoint says of itself, without loading it; None: that of a model of Hugging Face.
+    """What a checkpoint (None: that of a model of Hugging Face) says of itself, without loading it.
 
-    Raises:
-        ValueError: if what it says is damaged.
-        FileNotFoundError, ConnectionError: as `load_checkpoint`.
+    ValueError if that is damaged; other errors as those of `load_checkpoint`.
     """
     if checkpoint is None and model is not None:
         checkpoint = huggingface_source(model)
@@ -165,12 +153,39 @@ def choose_or_usual(model: str | None, checkpoint: str | None) -> tuple[Variant,
     return variant, weights
 
 
-def class_names(labels: str | None, variant: Variant, weights: GivenWeights) -> tuple[str, ...]:
+def choose_settings(
+    variant: Variant,
+    given: GivenWeights,
+    sweep: SweepConfig,
+    samplers: Sequence[SamplerConfig] = (),
+    *,
+    calibrated: Sequence[SamplerConfig] = (),
+    finetuned: bool = False,
+) -> tuple[Setting, ...]:
+    """`make_settings`, with what counts where no sampler is named: the model's own, that of the weights, or else the
+    recommended one.
+    """
+    return make_settings(
+        sweep,
+        samplers,
+        own=variant.sampler,
+        trained=given.sampler,
+        recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
+        calibrated=calibrated,
+        finetuned=finetuned,
+    )
+
+
+def class_names(labels: str | None, variant: Variant, weights: GivenWeights, *, needed: bool = True) -> tuple[str, ...]:
     """The names in ``labels``, or those of the weights, or else those of the data set that the model is made for.
 
     Raises:
-        ValueError: the weights have other names.
+        ValueError: the weights have other names, or the model has no head; it gives none unless they are ``needed``.
     """
+    if not (weights.num_classes or variant.arguments.get("num_classes", 400)):
+        if needed:
+            raise has_no_head(variant)
+        return ()
     usual = weights.label_names or load_label_names("mini_kinetics" if "_mini" in variant.name else "kinetics400")
     if weights.label_names is None and (own := variant.arguments.get("num_classes", len(usual))) != len(usual):
         usual = tuple(f"class {number}" for number in range(own))
@@ -200,10 +215,7 @@ def load_model(
 ) -> LoadedModel:
     """Build a registered model and load weights into it, which must fit, the head included.
 
-    Args:
-        key: of `load_checkpoint`.
-        num_classes: outputs of the head; must be the checkpoint's.
-        seed: of random weights, and of parameters that a checkpoint lacks.
+    ``key`` is that of `load_checkpoint`; ``seed`` that of random weights, and of parameters that a checkpoint lacks.
     """
     checkpoint = given.checkpoint
     if checkpoint is None:

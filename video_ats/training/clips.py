@@ -2,22 +2,90 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
 
-from video_ats.training.augment import ClipAugment, seed_of
+from video_ats.training.configuration import AugmentConfig
 from video_ats.video.fetch import FetchLimits
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, lost_video
+from video_ats.video.transforms import short_side_size
 from video_ats.video.views import ViewPlan
 from video_ats.video.workers import Loss, map_in_workers
+
+
+def seed_of(*parts: int) -> int:
+    """A seed from the run's seed and, for example, epoch and video. It depends on no process and no order."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class _RandomShortSide(v2.RandomShortestSize):
+    """torchvision's, with the evaluation's sizes: its own rounding is sometimes a pixel short."""
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = flat_inputs[0].shape[-2:]
+        side = self.min_size[int(torch.randint(len(self.min_size), ()))]
+        return {"size": short_side_size(height, width, side)}
+
+
+class ClipAugment:
+    """Colour (AutoAugment, RandAugment), short side jitter, crop, flip, normalisation and erasing, in this order. All
+    frames of a clip get the same.
+
+    Frames are resized as in the evaluation: float32, bilinear, without antialiasing. ValueError if the short side can
+    be smaller than the crop.
+    """
+
+    def __init__(self, config: AugmentConfig, plan: ViewPlan) -> None:
+        smallest, largest = config.short_side or (plan.crop_size * 8 // 7, plan.crop_size * 10 // 7)
+        if smallest < plan.crop_size:
+            raise ValueError(
+                f"augment.short_side {[smallest, largest]}: must be at least the crop size {plan.crop_size}; "
+                "the crop would not fit"
+            )
+        magnitude, sides = config.rand_augment, list(range(smallest, largest + 1))
+        self._transform = v2.Compose(
+            [
+                *([v2.AutoAugment()] if config.auto_augment else []),
+                *([] if magnitude is None else [v2.RandAugment(magnitude=magnitude)]),
+                v2.ToDtype(torch.float32, scale=True),
+                _RandomShortSide(sides, interpolation=InterpolationMode.BILINEAR, antialias=False),
+                v2.RandomCrop(plan.crop_size),
+                v2.RandomHorizontalFlip(config.flip),
+                v2.Normalize(*map(list, plan.normalisation)),
+            ]
+        )
+        self._erase = RandomErasing(config.erasing, mode="const", device="cpu")
+
+    def __call__(self, frames: Tensor, seed: int) -> Tensor:
+        """``frames (uint8 Tensor[T, H, W, 3])`` to a normalised clip, float32 ``Tensor[3, T, S, S]``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = random.getstate()
+            random.seed(seed)  # for timm's erasing
+            clip = self._transform(frames.permute(0, 3, 1, 2))  # (T, 3, S, S)
+            # With frames as channels, the same box is erased from all of them.
+            erased = self._erase(clip.flatten(0, 1)).view_as(clip)
+            random.setstate(state)
+        return erased.transpose(0, 1).contiguous()
+
+
+def create_mixup(config: AugmentConfig, num_classes: int) -> Mixup | None:
+    """timm's mixup and cutmix, with label smoothing; None where both are off."""
+    if not config.mixup and not config.cutmix:
+        return None
+    return Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
 
 
 class Draw(NamedTuple):
@@ -39,17 +107,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """The clips of one forward pass of one process.
+    """The clips of one forward pass of one process."""
 
-    Attributes:
-        clips (float32 Tensor[B, 3, T, S, S]): normalised; zeros for a video that failed.
-        labels (int64 Tensor[B])
-        weights (float32 Tensor[B]): 1, or 0 for a video that failed.
-    """
-
-    clips: Tensor
-    labels: Tensor
-    weights: Tensor
+    clips: Tensor  # float32 [B, 3, T, S, S], normalised; zeros for a video that failed
+    labels: Tensor  # int64 [B]
+    weights: Tensor  # float32 [B]: 1, or 0 for a video that failed
     failures: tuple[Failure, ...]
 
 
@@ -60,8 +122,7 @@ TrainingClip = tuple[Tensor, int, Failure | None]  # the clip or zeros, its labe
 class TrainingClips:
     """One randomly placed, augmented clip of a listed video for each `Draw`; equal draws give equal clips.
 
-    ``plan`` gives number, stride and size of the frames; ``data`` the decoder, the smallest number of frames and the
-    workers; ``fetch`` stands in for the fetch limits of ``data``.
+    ``fetch`` stands in for the fetch limits of ``data``.
     """
 
     entries: Sequence[VideoEntry]
@@ -98,23 +159,13 @@ class ClipOrder:
     The permutation depends on seed and epoch only, and the clips of a step do not depend on the number of processes,
     so an interrupted run can continue from any step with any number of processes. The videos that do not fill a whole
     step are dropped; they are other videos in every epoch.
-
-    Attributes:
-        epoch: counted from 0.
-        first_step: optimiser step of the epoch to start at.
-        batch_size: clips in a step, over all processes; a multiple of ``processes * micro_batch_size``.
-        micro_batch_size: clips in a forward pass of one process.
-        process: index of this process, from 0.
-
-    Raises:
-        ValueError: for another batch size, or one that is larger than the number of videos.
     """
 
     videos: int
     epoch: int = 0
-    first_step: int = 0
-    batch_size: int
-    micro_batch_size: int
+    first_step: int = 0  # optimiser step of the epoch to start at
+    batch_size: int  # clips in a step, over all processes; a multiple of ``processes * micro_batch_size``
+    micro_batch_size: int  # clips in a forward pass of one process
     seed: int
     process: int = 0
     processes: int = 1

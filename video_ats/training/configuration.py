@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal, NoReturn
+from typing import ClassVar, Literal
 
 from video_ats.runs.files import check_folder
 from video_ats.runs.options import LabelledRunOptions, ViewsConfig, check_at_least_one
@@ -162,11 +162,9 @@ class TrainConfig(LabelledRunOptions):
         super().__post_init__()
         given = [name for name in ("batch_size", "micro_batch_size") if getattr(self, name) is not None]
         check_at_least_one(self, "epochs", "log_steps", *given)
-        _check_range("hold_out", self.hold_out, 0, 0.9)
-        _check_range("max_failed_share", self.max_failed_share, 0, 1)
-        _check_range("drop_path", self.drop_path, 0, 0.9)
-        _check_range("head_dropout", self.head_dropout, 0, 0.9)
-        _check_range("ema", self.ema, 0, 0.999999)
+        limits = {"hold_out": 0.9, "max_failed_share": 1, "drop_path": 0.9, "head_dropout": 0.9, "ema": 0.999999}
+        for name, most in limits.items():
+            _check_range(name, getattr(self, name), 0, most)
         if self.save_minutes <= 0:
             raise ValueError(f"save_minutes {self.save_minutes}: must be positive")
         if (self.augment.mixup or self.augment.cutmix) and (self.micro_batch_size or 0) % 2:
@@ -184,12 +182,12 @@ class TrainConfig(LabelledRunOptions):
     def check_output(self) -> None:
         """Raise for a folder that cannot be written to, or that holds a run that ``resume`` does not continue."""
         check_folder(Path(self.output), METRICS)
-        if self.resume == "never" and Path(self.output, METRICS).exists():
-            self.refuse_kept()
+        self.refuse_kept()
 
-    def refuse_kept(self) -> NoReturn:
-        """Raise ValueError: the output folder holds a run."""
-        raise ValueError(f"output {self.output}: holds a run; continue it with --resume auto, or choose another")
+    def refuse_kept(self, *, state: bool = False) -> None:
+        """Raise ValueError if the folder holds a run (its log, or a saved ``state``) and ``resume`` is ``never``."""
+        if self.resume == "never" and (state or Path(self.output, METRICS).exists()):
+            raise ValueError(f"output {self.output}: holds a run; continue it with --resume auto, or choose another")
 
     def settled(self, found: SamplerConfig) -> TrainConfig:
         """The configuration of the same run with the calibrated sampler instead of the target."""

@@ -1,10 +1,11 @@
-"""Prepare a training: check the configuration, list the videos, load the model."""
+"""Prepare a training: check the configuration, list the videos, load the model, create optimiser and schedule."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
@@ -30,11 +33,9 @@ from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.video_log import Places
 from video_ats.runs.weights import GivenWeights, choose_variant, describe_weights, hash_weights
 from video_ats.tokens import SamplerConfig
-from video_ats.training.augment import ClipAugment
-from video_ats.training.clips import ClipOrder, TrainingClips
-from video_ats.training.configuration import TrainConfig
+from video_ats.training.clips import ClipAugment, ClipOrder, TrainingClips
+from video_ats.training.configuration import OptimiserConfig, TrainConfig
 from video_ats.training.lists import fit_batch, open_lists
-from video_ats.training.optimise import create_optimiser, create_schedule
 from video_ats.video.lists import VideoList
 
 _MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -44,29 +45,21 @@ _INCIDENTAL = ("output", "resume", "device", "dataset", "save_minutes", "log_ste
 
 @dataclass
 class TrainingJob:
-    """Everything that a training needs, checked and loaded: made by `prepare`, executed by `run`.
-
-    Attributes:
-        held_out: whether the validation list is a part of the list that was given for training.
-        clips: of the training list; their plan is that of validation and calibration too.
-        order: this process's part of the first epoch.
-        weights: hash of the initial weights.
-        settled: result of the calibration, if the configuration has a target.
-    """
+    """Everything that a training needs, checked and loaded: made by `prepare`, executed by `run`."""
 
     config: TrainConfig
     accelerator: Accelerator
     model: nn.Module
     optimizer: Optimizer
     scheduler: Scheduler
-    clips: TrainingClips
-    order: ClipOrder
+    clips: TrainingClips  # of the training list; their plan is that of validation and calibration too
+    order: ClipOrder  # this process's part of the first epoch
     listed: VideoList
     validation: VideoList | None
-    held_out: bool
-    weights: str
+    held_out: bool  # whether the validation list is a part of the list that was given for training
+    weights: str  # hash of the initial ones
     notes: tuple[str, ...]
-    settled: SettledBudget | None = None
+    settled: SettledBudget | None = None  # result of the calibration, if there is a target
 
     @property
     def execution(self) -> Execution:
@@ -82,8 +75,7 @@ class TrainingJob:
 
         def calibrate() -> SettledBudget:
             say(f"calibrating on {budget.videos} videos: {budget.question}")
-            model = self.accelerator.unwrap_model(self.model)
-            clips = self.clips
+            model, clips = self.accelerator.unwrap_model(self.model), self.clips
             return calibrate_budget(budget, [sampler], model, clips.entries, clips.data, clips.plan, self.execution)
 
         # Only the main process measures: elsewhere, near ties may be rounded in another way.
@@ -96,11 +88,10 @@ class TrainingJob:
             say(sentence)
 
     def validate(self, model: nn.Module, epoch: int, left_out: Callable[[str, str, str], None]) -> dict[str, Any]:
-        """Score the validation list with the evaluation's code, divided among the processes.
+        """Score the validation list with the evaluation's code, divided among the processes. Returns the record for the
+        log; ``left_out`` gets name, status and reason of each video that cannot be read.
 
-        The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode. Returns the
-        record for the log: accuracies are in percent. ``left_out`` gets name, status and reason of each video that
-        cannot be read.
+        The model is not wrapped. Afterwards its slots for samplers are empty, and it is in evaluation mode.
 
         Raises:
             ValueError: if none of the videos can be read.
@@ -111,8 +102,9 @@ class TrainingJob:
         batches = divide(entries, self.execution.videos_at_once(plan.num_views))
         mine = part_of(batches, self.order.process, self.order.processes)
         samples = read_batches(mine, self.config.validation, plan)
-        found = [p for ps in evaluate(model.eval(), samples, plan, [setting], self.execution) for p in ps]
-        found = gather_object(found)
+        found = gather_object(
+            [p for ps in evaluate(model.eval(), samples, plan, [setting], self.execution) for p in ps]
+        )
         for prediction in found:
             if prediction.setting is None:
                 left_out(prediction.video, prediction.status, prediction.reason)
@@ -138,9 +130,10 @@ class TrainingJob:
     def description(self) -> dict[str, str]:
         """What the weights say of themselves in their metadata, in JSON: model, sampler, recipe and class names."""
         sampler = None if self.config.sampler is None else asdict(self.config.sampler)
-        told = {"model": self.config.model, "sampler": sampler, "recipe": self.identity()["config"]}
-        names = self.listed.label_names
-        return {name: json.dumps(value) for name, value in (told | ({"label_names": names} if names else {})).items()}
+        told: dict[str, Any] = {"model": self.config.model, "sampler": sampler, "recipe": self.identity()["config"]}
+        if self.listed.label_names:
+            told["label_names"] = self.listed.label_names
+        return {name: json.dumps(value) for name, value in told.items()}
 
     def identity(self) -> dict[str, Any]:
         """All settings, inputs and versions on which the trained weights depend."""
@@ -159,11 +152,7 @@ class TrainingJob:
 
 
 def prepare(config: TrainConfig) -> TrainingJob:
-    """Check the whole configuration, list the videos, load the model.
-
-    Raises:
-        ValueError: for anything that does not fit.
-    """
+    """Check the whole configuration, list the videos, load the model; ValueError for anything that does not fit."""
     accelerator = Accelerator(mixed_precision=_MIXED_PRECISION[config.precision], cpu=config.device == "cpu")
     given = describe_weights(config.checkpoint, config.model)
     variant = choose_variant(config.model, given)
@@ -191,19 +180,9 @@ def prepare(config: TrainConfig) -> TrainingJob:
     augment = ClipAugment(config.augment, plan)
     clips = TrainingClips(listed.entries, plan, augment, config.seed, config.train)
     model, optimizer = accelerator.prepare(model, optimizer)
+    held_out = lists.held_out
     return TrainingJob(
-        config,
-        accelerator,
-        model,
-        optimizer,
-        scheduler,
-        clips,
-        order,
-        listed,
-        validation,
-        lists.held_out,
-        weights,
-        notes,
+        config, accelerator, model, optimizer, scheduler, clips, order, listed, validation, held_out, weights, notes
     )
 
 
@@ -228,12 +207,12 @@ def _load_model(
         initial = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(heads)}
         loaded, others = given.load_into(model, variant.name, config.checkpoint_key)
         notes += [*str(loaded).splitlines(), *others]
-        if (other := given.other_class(label_names)) is not None:
+        other = given.other_class(label_names)
+        if other is None and new_head and not loaded.head_replaced:
+            other = "its classes have other names"
+        if other is not None:
             model.load_state_dict(model.state_dict() | initial)
             notes.append(f"  replaced head: {other}; left at its initial values")
-        elif new_head and not loaded.head_replaced:
-            model.load_state_dict(model.state_dict() | initial)
-            notes.append("  replaced head: its classes have other names; left at its initial values")
         if given.trained_with not in (None, setting_name(config.sampler)):
             notes.append(f"the checkpoint was {given}; this training is with {setting_name(config.sampler)}")
     if config.sampler is not None:
@@ -244,3 +223,62 @@ def _load_model(
     if config.gradient_checkpointing:
         model.set_grad_checkpointing()  # type: ignore[operator]
     return model, hash_weights(model), tuple(notes)
+
+
+# Muon changes an element of a matrix by about 0.2 of the learning rate. Biases and norms, which it leaves to AdamW, get
+# this share of the learning rate.
+_MUON, _MUON_FALLBACK = ("muon", "nmuon", "adamuon", "nadamuon"), 0.3
+_EMBEDDINGS = ("cls_token", "pos_embed", "time_embed")
+
+
+def create_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
+    """The optimiser of the parameters that are trained; ValueError for a name that timm does not know.
+
+    Embeddings, biases and norms decay with ``decay_all`` only.
+    """
+    known = list_optimizers()
+    if config.name.lower().removeprefix("lookahead_") not in known:
+        near = get_close_matches(config.name.lower(), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"optimiser.name {config.name!r}: timm has no such optimiser{hint}")
+    of_muon: dict[str, Any] = {"fallback_lr_scale": _MUON_FALLBACK} if config.name in _MUON else {}
+    model.no_weight_decay = lambda: set() if config.decay_all else set(_EMBEDDINGS)  # type: ignore[assignment]
+    try:
+        return create_optimizer_v2(
+            model,
+            opt=config.name,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            layer_decay=config.layer_decay,
+            filter_bias_and_bn=not config.decay_all,
+            **of_muon,
+        )
+    finally:
+        del model.no_weight_decay
+
+
+def create_schedule(optimizer: Optimizer, config: OptimiserConfig, *, epochs: int, steps_per_epoch: int) -> Scheduler:
+    """The learning rate schedule, in optimiser steps."""
+    # timm's multistep lowers the rate one step early.
+    late = (1 - 1e-6) / steps_per_epoch
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=config.schedule,
+        num_epochs=epochs,
+        decay_milestones=[epoch + late for epoch in config.milestones],  # type: ignore[misc] # fractions
+        decay_rate=config.decay_rate,
+        min_lr=config.min_lr,
+        warmup_lr=config.lr / 100,
+        warmup_epochs=config.warmup_epochs,  # type: ignore[arg-type] # timm takes fractions too
+        step_on_epochs=False,
+        updates_per_epoch=steps_per_epoch,
+    )
+    assert scheduler is not None
+    return scheduler
+
+
+def learning_rate(scheduler: Scheduler, step: int) -> float:
+    """Set the learning rates for an optimiser step, which depend on its number only. Returns the highest."""
+    scheduler.step_update(step)
+    return max(group["lr"] for group in scheduler.optimizer.param_groups)

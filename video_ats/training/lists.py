@@ -12,16 +12,10 @@ from video_ats.models.registry import Variant
 from video_ats.runs.options import RANDOM_WEIGHTS, fill_in
 from video_ats.runs.tables import csv_text
 from video_ats.runs.weights import GivenWeights
-from video_ats.training.augment import seed_of
+from video_ats.training.clips import seed_of
 from video_ats.training.configuration import TrainConfig
 from video_ats.video.lists import VideoList
-from video_ats.video.lists.label_names import (
-    built_in_names,
-    fold_label,
-    index_by_name,
-    is_mirror_safe,
-    known_names,
-)
+from video_ats.video.lists.label_names import built_in_names, fold_label, index_by_name, is_mirror_safe, known_names
 from video_ats.video.source import open_videos
 from video_ats.video.views import ViewPlan
 
@@ -31,28 +25,20 @@ _MOST_CLIPS, _MOST_PATCHES = 8, 4 * 8 * 14**2  # of a forward pass; patches of 1
 
 @dataclass(frozen=True)
 class TrainingLists:
-    """The lists of a training, and its configuration with model, classes and labels filled in.
-
-    Attributes:
-        held_out: whether the validation list is a part of the list that was given for training.
-        new_head: whether the classes are not those of the checkpoint, whose head then means nothing.
-    """
+    """The lists of a training, and its configuration with model, classes and labels filled in."""
 
     config: TrainConfig
     train: VideoList
     validation: VideoList | None
-    held_out: bool
-    new_head: bool
+    held_out: bool  # whether the validation list is a part of the list that was given for training
+    new_head: bool  # whether the classes are not those of the checkpoint, whose head then means nothing
     notes: tuple[str, ...]
 
 
 def open_lists(config: TrainConfig, variant: Variant, given: GivenWeights) -> TrainingLists:
-    """List the videos of training and validation.
+    """List the videos of training and validation; ValueError for lists that do not go together or cannot be trained on.
 
     Where no classes are named, they are those of the checkpoint if it has all that occur, and else those that occur.
-
-    Raises:
-        ValueError: for lists that cannot be trained on, or do not go together.
     """
     if config.train.videos is None and config.train.annotations is None:
         raise ValueError("train.videos: none given; name a folder with one folder of videos a class, or a list")
@@ -64,10 +50,13 @@ def open_lists(config: TrainConfig, variant: Variant, given: GivenWeights) -> Tr
         listed = given.open_videos(filled.train, filled.num_classes, output=config.output)
     else:
         names = listed.label_names or ()
-        filled = replace(config, model=variant.name, num_classes=len(names))
-        of = f"; they are not those of checkpoint {given.checkpoint}, whose head is replaced"
-        notes.append(f"{len(names)} classes, those of {listed.source}: {_some(names)}")
-        notes[-1] += "" if given.checkpoint in (None, RANDOM_WEIGHTS) else of
+        train = replace(filled.train, labels=None)
+        validated = replace(filled.validation, labels=config.validation.labels)
+        filled = replace(filled, num_classes=len(names), train=train, validation=validated)
+        note = f"{len(names)} classes, those of {listed.source}: {_some(names)}"
+        if given.checkpoint not in (None, RANDOM_WEIGHTS):
+            note += f"; they are not those of checkpoint {given.checkpoint}, whose head is replaced"
+        notes.append(note)
     notes += [f"train: {note}" for note in listed.notes]
     validation = None
     if filled.validation.videos is not None or filled.validation.annotations is not None:
@@ -78,19 +67,18 @@ def open_lists(config: TrainConfig, variant: Variant, given: GivenWeights) -> Tr
             f"augment.flip {filled.augment.flip}: the labels of {listed.source} name classes that a mirror image turns "
             "into others; set it to 0"
         )
-    if validation is not None or not filled.hold_out:
-        return TrainingLists(filled, listed, validation, False, new_head, tuple(notes))
-    listed, validation, told = hold_out(listed, filled.hold_out, filled.seed)
-    if validation is not None:
-        filled = replace(filled, validation=filled.train)  # how they are read
-    return TrainingLists(filled, listed, validation, validation is not None, new_head, (*notes, *told))
+    held_out = False
+    if validation is None and filled.hold_out:
+        listed, validation, told = hold_out(listed, filled.hold_out, filled.seed)
+        notes += told
+        if held_out := validation is not None:
+            filled = replace(filled, validation=filled.train)  # how they are read
+    return TrainingLists(filled, listed, validation, held_out, new_head, tuple(notes))
 
 
 def _own_classes(config: TrainConfig, filled: TrainConfig) -> VideoList | None:
-    """The training list with the classes that occur in it; None where the checkpoint has all of them, or none has a
-    name.
-    """
-    listed = open_videos(config.train, num_classes=None, output=config.output)
+    """The training list with the classes that occur in it; None where the checkpoint has all, or none has a name."""
+    listed = open_videos(replace(filled.train, labels=None), num_classes=None, output=config.output)
     names, folder = listed.label_names, config.train.videos
     if names is None:
         return None
@@ -139,36 +127,36 @@ def hold_out(listed: VideoList, share: float, seed: int) -> tuple[VideoList, Vid
     of_class: dict[int, list[int]] = {}
     for place, entry in enumerate(listed.entries):
         of_class.setdefault(entry.known_label, []).append(place)
-    held = set[int]()
-    for label, places in of_class.items():
+    held, single, names = set[int](), list[str](), listed.label_names
+    for label, places in sorted(of_class.items()):
         count = min(max(round(share * len(places)), 1), len(places) - 1)
         order = np.random.default_rng(seed_of(seed, label)).permutation(len(places))
         held.update(places[number] for number in order[:count])
-    single = [str(label) if listed.label_names is None else listed.label_names[label] for label in sorted(of_class)]
-    single = [name for name, label in zip(single, sorted(of_class), strict=True) if len(of_class[label]) == 1]
-    notes = [f"classes of a single video, which stays in training: {_some(single)}"] if single else []
+        if len(places) == 1:
+            single.append(str(label) if names is None else names[label])
+    notes = (f"classes of a single video, which stays in training: {_some(single)}",) if single else ()
     if not held:
         return listed, None, (*notes, "no video is held out for validation")
-    notes.insert(
-        0,
+    told = (
         f"{len(held)} of {len(listed.entries)} videos are held out for validation, {share:.0%} of each class, drawn "
-        f"with seed {seed} (--hold_out 0 trains on all)",
+        f"with seed {seed} (--hold_out 0 trains on all)"
     )
     kept, out = (
         replace(listed, entries=tuple(entry for place, entry in enumerate(listed.entries) if (place in held) == wanted))
         for wanted in (False, True)
     )
-    return kept, out, tuple(notes)
+    return kept, out, (told, *notes)
 
 
 def list_text(listed: VideoList, root: str | None) -> str:
     """A list as CSV of paths relative to ``root``, and labels, which ``data.annotations`` of an evaluation takes."""
     names, folder = listed.label_names, f"{root}".rstrip("/") + "/"
-    rows = (
-        {"path": entry.path.removeprefix(folder), "label": entry.label if names is None else names[entry.known_label]}
-        for entry in listed.entries
+    return csv_text(
+        [
+            {"path": each.path.removeprefix(folder), "label": each.label if names is None else names[each.known_label]}
+            for each in listed.entries
+        ]
     )
-    return csv_text(list(rows))
 
 
 def fit_batch(config: TrainConfig, videos: int, plan: ViewPlan, processes: int) -> tuple[TrainConfig, tuple[str, ...]]:

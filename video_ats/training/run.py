@@ -22,16 +22,14 @@ from video_ats.atomic import write_bytes, write_text
 from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.budget import write_calibrated
-from video_ats.runs.files import claim_run, sole_user
-from video_ats.runs.progress import progress_bar
+from video_ats.runs.files import append_to_log, claim_run, sole_user
+from video_ats.runs.tables import progress_bar
 from video_ats.runs.weights import LABELS
-from video_ats.training.augment import create_mixup, seed_of
-from video_ats.training.clips import TrainingBatch, read_training_batches
+from video_ats.training.clips import TrainingBatch, create_mixup, read_training_batches, seed_of
 from video_ats.training.configuration import METRICS
-from video_ats.training.job import TrainingJob
+from video_ats.training.job import TrainingJob, learning_rate
 from video_ats.training.lists import list_text
-from video_ats.training.optimise import learning_rate
-from video_ats.training.saved import FAILURES, HELD_OUT, Progress, SavedState, append_to_log, cut_log
+from video_ats.training.saved import FAILURES, HELD_OUT, Progress, SavedState, cut_log
 
 
 def run(job: TrainingJob, say: Callable[[str], None] = print) -> Progress:
@@ -79,13 +77,8 @@ class _Run:
         if self.config.sampler is not None:  # a validation has emptied the slots
             insert_samplers_(self.accelerator.unwrap_model(self.job.model), self.config.sampler)
         self.job.model.train(not self.config.freeze_backbone)
-        bar = progress_bar(
-            order.steps.stop,
-            "step",
-            of=f"epoch {self.progress.epoch + 1}/{self.config.epochs}",
-            done=order.steps.start,
-            shown=self.accelerator.is_main_process,
-        )
+        of, shown = f"epoch {self.progress.epoch + 1}/{self.config.epochs}", self.accelerator.is_main_process
+        bar = progress_bar(order.steps.stop, "step", of=of, done=order.steps.start, shown=shown)
         saved_at = logged_at = time.perf_counter()
         losses, busy = list[float](), 0.0  # since the last line of the log
         with bar, closing(read_training_batches(self.job.clips, order)) as reader:
@@ -161,8 +154,8 @@ class _Run:
         if self.accelerator.is_main_process:
             step = self._steps_done() + 1
             append_to_log(self.folder / FAILURES, ({**asdict(failure), "step": step} for failure in found))
-            for failure in found:
-                self._name(failure.video, failure.status, failure.reason)
+        for failure in found:
+            self._name(failure.video, failure.status, failure.reason)
         # The share counts after a tenth of an epoch, or a whole short one, and never for a single video.
         enough = min(max(self.job.order.videos // 10, 20), self.job.order.videos)
         single = failed <= self.progress.epoch + 1
@@ -187,10 +180,10 @@ class _Run:
             best = self.progress.best_top1 is None or result["val_top1"] > self.progress.best_top1
             self.progress = replace(self.progress, best_top1=max(result["val_top1"], self.progress.best_top1 or 0.0))
             self._log(result)
+            failed = f", {result['val_failed']} failed" if result["val_failed"] else ""
             self.say(
                 f"epoch {self.progress.epoch} of {self.config.epochs}: top-1 {result['val_top1']:.1f}%, "
-                f"{result['val_gflops']:.3g} GFLOPs a view, {result['val_evaluated']} videos"
-                + (f", {result['val_failed']} failed" if result["val_failed"] else "")
+                f"{result['val_gflops']:.3g} GFLOPs a view, {result['val_evaluated']} videos{failed}"
             )
         self._write_weights("last.safetensors")
         if best:
@@ -208,23 +201,23 @@ class _Run:
 
     def _save(self) -> None:
         """Save the state to continue from: all of it or, if anything fails, nothing."""
-        if self.accelerator.is_main_process:
+        main, wait = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
+        if main:
             self.saved.begin()
-        self.accelerator.wait_for_everyone()
+        wait()
         with self.saved.writing():
             self.accelerator.save_state(str(self.saved.unfinished))
-        if self.ema is not None and self.accelerator.is_main_process:
+        if main and self.ema is not None:
             save_checkpoint(self.ema.module, self.saved.unfinished / "ema.safetensors")
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
+        wait()
+        if main:
             self.saved.finish(self.progress)
-        self.accelerator.wait_for_everyone()
+        wait()
 
     def _continue(self) -> None:
         """Load the newest saved state, if there is one, and check that it is of this run."""
         found = self.saved.newest()
-        if self.config.resume == "never" and (found is not None or (self.folder / METRICS).exists()):
-            self.config.refuse_kept()
+        self.config.refuse_kept(state=found is not None)
         if self.accelerator.is_main_process:
             claim_run(self.folder / METRICS, self.job.identity())
             self.saved.remove_left_overs()

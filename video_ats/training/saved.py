@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 from safetensors import SafetensorError
 
 from video_ats.atomic import sync, write_text
-from video_ats.runs.files import append_text
 
 FAILURES = "failures.jsonl"
 HELD_OUT = "held_out.csv"
@@ -27,20 +26,13 @@ _OF_A_FULL_DISK = re.compile(r"os error (28|122|27)\b|iostream error|inline_cont
 
 @dataclass(frozen=True)
 class Progress:
-    """The position of a run between two optimiser steps.
+    """The position of a run between two optimiser steps."""
 
-    Attributes:
-        epoch: current epoch, from 0; at the end, the number of epochs.
-        step: optimiser steps done in the current epoch.
-        videos_read, videos_failed: in all epochs so far.
-        best_top1: best validation accuracy so far, in percent; None before the first validation.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    videos_read: int = 0
+    epoch: int = 0  # the current one, from 0; at the end, the number of epochs
+    step: int = 0  # optimiser steps done in it
+    videos_read: int = 0  # in all epochs so far
     videos_failed: int = 0
-    best_top1: float | None = None
+    best_top1: float | None = None  # of the validations so far, in percent
 
 
 class SavedState:
@@ -107,10 +99,3 @@ def cut_log(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: has a line that no training wrote ({error}); the file was changed") from None
         write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def append_to_log(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Append JSON lines. On return they are on the disk."""
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    if text:
-        append_text(path, text)

@@ -75,6 +75,8 @@ class DataConfig:
         subset: which videos of a list that says of which subset each is, such as ``train`` or ``val``.
         encoding: of annotations and labels, such as ``latin-1``; null: UTF-8.
         fps: frames per second of the folders of frames (``img_00001.jpg``, …), which are videos where this is given.
+        images: whether each image of a folder (JPEG, PNG, BMP) is a video of one frame; null: for models of one frame,
+            such as those of timm, unless fps is given.
         allow_outside_root: whether listed paths may lead out of ``videos`` (without it: the working directory), by
             ``..`` or as absolute ones; only for a list that you trust.
         decoder: ``pyav`` (the reference), ``decord``, ``torchcodec``, or ``auto`` (decord for plain H.264 in MP4).
@@ -97,6 +99,7 @@ class DataConfig:
     subset: str | None = None
     encoding: str | None = None
     fps: float | None = None
+    images: bool | None = None
     allow_outside_root: bool = False
     decoder: Literal["pyav", "decord", "torchcodec", "auto"] = "pyav"
     min_frames: int = 1
@@ -225,6 +228,7 @@ def open_videos(
         labels_start_at=data.labels_start_at,
         subset=data.subset,
         frame_folders=data.fps is not None,
+        images=bool(data.images),
         output=output,
         labelled=labelled,
     )

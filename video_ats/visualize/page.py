@@ -32,24 +32,24 @@ select, input { max-width: 100%; box-sizing: border-box; font: inherit; }
 
 def html_page(title: str, markup: Sequence[str], *, style: str = "", script: str = "") -> str:
     """A whole page. ``style`` (CSS) follows the common style, and ``script`` (JavaScript) the parts of the body."""
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escaped(title)}</title>",
-        f"<style>\n{_STYLE}{style}</style>",
-        "</head>",
-        "<body>",
-        f"<h1>{escaped(title)}</h1>",
-        *markup,
-        *([f"<script>\n{script}</script>"] if script else []),
-        "</body>",
-        "</html>",
-    ]
-    return "\n".join(parts) + "\n"
+    body = "\n".join([*markup, *([f"<script>\n{script}</script>"] if script else [])])
+    return f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escaped(title)}</title>
+<style>
+{_STYLE}{style}</style>
+</head>
+<body>
+<h1>{escaped(title)}</h1>
+{body}
+</body>
+</html>
+"""
 
 
 def escaped(text: str) -> str:

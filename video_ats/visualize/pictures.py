@@ -1,4 +1,4 @@
-"""Pictures as arrays: the patches of a frame, labelled tiles under a title, and both as PNG, JPEG and data URIs."""
+"""Pictures: the patches of a frame, labelled tiles under a title, a plot over time; as arrays, PNG, JPEG, data URIs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import base64
 import io
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,6 +26,8 @@ _COLOURS = "inferno"
 _INK, _PALE, _PAPER = (26, 26, 26), (96, 96, 96), (255, 255, 255)
 _GAP, _MARGIN = 4, 12  # pixels between tiles, around the sheet
 _CAPTION, _TEXT, _TITLE = 12, 15, 18  # heights of letters in pixels
+_MOST_CLASSES = 4  # of a plot
+_LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # colour-blind safe (after Okabe and Ito)
 
 
 def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
@@ -78,18 +83,9 @@ def draw_sheet(
 ) -> UInt8Array:
     """Draw rows of tiles (uint8 [h, w, 3] of equal size) with a title: uint8 array (H, W, 3).
 
-    H and W are even, as video encoders need them. Titles and notes are broken into lines; column texts and captions
-    that are too wide are cut.
-
-    Args:
-        columns: text over each column, may be empty.
-        rows: text left of each row, with one or more lines.
-        note: under the title, smaller.
-        captions: text under each tile, smaller.
-        scale: a strip of colours (uint8 [h, w, 3]) and the texts for its two ends, drawn under the tiles.
-
-    Raises:
-        ValueError: without tiles, or if the texts do not fit the number of rows and columns.
+    H and W are even, as video encoders need them. Titles and notes are broken into lines; texts over ``columns`` and
+    ``captions`` under tiles are cut where they are too wide. ``scale``: a strip of colours (uint8 [h, w, 3]) and the
+    texts for its two ends, drawn under the tiles. ValueError unless there is a text for each row and column.
     """
     lengths = [len(row) for row in tiles]
     if not lengths or lengths != [len(columns)] * len(rows) or not columns:
@@ -188,3 +184,37 @@ def thumbnail(picture: UInt8Array, width: int) -> UInt8Array:
 def data_uri(data: bytes, media_type: str = "image/png") -> str:
     """A file as the ``src`` of an ``<img>``."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def draw_over_time(
+    path: Path,
+    spans: Sequence[tuple[float, float]],
+    probabilities: dict[str, npt.NDArray[np.floating]],
+    names: Sequence[str],
+    *,
+    title: str,
+) -> None:
+    """Write a plot (PNG) of the probabilities (float [windows, num_classes] of each setting) of the likeliest classes.
+
+    ``spans`` are the windows in seconds. Classes that never reach 2% are left out.
+    """
+    figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    highest = np.max([table.max(axis=0) for table in probabilities.values()], axis=0)
+    chosen = [number for number in np.argsort(-highest, kind="stable")[:_MOST_CLASSES] if highest[number] > 0.02]
+    centres = [(start + end) / 2 for start, end in spans]
+    lines = ("-", "--", ":", "-.")
+    for colour, number in zip(_LINES, chosen, strict=False):
+        for order, (setting, table) in enumerate(probabilities.items()):
+            label = f"{names[number]}, {setting}".replace("$", r"\$")  # not mathematics
+            line = lines[order % len(lines)]
+            axes.plot(centres, 100 * table[:, number], line, marker="o", markersize=3, color=colour, label=label)
+    axes.set_xlabel(f"middle of the window in seconds (each is {spans[0][1] - spans[0][0]:.1f} s long)")
+    axes.set_ylabel("probability in %")
+    axes.set_xlim(0, spans[-1][1])
+    axes.set_ylim(-2, 102)
+    axes.set_title(title.replace("$", r"\$"), fontsize=10)
+    axes.grid(alpha=0.25)
+    figure.legend(fontsize=8, loc="outside right upper", handlelength=3)
+    figure.savefig(path, format="png")

@@ -24,7 +24,7 @@ UNFIT = {
     "missing head": (
         lambda: without("head.weight", "head.bias"),
         {},
-        "no head; train one: .*weight, missing head.bias$",
+        "no head; train one, or .*weight, missing head.bias$",
     ),
     "LoRA": (
         lambda: {**build().state_dict(), "blocks.0.attn.qkv.lora_A": torch.zeros(2, 48)},

@@ -87,7 +87,9 @@ def load_checkpoint(
     if isinstance(model, AdaptedModel):
         model = model.inner
     raw, state = read_checkpoint(source), model.state_dict()
-    names = host_names(state)
+    prefix = f"{model.base_model_prefix}." if getattr(model, "base_model", None) is model else ""
+    names = host_names([f"{prefix}{name}" for name in state])  # as of a model with a head
+    names = {name: own.removeprefix(prefix) for name, own in names.items()}
     target = {name: state[own] for name, own in names.items()}
     if any(tensor.is_meta for tensor in target.values()):
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")

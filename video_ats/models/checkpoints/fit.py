@@ -87,7 +87,7 @@ def _likely_mistake(tensors: Mapping[str, Tensor], target: Mapping[str, Tensor])
     if target.keys() - tensors.keys() and all(
         name.startswith(("head.", "classifier.")) for name in target.keys() ^ tensors.keys()
     ):
-        return "has no head; train one"
+        return "has no head; train one, or take its features: video-ats predict --embeddings true"
     if any(name.endswith(".attn.q_bias") for name in tensors):
         return "seems to be of a VideoMAE or BEiT, which this model is not"
     if not tensors.keys() & target.keys():

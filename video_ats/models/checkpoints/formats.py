@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from video_ats.models.checkpoints.find import Weights, any_block, find_weights
+from video_ats.models.checkpoints.huggingface import is_base
 from video_ats.models.checkpoints.pickles import check_tensors
 from video_ats.models.checkpoints.read import OUR_FORMAT, RawCheckpoint
 from video_ats.models.timesformer import create_timesformer
@@ -185,7 +186,10 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None 
         target: the model's state dict under `host_names`, of which only names and shapes count; empty for any
             TimeSformer or XViT.
     """
-    found = find_weights(raw.label, raw.entries, _known_names(target or _whole_models()), key)
+    # A model of transformers without a head saves its names without the prefix that they have in one with a head.
+    prefix = f"{raw.config['model_type']}." if is_base(raw.config) else ""
+    entries = {f"{prefix}{name}": entry for name, entry in raw.entries.items()} if prefix else raw.entries
+    found = find_weights(raw.label, entries, _known_names(target or _whole_models()), key)
     if raw.pickled:
         check_tensors(raw.label, found.state)
     translated = _translate(found, target, is_ours=raw.metadata.get("format") == OUR_FORMAT)
@@ -239,14 +243,16 @@ def _is_of_transformers(target: Collection[str]) -> bool:
 
 
 def _for_transformers(state: dict[str, Tensor]) -> Translated:
+    ignored = tuple(name for name in state if name.startswith("vivit.pooler."))  # not by a head, nor as an embedding
+    state = {name: tensor for name, tensor in state.items() if name not in ignored}
     if not any(re.match(r"blocks\.\d+\.attn\.qkv\.weight$", name) for name in state):
-        return Translated("transformers", rename_all(state, VIVIT | VIDEOMAE))
+        return Translated("transformers", rename_all(state, VIVIT | VIDEOMAE), ignored=ignored)
     tensors = rename_all(state, VIDEOMAE_RELEASED)
     for name, tensor in state.items():
         if name.endswith(".attn.qkv.weight") and len(tensor) % 3 == 0:
             for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 tensors[rename(name, VIDEOMAE_RELEASED).replace(".query.", f".{part}.")] = third
-    return Translated("videomae_official", tensors)
+    return Translated("videomae_official", tensors, ignored=ignored)
 
 
 def _from_xvit(state: dict[str, Tensor]) -> Translated:

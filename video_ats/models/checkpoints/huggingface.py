@@ -185,7 +185,14 @@ def _square(value: Any, key: str, label: str) -> int | None:
 
 def has_label_names(config: Mapping[str, Any]) -> bool:
     """Whether a config.json names its classes. Without names, transformers numbers them: LABEL_0, LABEL_1, ..."""
-    return any(label != f"LABEL_{index}" for index, label in (config.get("id2label") or {}).items())
+    return not is_base(config) and any(
+        label != f"LABEL_{index}" for index, label in (config.get("id2label") or {}).items()
+    )
+
+
+def is_base(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of a model without a head, such as `VideoMAEModel`."""
+    return any(str(name).endswith("Model") for name in config.get("architectures") or ())
 
 
 def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -251,8 +258,8 @@ def with_labels(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _class_count(config: Mapping[str, Any]) -> int:
-    """Outputs of the head."""
-    return len(config.get("id2label") or ()) or int(config.get("num_labels", 2))
+    """Outputs of the head; 0: there is none."""
+    return 0 if is_base(config) else len(config.get("id2label") or ()) or int(config.get("num_labels", 2))
 
 
 def norm_eps(config: Mapping[str, Any]) -> float:

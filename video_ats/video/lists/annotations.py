@@ -46,6 +46,7 @@ def read_video_list(
     labels_start_at: int | None = None,
     subset: str | None = None,
     frame_folders: bool = False,
+    images: bool = False,
     output: str | None = None,
     labelled: bool | None = True,
 ) -> VideoList:
@@ -69,6 +70,7 @@ def read_video_list(
         num_classes: the model's number of classes; checks labels and lists. Without ``labels``, 400 and 600 stand for
             the Kinetics names if every name that occurs is one; otherwise classes are numbered by their sorted names.
         frame_folders: whether a folder of numbered images is a video.
+        images: whether any other image in the folder ``videos`` is one, where no list is given.
         output: folder that is left out where folders are searched.
         labelled: True: every video has to have a label. False: labels are not read, and videos may lie at any depth.
             None: as it shows, which is noted: a folder without subfolders of videos has none, nor has a list without a
@@ -84,12 +86,11 @@ def read_video_list(
     if annotations is None:
         if videos is None:
             raise ValueError("neither annotations nor videos is given; pass a list, a class-folder tree or both")
-        folder = index_videos(videos, frame_folders=frame_folders, leave_out=output)
-        if labelled is False:
-            return read_unlabelled(folder, classes.listed_names)
-        if labelled is None and not any("/" in path for path in folder.paths):
+        folder = index_videos(videos, frame_folders=frame_folders, images=images, leave_out=output)
+        if labelled is False or (labelled is None and not any("/" in path for path in folder.paths)):
             found = read_unlabelled(folder, classes.listed_names)
-            return replace(found, notes=(*found.notes, f"{_UNLABELLED}: {videos} has no class folders"))
+            shown = [f"{_UNLABELLED}: {videos} has no class folders"] if labelled is None else []
+            return replace(found, notes=(*found.notes, *shown))
         return read_class_folders(folder, classes.listed_names, num_classes)
     lookup = Lookup(videos, frame_folders=frame_folders)
     text, sha256, parts = _read_text(annotations, encoding)

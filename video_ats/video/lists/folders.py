@@ -13,7 +13,7 @@ from typing import NoReturn
 from video_ats.video.fetch import check_protocol, is_url, list_files
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.label_names import built_in_names, fold_label
-from video_ats.video.lists.lookup import frame_name, is_video_name
+from video_ats.video.lists.lookup import IMAGE_EXTENSIONS, frame_name, is_video_name
 from video_ats.video.lists.numbering import number_names
 
 
@@ -81,7 +81,9 @@ def is_inside(path: str, root: str | None) -> bool:
     return os.path.commonpath([folder, os.path.abspath(os.path.join(folder, path))]) == folder
 
 
-def index_videos(root: str, *, frame_folders: bool = False, leave_out: str | None = None) -> VideoFolder:
+def index_videos(
+    root: str, *, frame_folders: bool = False, images: bool = False, leave_out: str | None = None
+) -> VideoFolder:
     """Find all videos under ``root``, a folder or a URL; OSError where one cannot be listed.
 
     Links to files and folders are followed, except a link to a folder that contains it. Hidden files and folders are
@@ -89,6 +91,7 @@ def index_videos(root: str, *, frame_folders: bool = False, leave_out: str | Non
 
     Args:
         frame_folders: whether a local folder of numbered images is a video.
+        images: whether any other image is a video of one frame.
         leave_out: a folder that is not searched, such as the one that the run writes to.
     """
     others: Counter[str] = Counter()
@@ -96,18 +99,19 @@ def index_videos(root: str, *, frame_folders: bool = False, leave_out: str | Non
         paths = []
         for path in list_files(root):
             name = os.path.basename(path)
-            if is_video_name(name):
+            if is_video_name(name, images=images):
                 paths.append(path)
             else:
                 others[_kind(name)] += 1
         left_out = ""
     else:
-        walk = _Walk(root, frame_folders, leave_out)
+        walk = _Walk(root, frame_folders, images, leave_out)
         paths, others, left_out = sorted(walk.paths()), walk.others, walk.left_out
     by_stem: dict[str, list[str]] = {}
     for path in paths:
         name = os.path.basename(path)
-        by_stem.setdefault(os.path.splitext(name)[0] if is_video_name(name) else name, []).append(path)
+        is_file = is_video_name(name, images=images)
+        by_stem.setdefault(os.path.splitext(name)[0] if is_file else name, []).append(path)
     notes = []
     if left_out:
         notes.append(f"the output folder {leave_out} lies in {root} and is left out")
@@ -116,14 +120,16 @@ def index_videos(root: str, *, frame_folders: bool = False, leave_out: str | Non
             f"{count} {kind}" for kind, count in sorted(others.items(), key=lambda item: (-item[1], item))
         )
         notes.append(f"not taken for videos in {root}: {counts}")
+        if not paths and others.keys() & set(IMAGE_EXTENSIONS):
+            notes.append("a folder of frames is a video with --data.fps 25, each image one with --data.images true")
     return VideoFolder(root, tuple(paths), by_stem, tuple(notes), left_out.split("/")[0])
 
 
 class _Walk:
     """The videos under a local folder; counts the other files by ending on the way."""
 
-    def __init__(self, root: str, frame_folders: bool, leave_out: str | None) -> None:
-        self.root, self.frame_folders = root, frame_folders
+    def __init__(self, root: str, frame_folders: bool, images: bool, leave_out: str | None) -> None:
+        self.root, self.frame_folders, self.images = root, frame_folders, images
         self.leave_out = None if leave_out is None else os.path.realpath(leave_out)
         self.others: Counter[str] = Counter()
         self.left_out = ""  # the path of the folder left out, relative
@@ -154,7 +160,7 @@ class _Walk:
             for name in subfolders:
                 entered[os.path.join(folder, name)] = above | {itself}
             for name in files:
-                if is_video_name(name):
+                if is_video_name(name, images=self.images):
                     yield prefix + name
                 else:
                     self.others[_kind(name)] += 1

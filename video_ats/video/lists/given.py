@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from video_ats.video.fetch import check_protocol, is_url, join_path
 from video_ats.video.lists import VideoEntry, VideoList
@@ -59,10 +60,11 @@ def check_given(words: Sequence[str]) -> None:
 
 def _named_by(word: str, data: DataConfig, output: str | None) -> Iterator[VideoList]:
     if not is_url(word) and not os.path.exists(word) and _PATTERN.search(word):
+        is_taken = partial(is_video_name, images=bool(data.images))
         found = sorted(glob.glob(word, recursive=True))
         if not found:
             raise FileNotFoundError(f"videos {word!r}: no file fits this pattern")
-        taken = [path for path in found if os.path.isdir(path) or is_video_name(os.path.basename(path))]
+        taken = [path for path in found if os.path.isdir(path) or is_taken(os.path.basename(path))]
         if not taken:
             raise ValueError(f"videos {word!r}: {len(found)} files fit this pattern, none of them is a video")
         if left := len(found) - len(taken):
@@ -93,10 +95,11 @@ def _of_path(path: str, data: DataConfig, output: str | None) -> VideoList:
         # Under their paths: two lists may use one name.
         return _named_by_path(found.entries, path, found.notes)
     if os.path.isdir(path) and not (data.fps is not None and _holds_frames(path)):
-        found = read_unlabelled(index_videos(path, frame_folders=data.fps is not None, leave_out=output))
+        how = {"frame_folders": data.fps is not None, "images": bool(data.images)}
+        found = read_unlabelled(index_videos(path, leave_out=output, **how))
         return _named_by_path(found.entries, path, found.notes)
-    if is_url(path) and not is_video_name(os.path.basename(name)):
-        found = read_unlabelled(index_videos(path))
+    if is_url(path) and not is_video_name(os.path.basename(name), images=True):
+        found = read_unlabelled(index_videos(path, images=bool(data.images)))
         entries = [VideoEntry(e.key, join_path(path.rstrip("/"), e.key), None) for e in found.entries]
         return _named_by_path(entries, path, found.notes)
     return _named_by_path([VideoEntry(path, path, None)], path)

@@ -17,12 +17,15 @@ VIDEO_EXTENSIONS = (
     *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".m4s", ".trp", ".tp", ".m2p", ".mpv", ".xvid"),
 )
 
+#: The same of images, where each is a video of one frame.
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
+
 _FRAME = re.compile(r"(?P<prefix>.*?)(?P<number>[0-9]+)\.(?:jpe?g|png|bmp)", re.IGNORECASE | re.DOTALL)
 
 
-def is_video_name(name: str) -> bool:
-    """Whether a file name has the ending of a video and is not hidden (macOS writes ``._x.mp4``)."""
-    return name.lower().endswith(VIDEO_EXTENSIONS) and not name.startswith(".")
+def is_video_name(name: str, *, images: bool = False) -> bool:
+    """Whether a file name has the ending of a video, or with ``images`` of one, and is not hidden (``._x.mp4``)."""
+    return name.lower().endswith(VIDEO_EXTENSIONS + IMAGE_EXTENSIONS * images) and not name.startswith(".")
 
 
 def frame_name(name: str) -> tuple[str, int] | None:
