@@ -81,7 +81,7 @@ def test_every_field_of_a_sampler_is_tried_above() -> None:
 def test_the_control_of_a_threshold_needs_the_setting_that_it_follows() -> None:
     similar = SamplerConfig("similar", "tube")
     control = similar.control("random")
-    with pytest.raises(ValueError, match="follows 'similar-tube-t0.9', which is not among the settings; add it"):
+    with pytest.raises(ValueError, match=r"follows .similar-tube-t0\.9., which is not among the settings; add it"):
         make_settings(SweepConfig(samples=[]), [control])
     assert make_settings(SweepConfig(samples=[]), [similar, control])[-1].follows == "similar-tube-t0.9"
 
