@@ -22,6 +22,12 @@ BASE = {"timesformer_base_8x32_224": 64, "xvit_base_16x16_224": 64}
 LARGE = {"timesformer_hr_16x16_448": 256, "timesformer_large_96x4_224": 64}
 SHIPPED = ("timesformer_mini", "xvit_mini")
 SHIPPED_OPTIONS = "--num_classes 16 --sweep.samples [null] --sweep.scopes [tube] --sweep.blocks [2,3,4,5] --clips 32"
+# Beyond the published setting; as in configs/mini/ours_*.yaml.
+BEYOND = (
+    "[{scope: tube, blocks: [2,3,4,5], temper: 0.5, dropped: merged}, "
+    "{kind: similar, scope: tube, blocks: [1,2,3,4,5], threshold: 0.9}, "
+    "{kind: similar, scope: tube, blocks: [1,2,3,4,5], samples: [80,60,45,35,25]}]"
+)
 
 
 def options(folder: Path, videos: str) -> dict[str, list[str]]:
@@ -30,7 +36,7 @@ def options(folder: Path, videos: str) -> dict[str, list[str]]:
     real = ["--checkpoint", "random", "--data.annotations", str(clips), "--data.videos", videos, "--rounds", "2"]
     random = BASE | (LARGE if torch.cuda.is_available() else {})
     return {model: [*real, "--sweep.samples", f"[{samples}]"] for model, samples in random.items()} | {
-        model: ["--checkpoint", f"shipped/{model}", *SHIPPED_OPTIONS.split()] for model in SHIPPED
+        model: ["--checkpoint", f"shipped/{model}", *SHIPPED_OPTIONS.split(), "--samplers", BEYOND] for model in SHIPPED
     }
 
 

@@ -3,76 +3,82 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from video_ats.cli import parse_config
-from video_ats.evaluation.configuration import EvaluateConfig
-from video_ats.runs.settings import setting_name
+from beyond_tables import Reports, beyond_runs, pooled_settings
+
+from video_ats.runs.tables import markdown_table
 
 _RESULTS = Path("benchmarks", "results")
 _BATCH = 8
+_PUBLISHED = "ats-tube-kfull-b2..5"
+_SHOWN = {
+    "dense": "dense",
+    _PUBLISHED: "published ATS",
+    "similar-tube-t0.9-b1..5": "similar tokens merged (ours)",
+}
 
 
 def headline_table(root: Path) -> str:
-    """At most six rows: the mini models without training and fine-tuned, the base models by their speed."""
-    rows = [
-        "| model | weights | GFLOPs of dense | top-1 %, dense → ATS | difference in points [95% interval] "
-        f"| speed-up, batch {_BATCH} |",
-        "|---|---|---|---|---|---|",
-        *_trained(root),
-        *_random(root),
+    """The mini models without training and fine-tuned, then the base models by their speed."""
+    heads = [
+        "model",
+        "setting",
+        "GFLOPs per video",
+        "top-1 %",
+        "minus dense, points [95%]",
+        f"speed-up, batch {_BATCH}",
     ]
-    measured = (
-        "Measured here on two CPU cores in float32. Mini: 400 drawn clips at 1x3 views; base: real clips. "
-        "Details: [docs/results.md](docs/results.md), [docs/speed.md](docs/speed.md)."
+    runs = list(beyond_runs(root))
+    rows = [row for model, reports in runs for row in _mini(root, model, reports)] + list(_random(root))
+    videos = sum(report["evaluated"] for report in runs[0][1].values())
+    told = (
+        f"Measured here on two CPU cores in float32. Mini: {videos} drawn clips at 1x3 views, fine-tuned 400 of them; "
+        "base: real clips. Details: [docs/findings.md](docs/findings.md), [docs/results.md](docs/results.md), "
+        "[docs/speed.md](docs/speed.md)."
     )
-    return "\n".join([*rows, "", measured])
+    return "\n".join([*markdown_table(heads, rows), "", told])
 
 
-def _trained(root: Path) -> Iterator[str]:
-    """Models with accuracies, at the setting that their configuration sweeps."""
-    for path in sorted((root / _RESULTS / "mini_kinetics").glob("*_full/report.json")):
-        report = json.loads(path.read_text())
-        model = report["run"]["model"]["name"]
-        config = parse_config(EvaluateConfig, "", ["--config", str(root / "configs" / "mini" / f"{model}.yaml")])
-        chosen = setting_name(config.sweep.samplers()[0])
-        top1 = {s["name"]: s["top1"]["percent"] for s in report["settings"]}
-        share = {s["name"]: s["relative_to_dense"] for s in report["settings"]}
-        # The speed was measured with the first weights only.
-        speeds = (
-            (chosen, "trained dense", _speed_up(root, model)),
-            (f"finetuned/{chosen}", "one more epoch with ATS", "-"),
-        )
-        for name, weights, speed in speeds:
-            (difference,) = (
-                c["difference"] for c in report["comparisons"] if (c["settings"], c["others"]) == ([name], ["dense"])
-            )
-            interval = f"{difference['points']:+.2f} [{difference['low']:+.2f}, {difference['high']:+.2f}]"
-            yield (
-                f"| `{model}` | {weights} | {100 * share[name]:.0f}% | {top1['dense']:.1f} → {top1[name]:.1f} "
-                f"| {interval} | {speed} |"
-            )
+def _mini(root: Path, model: str, reports: Reports) -> Iterator[list[str]]:
+    settings = {s.name: s for s in pooled_settings(reports)}
+    for name, said in _SHOWN.items():
+        s = settings[name]
+        speed = "1" if name == "dense" else _speed_up(root, model, name)
+        difference = "-" if s.difference is None else str(s.difference)
+        yield [f"`{model}`", said, f"{s.gflops_video:.2f}", f"{s.top1.percent:.1f}", difference, speed]
+    yield _finetuned(root, model)
 
 
-def _random(root: Path) -> Iterator[str]:
-    """Models without published weights at hand: their speed."""
+def _finetuned(root: Path, model: str) -> list[str]:
+    """One more epoch with published ATS; the speed was measured with the first weights only."""
+    report = json.loads((root / _RESULTS / "mini_kinetics" / f"{model}_full" / "report.json").read_text())
+    name = f"finetuned/{_PUBLISHED}"
+    (found,) = (s for s in report["settings"] if s["name"] == name)
+    (d,) = (c["difference"] for c in report["comparisons"] if (c["settings"], c["others"]) == ([name], ["dense"]))
+    difference = f"{d['points']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
+    cost, top1 = f"{found['gflops_video']['mean']:.2f}", f"{found['top1']['percent']:.1f}"
+    return [f"`{model}`", "published ATS, one more epoch with it", cost, top1, difference, "-"]
+
+
+def _random(root: Path) -> Iterator[list[str]]:
+    """Models without published weights at hand: their speed, as a share of dense."""
     for path in sorted((root / _RESULTS / "realisation").glob("*_base_*/benchmark.json")):
-        sampled, dense = _sampled_and_dense(json.loads(path.read_text()))
-        share = 100 * sampled["gflops"]["mean"] / dense["gflops"]["mean"]
-        model = path.parent.name
-        yield f"| `{model}` | random | {share:.0f}% | not measured | - | {_speed_up(root, model)} |"
+        (sampled,) = (f for f in _figures(path) if f["speedup"] is not None)
+        (dense,) = (f for f in _figures(path) if f["setting"] == "dense")
+        cost = f"{sampled['gflops']['mean']:.0f} of {dense['gflops']['mean']:.0f} a view"
+        speed = f"{sampled['speedup']['median']:.2f}x"
+        yield [f"`{path.parent.name}`", "ATS, random weights", cost, "not measured", "-", speed]
 
 
-def _speed_up(root: Path, model: str) -> str:
+def _speed_up(root: Path, model: str, setting: str) -> str:
     path = root / _RESULTS / "realisation" / model / "benchmark.json"
-    sampled, _ = _sampled_and_dense(json.loads(path.read_text()))
-    return f"{sampled['speedup']['median']:.2f}x"
+    (found,) = (f for f in _figures(path) if f["setting"] == setting)
+    return f"{found['speedup']['median']:.2f}x"
 
 
-def _sampled_and_dense(result: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = [f for f in result["figures"] if (f["precision"], f["batch_size"]) == ("float32", _BATCH)]
-    (sampled,) = (f for f in found if f["speedup"] is not None)
-    (dense,) = (f for f in found if f["setting"] == "dense")
-    return sampled, dense
+def _figures(path: Path) -> list[dict[str, Any]]:
+    figures = json.loads(path.read_text())["figures"]
+    return [f for f in figures if (f["precision"], f["batch_size"]) == ("float32", _BATCH)]

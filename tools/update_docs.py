@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from beyond_tables import beyond_tables, measured
 from headline_table import headline_table
 from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
@@ -59,6 +60,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         "docs/findings.md": {
             "choosing": "\n\n".join(choosing_table(report, path) for path, report in choosing.items()),
             "validation": "\n\n".join(control_table(report, path) for path, report in validation.items()),
+            "beyond": beyond_tables(root),
         },
         "docs/mini_kinetics.md": {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)},
         "docs/speed.md": speed_blocks(root),
@@ -148,7 +150,7 @@ def run_table(report: Mapping[str, Any]) -> str:
         gflops = f"{view['mean']:.1f} ({view['p5']:.1f} to {view['p95']:.1f})"
         share, speed = f"{s['relative_to_dense']:.2f}", f"{s['model_clips_per_second']:.2f}"
         rows.append([s["name"], gflops, share, speed, f"{s['kept'][3]:.0f} / {s['kept'][-1]:.0f}"])
-    return "\n".join([*markdown_table(header, rows), "", _measured(report, _SHOWN_RUN.parent)])
+    return "\n".join([*markdown_table(header, rows), "", measured(report, _SHOWN_RUN.parent)])
 
 
 def _default_settings(root: Path, report: Mapping[str, Any]) -> set[str]:
@@ -176,7 +178,7 @@ def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[st
         f"- {claim}" for claim in told if not claim.startswith(of_controls) or any(name in claim for name in names)
     ]
     table = markdown_table(["setting", "top-1 % [95% interval]", "GFLOPs per view", "of dense"], rows)
-    return "\n".join([*table, "", *claims, "", _measured(report, source)])
+    return "\n".join([*table, "", *claims, "", measured(report, source)])
 
 
 def control_table(report: Mapping[str, Any], source: Path) -> str:
@@ -194,7 +196,7 @@ def control_table(report: Mapping[str, Any], source: Path) -> str:
         cells = ["-" if other not in top1 else f"{top1[other]:.1f}" for other in others]
         rows.append([name, f"{s['relative_to_dense']:.2f}", f"{top1[name]:.1f}", *cells])
     table = markdown_table(["setting", "of dense GFLOPs", "top-1 %", *kinds, "fine-tuned"], rows)
-    return "\n".join([*table, "", _measured(report, source)])
+    return "\n".join([*table, "", measured(report, source)])
 
 
 def choosing_table(report: Mapping[str, Any], source: Path) -> str:
@@ -211,7 +213,7 @@ def choosing_table(report: Mapping[str, Any], source: Path) -> str:
             if each is not None:
                 cells += [f"{each['relative_to_dense']:.2f}", f"{each['top1']['percent']:.1f}"]
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _measured(report, source)])
+    return "\n".join([*rows, "", measured(report, source)])
 
 
 def single_frame(folder: Path) -> str:
@@ -225,16 +227,6 @@ def single_frame(folder: Path) -> str:
         f"read; `{source}`), has {last['val_top1']:.2f}% of the {last['val_evaluated']} clips of `validation_still` "
         f"right, where guessing has {100 / classes:.2f}%; its training loss ended at {loss:.2f}, that of guessing is "
         f"{math.log(classes):.2f}."
-    )
-
-
-def _measured(report: Mapping[str, Any], source: Path) -> str:
-    environment = report["environment"]
-    return (
-        f"Measured here: `{report['run']['model']['name']}`, weights {report['run']['model']['weights']}; "
-        f"{report['listed']} videos listed, {report['evaluated']} evaluated; {environment['device']} "
-        f"({environment['processor']}, {environment['threads']} threads), torch {environment['torch']}, "
-        f"PyAV {environment['av']}. Source: `{source}`."
     )
 
 
