@@ -18,7 +18,7 @@ from video_ats.video.dataset import VideoDataset
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
 from video_ats.video.views import ViewPlan
-from video_ats.visualize.pictures import dim_dropped
+from video_ats.visualize.pictures import draw_patches
 
 PLAN = ViewPlan("timesformer", num_frames=8, frame_stride=1, crop_size=96, crops=1)
 
@@ -75,10 +75,12 @@ def test_the_picture_shows_what_the_last_block_keeps(entries: list[VideoEntry]) 
     views = sample.views(PLAN)
     torch.manual_seed(0)
     model = insert_samplers_(create_model("timesformer_mini", num_classes=2), ATS.sampler)
-    kept = model(views, return_trace=True)[1].kept[-1][0, 7].numpy()
+    trace = model(views, return_trace=True)[1]
+    kept = trace.kept[-1][0, 7].numpy()
     frame = ((views[0, :, 7] * 0.225 + 0.45).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     places = np.arange(160) * 96 // 96 * 96 // 160
-    tile = dim_dropped(frame, kept)[places][:, places].astype(float)
+    enlarged = frame[places][:, places]
+    tile = draw_patches(enlarged[None], trace.tokens_of_patches(-1)[0, 7:].numpy())[0].astype(float)
     # The last tile of the lower row stands somewhere near the lower right corner.
     distances = [
         np.abs(picture[y : y + 160, x : x + 160] - tile).mean()

@@ -17,7 +17,6 @@ import torch
 from video_ats.evaluation.curve import svg_curve
 from video_ats.evaluation.report import UNLABELLED, Report, name_weights
 from video_ats.evaluation.summary import Results, SettingSummary
-from video_ats.models.trace import of_frames
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
@@ -26,7 +25,7 @@ from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
-from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri, thumbnail
+from video_ats.visualize.pictures import UInt8Array, draw_patches, draw_sheet, jpeg_data_uri, thumbnail
 
 _BINS = 24  # of a histogram
 _SHOWN = 3  # videos at either end of the costs
@@ -304,25 +303,20 @@ def _picture(
 ) -> UInt8Array:
     views = sample.views(plan, device=execution.device)
     trace = run_setting(model, setting, [views[:1]], execution).traces[0]
-    kept = of_frames(trace.kept[-1], plan.num_frames)[0].cpu().numpy()
+    stands = trace.tokens_of_patches(-1)[0].cpu().numpy()
     mean, std = (views.new_tensor(of).view(3, 1, 1, 1) for of in plan.normalisation)
     pixels = (views[0].float() * std + mean).clamp(0, 1).mul(255).round().byte()
     frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
     assert sample.clip_frames is not None
+    places = np.arange(_TILE) * frames.shape[1] // _TILE  # of square views, by repeating or skipping pixels
+    frames = frames[:, places][:, :, places]
     numbers = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
-    dimmed = [_enlarged(dim_dropped(frames[t], kept[t])) for t in numbers]
     return draw_sheet(
-        [[_enlarged(frames[t]) for t in numbers], dimmed],
+        [list(drawn[numbers]) for drawn in (frames, draw_patches(frames, stands))],
         columns=[f"frame {sample.frame_numbers[int(sample.clip_frames[0, t])]}" for t in numbers],
         rows=["view", "kept"],
         title="",
     )
-
-
-def _enlarged(picture: UInt8Array) -> UInt8Array:
-    """Resized to a tile by repeating or skipping pixels."""
-    places = np.arange(_TILE) * picture.shape[0] // _TILE
-    return picture[places][:, places]
 
 
 def _failures(report: Report) -> list[str]:
