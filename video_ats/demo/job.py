@@ -197,8 +197,8 @@ class Demo:
         """The outcome of the window that pictures show, turned like the pictures."""
         outcome, turns = self.outcomes[setting][self.window], self.turn // 90
         scores = {block: np.rot90(scores, turns, axes=(1, 2)) for block, scores in outcome.scores.items()}
-        kept, stands = (np.rot90(of_patches, turns, axes=(2, 3)) for of_patches in (outcome.kept, outcome.stands))
-        return replace(outcome, kept=kept, stands=stands, scores=scores)
+        kept = np.rot90(outcome.kept, turns, axes=(2, 3))
+        return replace(outcome, kept=kept, stands=np.rot90(outcome.stands, turns, axes=(2, 3)), scores=scores)
 
 
 def prepare(config: DemoConfig) -> DemoJob:

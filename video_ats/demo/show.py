@@ -89,7 +89,7 @@ def draw_attention(shown: Shown) -> UInt8Array:
         columns=[shown.times[t] for t in frames],
         rows=["input", *(f"in block {block}" for block in shown.scores)],
         title=shown.title,
-        note=f"{shown.note} Scores: what the class token reads from each patch. Faded: dropped or merged in an earlier block.",
+        note=f"{shown.note} Scores: what the class token reads from each patch. Faded: no longer a token.",
         scale=(colour_scale(14, 240), "score 0", "highest 1% of the block (square-root scale)"),
     )
 
@@ -190,7 +190,7 @@ value="0"{" disabled" if len(shown) == 1 else ""}><output id="setting-name" for=
 <span>Show</span><span><label><input type="radio" name="view" value="kept" checked> tokens</label> \
 <label><input type="radio" name="view" value="scores"> scores</label></span>\
 <span>scores: how much the class token reads from each patch, dark: 0, bright: the highest 1%; \
-faded: dropped or merged before</span>
+faded: no longer a token</span>
 </div>
 <p id="says"></p>
 <div class="frames">{canvas * len(frames)}</div>
