@@ -144,7 +144,7 @@ def _costs(job: DemoJob, demo: Demo) -> Titled:
         milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
         share = f"{100e9 * gflops / job.dense_macs:.0f}%"
         rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
-    return "Costs", [*header, "patches left at the end"], rows
+    return "Costs", [*header, "tokens left at the end"], rows
 
 
 def _kept(job: DemoJob, demo: Demo) -> Titled:
