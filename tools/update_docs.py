@@ -170,8 +170,9 @@ def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[st
         if s["name"].removeprefix("finetuned/") in {"dense", *shown}:
             top1 = "{percent:.1f} [{low:.1f}, {high:.1f}]".format(**s["top1"])
             rows.append([s["name"], top1, f"{s['gflops_view']['mean']:.2f}", f"{s['relative_to_dense']:.2f}"])
-    of_controls = ("ATS beats", "ATS loses", "No difference")
-    names = {*shown, *(re.sub(r"-k[^-]+", "", name) for name in shown)}  # a claim about several K leaves K out
+    of_controls = ("ATS beats", "ATS loses", "Merging by similarity", "No difference")
+    # A claim about several K or thresholds leaves them out.
+    names = {*shown, *(re.sub(r"-(k[^-]+|t[\d.,]+)", "", name) for name in shown)}
     # The reports of this repository are older than weights that say what was in their training; these say it now.
     told = (claim.replace("Without training,", "Without training with samplers,") for claim in report["claims"])
     claims = [

@@ -72,6 +72,28 @@ def test_every_host_and_scope_with_controls(video: Path, model: str) -> None:
     assert "Random weights" in (folder / "demo.html").read_text()
 
 
+@pytest.mark.parametrize("model", ["timesformer_mini", "xvit_mini"])
+@pytest.mark.parametrize("scope", ["frame", "tube", "clip"])
+def test_what_is_merged_is_shown(video: Path, model: str, scope: Any) -> None:
+    samplers = [SamplerConfig("similar", scope), SamplerConfig(scope=scope, temper=0.5, dropped="merged")]
+    changes = {"checkpoint": f"shipped/{model}", "sweep": SweepConfig(samples=[])}
+    job = ready(video, model=model, samplers=samplers, windows=1, **changes)
+    ((folder, demo),) = run(job)
+    # Similarities are no scores: there is nothing to draw in attention.png.
+    written = [path.name for path in write_demo(job, demo, folder)]
+    assert written == [name for name in FILES[:5] if name != "attention.png"]
+    data = json.loads((folder / "demo.html").read_text().partition('id="data">')[2].partition("</script>")[0])
+    assert [len(setting["blocks"]) for setting in data["settings"]] == [5, 3]
+    for setting, name in zip(data["settings"], list(demo.outcomes)[1:], strict=True):
+        outcome = demo.shown(name)
+        own = np.arange(outcome.kept[0].size).reshape(outcome.kept[0].shape)
+        assert (outcome.kept == (outcome.stands == own)).all()
+        for found, number in zip(setting["blocks"], outcome.blocks, strict=True):
+            assert all("0" not in marks for marks in found["marks"])  # nothing is gone
+            tokens = {token for of_frame in found["tokens"] for token in of_frame}
+            assert len(tokens) == sum(found["counts"]) == outcome.kept[number].sum() < own.size
+
+
 def test_windows_slide_over_a_long_video_and_the_surest_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "long.mp4"
     write_video(path, synthetic_clip(label=2, seed=0, num_frames=130, height=96, width=96), frame_rate=30)

@@ -11,14 +11,15 @@ from helpers.demo_cases import check_fits, chromium, make_shown, requests_of
 from helpers.page_elements import check_harmless
 
 from video_ats.demo.show import demo_page
-from video_ats.visualize.pictures import data_uri, dim_dropped, png_bytes
+from video_ats.visualize.pictures import data_uri, draw_patches, png_bytes
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\"&"
 SIDE = 24
 
 
 def page(**changes: object) -> str:
-    shown = {NASTY: square(make_shown(title=NASTY)), "other": square(make_shown(title="other", seed=1, blocks=(2,)))}
+    others = {"other": make_shown(title="other", seed=1, blocks=(2,)), "merging": make_shown(merges=True)}
+    shown = {name: square(one) for name, one in {NASTY: make_shown(title=NASTY), **others}.items()}
     plot = data_uri(png_bytes(np.zeros((4, 4, 3), dtype=np.uint8)))
     return demo_page(NASTY, [NASTY], shown, [(NASTY, [NASTY], [[NASTY]])], plot)
 
@@ -48,7 +49,7 @@ def test_the_data_say_what_was_kept() -> None:
     (setting,) = data["settings"]
     for (block, scores), found in zip(shown.scores.items(), setting["blocks"], strict=True):
         for t in range(3):
-            kept = np.array([mark == "1" for mark in found["kept"][t]]).reshape(4, 5)
+            kept = np.array([mark == "1" for mark in found["marks"][t]]).reshape(4, 5)
             assert (kept == shown.kept[block, t]).all()
             marks = [found["scores"][t][place : place + 2] for place in range(0, 40, 2)]
             assert [mark == "--" for mark in marks] == np.isnan(scores[t]).ravel().tolist()
@@ -95,19 +96,29 @@ def test_in_a_real_browser(tmp_path: Path) -> None:
         whole = pixels(driven)
         assert text_of(driven, "block-name") == "input, all patches"
         seen = {tuple(whole)}
-        for setting, blocks in ((0, (1, 2)), (1, (1,))):
+        for setting, blocks in ((0, (1, 2)), (1, (1,)), (2, (1, 2))):
             move(driven, "setting", setting)
             for block in blocks:
                 move(driven, "block", block)
                 seen.add(tuple(pixels(driven)))
-        assert len(seen) == 4  # input and three others
+        assert len(seen) == 6  # input and five others
+
+        assert text_of(driven, "block-name").endswith("have a token; the others are merged into these")
+        assert driven.execute_script("return document.querySelector('input[value=scores]').disabled")
+        shown = square(make_shown(merges=True))
+        merged = draw_patches(shown.pictures, shown.stands[2])[0]
+        own = (merged == shown.pictures[0]).all(axis=2, keepdims=True)  # of these, the page has a JPEG
+        expected = np.where(own, np.array(whole).reshape(SIDE, SIDE, 4)[..., :3], merged)
+        assert 0 < own.mean() < 0.5
+        assert np.abs(np.array(pixels(driven)).reshape(SIDE, SIDE, 4)[..., :3] - expected).max() <= 1
 
         move(driven, "setting", 0)
         move(driven, "block", 1)
         shown = square(make_shown(title=NASTY))
         picture = np.array(whole, dtype=np.uint8).reshape(SIDE, SIDE, 4)[..., :3]
         faded = np.array(pixels(driven)).reshape(SIDE, SIDE, 4)[..., :3]
-        assert np.abs(faded - dim_dropped(picture, shown.kept[1, 0])).max() <= 1
+        drawn = draw_patches(picture[None], shown.stands[1, :1])[0]
+        assert np.abs(faded - drawn.astype(int)).max() <= 1
 
         before = pixels(driven)
         driven.execute_script("document.querySelector('input[value=scores]').click()")

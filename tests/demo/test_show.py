@@ -9,7 +9,7 @@ from helpers.demo_cases import make_shown
 from PIL import Image
 
 from video_ats.demo.show import draw_attention, draw_tokens, draw_video, levels_of, spread
-from video_ats.visualize.pictures import dim_dropped, draw_over_time, heat_map
+from video_ats.visualize.pictures import draw_over_time, draw_patches, heat_map
 
 
 def holds(sheet: np.ndarray, tile: np.ndarray) -> bool:
@@ -19,13 +19,14 @@ def holds(sheet: np.ndarray, tile: np.ndarray) -> bool:
     return any((sheet[y : y + tile.shape[0], x : x + tile.shape[1]] == tile).all() for y, x in places)
 
 
-def test_the_sheet_of_tokens_holds_input_and_every_sampled_block() -> None:
-    shown = make_shown()
+@pytest.mark.parametrize("merges", [False, True])
+def test_the_sheet_of_tokens_holds_input_and_every_sampled_block(merges: bool) -> None:
+    shown = make_shown(merges=merges)
     sheet = draw_tokens(shown)
     for t in range(3):
         assert holds(sheet, shown.pictures[t])
         for block in (1, 2):
-            assert holds(sheet, dim_dropped(shown.pictures[t], shown.kept[block, t]))
+            assert holds(sheet, draw_patches(shown.pictures, shown.stands[block])[t])
 
 
 def test_the_sheet_of_scores_holds_every_sampled_block() -> None:
@@ -48,7 +49,7 @@ def test_the_video_shows_all_sampled_blocks_or_one() -> None:
     assert len(grid) == len(one) == 3
     assert grid.dtype == np.uint8
     assert grid.shape[1] % 2 == grid.shape[2] % 2 == 0
-    first, second = (dim_dropped(shown.pictures[1], shown.kept[block, 1]) for block in (1, 2))
+    first, second = (draw_patches(shown.pictures, shown.stands[block])[1] for block in (1, 2))
     assert holds(grid[1], first)
     assert holds(grid[1], second)
     assert not holds(one[1], first)
@@ -58,8 +59,14 @@ def test_the_video_shows_all_sampled_blocks_or_one() -> None:
 @pytest.mark.parametrize("blocks", [1, 3, 4, 9])
 def test_the_video_s_grid_takes_any_number_of_blocks(blocks: int) -> None:
     shown = make_shown()
-    many = replace(shown, kept=shown.kept[[2] * blocks], scores=dict.fromkeys(range(blocks), shown.scores[2]))
+    same = [2] * blocks
+    many = replace(shown, blocks=tuple(range(blocks)), kept=shown.kept[same], stands=shown.stands[same])
     assert draw_video(many, None).shape[0] == 3
+
+
+def test_frames_of_a_video_are_alike_in_size_however_long_their_times_are() -> None:
+    times = ("frame 0, 0.0 s", "frame 7, 0.3 s", f"frame {10**40}, 10.0 s")
+    assert draw_video(replace(make_shown(merges=True), times=times), None).shape[0] == 3
 
 
 def test_levels_run_from_zero_to_one_and_keep_what_is_missing() -> None:

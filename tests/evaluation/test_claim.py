@@ -214,6 +214,47 @@ def test_what_fine_tuned_weights_were_trained_with_is_said(weights: GivenWeights
     assert sentences[2].startswith(begins)
 
 
+def test_merging_is_told_from_ats_and_so_are_its_controls() -> None:
+    merging = [SamplerConfig("similar", "tube", threshold=threshold) for threshold in (0.9, 0.95)]
+    controls = [
+        SamplerConfig("random", "tube", matched=True, threshold=threshold, dropped=dropped)
+        for threshold in (0.9, 0.95)
+        for dropped in ("gone", "merged")
+    ]
+    settings = make_settings(SweepConfig(samples=[]), [*merging, *controls])
+    right = {setting.name: 690 for setting in settings} | {"dense": 700, "similar-tube-t0.95": 698}
+    right |= {"random-tube-matched:t0.9": 689, "random-tube-matched:t0.95": 699}
+    right |= {control.name: 600 for control in settings if control.follows and control.name.endswith("merged")}
+    sentences, comparisons = claims(right, settings, costs=dict.fromkeys(right, 2.0) | {"dense": 4.0})
+    assert sentences[0].startswith(
+        "Without training with samplers, the cheapest of 2 merging settings within 0.5 points of dense is "
+        "similar-tube-t0.95, 69.8% against 70.0%"
+    )
+    assert ", the most accurate on these videos of 2 merging settings at 45% to 55% of" in sentences[1]
+    assert sentences[2].startswith("No difference between merging by similarity and random can be told: 0.00 [")
+    assert "(similar-tube, mean over 2 thresholds, at the same tokens in every block, GFLOPs within" in sentences[2]
+    assert sentences[3].startswith("Merging by similarity beats random (merged) by 9.40 points [")
+    assert not any("ATS" in sentence or "K" in sentence for sentence in sentences)
+    assert [len(comparison.settings) for comparison in comparisons] == [1, 1, 1, 1, 2, 1, 1, 2]
+
+
+def test_a_run_of_both_names_both() -> None:
+    ats = [SamplerConfig(samples=8, temper=temper, dropped="merged") for temper in (1, 0.5)]
+    controls = [config.control("random") for config in ats]
+    settings = make_settings(SweepConfig(samples=[]), [*ats, SamplerConfig("similar", threshold=0.9), *controls])
+    right = {setting.name: 600 for setting in settings} | {"dense": 700}
+    sentences, _ = claims(right, settings, costs=dict.fromkeys(right, 1.0) | {"dense": 4.0})
+    assert ", no ATS or merging setting is within 0.5 points of dense; the closest is " in sentences[0]
+    assert ", the ATS or merging setting nearest to half the cost of dense is " in sentences[1]
+    for sentence, family in zip(sentences[2:4], ("ats-frame-k8-merged", "ats-frame-k8-a0.5-merged"), strict=True):
+        assert sentence.startswith("No difference between ATS and random (merged) can be told")
+        assert f"({family}, at the same tokens" in sentence
+    alone, _ = claims(right, (settings[0], settings[3]), costs=dict.fromkeys(right, 1.0))
+    assert alone[2].startswith("No control at the same tokens was scored: whether merging chooses better than chance")
+    without_dense, _ = claims(right, (settings[1], settings[3]), costs=dict.fromkeys(right, 1.0))
+    assert without_dense[0].startswith("The dense model was not scored: what ATS or merging costs against it")
+
+
 def test_without_dense_only_the_controls_are_judged() -> None:
     settings = SETTINGS[1:]
     sentences, comparisons = claims({ATS8: 700, RANDOM8: 600, ATS4: 700, RANDOM4: 600}, settings)
@@ -233,7 +274,7 @@ def test_without_a_control_at_the_same_tokens_that_is_said(control: SamplerConfi
 
 def test_without_ats_there_is_nothing_to_say() -> None:
     assert claims({DENSE: 700}, SETTINGS[:1]) == (
-        ("No setting with ATS was scored: nothing can be said about it.",),
+        ("No setting with ATS or merging was scored: nothing can be said about them.",),
         (),
     )
 

@@ -138,6 +138,10 @@ def test_claims_budget_notes_ends_and_failures_are_told(page: str) -> None:
     cheapest, dearest = [("v0", "1"), ("v1", "1.2"), ("v2", "1.4")], [("v5", "2"), ("v4", "1.8"), ("nasty", "1.6")]
     assert shown == [*cheapest, *dearest]
     assert "v1: 1.2 GFLOPs, abseiling (taken for zumba)" in page
+    merging = replace(ATS, sampler=SamplerConfig(samples=8, dropped="merged"))
+    merged = report_page(report, results_of(lines(), SETTINGS), merging, pictures())
+    for words, where in (("dropped patches are pale", page), ("merged into those with one: outlined", merged)):
+        assert [words in other for other in (page, merged)] == [where is other for other in (page, merged)]
     assert "None: all 6 listed" in report_page(
         replace(report, summary=replace(report.summary, failures=[], listed=6)), results_of(lines(), SETTINGS)
     )

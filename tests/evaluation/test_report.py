@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from matplotlib.text import Annotation, Text
 
 from video_ats.evaluation.claim import make_claims
-from video_ats.evaluation.curve import line_name, make_figure
+from video_ats.evaluation.curve import make_figure
 from video_ats.evaluation.predictions import Prediction
 from video_ats.evaluation.report import UNLABELLED, Report, _views, as_markdown, write_report
 from video_ats.evaluation.summary import Agreement, RunSummary, summarise
@@ -226,22 +226,39 @@ def test_five_classes_have_no_top5() -> None:
     assert "[" in cells[0]
 
 
-def test_a_line_of_the_curve_joins_what_differs_in_samples_only() -> None:
+def test_a_line_of_the_curve_joins_what_differs_in_how_many_only() -> None:
     ats = SamplerConfig(samples=8, blocks=[1, 2])
-    names = [
-        line_name(Setting("", sampler))
-        for sampler in (
-            *(ats, replace(ats, samples=9), replace(ats, blocks=[2]), replace(ats, scheme="inverse")),
-            *(
-                replace(ats, scope="tube"),
-                SamplerConfig("random", samples=8),
-                SamplerConfig("random", matched=True),
-            ),
-        )
-    ]
-    assert names[0] == names[1]
-    assert len(set(names)) == 6
-    assert line_name(Setting("", ats, finetuned=True)) not in names
+    similar = SamplerConfig("similar", threshold=0.9)
+    samplers = [ats, *(replace(ats, **{key: value}) for key, value in {"temper": 0.5, "dropped": "merged"}.items())]
+    samplers += [replace(ats, blocks=[2]), replace(ats, scheme="inverse"), replace(ats, scope="tube"), similar]
+    samplers += [SamplerConfig("similar", samples=8), SamplerConfig("random", samples=8)]
+    samplers += [SamplerConfig("random", matched=True), SamplerConfig("random", matched=True, threshold=0.9)]
+
+    def lines(*of: SamplerConfig, tuned: int | None = None) -> int:
+        dense = Setting("dense", None)
+        settings = (dense, *(Setting(str(n), one, finetuned=n == tuned) for n, one in enumerate(of)))
+        figure, _ = make_curve(settings, spread=1)
+        return sum(line.get_zorder() == 2.5 for line in figure.axes[0].get_lines())
+
+    assert lines(ats, replace(ats, samples=9)) > 0
+    assert lines(similar, replace(similar, threshold=0.8)) > 0
+    assert lines(replace(samplers[-1], threshold=0.8), samplers[-1]) > 0
+    assert lines(*samplers) == 0
+    assert lines(ats, replace(ats, samples=9), tuned=1) == 0
+
+
+def test_a_label_says_how_many_tokens_and_what_differs() -> None:
+    ats, similar = SamplerConfig(scope="tube"), SamplerConfig("similar", "tube", threshold=0.9)
+    control = SamplerConfig("random", "tube", matched=True, threshold=0.9)
+    settings = make_settings(SweepConfig(samples=[]), [ats, replace(ats, temper=0.5, dropped="merged"), similar])
+    figure, _ = make_curve(settings, spread=1)
+    assert {"K=full", "K=full temper 0.5 merged", "similar > 0.9"} <= {text.get_text() for text in texts_of(figure)}
+    assert {"ATS", "similar merged"} < {text.get_text() for text in figure.legends[0].get_texts()}
+    others = [replace(similar, threshold=None, samples=12), replace(control, dropped="merged"), control]
+    blocks = replace(similar, blocks=[1, 2], threshold=[0.9, 0.8])
+    figure, _ = make_curve(make_settings(SweepConfig(samples=[]), [similar, *others, blocks]), spread=1)
+    expected = {"similar 12 tokens", "random > 0.9 merged", "random > 0.9", "similar > 0.9,0.8 b1..2"}
+    assert expected < {text.get_text() for text in texts_of(figure)}
 
 
 def make_curve(settings: tuple[Setting, ...], *, spread: float = 0.1, videos: int = 60) -> tuple[Figure, RunSummary]:
@@ -325,7 +342,7 @@ def test_a_family_has_one_colour_and_dense_stands_at_its_cost_where_the_axis_sho
     points = {line.get_gid(): line.get_color() for line in figure.axes[0].get_lines() if line.get_gid()}
     colours: dict[str, set[str]] = {}
     for place, s in enumerate(settings):
-        family = "dense" if s.is_dense else f"{s.finetuned} {s.sampler is None or s.is_ats}"
+        family = "dense" if s.is_dense else f"{s.finetuned} {s.sampler is None or s.reduces}"
         colours.setdefault(family, set()).add(points[f"point-{place}"])
     assert [len(found) for found in colours.values()] == [1, 1, 1, 1]
     assert len(set.union(*colours.values())) == 4

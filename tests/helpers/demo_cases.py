@@ -20,8 +20,20 @@ _QUIET = (
 )
 
 
-def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tuple[int, ...] = (1, 2)) -> Shown:
-    """Frames of 4 x 5 patches of 6 x 6 pixels in a model of three blocks; each sampled block keeps half."""
+def alone(kept: np.ndarray) -> np.ndarray:
+    """Tokens that stand for their own patch: ``stands`` of ``kept`` (bool [..., T, h, w]) without merging."""
+    own = np.arange(kept.size).reshape(kept.shape)
+    return np.where(kept, own, -1)
+
+
+def make_shown(
+    *, frames: int = 3, title: str = "t", seed: int = 0, blocks: tuple[int, ...] = (1, 2), merges: bool = False
+) -> Shown:
+    """Frames of 4 x 5 patches of 6 x 6 pixels in a model of three blocks; each sampled block keeps half.
+
+    If it ``merges``, the token before a dropped patch in raster order of the clip stands for it, and there are no
+    scores.
+    """
     random = np.random.default_rng(seed)
     kept, scores, here = [], {}, np.ones((frames, 4, 5), dtype=bool)
     for block in range(3):
@@ -29,13 +41,20 @@ def make_shown(*, frames: int = 3, title: str = "t", seed: int = 0, blocks: tupl
             scores[block] = np.where(here, random.random(here.shape), np.nan)
             here = here & (random.random(here.shape) < 0.5)
         kept.append(here)
+    tokens = alone(np.stack(kept))
+    if merges:
+        tokens[:, 0, 0, 0] = np.maximum(tokens[:, 0, 0, 0], 0)
+        tokens = np.maximum.accumulate(tokens.reshape(3, -1), axis=1).reshape(tokens.shape)
     return Shown(
         title=title,
         note=f"{title} says something.",
         pictures=random.integers(0, 255, (frames, 24, 30, 3), dtype=np.uint8),
         times=tuple(f"frame {t}" for t in range(frames)),
+        merges=merges,
+        blocks=blocks,
         kept=np.stack(kept),
-        scores=scores,
+        stands=tokens,
+        scores={} if merges else scores,
     )
 
 

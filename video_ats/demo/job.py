@@ -98,7 +98,9 @@ class Outcome:
     logits: Tensor  # float32 [num_classes]
     macs: int
     seconds: float  # of the forward pass
+    blocks: tuple[int, ...]  # those that sample
     kept: npt.NDArray[np.bool_]  # [depth, T, h, w]: patches that leave each block
+    stands: npt.NDArray[np.int64]  # [depth, T', h, w], T' a divisor of T: see `Trace.tokens_of_patches`
     # Those that the samplers chose by, by number of the block: [T, h, w], NaN where the patch was dropped before.
     scores: dict[int, npt.NDArray[np.floating]]
 
@@ -123,7 +125,9 @@ def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], executi
             logits=output.logits[0].cpu(),
             macs=int(output.macs()),
             seconds=output.seconds,
+            blocks=() if setting.sampler is None else tuple(sorted(setting.sampler.for_depth(len(trace.kept)))),
             kept=of_frames(torch.cat(trace.kept), clip.shape[2]).cpu().numpy(),
+            stands=torch.cat([trace.tokens_of_patches(block) for block in range(len(trace.kept))]).cpu().numpy(),
             scores={
                 block: of_frames(s, clip.shape[2])[0].float().cpu().numpy()
                 for block, s in enumerate(trace.scores)
@@ -193,7 +197,8 @@ class Demo:
         """The outcome of the window that pictures show, turned like the pictures."""
         outcome, turns = self.outcomes[setting][self.window], self.turn // 90
         scores = {block: np.rot90(scores, turns, axes=(1, 2)) for block, scores in outcome.scores.items()}
-        return replace(outcome, kept=np.rot90(outcome.kept, turns, axes=(2, 3)), scores=scores)
+        kept = np.rot90(outcome.kept, turns, axes=(2, 3))
+        return replace(outcome, kept=kept, stands=np.rot90(outcome.stands, turns, axes=(2, 3)), scores=scores)
 
 
 def prepare(config: DemoConfig) -> DemoJob:
@@ -202,7 +207,7 @@ def prepare(config: DemoConfig) -> DemoJob:
     """
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    settings = choose_settings(variant, weights, config.sweep)
+    settings = choose_settings(variant, weights, config.sweep, config.samplers)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))

@@ -30,14 +30,16 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     first_name, first = next(iter(shown.items()))
     page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
     write_bytes(tokens, png_bytes(draw_tokens(first)))
-    write_bytes(attention, png_bytes(draw_attention(first)))
     window = demo.windows[demo.window]
     own_rate = len(window.frames) / max(window.end_seconds - window.start_seconds, 1e-6)
     rate = Fraction(min(max(own_rate, 0.5), 8.0)).limit_denominator(100)
     repeats = math.ceil(_LEAST_RATE / rate)
     frames = draw_video(first, job.config.block).repeat(repeats, axis=0)
     write_video(video, frames, frame_rate=rate * repeats, encoder_options={"crf": "20", "preset": "veryfast"})
-    written = [page, video, tokens, attention, numbers]
+    written = [page, video, tokens, numbers]
+    if first.scores:
+        write_bytes(attention, png_bytes(draw_attention(first)))
+        written.insert(3, attention)
     plot = None
     if len(demo.windows) > 1:
         spans = [(window.start_seconds, window.end_seconds) for window in demo.windows]
@@ -142,7 +144,7 @@ def _costs(job: DemoJob, demo: Demo) -> Titled:
         milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
         share = f"{100e9 * gflops / job.dense_macs:.0f}%"
         rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
-    return "Costs", [*header, "patches left at the end"], rows
+    return "Costs", [*header, "tokens left at the end"], rows
 
 
 def _kept(job: DemoJob, demo: Demo) -> Titled:
@@ -150,13 +152,13 @@ def _kept(job: DemoJob, demo: Demo) -> Titled:
     rows = []
     for setting in job.settings:
         outcome = demo.shown(setting.name)
-        for block in outcome.scores:
+        for block in outcome.blocks:
             counts = outcome.kept[block].sum(axis=(1, 2))
             rows.append([setting.name, str(block), *(str(counts[t]) for t in frames)])
     per_frame = demo.shown(job.settings[0].name).kept[0, 0].size
     window = demo.windows[demo.window]
     span = f"{window.start_seconds:.1f} to {window.end_seconds:.1f} s"
-    heading = f"Patches of {per_frame} kept in each frame after each block that samples, {span}"
+    heading = f"Patches of {per_frame} that have a token in each frame after each block that samples, {span}"
     return heading, ["setting", "block", *(f"frame {window.frames[t]}" for t in frames)], rows
 
 
@@ -178,7 +180,10 @@ def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
         note=f"{says}." + (" Random weights: it means nothing." if job.config.checkpoint == RANDOM_WEIGHTS else ""),
         pictures=demo.pictures,
         times=tuple(f"frame {frame}, {demo.part.seconds(frame):.1f} s" for frame in window.frames),
+        merges=setting.sampler is not None and setting.sampler.dropped == "merged",
+        blocks=outcome.blocks,
         kept=outcome.kept,
+        stands=outcome.stands,
         scores=outcome.scores,
     )
 

@@ -15,10 +15,11 @@ from video_ats.visualize.pictures import (
     FADED_SHARE,
     UInt8Array,
     colour_scale,
-    dim_dropped,
+    draw_patches,
     draw_sheet,
     heat_map,
     jpeg_data_uri,
+    share_colours,
 )
 
 MOST_COLUMNS = 8  # frames that a sheet or a table shows
@@ -37,31 +38,42 @@ canvas { width: 100%; display: block; } td:first-child { white-space: nowrap; }
 
 @dataclass(frozen=True)
 class Shown:
-    """One clip under one setting, ready to be drawn; ``kept`` and ``scores`` as in `Outcome`."""
+    """One clip under one setting, ready to be drawn; the last four as in `Outcome`."""
 
     title: str
     note: str  # under the title
     pictures: UInt8Array  # [T, S, S, 3]: the crop that the model sees
     times: tuple[str, ...]
+    merges: bool  # whether patches share a token; else those without their own are gone
+    blocks: tuple[int, ...]
     kept: npt.NDArray[np.bool_]
+    stands: npt.NDArray[np.int64]
     scores: dict[int, npt.NDArray[np.floating]]
+
+    @property
+    def legend(self) -> str:
+        """What becomes of patches without a token of their own."""
+        if self.merges:
+            return "Patches without a token are merged into those with one: outlined, in their mean colour."
+        return "Faded: patches dropped in that block or before."
 
 
 def draw_tokens(shown: Shown) -> UInt8Array:
-    """Contact sheet: a column per frame; rows for the input and each sampling block, dropped patches faded."""
+    """Contact sheet: a column per frame; rows for the input and each sampling block, see `draw_patches`."""
     frames = spread(len(shown.pictures), MOST_COLUMNS)
     tiles, rows, captions = [[shown.pictures[t] for t in frames]], ["input"], [[""] * len(frames)]
-    for block in shown.scores:
-        kept = shown.kept[block]
-        tiles.append([dim_dropped(shown.pictures[t], kept[t]) for t in frames])
-        captions.append([f"{kept[t].sum()} of {kept[t].size}" for t in frames])
-        rows.append(f"after block {block}\n{100 * kept.mean():.0f}% kept")
+    for block in shown.blocks:
+        kept, drawn = shown.kept[block], draw_patches(shown.pictures, shown.stands[block])
+        tiles.append([drawn[t] for t in frames])
+        word = " have a token" if shown.merges else ""
+        captions.append([f"{kept[t].sum()} of {kept[t].size}{word}" for t in frames])
+        rows.append(f"after block {block}\n{100 * kept.mean():.0f}%{word or ' kept'}")
     return draw_sheet(
         tiles,
         columns=[shown.times[t] for t in frames],
         rows=rows,
         title=shown.title,
-        note=f"{shown.note} Faded: patches dropped in that block or before.",
+        note=f"{shown.note} {shown.legend}",
         captions=captions,
     )
 
@@ -77,7 +89,7 @@ def draw_attention(shown: Shown) -> UInt8Array:
         columns=[shown.times[t] for t in frames],
         rows=["input", *(f"in block {block}" for block in shown.scores)],
         title=shown.title,
-        note=f"{shown.note} Scores: what the class token reads from each patch. Faded: dropped in an earlier block.",
+        note=f"{shown.note} Scores: what the class token reads from each patch. Faded: no longer a token.",
         scale=(colour_scale(14, 240), "score 0", "highest 1% of the block (square-root scale)"),
     )
 
@@ -89,25 +101,26 @@ def levels_of(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 
 def draw_video(shown: Shown, block: int | None) -> UInt8Array:
-    """The input beside the kept patches of one block, or of all blocks that sample as a grid, frame by frame: uint8
+    """The input beside the tokens of one block, or of all blocks that sample as a grid, frame by frame: uint8
     array (T, H, W, 3), H and W even.
     """
-    blocks = tuple(shown.scores) if block is None else (block,)
+    blocks = shown.blocks if block is None else (block,)
+    drawn = [draw_patches(shown.pictures, shown.stands[number]) for number in blocks]
     columns = min(len(blocks) + 1, 4)
     missing = -(len(blocks) + 1) % columns
     rows = range(0, len(blocks) + 1, columns)
 
     def sheet(t: int, picture: UInt8Array) -> UInt8Array:
         kept = [shown.kept[number, t] for number in blocks]
-        tiles = [picture, *(dim_dropped(picture, k) for k in kept), *[np.full_like(picture, 255)] * missing]
+        tiles = [picture, *(frames[t] for frames in drawn), *[np.full_like(picture, 255)] * missing]
         counts = [f"after block {number}: {k.sum()} of {k.size}" for number, k in zip(blocks, kept, strict=True)]
-        captions = ["input", *counts, *[""] * missing]
+        captions = [f"input, {shown.times[t]}", *counts, *[""] * missing]
         return draw_sheet(
             [tiles[row : row + columns] for row in rows],
             columns=[""] * columns,
             rows=[""] * len(rows),
             title=shown.title,
-            note=shown.times[t],
+            note=shown.legend,
             captions=[captions[row : row + columns] for row in rows],
         )
 
@@ -156,24 +169,28 @@ def _viewer(shown: dict[str, Shown]) -> str:
         "fade": FADED_SHARE,
         "colours": colour_scale(1, 256)[0].tolist(),
         "settings": [
-            {"name": name, "note": one.note, "blocks": [_block(one, block, frames) for block in one.scores]}
+            {
+                "name": name,
+                "note": f"{one.note} {one.legend}",
+                "blocks": [_block(one, block, frames) for block in one.blocks],
+            }
             for name, one in shown.items()
         ],
     }
     canvas = f'<figure><canvas width="{side}" height="{side}"></canvas><figcaption></figcaption></figure>'
-    last = len(any_setting.scores)
+    last = len(any_setting.blocks)
     return f"""\
 <h2>What is kept</h2>
-<p class="note">Move the sliders. A patch that fades was dropped; later blocks do not compute it.</p>
+<p class="note">Move the sliders. Later blocks compute only the tokens that are left.</p>
 <div class="controls">
 <label for="setting">Setting</label><input type="range" id="setting" min="0" max="{len(shown) - 1}" \
 value="0"{" disabled" if len(shown) == 1 else ""}><output id="setting-name" for="setting"></output>
 <label for="block">Block</label><input type="range" id="block" min="0" max="{last}" value="{last}">\
 <output id="block-name" for="block"></output>
-<span>Show</span><span><label><input type="radio" name="view" value="kept" checked> kept patches</label> \
+<span>Show</span><span><label><input type="radio" name="view" value="kept" checked> tokens</label> \
 <label><input type="radio" name="view" value="scores"> scores</label></span>\
 <span>scores: how much the class token reads from each patch, dark: 0, bright: the highest 1%; \
-faded: dropped before</span>
+faded: no longer a token</span>
 </div>
 <p id="says"></p>
 <div class="frames">{canvas * len(frames)}</div>
@@ -182,13 +199,21 @@ faded: dropped before</span>
 
 
 def _block(shown: Shown, block: int, frames: Sequence[int]) -> dict[str, Any]:
-    kept, levels = shown.kept[block], levels_of(shown.scores[block])
-    return {
+    kept, scores = shown.kept[block], shown.scores.get(block)
+    summary = f"{kept.sum()} of {kept.size} patches of the clip, {100 * kept.mean():.0f}%"
+    data: dict[str, Any] = {
         "name": f"after block {block}",
-        "summary": f"{kept.sum()} of {kept.size} patches of the clip, {100 * kept.mean():.0f}%",
+        "summary": f"{summary}, have a token; the others are merged into these" if shown.merges else summary,
         "counts": [int(kept[t].sum()) for t in frames],
-        "kept": ["".join("01"[int(there)] for there in kept[t].ravel()) for t in frames],
-        "scores": [_hexadecimal(levels[t]) for t in frames],
+        "scores": None if scores is None else [_hexadecimal(levels_of(scores)[t]) for t in frames],
+    }
+    if not shown.merges:
+        return data | {"marks": ["".join("01"[int(there)] for there in kept[t].ravel()) for t in frames]}
+    tokens, shared, colours = share_colours(shown.pictures, shown.stands[block])
+    return data | {
+        "marks": ["".join("12"[int(several)] for several in shared[t].ravel()) for t in frames],
+        "tokens": [tokens[t].ravel().tolist() for t in frames],
+        "colours": [(colours[t].reshape(-1, 3) @ [1 << 16, 1 << 8, 1]).tolist() for t in frames],
     }
 
 

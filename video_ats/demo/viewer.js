@@ -29,19 +29,38 @@ function colour(pixels, at, score) {
   }
 }
 
+function share(pixels, at, colour) {
+  for (let channel = 0; channel < 3; channel++) pixels[at + channel] = (colour >> (16 - 8 * channel)) & 255;
+}
+
+function outline(pixels, at, colour) { // is seen on light and on dark
+  const grey = 0.299 * (colour >> 16) + 0.587 * ((colour >> 8) & 255) + 0.114 * (colour & 255);
+  pixels.fill(grey < 128 ? 255 : 0, at, at + 3);
+}
+
 function draw(canvas, picture, t, { block, view }) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(picture, 0, 0);
   if (block === null) return;
   const side = canvas.width;
   const image = context.getImageData(0, 0, side, side);
+  const patchAt = (y, x) => Math.floor((y * data.rows) / side) * data.columns + Math.floor((x * data.columns) / side);
+  // Of each patch: 0: gone, 1: has a token, 2: shares one.
+  const borders = (one, other) =>
+    block.tokens[t][one] !== block.tokens[t][other] && (block.marks[t][one] === "2" || block.marks[t][other] === "2");
   for (let y = 0; y < side; y++) {
-    const row = Math.floor((y * data.rows) / side);
     for (let x = 0; x < side; x++) {
-      const patch = row * data.columns + Math.floor((x * data.columns) / side);
-      const at = 4 * (y * side + x);
-      if (view === "scores") colour(image.data, at, block.scores[t].slice(2 * patch, 2 * patch + 2));
-      else if (block.kept[t][patch] === "0") fade(image.data, at);
+      const [patch, at] = [patchAt(y, x), 4 * (y * side + x)];
+      if (view === "scores" && block.scores !== null) {
+        colour(image.data, at, block.scores[t].slice(2 * patch, 2 * patch + 2));
+        continue;
+      }
+      if (block.marks[t][patch] === "0") fade(image.data, at);
+      if (block.marks[t][patch] === "2") share(image.data, at, block.colours[t][patch]);
+      if (!block.tokens) continue;
+      if ((x > 0 && borders(patch, patchAt(y, x - 1))) || (y > 0 && borders(patch, patchAt(y - 1, x)))) {
+        outline(image.data, at, block.colours[t][patch]);
+      }
     }
   }
   context.putImageData(image, 0, 0);
@@ -51,6 +70,9 @@ function update(pictures) {
   // A setting may sample in fewer blocks; the browser moves the slider back where it is too far.
   blockSlider.max = String(data.settings[Number(settingSlider.value)].blocks.length);
   const now = chosen();
+  views.forEach((radio) => { // similarities are no scores
+    radio.disabled = radio.value === "scores" && now.setting.blocks.every((block) => block.scores === null);
+  });
   document.getElementById("setting-name").textContent = now.setting.name;
   document.getElementById("says").textContent = now.setting.note;
   document.getElementById("block-name").textContent =

@@ -1,9 +1,9 @@
-"""Sentences about ATS, made from the numbers of a run: against the dense model, and against the controls."""
+"""Sentences about ATS and merging, from the numbers of a run: against the dense model, and against the controls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from video_ats.evaluation.summary import Results
 from video_ats.runs.metrics import Difference, paired_difference
-from video_ats.runs.settings import Setting, keeps_alike, setting_name
+from video_ats.runs.settings import Setting, family_name, keeps_alike
 from video_ats.runs.weights import NOTHING_GIVEN, GivenWeights
 
 # What counts as "the same accuracy", in points of top-1.
@@ -62,8 +62,9 @@ def make_claims(
         given, finetuned: the weights, which may say what they were trained with.
 
     Returns:
-        The sentences, and all comparisons: each ATS setting with the dense model, with each of its controls, and all
-        K together with each kind of control. Nothing without labels: all of it is about accuracy.
+        The sentences, and all comparisons: each setting that reduces with the dense model, with each of its controls,
+        and all of a family (all K or all thresholds) together with each kind of control. Nothing without labels: all of
+        it is about accuracy.
     """
     labels = results.labels
     if labels is None:
@@ -76,17 +77,19 @@ def make_claims(
         if (scored := results.of.get(setting.name)) is not None
     ]
     dense = next((run for run in runs if run.setting.is_dense), None)
-    every_ats = [run for run in runs if run.setting.is_ats]
+    reducing = [run for run in runs if run.setting.reduces]
     if not runs or len(runs[0].correct) < 2:
         return ("Fewer than two videos were evaluated: nothing can be said about accuracy.",), ()
-    if not every_ats:
-        return ("No setting with ATS was scored: nothing can be said about it.",), ()
+    if not reducing:
+        return ("No setting with ATS or merging was scored: nothing can be said about them.",), ()
     sentences: list[str] = []
     comparisons: list[Comparison] = []
     if dense is None:
-        sentences.append("The dense model was not scored: what ATS costs against it is not known from this run.")
+        sentences.append(
+            f"The dense model was not scored: what {_subject(reducing)} costs against it is not known from this run."
+        )
     for tuned, weights in ((False, given), (True, finetuned)):
-        of_weights = [run for run in every_ats if run.setting.finetuned is tuned]
+        of_weights = [run for run in reducing if run.setting.finetuned is tuned]
         if dense is not None and of_weights:
             against_dense = [_compare([(run, dense)]) for run in of_weights]
             own_dense = next((run for run in runs if run.name == "finetuned/dense"), None)
@@ -100,7 +103,8 @@ def make_claims(
         comparisons += each + ([pooled] if len(pairs) > 1 else [])
     if not families:
         sentences.append(
-            "No control at the same tokens was scored: whether ATS chooses better than chance is not known."
+            f"No control at the same tokens was scored: whether {_subject(reducing)} chooses better than chance is not "
+            "known."
         )
     sentences.append(
         f"Differences are in points of top-1 on the same {len(runs[0].correct)} videos, each with its 95% interval: "
@@ -132,7 +136,7 @@ def _against_dense(
 
     ``own_dense`` is the dense model with fine-tuned weights, ``depth`` the number of blocks.
     """
-    finetuned = runs[0].setting.finetuned
+    finetuned, subject = runs[0].setting.finetuned, _subject(runs)
     training = _training(weights, finetuned)
     top1 = {run.name: run.top1 for run in runs}
     samplers = {run.name: run.setting.sampler for run in runs}
@@ -154,19 +158,23 @@ def _against_dense(
         excluded = "excluded" if cheapest.difference.excludes_loss_of(_MARGIN) else "not excluded"
         chosen = "; the setting was chosen on them, which flatters it a little" if len(runs) > 1 else ""
         sentences = [
-            f"{training}, the cheapest of {len(runs)} ATS settings within {_MARGIN} points of dense is "
+            f"{training}, the cheapest of {len(runs)} {subject} settings within {_MARGIN} points of dense is "
             f"{told(cheapest)}. A larger loss is {excluded} by these {cheapest.difference.videos} videos{chosen}."
         ]
     else:
         closest = max(comparisons, key=lambda c: (c.difference.points, -c.gflops))
-        sentences = [f"{training}, no ATS setting is within {_MARGIN} points of dense; the closest is {told(closest)}."]
+        sentences = [
+            f"{training}, no {subject} setting is within {_MARGIN} points of dense; the closest is {told(closest)}."
+        ]
     half = [c for c in comparisons if _ABOUT_HALF[0] <= c.gflops / c.others_gflops <= _ABOUT_HALF[1]]
     if len(half) > 1:
         best = max(half, key=lambda c: (c.difference.points, -c.gflops))
-        which = f"the most accurate on these videos of {len(half)} ATS settings at 45% to 55% of the cost of dense"
+        which = (
+            f"the most accurate on these videos of {len(half)} {subject} settings at 45% to 55% of the cost of dense"
+        )
     else:
         best = min(comparisons, key=lambda c: abs(c.gflops / c.others_gflops - 0.5))
-        which = "the ATS setting nearest to half the cost of dense"
+        which = f"the {subject} setting nearest to half the cost of dense"
     sentences.append(f"{training}, {which} is {told(best)}.")
     if finetuned and own_dense is not None:
         # Training on goes on teaching the dense model too: that gain is not the samplers'.
@@ -186,31 +194,38 @@ def _training(weights: GivenWeights, finetuned: bool) -> str:
     return f"With the {'fine-tuned' if finetuned else 'given'} weights, {unsaid}"
 
 
+def _subject(runs: Sequence[_Scored]) -> str:
+    """What the settings do, for a sentence."""
+    kinds = {run.setting.sampler.kind for run in runs if run.setting.sampler is not None}
+    return " or ".join(word for kind, word in (("ats", "ATS"), ("similar", "merging")) if kind in kinds)
+
+
 def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scored, _Scored]]]:
-    """Pairs of an ATS setting and its control, by kind of control and by what the ATS settings share besides K."""
+    """Pairs of a setting and its control, by kind of control and by the family of the setting."""
     by_name = {run.name: run for run in runs}
     families: dict[tuple[str, str], list[tuple[_Scored, _Scored]]] = {}
     for control in runs:
         if control.setting.follows is not None and control.setting.sampler is not None:
-            ats = by_name[control.setting.follows]
-            assert ats.setting.sampler is not None
-            kind: str = control.setting.sampler.kind
-            if kind == "random" and control.setting.sampler.seed:
-                kind += f" (seed {control.setting.sampler.seed})"
-            family = setting_name(replace(ats.setting.sampler, samples=None)).replace("-kfull", "")
-            families.setdefault((kind, family), []).append((ats, control))
+            followed, sampler = by_name[control.setting.follows], control.setting.sampler
+            assert followed.setting.sampler is not None
+            told = [f"seed {sampler.seed}"] if sampler.kind == "random" and sampler.seed else []
+            told += ["merged"] if sampler.dropped == "merged" else []
+            kind = sampler.kind + (f" ({', '.join(told)})" if told else "")
+            families.setdefault((kind, family_name(followed.setting.sampler)), []).append((followed, control))
     return families
 
 
 def _against_control(kind: str, family: str, each: Sequence[Comparison], pooled: Comparison) -> str:
-    d = pooled.difference
+    d, similar = pooled.difference, family.startswith("similar-")
+    subject, amounts = ("merging by similarity", "thresholds") if similar else ("ATS", "values of K")
     if d.verdict > 0:
-        verdict = f"ATS beats {kind} by {d.points:.2f} points [{d.low:.2f}, {d.high:.2f}]"
+        verdict = f"{subject} beats {kind} by {d.points:.2f} points [{d.low:.2f}, {d.high:.2f}]"
     elif d.verdict < 0:
-        verdict = f"ATS loses to {kind} by {-d.points:.2f} points [{-d.high:.2f}, {-d.low:.2f}]"
+        verdict = f"{subject} loses to {kind} by {-d.points:.2f} points [{-d.high:.2f}, {-d.low:.2f}]"
     else:
         differing = f"differing on {d.differing} of {d.videos} videos"
-        verdict = f"No difference between ATS and {kind} can be told: {d} points, {differing}"
+        verdict = f"No difference between {subject} and {kind} can be told: {d} points, {differing}"
+    verdict = verdict[0].upper() + verdict[1:]
     apart = max(100 * abs(c.gflops / c.others_gflops - 1) for c in each)
     cost = f"GFLOPs within {max(apart, 0.1):.1f}%"
     if len(each) == 1:
@@ -219,5 +234,5 @@ def _against_control(kind: str, family: str, each: Sequence[Comparison], pooled:
     named = (f"{c.settings[0]}: {c.difference}" for c in (best, worst))
     extremes = "; best {}, worst {}".format(*named) if best is not worst else ""
     return (
-        f"{verdict} ({family}, mean over {len(each)} values of K, at the same tokens in every block, {cost}){extremes}."
+        f"{verdict} ({family}, mean over {len(each)} {amounts}, at the same tokens in every block, {cost}){extremes}."
     )

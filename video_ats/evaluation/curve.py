@@ -1,4 +1,4 @@
-"""The curve of accuracy over GFLOPs, as a picture and for a page: ATS, controls and fine-tuned weights beside dense."""
+"""The curve of accuracy over GFLOPs, as a picture and for a page: samplers and fine-tuned weights beside dense."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from matplotlib.transforms import BboxBase, ScaledTranslation, Transform
 
 from video_ats.atomic import replacing
 from video_ats.evaluation.summary import SettingSummary
-from video_ats.runs.settings import Setting, block_ranges
+from video_ats.runs.settings import Setting, block_ranges, family_name, listed
 from video_ats.visualize.page import escaped
 
 # Colour-blind safe (after Okabe and Ito) and legible on white and on black; one colour a family, one marker a scope.
-_DENSE, _ATS, _TUNED, _TUNED_DENSE = "dense", "ATS", "fine-tuned ATS", "fine-tuned dense"
-_MATCHED, _FIXED = "matched controls, of equal cost", "controls, fixed count"
+_DENSE, _TUNED_DENSE = "dense", "fine-tuned dense"
+_ATS, _MERGING, _TUNED = "ATS", "similar merged", "fine-tuned with sampler"
+_MATCHED, _FIXED = "matched controls, as many tokens", "controls, fixed count"
 _INK = "#1a1a1a"
-_COLOURS = {_DENSE: _INK, _TUNED_DENSE: "#009E73", _ATS: "#1a7fc4", _TUNED: "#009E73"}
+_COLOURS = {_DENSE: _INK, _TUNED_DENSE: "#009E73", _ATS: "#1a7fc4", _MERGING: "#a8609a", _TUNED: "#009E73"}
 _COLOURS |= {_MATCHED: "#D55E00", _FIXED: "#b8860b"}
 _MARKERS = {"frame": "o", "tube": "s", "clip": "^"}
 _FAMILIES = tuple(_COLOURS)  # the most important first
@@ -142,7 +143,7 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
             labels.append((_label(axes, text, (0.5, measured.value), colour, across), _ALONG))
             continue
         nearly = round(1000 * cost / high)
-        shift = _SIDE * (drawn[nearly] % 4)  # ATS and three controls
+        shift = _SIDE * (drawn[nearly] % 4)  # a setting and three controls
         drawn[nearly] += 1
         if not shift:
             in_place.append((setting, summary))
@@ -171,24 +172,33 @@ def _merit(summaries: Sequence[SettingSummary]) -> str:
 def _family(setting: Setting) -> str:
     if setting.sampler is None:
         return _TUNED_DENSE if setting.finetuned else _DENSE
-    if not setting.is_ats:
+    if not setting.reduces:
         return _MATCHED if setting.sampler.matched else _FIXED
-    return _TUNED if setting.finetuned else _ATS
+    if setting.finetuned:
+        return _TUNED
+    return _ATS if setting.sampler.kind == "ats" else _MERGING
 
 
 def _told(setting: Setting, settings: Sequence[Setting]) -> str:
-    """What tells a setting from others of its colour and marker: K, and what differs among the settings."""
+    """What tells a setting from others of its colour and marker: how many tokens, and what differs among settings."""
     sampler = setting.sampler
     assert sampler is not None
-    samples = (sampler.samples,) if isinstance(sampler.samples, int) else sampler.samples
-    count = "full" if samples is None else ",".join(map(str, samples))
+    count = listed(sampler.samples) or "full"
     parts: list[str] = [] if sampler.kind == "ats" else [sampler.kind]
     if sampler.threshold is not None:
-        parts.append(f"> {sampler.threshold}")
+        parts.append(f"> {listed(sampler.threshold)}")
     else:
         parts.append(f"K={count}" if sampler.kind == "ats" or sampler.matched else f"{count} tokens")
     others = [other.sampler for other in settings if other.sampler is not None]
-    if sampler.blocks is not None and len({tuple(other.blocks or ()) for other in others}) > 1:
+
+    def differs(name: str) -> bool:
+        return len({getattr(other, name) for other in others}) > 1
+
+    if sampler.temper != 1 and differs("temper"):
+        parts.append(f"temper {sampler.temper:g}")
+    if sampler.dropped == "merged" and sampler.kind != "similar" and differs("dropped"):
+        parts.append("merged")
+    if sampler.blocks is not None and differs("blocks"):
         parts.append(f"b{block_ranges(sampler.blocks)}")
     if sampler.scheme != "reference":
         parts.append(sampler.scheme)
@@ -204,14 +214,17 @@ def _label(axes: Axes, text: str, at: tuple[float, float], colour: str, moved: T
 
 
 def _join(axes: Axes, settings: Sequence[tuple[Setting, SettingSummary]]) -> list[Line2D]:
-    """Join settings that differ in their samples only. The lines are of many pieces, so that boxes around them fit."""
-    lines: dict[str, list[tuple[float, float, str]]] = {}
+    """Join settings that differ in K, a count or a threshold. The lines are of many pieces: boxes around them fit."""
+    lines: dict[tuple[bool, str, bool], list[tuple[float, float, str]]] = {}
     for setting, s in settings:
-        point = (s.gflops_video.mean, s.merit.value, _COLOURS[_family(setting)])
-        lines.setdefault(line_name(setting), []).append(point)
+        point, sampler = (s.gflops_video.mean, s.merit.value, _COLOURS[_family(setting)]), setting.sampler
+        assert sampler is not None
+        # Thresholds and counts do not lie on one line.
+        line = (setting.finetuned, family_name(sampler), sampler.threshold is None)
+        lines.setdefault(line, []).append(point)
     pieces = []
-    for line in lines.values():
-        for (x, y, colour), (to_x, to_y, _) in pairwise(sorted(line)):
+    for points in lines.values():
+        for (x, y, colour), (to_x, to_y, _) in pairwise(sorted(points)):
             for piece in pairwise(zip(np.linspace(x, to_x, _PIECES), np.linspace(y, to_y, _PIECES), strict=True)):
                 pieces += axes.plot(*zip(*piece, strict=True), color=colour, linewidth=1.2, zorder=2.5)
     return pieces
@@ -267,21 +280,3 @@ def _free(label: Annotation, where: _Where, inside: BboxBase, taken: Sequence[Bb
     box = label.get_window_extent()
     within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
     return box if within and not box.count_overlaps(taken) else None
-
-
-def line_name(setting: Setting) -> str:
-    """Name of the line of a setting: settings on one line differ only in their samples."""
-    sampler = setting.sampler
-    name = "fine-tuned: " if setting.finetuned else ""
-    if sampler is None:
-        return f"{name}dense"
-    name += f"{sampler.kind}, {sampler.scope}"
-    if sampler.blocks is not None:
-        name += f", blocks {block_ranges(sampler.blocks)}"
-    if sampler.scheme != "reference":
-        name += f", {sampler.scheme}"
-    if sampler.kind == "random" and sampler.seed:
-        name += f", seed {sampler.seed}"
-    if sampler.kind != "ats":
-        name += " (control, matched)" if sampler.matched else " (control, fixed count)"
-    return name

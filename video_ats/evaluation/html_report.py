@@ -26,7 +26,7 @@ from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, read_videos
 from video_ats.video.views import ViewPlan
 from video_ats.visualize.page import embedded_json, escaped, figure, html_page, table
-from video_ats.visualize.pictures import UInt8Array, dim_dropped, draw_sheet, jpeg_data_uri, thumbnail
+from video_ats.visualize.pictures import UInt8Array, draw_patches, draw_sheet, jpeg_data_uri, thumbnail
 
 _BINS = 24  # of a histogram
 _SHOWN = 3  # videos at either end of the costs
@@ -42,8 +42,8 @@ class Pictures:
     """Data URIs by the key of the video; one that could not be read again is left out.
 
     Attributes:
-        kept: frames of the first view of the cheapest and the most expensive videos, and below them the same with
-            dropped patches dimmed.
+        kept: frames of the first view of the cheapest and the most expensive videos, and below them the same as
+            its tokens see it.
         thumbnails: a frame of each of the first videos of the table.
     """
 
@@ -57,7 +57,7 @@ def report_page(
     """The page.
 
     Args:
-        shown: the ATS setting whose cheapest and most expensive videos are shown; None: show none.
+        shown: the setting whose cheapest and most expensive videos are shown; None: show none.
         pictures: from `draw_pictures`.
     """
     pictures = pictures or Pictures()
@@ -84,9 +84,11 @@ def report_page(
             "arrow where it costs more than is shown. Point at a setting for its name, click it to show it below.</p>",
             f'<div class="scroll">{svg_curve(report.settings, summary.settings)}</div>',
             "<h2>Settings</h2>",
-            '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points '
-            "K a frame, and in which blocks (b). random, topk and uniform are controls: as many tokens as ats kept, "
-            "chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
+            '<p class="note">A name says what chooses the tokens, over what it decides, how many (k: sampling points a '
+            "frame, t: similar tokens are merged while their cosine is larger, n: exact count a frame), the temper of "
+            "the scores (a), whether the others are merged, and in which blocks (b). random, topk and uniform are "
+            "controls; a matched one has as many tokens as the setting that it follows, chosen otherwise. Click a "
+            "heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
             *_videos(report, results, shown),
@@ -221,11 +223,11 @@ def _data(report: Report, results: Results, shown: Setting | None, pictures: Pic
         )
     first = report.summary.settings[0].per_class
     classes = [(report.class_name(label), c.evaluated) for label, c in first.items() if c.evaluated]
-    every_ats = (place for place, s in enumerate(report.summary.settings) if by_name[s.name].is_ats)
+    reducing = (place for place, s in enumerate(report.summary.settings) if by_name[s.name].reduces)
     return {
         "settings": settings,
         "classes": classes,
-        "shown": next(every_ats, 0),
+        "shown": next(reducing, 0),
         "labelled": report.summary.labelled,
         "videos": [_text(results.videos[row]) for row in rows],
         "labels": labels,
@@ -240,10 +242,14 @@ def _text(name: str) -> str:
 
 
 def _ends(report: Report, results: Results, shown: Setting, pictures: Mapping[str, str]) -> list[str]:
+    merged = shown.sampler is not None and shown.sampler.dropped == "merged"
+    others = "dropped patches are pale"
+    if merged:
+        others = "patches without a token are merged into those with one: outlined, in their mean colour"
     markup = [
         "<h2>The cheapest and the most expensive videos</h2>",
         f'<p class="note">With {escaped(shown.name)}: frames of the first view with their numbers in the video, '
-        "and under them what the last block keeps; dropped patches are pale.</p>",
+        f"and under them what the last block keeps; {others}.</p>",
         '<div class="ends">',
     ]
     scored, word = results.of[shown.name], "" if report.label_names else "class "
@@ -279,7 +285,7 @@ def draw_pictures(
     plan: ViewPlan,
     execution: Execution,
 ) -> Pictures:
-    """Read the videos that are shown with pictures once more, and draw what an ATS setting keeps of them.
+    """Read the videos that are shown with pictures once more, and draw what a setting keeps of them.
 
     The model is that of the setting; its sampler slots are empty afterwards.
     """
@@ -304,25 +310,23 @@ def _picture(
 ) -> UInt8Array:
     views = sample.views(plan, device=execution.device)
     trace = run_setting(model, setting, [views[:1]], execution).traces[0]
-    kept = of_frames(trace.kept[-1], plan.num_frames)[0].cpu().numpy()
+    stands = trace.tokens_of_patches(-1)[0].cpu().numpy()
+    kept = of_frames(trace.kept[-1], plan.num_frames)[0]
+    counts = kept.flatten(1).sum(dim=1).tolist()
     mean, std = (views.new_tensor(of).view(3, 1, 1, 1) for of in plan.normalisation)
     pixels = (views[0].float() * std + mean).clamp(0, 1).mul(255).round().byte()
     frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
     assert sample.clip_frames is not None
+    places = np.arange(_TILE) * frames.shape[1] // _TILE  # of square views, by repeating or skipping pixels
+    frames = frames[:, places][:, :, places]
     numbers = np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)
-    dimmed = [_enlarged(dim_dropped(frames[t], kept[t])) for t in numbers]
     return draw_sheet(
-        [[_enlarged(frames[t]) for t in numbers], dimmed],
+        [list(drawn[numbers]) for drawn in (frames, draw_patches(frames, stands))],
         columns=[f"frame {sample.frame_numbers[int(sample.clip_frames[0, t])]}" for t in numbers],
         rows=["view", "kept"],
         title="",
+        captions=[[""] * len(numbers), [f"{counts[t]} of {kept[0].numel()} have a token" for t in numbers]],
     )
-
-
-def _enlarged(picture: UInt8Array) -> UInt8Array:
-    """Resized to a tile by repeating or skipping pixels."""
-    places = np.arange(_TILE) * picture.shape[0] // _TILE
-    return picture[places][:, places]
 
 
 def _failures(report: Report) -> list[str]:

@@ -100,7 +100,7 @@ class EvaluationJob:
     @property
     def default_told(self) -> tuple[str, ...]:
         """That the setting with a sampler is the default; nothing where the configuration names one, or a target."""
-        config, given, found = self.config, self.given.given, [s for s in self.settings if s.is_ats]
+        config, given, found = self.config, self.given.given, [s for s in self.settings if s.reduces]
         named = config.sweep.samples != "recommended" or config.samplers or config.budget() or self.variant.sampler
         if named or not found:
             return ()
@@ -330,12 +330,12 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
         budget=sentences,
     )
     written, page = write_report(job.folder, report), job.folder / "report.html"
-    # Videos are shown under the first setting that a budget led to, or else the first with ATS.
+    # Videos are shown under the first setting that a budget led to, or else the first that reduces.
     found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
-    every_ats = sorted((s for s in job.settings if s.is_ats), key=lambda s: s.name not in found)
+    reducing = sorted((s for s in job.settings if s.reduces), key=lambda s: s.name not in found)
     shown, pictures = None, Pictures()
-    if every_ats and results.videos:
-        shown = every_ats[0]
+    if reducing and results.videos:
+        shown = reducing[0]
         loaded = job.finetuned if shown.finetuned and job.finetuned else job.given
         pictures = draw_pictures(loaded.model, shown, results, entries, job.config.data, job.plan, job.execution)
     write_text(page, report_page(report, results, shown, pictures))

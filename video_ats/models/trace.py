@@ -52,6 +52,14 @@ class Trace:
         """The same if every block had kept every token."""
         return self.shape.macs((torch.ones_like(self.kept[0]),) * (len(self.kept) + 1))
 
+    def tokens_of_patches(self, block: int) -> Tensor:
+        """``stands`` of a block, also where nothing was merged: there a kept patch stands for itself alone."""
+        stands, kept = self.stands[block], self.kept[block]
+        if stands is not None:
+            return stands
+        own = torch.arange(kept[0].numel(), device=kept.device).view(kept[0].shape)
+        return torch.where(kept, own, -1)
+
     def kept_counts(self) -> Tensor:
         """Patch tokens that leave each block, per clip: int64 Tensor[B, depth]."""
         return torch.stack([kept.flatten(1).sum(dim=1) for kept in self.kept], dim=1)

@@ -17,7 +17,7 @@ class Setting:
 
     name: str  # unique in a run
     sampler: SamplerConfig | None  # None: the dense model
-    follows: str | None = None  # the ``ats`` setting whose number of tokens in every block and group this control takes
+    follows: str | None = None  # the setting whose number of tokens in every block and group this control takes
     finetuned: bool = False  # runs with the weights that were fine-tuned with samplers
 
     @property
@@ -26,7 +26,7 @@ class Setting:
         return self.sampler is None and not self.finetuned
 
     @property
-    def is_ats(self) -> bool:
+    def reduces(self) -> bool:
         """Whether this runs ATS, published or ours, or merges similar tokens; not dense and not a control."""
         return self.sampler is not None and not self.sampler.is_control
 
@@ -115,7 +115,7 @@ def make_settings(
         trained: sampler that the weights were trained with.
         recommended: see `recommended_sampler`.
         calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
-        finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
+        finetuned: also score the dense model and every setting that reduces, not the controls, with fine-tuned weights.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
@@ -150,7 +150,7 @@ def make_settings(
             raise ValueError(f"setting {name!r}: follows {follows!r}, which is not among the settings; add it")
         settings.append(Setting(name, config, follows if follows in names else None))
     if finetuned:
-        tuned = [setting for setting in settings if setting.is_dense or setting.is_ats]
+        tuned = [setting for setting in settings if setting.is_dense or setting.reduces]
         settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
     return tuple(settings)
 
@@ -184,14 +184,23 @@ def setting_name(config: SamplerConfig | None) -> str:
     """A short unique name, such as ``ats-frame-k128``, ``similar-tube-t0.9`` or ``random-frame-matched:128``."""
     if config is None:
         return "dense"
-    counts, threshold = _listed(config.samples), _listed(config.threshold)
+    counts, threshold = listed(config.samples), listed(config.threshold)
     if config.matched:
         amount = ":".join(["matched", *([counts] if counts else []), *([f"t{threshold}"] if threshold else [])])
     elif threshold:
         amount = f"t{threshold}"
     else:
         amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
-    parts = [config.kind, config.scope, amount]
+    return _joined(config, amount)
+
+
+def family_name(config: SamplerConfig) -> str:
+    """Name of all settings that differ only in K, a count or a threshold, such as ``ats-frame-b2..5``."""
+    return _joined(config, "matched" if config.matched else None)
+
+
+def _joined(config: SamplerConfig, amount: str | None) -> str:
+    parts = [config.kind, config.scope, *([amount] if amount else [])]
     if config.temper != 1:
         parts.append(f"a{config.temper:g}")
     if config.dropped == "merged" and config.kind != "similar":
@@ -205,7 +214,7 @@ def setting_name(config: SamplerConfig | None) -> str:
     return "-".join(parts)
 
 
-def _listed(values: float | Sequence[float] | None) -> str:
+def listed(values: float | Sequence[float] | None) -> str:
     """``32`` or ``32,16``; nothing for None."""
     if values is None:
         return ""

@@ -30,9 +30,46 @@ _MOST_CLASSES = 4  # of a plot
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # colour-blind safe (after Okabe and Ito)
 
 
-def dim_dropped(frame: UInt8Array, kept: npt.NDArray[np.bool_]) -> UInt8Array:
-    """A frame (uint8 [H, W, 3], RGB) whose patches are grey and faded unless they are ``kept`` (bool [h, w])."""
-    return np.where(over_patches(kept, frame)[..., None], frame, _faded(frame)).astype(np.uint8)
+def share_colours(
+    frames: UInt8Array, stands: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], UInt8Array]:
+    """Which patches of a clip share a token, and the colour of what shares it.
+
+    Args:
+        frames: uint8 [T, H, W, 3], RGB.
+        stands: [T', h, w], T' a divisor of T: a number of the token that stands for the patch, -1 for none.
+
+    Returns:
+        Of each patch of each frame, [T, h, w]: the number of its token from 0 on, the least that of none; whether
+        several patches share it; the mean colour of its patches in the clip ([T, h, w, 3]).
+    """
+    tokens, number, counts = np.unique(stands, return_inverse=True, return_counts=True)
+    number = number.reshape(stands.shape).repeat(len(frames) // len(stands), axis=0)
+    pixels = np.stack([over_patches(n, frame) for n, frame in zip(number, frames, strict=True)]).ravel()
+    sums = [np.bincount(pixels, frames[..., channel].ravel(), len(tokens)) for channel in range(3)]
+    colours = (np.stack(sums, axis=1) / np.bincount(pixels, minlength=len(tokens))[:, None]).round()
+    return number, ((tokens >= 0) & (counts > 1))[number], colours.astype(np.uint8)[number]
+
+
+def draw_patches(frames: UInt8Array, stands: npt.NDArray[np.int64]) -> UInt8Array:
+    """The frames of a clip as its tokens see them: uint8 [T, H, W, 3]; arguments as in `share_colours`.
+
+    Patches that share a token have their mean colour and an outline, a patch with its own token is itself, and one
+    without a token is grey and faded.
+    """
+    numbers, shared, colours = share_colours(frames, stands)
+    gone = (stands < 0).repeat(len(frames) // len(stands), axis=0)
+    drawn = np.empty_like(frames)
+    for t, frame in enumerate(frames):
+        token, merged = over_patches(numbers[t], frame), over_patches(shared[t], frame)
+        one = np.where(merged[..., None], over_patches(colours[t], frame), frame)
+        one = np.where(over_patches(gone[t], frame)[..., None], _faded(frame), one)
+        edge = np.zeros_like(merged)
+        edge[:, 1:] = (token[:, 1:] != token[:, :-1]) & (merged[:, 1:] | merged[:, :-1])
+        edge[1:] |= (token[1:] != token[:-1]) & (merged[1:] | merged[:-1])
+        line = over_patches(np.where(colours[t] @ _LUMA < 128, 255, 0), frame)  # is seen on light and on dark
+        drawn[t] = np.where(edge[..., None], line[..., None], one)
+    return drawn
 
 
 def heat_map(frame: UInt8Array, levels: npt.NDArray[np.floating]) -> UInt8Array:
