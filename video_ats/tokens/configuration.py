@@ -112,12 +112,14 @@ class SamplerConfig:
         if outside:
             raise ValueError(f"sampler blocks {outside}: the model has blocks 0 to {depth - 1}")
         self._check_one_per_block(len(blocks))
-        of_block = [
-            replace(self, blocks=None, samples=samples, threshold=threshold)
-            for samples, threshold in zip(_each(self.samples, blocks), _each(self.threshold, blocks), strict=True)
-        ]
         module = TokenMerger if self.kind == "similar" else TokenSampler
-        return {block: module(config, block) for block, config in zip(blocks, of_block, strict=True)}
+        if not isinstance(self.samples, Sequence) and not isinstance(self.threshold, Sequence):
+            return {block: module(self, block) for block in blocks}
+        values = zip(_each(self.samples, blocks), _each(self.threshold, blocks), strict=True)
+        return {
+            block: module(replace(self, blocks=None, samples=samples, threshold=threshold), block)
+            for block, (samples, threshold) in zip(blocks, values, strict=True)
+        }
 
     def _checked_samples(self) -> int | tuple[int, ...] | None:
         if isinstance(self.samples, str):
