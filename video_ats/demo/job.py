@@ -115,7 +115,7 @@ def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], executi
     ValueError if a logit is not finite.
     """
     outcomes: dict[str, Outcome] = {}
-    for setting, output in run_settings(model, settings, [clip], execution):
+    for setting, output in run_settings(model, settings, clip, execution):
         if not output.logits.isfinite().all():
             raise ValueError(f"setting {setting.name}: logits are not finite; do the weights hold NaN?")
         (trace,) = output.traces

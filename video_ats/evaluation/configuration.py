@@ -8,7 +8,14 @@ from pathlib import Path
 
 from video_ats.evaluation.division import SHARD_FOLDERS, Shard
 from video_ats.runs.files import check_folder
-from video_ats.runs.options import RANDOM_WEIGHTS, Ensemble, LabelledRunOptions, ViewsConfig, check_at_least_one
+from video_ats.runs.options import (
+    RANDOM_WEIGHTS,
+    Ensemble,
+    LabelledRunOptions,
+    StopConfig,
+    ViewsConfig,
+    check_at_least_one,
+)
 from video_ats.runs.settings import SweepConfig
 from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
@@ -30,7 +37,9 @@ class EvaluateConfig(LabelledRunOptions):
             same K, scope, scheme and blocks, if that is scored too; else as many as ``ats`` would keep of the tokens
             that reach the control.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
-        batch_size: clips in one forward pass.
+        stop: also score the dense model and every ``ats`` setting, not the controls, so that a video takes no more
+            views once it is sure; names end with ``-stop`` and the confidence.
+        batch_size: clips in one forward pass. With ``stop``, the views of so many videos are in memory at once.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, for
             example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked
             for.
@@ -44,6 +53,7 @@ class EvaluateConfig(LabelledRunOptions):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     samplers: list[SamplerConfig] = field(default_factory=list)
     ensemble: Ensemble = "logits"
+    stop: StopConfig = field(default_factory=StopConfig)
     batch_size: int = 8
     retry_lost: bool = False
     shard: str | None = None

@@ -92,9 +92,9 @@ def _look(**others: Any) -> Any:
 def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
     """The axes are cut to the settings with samplers; the gid of each point has the place of its setting.
 
-    A model without samplers is a horizontal line with its interval as a band; where it costs more than the axis shows,
-    its point is an arrow at the edge. Settings of nearly equal cost stand beside the first of them, unjoined. A label
-    that would cover another text or a point wherever it is put is left out, which the picture says.
+    A model without samplers on all views is a horizontal line with its interval as a band; where it costs more than the
+    axis shows, its point is an arrow at the edge. Settings of nearly equal cost stand beside the first of them,
+    unjoined. A label that would cover another text or a point wherever it is put is left out, which the picture says.
     """
     by_name = {setting.name: setting for setting in settings}
     chosen = [by_name[summary.name] for summary in summaries]
@@ -104,7 +104,7 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
     axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean)")
     axes.set_ylabel(f"{_merit(summaries)} in % (bar: 95% interval)")
     axes.set_title(title, fontsize=9)
-    sampled = [summary.gflops_video.mean for summary in summaries if by_name[summary.name].sampler is not None]
+    sampled = [s.gflops_video.mean for s, setting in zip(summaries, chosen, strict=True) if not _is_line(setting)]
     low, high = (bound(sampled or [s.gflops_video.mean for s in summaries]) for bound in (min, max))
     # A tenth beside the points leaves room for their labels; costs that are nearly one are not torn apart.
     margin = max(0.1 * (high - low), 0.5 * (_LEAST_SPAN * high - (high - low))) or 1
@@ -129,7 +129,7 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
         family, cost, measured = _family(setting), summary.gflops_video.mean, summary.merit
         colour, order = _COLOURS[family], 3 + len(_FAMILIES) - _FAMILIES.index(family)
         own: dict[str, Any] = {"gid": f"{_POINT}{place}", "color": colour, "linestyle": "none", "zorder": order}
-        if setting.sampler is None:
+        if _is_line(setting):
             style = "--" if setting.finetuned else "-"
             lines.append(axes.axhline(measured.value, color=colour, linewidth=1.2, linestyle=style))
             axes.axhspan(measured.low, measured.high, color=colour, alpha=0.1, linewidth=0)
@@ -149,9 +149,9 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
         moved = axes.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
         bar: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.5, "zorder": 2, "transform": moved}
         lines += axes.plot([cost, cost], [measured.low, measured.high], **bar)
-        if setting.sampler.scheme != "reference":
+        if setting.sampler is not None and setting.sampler.scheme != "reference":
             own |= {"markerfacecolor": "none", "markeredgewidth": 1.4}
-        marker = _MARKERS[setting.sampler.scope]
+        marker = "*" if setting.sampler is None else _MARKERS[setting.sampler.scope]
         marks += axes.plot(cost, measured.value, marker=marker, markersize=6, transform=moved, **own)
         labels.append((_label(axes, _told(setting, chosen), (cost, measured.value), colour, moved), _BESIDE))
     joins = _join(axes, in_place)
@@ -168,6 +168,11 @@ def _merit(summaries: Sequence[SettingSummary]) -> str:
     return "same top-1 as dense" if summaries[0].top1 is None else "video top-1"
 
 
+def _is_line(setting: Setting) -> bool:
+    """Whether a setting is a line across: a model without samplers on all views."""
+    return setting.sampler is None and not setting.stops
+
+
 def _family(setting: Setting) -> str:
     if setting.sampler is None:
         return _TUNED_DENSE if setting.finetuned else _DENSE
@@ -178,8 +183,9 @@ def _family(setting: Setting) -> str:
 
 def _told(setting: Setting, settings: Sequence[Setting]) -> str:
     """What tells a setting from others of its colour and marker: K, and what differs among the settings."""
-    sampler = setting.sampler
-    assert sampler is not None
+    sampler, stop = setting.sampler, [f"stop {setting.confidence:g}"] if setting.confidence is not None else []
+    if sampler is None:
+        return " ".join([_family(setting), *stop])
     samples = (sampler.samples,) if isinstance(sampler.samples, int) else sampler.samples
     count = "full" if samples is None else ",".join(map(str, samples))
     parts: list[str] = [] if setting.is_ats else [sampler.kind]
@@ -191,7 +197,7 @@ def _told(setting: Setting, settings: Sequence[Setting]) -> str:
         parts.append(sampler.scheme)
     if sampler.kind == "random" and sampler.seed:
         parts.append(f"seed {sampler.seed}")
-    return " ".join(parts)
+    return " ".join([*parts, *stop])
 
 
 def _label(axes: Axes, text: str, at: tuple[float, float], colour: str, moved: Transform) -> Annotation:
@@ -270,9 +276,10 @@ def line_name(setting: Setting) -> str:
     """Name of the line of a setting: settings on one line differ only in their samples."""
     sampler = setting.sampler
     name = "fine-tuned: " if setting.finetuned else ""
+    stop = "" if setting.confidence is None else f", stop {setting.confidence:g}"
     if sampler is None:
-        return f"{name}dense"
-    name += f"{sampler.kind}, {sampler.scope}"
+        return f"{name}dense{stop}"
+    name += f"{sampler.kind}, {sampler.scope}{stop}"
     if sampler.blocks is not None:
         name += f", blocks {block_ranges(sampler.blocks)}"
     if sampler.scheme != "reference":

@@ -21,6 +21,7 @@ from video_ats.models.trace import of_frames
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
+from video_ats.runs.tables import number
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, read_videos
@@ -85,8 +86,9 @@ def report_page(
             f'<div class="scroll">{svg_curve(report.settings, summary.settings)}</div>',
             "<h2>Settings</h2>",
             '<p class="note">A name says what chooses the tokens, over what it decides, with how many sampling points '
-            "K a frame, and in which blocks (b). random, topk and uniform are controls: as many tokens as ats kept, "
-            "chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
+            "K a frame, and in which blocks (b); stop: at which confidence a video takes no more views. random, "
+            "topk and uniform are controls: as many tokens as ats kept, chosen otherwise. Click a heading to sort, a "
+            "row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
             *_videos(report, results, shown),
@@ -131,6 +133,8 @@ def _cells(s: SettingSummary, has_top5: bool) -> dict[str, tuple[str, float | st
     cells["p5 to p95"] = f"{video.p5:.4g} to {video.p95:.4g}", video.p95 - video.p5
     cells["of dense"] = f"{s.relative_to_dense:.3f}", s.relative_to_dense
     cells["model clips/s"] = f"{s.model_clips_per_second:.2f}", s.model_clips_per_second
+    cells["ms per video"] = number(1000 * s.seconds_video), s.seconds_video
+    cells["views per video"] = f"{s.views:.4g}", s.views
     return cells
 
 
@@ -303,7 +307,7 @@ def _picture(
     model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
 ) -> UInt8Array:
     views = sample.views(plan, device=execution.device)
-    trace = run_setting(model, setting, [views[:1]], execution).traces[0]
+    trace = run_setting(model, setting, views[:1], execution).traces[0]
     kept = of_frames(trace.kept[-1], plan.num_frames)[0].cpu().numpy()
     mean, std = (views.new_tensor(of).view(3, 1, 1, 1) for of in plan.normalisation)
     pixels = (views[0].float() * std + mean).clamp(0, 1).mul(255).round().byte()

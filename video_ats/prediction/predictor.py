@@ -143,7 +143,7 @@ class Predictor:
         plan = self.plan
         clip = torch.zeros(1, 3, plan.num_frames, plan.crop_size, plan.crop_size, device=self.execution.device)
         with torch.inference_mode():
-            ((_, output),) = run_settings(self.given.model, self.settings[:1], [clip], self.execution, embed=True)
+            ((_, output),) = run_settings(self.given.model, self.settings[:1], clip, self.execution, embed=True)
         assert output.embeddings is not None
         return output.embeddings.shape[1]
 
