@@ -40,6 +40,10 @@ BLOCKS: dict[tuple[str, str], str] = {
     # many hours; tests/test_configs.py makes all of these recipes, tests/tools/test_ship_weights.py runs the last step
     ("video_ats/weights/README.md", "video-ats make-mini-kinetics"): PARSE,
     ("video_ats/weights/README.md", "video-ats convert"): PARSE,
+    ("docs/method.md", "score_j"): DRAWING,
+    ("docs/method.md", "temper:"): DRAWING,
+    ("docs/method.md", "repeat up to"): DRAWING,
+    ("docs/method.md", "video-ats evaluate"): PARSE,
     ("docs/add_a_host.md", "import torch"): RUN,
     ("docs/add_a_sampler.md", "import torch"): RUN,
     ("docs/architecture.md", "file ─probe─▶"): DRAWING,
@@ -47,6 +51,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/convert.md", "video-ats convert"): RUN,
     ("docs/demo.md", "video-ats demo"): RUN,
     ("docs/demo.md", "video-ats demo --output outputs/images"): RUN,
+    ("docs/evaluate.md", "video-ats calibrate"): RUN,
     ("docs/evaluate.md", "video-ats check-videos"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --config configs/mini"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --model timesformer_mini"): RUN,
@@ -77,6 +82,7 @@ BLOCKS: dict[tuple[str, str], str] = {
 # Appended to the arguments of a tool; the last one given counts.
 SHORTER = {
     "benchmark.py": "--batch_sizes [1,2] --clips 2 --rounds 1 --data.num_workers 0 --device cpu",
+    "calibrate.py": "--views.crops 1 --target_videos 2 --data.num_workers 0 --device cpu",
     "check_videos.py": "--data.num_workers 0",
     "count_gflops.py": "--models [timesformer_mini] --data.num_workers 0 --count_videos 1",
     "demo.py": "--windows 1 --device cpu",

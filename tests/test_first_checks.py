@@ -45,6 +45,8 @@ ANSWERS = {
     "demo gone.mp4 file --output out": None,  # the second one is shown
     "demo --labels gone.txt": "label list 'gone.txt' is neither",
     "benchmark --output timed": "output timed: holds benchmark.csv already; name another folder, or delete it",
+    "calibrate --target_ratio 0.5 --output out --data.videos gone": "video folder 'gone' does not exist",
+    "calibrate --target_ratio 0.5 --output found": "output found: holds calibrated.yaml; choose another folder",
     "check-videos --output used": "output used: another run is writing to it; wait for it, or choose another",
     "index-tars --videos folder --output file": "output file: exists already; remove it, or choose another",
     "merge-predictions --output folder": "output folder: holds no shard (shard-*-of-*); name the",
@@ -76,9 +78,9 @@ print(json.dumps([answers, sorted({"torch", "av", "matplotlib", "timm"} & set(sy
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    for name in ("folder", "used", "sharded/shard-1-of-2", "alone", "trained", "timed", "drawn"):
+    for name in ("folder", "used", "sharded/shard-1-of-2", "alone", "trained", "timed", "found", "drawn"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("file", "file.pyth", "alone/predictions.jsonl", "timed/benchmark.csv"):
+    for name in ("file", "file.pyth", "alone/predictions.jsonl", "timed/benchmark.csv", "found/calibrated.yaml"):
         (tmp_path / name).touch()
     (tmp_path / "trained" / "metrics.jsonl").touch()
     (tmp_path / "trained" / "run.json").write_text("{}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
     from video_ats.models.insert import insert_samplers_, remove_samplers_
     from video_ats.models.registry import create_model, list_models
+    from video_ats.models.search import calibrate_setting
     from video_ats.models.timesformer import create_timesformer
     from video_ats.models.trace import trace_of
     from video_ats.models.xvit import create_xvit
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SamplerConfig",
     "calibrate_samples",
+    "calibrate_setting",
     "create_model",
     "create_timesformer",
     "create_xvit",
@@ -34,6 +36,7 @@ __all__ = [
 
 _MODULES = {
     "calibrate_samples": "calibrate",
+    "calibrate_setting": "search",
     "create_model": "registry",
     "create_timesformer": "timesformer",
     "create_xvit": "xvit",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from video_ats.benchmarking.configuration import BenchmarkConfig, CountConfig
     from video_ats.demo.configuration import DemoConfig
     from video_ats.evaluation.check import CheckConfig
-    from video_ats.evaluation.configuration import EvaluateConfig
+    from video_ats.evaluation.configuration import CalibrateConfig, EvaluateConfig
     from video_ats.evaluation.division import MergeConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.without_torch import ConvertConfig
@@ -40,6 +40,13 @@ def evaluate(config: EvaluateConfig) -> None:
     _print_report(report_blocks(report), written)
     if not report.summary.evaluated:
         raise ValueError(f"none of the {report.summary.listed} listed videos could be evaluated; see the reasons above")
+
+
+def calibrate(config: CalibrateConfig) -> None:
+    """Find, without labels, the setting of a given cost with which a model says most nearly what it says without."""
+    from video_ats.evaluation.calibration import calibrate
+
+    _print_report(*calibrate(config))
 
 
 def train(config: TrainConfig) -> None:

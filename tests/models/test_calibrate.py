@@ -11,7 +11,7 @@ from helpers.cases import random_clips, small_timesformer, small_xvit
 from torch import nn
 
 from video_ats import insert_samplers_
-from video_ats.models.calibrate import Calibration, _bracket, _find, calibrate_samples
+from video_ats.models.calibrate import Calibration, _find, bracket, calibrate_samples
 from video_ats.models.timesformer import TimeSformer
 from video_ats.tokens import SamplerConfig
 
@@ -109,7 +109,7 @@ def test_a_single_block_takes_the_nearer_k() -> None:
 def test_a_cost_that_falls_now_and_then_is_bracketed_all_the_same() -> None:
     costs = [10, 30, 20, 50, 40, 60, 55, 90, 100]
     for target in range(10, 100):
-        low, high = _bracket(lambda k: costs[k], 0, len(costs) - 1, target)
+        low, high = bracket(lambda k: costs[k], 0, len(costs) - 1, target)
         assert high == low + 1
         assert costs[low] <= target < costs[high]
 

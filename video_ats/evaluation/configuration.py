@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from video_ats.evaluation.division import SHARD_FOLDERS, Shard
+from video_ats.models.without_torch import check_target
 from video_ats.runs.files import check_folder
 from video_ats.runs.options import (
+    CALIBRATED,
     RANDOM_WEIGHTS,
     Ensemble,
+    Finds,
     LabelledRunOptions,
     StopConfig,
     ViewsConfig,
@@ -33,6 +36,10 @@ class EvaluateConfig(LabelledRunOptions):
         data: which videos.
         views: which views of each.
         sweep: samplers to score, as a product of lists.
+        calibrate: what a target finds. ``setting``: kind, scope, blocks, how many tokens, and what becomes of the
+            others, so that the probabilities diverge least from the dense model's. ``k``: only K, for each scope and
+            scheme of ``sweep``, with its controls. null: ``k`` where the sweep has scopes, schemes, blocks or controls,
+            or target_max_samples is given; else ``setting``.
         samplers: samplers to score, one by one. A matched control keeps as many tokens as the ``ats`` setting of the
             same K, scope, scheme and blocks, if that is scored too; else as many as ``ats`` would keep of the tokens
             that reach the control.
@@ -51,6 +58,7 @@ class EvaluateConfig(LabelledRunOptions):
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    calibrate: Finds | None = None
     samplers: list[SamplerConfig] = field(default_factory=list)
     ensemble: Ensemble = "logits"
     stop: StopConfig = field(default_factory=StopConfig)
@@ -61,8 +69,28 @@ class EvaluateConfig(LabelledRunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least_one(self, "batch_size")
+        if self.calibrate is not None and self.budget() is None:
+            raise ValueError(f"calibrate {self.calibrate}: goes with target_gflops or target_ratio; give one")
+        if self.calibrate == "setting" and (lists := self.sweep.lists()):
+            raise ValueError(
+                f"sweep.{lists[0]} {getattr(self.sweep, lists[0])}: calibrate setting finds its own; leave it out, or "
+                "say calibrate k"
+            )
         if self.finetuned == RANDOM_WEIGHTS:
             raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are not fine-tuned")
+
+    @property
+    def finds(self) -> Finds:
+        """See ``calibrate``."""
+        if self.calibrate is not None:
+            return self.calibrate
+        return "k" if self.sweep.lists() or self.target_max_samples is not None else "setting"
+
+    def to_settle(self) -> list[SamplerConfig]:
+        """The samplers whose K a target finds, or one that stands in for a setting that is not yet found."""
+        if (budget := self.budget()) is None:
+            return []
+        return self.sweep.of_any_samples() if budget.finds == "k" else [SamplerConfig("similar")]
 
     def check_output(self) -> None:
         """Raise for a folder that cannot be written to, that holds the shards of a run, or lines without a run."""
@@ -77,14 +105,53 @@ class EvaluateConfig(LabelledRunOptions):
             )
 
     def settled(self, found: Sequence[SamplerConfig]) -> EvaluateConfig:
-        """The configuration of the same run without a target; ``found``: one ``ats`` for each scope and scheme."""
-        beside = [sampler for ats in found for sampler in self.sweep.with_controls(ats)]
+        """The configuration of the same run without a target; ``found``: one for each of `to_settle`."""
+        beside = [sampler for one in found for sampler in self.sweep.with_controls(one)]
         given = (*self.sweep.samplers(), *self.samplers)
         return replace(
             self,
             target_gflops=None,
             target_ratio=None,
             target_max_samples=None,
+            calibrate=None,
             sweep=self.sweep if self.sweep.points else SweepConfig(dense=self.sweep.dense),
             samplers=[*(sampler for sampler in beside if sampler not in given), *self.samplers],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateConfig(LabelledRunOptions):
+    """Configuration of ``video-ats calibrate``.
+
+    Attributes:
+        output: folder for the report ``calibration.md`` and for ``calibrated.yaml``, which ``video-ats evaluate`` takes
+            as --config.
+        data: which videos; labels are not used.
+        views: which views of each.
+        batch_size: clips in one forward pass.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio)
+        check_at_least_one(self, "batch_size")
+
+    @property
+    def finds(self) -> Finds:
+        """Always the whole setting."""
+        return "setting"
+
+    def check_output(self) -> None:
+        """Raise for a folder that cannot be written to, or that holds what a calibration found."""
+        super().check_output()
+        if (there := Path(self.output, CALIBRATED)).exists():
+            raise ValueError(f"output {self.output}: holds {there.name}; choose another folder, or delete it")
+
+    def evaluation(self) -> EvaluateConfig:
+        """An evaluation of the same videos with the same target, in a folder within ``output``."""
+        shared = {each.name: getattr(self, each.name) for each in fields(self)}
+        return EvaluateConfig(**{**shared, "output": str(Path(self.output, "evaluation")), "calibrate": "setting"})

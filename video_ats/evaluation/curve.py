@@ -188,8 +188,11 @@ def _told(setting: Setting, settings: Sequence[Setting]) -> str:
         return " ".join([_family(setting), *stop])
     samples = (sampler.samples,) if isinstance(sampler.samples, int) else sampler.samples
     count = "full" if samples is None else ",".join(map(str, samples))
-    parts: list[str] = [] if setting.is_ats else [sampler.kind]
-    parts.append(f"K={count}" if setting.is_ats or sampler.matched else f"{count} tokens")
+    parts: list[str] = [] if sampler.kind == "ats" else [sampler.kind]
+    if sampler.threshold is not None:
+        parts.append(f"> {sampler.threshold}")
+    else:
+        parts.append(f"K={count}" if sampler.kind == "ats" or sampler.matched else f"{count} tokens")
     others = [other.sampler for other in settings if other.sampler is not None]
     if sampler.blocks is not None and len({tuple(other.blocks or ()) for other in others}) > 1:
         parts.append(f"b{block_ranges(sampler.blocks)}")

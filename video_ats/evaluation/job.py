@@ -52,8 +52,8 @@ from video_ats.video.views import ViewPlan
 class EvaluationJob:
     """Everything that an evaluation needs, checked and loaded.
 
-    The settings of a budget have a whole frame's samples until `run` has ``settled`` it. Several ``ranks`` share the
-    list, or its ``shard``.
+    The settings of a budget are those of `EvaluateConfig.to_settle` until `run` has ``settled`` it. Several ``ranks``
+    share the list, or its ``shard``.
     """
 
     config: EvaluateConfig
@@ -88,7 +88,7 @@ class EvaluationJob:
         return [listed[place] for place in self.shard.places(len(listed), self.videos_at_once)]
 
     def with_settled(self, settled: SettledBudget) -> EvaluationJob:
-        """With the samples that the budget led to."""
+        """With the samplers that the budget led to."""
         settings = _settings(self.config, self.variant, self.given.given, settled.samplers)
         return replace(self, settled=settled, settings=settings)
 
@@ -141,7 +141,7 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     variant = choose_variant(config.model, weights)
     config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
     shard = None if config.shard is None else Shard.parse(config.shard)
-    settings = _settings(config, variant, weights, config.sweep.of_any_samples() if config.budget() else ())
+    settings = _settings(config, variant, weights, config.to_settle())
     plan = plan_views(variant, config.views)
     config.stop.check_views(plan)
     videos = weights.open_videos(config.data, num_classes, output=config.output, labelled=None)
@@ -265,13 +265,13 @@ def _run_other_rank(job: EvaluationJob) -> None:
 
 
 def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
-    """Find the samples that the budget leads to, or take those that the run in the folder has."""
-    budget, samplers = job.config.budget(), job.config.sweep.of_any_samples()
+    """Find the samplers that the budget leads to, or take those that the run in the folder has."""
+    budget, samplers = job.config.budget(), job.config.to_settle()
     if budget is None:
         return job
 
     def calibrate() -> SettledBudget:
-        say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
+        say(f"calibrating on {budget.videos} videos: {budget.question}")
         entries, data = job.videos.entries, job.config.data
         return calibrate_budget(budget, samplers, job.given.model, entries, data, job.plan, job.execution)
 

@@ -78,13 +78,11 @@ def calibrate_samples(
             gives the costs that can be reached.
     """
     check_target(target_gflops=target_gflops, target_ratio=target_ratio, max_samples=max_samples)
-    if not len(clips) or (isinstance(model, VideoTransformer) and clips.dim() != 5):
-        raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), at least one")
+    check_clips(model, clips, least=1)
     low = sampler.least_samples
     with restoring(model), torch.no_grad():
-        insert_samplers_(model, replace(sampler, samples=low))  # the fewest, for a cheap pass
-        _, trace = trace_of(model, clips[:1].to(next(model.parameters()).device))
-        positions, dense = trace.kept[0][0, 0].numel(), float(trace.dense_macs()[0])
+        (_, rows, columns), dense = dense_cost(model, clips, replace(sampler, samples=low))
+        positions = rows * columns
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
         measured: dict[Samples, tuple[int, ...]] = {}
 
@@ -100,13 +98,27 @@ def calibrate_samples(
     return Calibration(replace(sampler, samples=samples), target, dense, measured[samples])
 
 
+def check_clips(model: nn.Module, clips: Tensor, *, least: int) -> None:
+    """Raise ValueError for clips of another form, or fewer than ``least``."""
+    if len(clips) < least or (isinstance(model, VideoTransformer) and clips.dim() != 5):
+        raise ValueError(f"clips {tuple(clips.shape)}: must be (N, 3, T, H, W), N at least {least}")
+
+
+def dense_cost(model: nn.Module, clips: Tensor, cheap: SamplerConfig) -> tuple[tuple[int, int, int], float]:
+    """A clip's patch grid ``(T, H/P, W/P)`` and multiply-adds without samplers; ``cheap`` stays in the model."""
+    insert_samplers_(model, cheap)
+    _, trace = trace_of(model, clips[:1].to(next(model.parameters()).device))
+    frames, rows, columns = trace.kept[0].shape[1:]
+    return (frames, rows, columns), float(trace.dense_macs()[0])
+
+
 def _find(cost: Callable[[Samples], float], low: int, high: int, blocks: int, target: float) -> Samples:
     """The samples from ``low`` to ``high`` whose cost is nearest to ``target``, one K or one per block."""
     if cost(low) >= target or low == high:
         return low
     if cost(high) <= target:
         return high
-    low, high = _bracket(cost, low, high, target)
+    low, high = bracket(cost, low, high, target)
     nearest = min(low, high, key=lambda k: abs(cost(k) - target))
     if abs(cost(nearest) / target - 1) <= TOLERANCE or blocks == 1:
         return nearest
@@ -115,16 +127,24 @@ def _find(cost: Callable[[Samples], float], low: int, high: int, blocks: int, ta
         """One point more in the first ``raised`` blocks: points fall over the blocks, as tokens do."""
         return (high,) * raised + (low,) * (blocks - raised)
 
-    fewer, more = _bracket(lambda raised: cost(schedule(raised)), 0, blocks, target)
+    fewer, more = bracket(lambda raised: cost(schedule(raised)), 0, blocks, target)
     # With none or all raised, it is one K for all blocks, which `nearest` covers.
     candidates = [nearest, *(schedule(raised) for raised in (fewer, more) if 0 < raised < blocks)]
     return min(candidates, key=lambda samples: abs(cost(samples) - target))
 
 
-def _bracket(cost: Callable[[int], float], low: int, high: int, target: float) -> tuple[int, int]:
-    """Two neighbours: the lower one costs at most the target, the upper one more. So must the two ends."""
+def bracket(
+    cost: Callable[[int], float], low: int, high: int, target: float, *, near: float = 0.0, first: int | None = None
+) -> tuple[int, int]:
+    """Two neighbours: the lower one costs at most the target, the upper one more. So must the two ends.
+
+    ``near``: a number whose cost is off by less than this share of the target is returned twice. ``first``: the
+    number that is tried first.
+    """
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = first if first is not None and low < first < high else (low + high) // 2
+        if abs(cost(middle) / target - 1) < near:
+            return middle, middle
         low, high = (middle, high) if cost(middle) <= target else (low, middle)
     return low, high
 

@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from video_ats.runs.weights import GivenWeights
 
 RANDOM_WEIGHTS = "random"
+CALIBRATED = "calibrated.yaml"  # the configuration with what a target led to
 Precision = Literal["float32", "bfloat16", "float16"]
 Ensemble = Literal["logits", "softmax"]
+Finds = Literal["setting", "k"]
+
+# Videos on which a target is met, unless it is said: a setting has half of them held out, and one view of each.
+_TARGET_VIDEOS: dict[Finds, int] = {"setting": 48, "k": 8}
 
 Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
 DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
@@ -111,13 +116,27 @@ class Budget:
     target_ratio: float | None  # the same as a share of the dense model's
     videos: int
     max_samples: int | None  # largest K to try; None: as many as a whole frame has patches
+    finds: Finds = "k"  # the whole setting, or the K of given samplers
 
     def __post_init__(self) -> None:
         check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
+        if self.finds == "setting":
+            if self.max_samples is not None:
+                raise ValueError(f"target_max_samples {self.max_samples}: goes with calibrate k, which finds K alone")
+            if self.videos < 2:
+                raise ValueError(f"target_videos {self.videos}: must be at least 2, half of which are held out")
 
     def asked(self, samplers: Sequence[SamplerConfig]) -> dict[str, Any]:
-        """Everything that a calibration depends on: the target and the samplers."""
-        return {**asdict(self), "samplers": [asdict(sampler) for sampler in samplers]}
+        """Everything that a calibration depends on: the target and the samplers whose K it finds."""
+        given = samplers if self.finds == "k" else ()
+        return {**asdict(self), "samplers": [asdict(sampler) for sampler in given]}
+
+    @property
+    def question(self) -> str:
+        """What is to be found."""
+        if self.finds == "k":
+            return f"which K costs {self}?"
+        return f"which setting that costs {self} says most nearly what the dense model says?"
 
     def __str__(self) -> str:
         if self.target_gflops is not None:
@@ -133,10 +152,10 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         dataset: ``kinetics400``, ``kinetics600``, ``ssv2`` or ``mini_kinetics``: gives ``num_classes`` and the labels
             of the videos where these are null. Something-Something v2 (``ssv2``) gives the number only.
         precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
-        target_gflops: mean GFLOPs that a view shall cost. Before the run begins, the K that costs as much is found on
-            a few of its videos: for each scope and scheme of ``sweep`` in an evaluation, for ``sampler`` in a training.
+        target_gflops: mean GFLOPs that a view shall cost. Before the run begins, a setting that costs as much is found
+            on a few of its videos: see ``calibrate`` of an evaluation; a training finds the K of ``sampler``.
         target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
-        target_videos: number of videos to find K on.
+        target_videos: number of videos to find it on; labels are not used. null: 48 for a setting, 8 for K.
         target_max_samples: largest K to try; null: as many as a whole frame has patches.
     """
 
@@ -144,7 +163,7 @@ class LabelledRunOptions(ClassOptions, RunOptions):
     precision: Precision = "float32"
     target_gflops: float | None = None
     target_ratio: float | None = None
-    target_videos: int = 8
+    target_videos: int | None = None
     target_max_samples: int | None = None
 
     def __post_init__(self) -> None:
@@ -160,14 +179,21 @@ class LabelledRunOptions(ClassOptions, RunOptions):
 
     def budget(self) -> Budget | None:
         """The cost that a view shall have; None: no target is set."""
-        check_at_least_one(self, "target_videos")
+        if self.target_videos is not None:
+            check_at_least_one(self, "target_videos")
         if self.target_gflops is None and self.target_ratio is None:
             if self.target_max_samples is not None:
                 raise ValueError(
                     f"target_max_samples {self.target_max_samples}: goes with target_gflops or target_ratio; give one"
                 )
             return None
-        return Budget(self.target_gflops, self.target_ratio, self.target_videos, self.target_max_samples)
+        videos = self.target_videos or _TARGET_VIDEOS[self.finds]
+        return Budget(self.target_gflops, self.target_ratio, videos, self.target_max_samples, self.finds)
+
+    @property
+    def finds(self) -> Finds:
+        """What a target leads to."""
+        return "k"
 
 
 _Run = TypeVar("_Run", bound=RunOptions)

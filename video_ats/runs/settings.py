@@ -76,6 +76,10 @@ class SweepConfig:
         if not self.schemes:
             raise ValueError("sweep.schemes []: name at least one of reference, inverse")
 
+    def lists(self) -> list[str]:
+        """Names of the lists that are given, beside ``samples``."""
+        return [name for name in ("controls", "scopes", "schemes", "blocks") if getattr(self, name) != _NOT_SWEPT[name]]
+
     @property
     def points(self) -> list[int | None]:
         """The swept numbers of sampling points; none where they are not given."""
@@ -121,14 +125,14 @@ def make_settings(
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
         trained: sampler that the weights were trained with.
         recommended: see `recommended_sampler`.
-        calibrated: ``ats`` samplers found for a budget, with the sweep's controls, unless they are among the others.
+        calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every ``ats`` setting, not the controls, with fine-tuned weights.
         confidence: score each of these, not the controls, with `Setting.stopping` too.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
     """
-    lists = [name for name in ("controls", "scopes", "schemes", "blocks") if getattr(sweep, name) != _NOT_SWEPT[name]]
+    lists = sweep.lists()
     default = own or trained or recommended
     if sweep.samples == "recommended" and default is not None and not samplers and not calibrated:
         if not lists:

@@ -74,7 +74,7 @@ class TrainingJob:
         sampler, folder = self.config.sampler or SamplerConfig(), Path(self.config.output)
 
         def calibrate() -> SettledBudget:
-            say(f"calibrating on {budget.videos} videos: which K costs {budget}?")
+            say(f"calibrating on {budget.videos} videos: {budget.question}")
             model, clips = self.accelerator.unwrap_model(self.model), self.clips
             return calibrate_budget(budget, [sampler], model, clips.entries, clips.data, clips.plan, self.execution)
 

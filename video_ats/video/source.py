@@ -259,9 +259,15 @@ def read_videos(entries: Sequence[VideoEntry], data: DataConfig, plan: ViewPlan 
 
 
 def read_some_views(
-    entries: Sequence[VideoEntry], count: int, data: DataConfig, plan: ViewPlan, device: torch.device
+    entries: Sequence[VideoEntry],
+    count: int,
+    data: DataConfig,
+    plan: ViewPlan,
+    device: torch.device,
+    *,
+    one_each: bool = False,
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """All views of ``count`` videos that can be read; ValueError where none can.
+    """All views of ``count`` videos that can be read, or one of each, in turn; ValueError where none can.
 
     They are drawn in a fixed random order, since neighbours in a list are often of one class.
 
@@ -271,10 +277,11 @@ def read_some_views(
     import torch
 
     order = random.Random(0).sample(list(entries), len(entries))
-    views, keys, failures = [], [], []
+    views, keys, failures = list[torch.Tensor](), list[str](), list[str]()
     for sample in read_videos(order, data, plan):
         if sample.status is VideoStatus.OK:
-            views.append(sample.views(plan, device=device))
+            every = sample.views(plan, device=device)
+            views.append(every[[len(keys) % len(every)]] if one_each else every)
             keys.append(sample.entry.key)
         else:
             failures.append(f"{sample.entry.key}: {sample.reason} ({sample.status.value})")

@@ -1,0 +1,196 @@
+"""A target leads to a whole setting: in an evaluation, and as a command whose answer an evaluation takes."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from helpers.drawn_videos import write_synthetic_dataset
+from helpers.tools_in_process import run_tool_file
+
+from video_ats.cli import parse_config
+from video_ats.evaluation import job as job_module
+from video_ats.evaluation.configuration import CalibrateConfig, EvaluateConfig
+from video_ats.evaluation.job import prepare, run
+from video_ats.models import search
+from video_ats.models.search import Family, SettingCalibration, make_families
+from video_ats.runs.budget import CALIBRATED, SettledBudget, settle_budget
+from video_ats.runs.metrics import Estimate
+from video_ats.runs.options import Budget, ViewsConfig
+from video_ats.runs.settings import SweepConfig, setting_name
+from video_ats.tokens import SamplerConfig
+from video_ats.video.source import DataConfig, read_some_views
+
+MODEL: dict[str, Any] = {"model": "timesformer_mini", "checkpoint": "shipped/timesformer_mini", "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def three_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(depth: int, positions: int, scopes: Any) -> list[Family]:
+        return [family for family in make_families(depth, positions, scopes) if family.first == 1][:3]
+
+    monkeypatch.setattr(search, "make_families", make)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five videos without labels."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = write_synthetic_dataset(tmp_path_factory.mktemp("videos"), num_classes=1, videos_per_class=5)
+    yield folder / "class_00"
+    torch.set_num_threads(before)
+
+
+def config(videos: Path, output: Path, **changes: Any) -> EvaluateConfig:
+    data = DataConfig(str(videos), num_workers=0)
+    base = EvaluateConfig(output=str(output), data=data, views=ViewsConfig(crops=1), target_ratio=0.5, **MODEL)
+    return replace(base, **changes)
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "run.json").read_text())["budget"]
+
+
+def test_an_evaluation_with_a_target_finds_a_setting_once(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    views = ViewsConfig()  # three of each video, of which one is searched on or held out
+    report, _ = run(prepare(config(videos, tmp_path / "run", views=views)), say=said.append)
+    told = kept(tmp_path / "run")
+    (found,) = told["found"]
+    assert [setting.name for setting in report.settings] == ["dense", found["setting"]]
+    assert found["tried"][0]["sampler"] == found["sampler"]
+    assert len(told["videos"]) == 5
+    assert len(found["clip_macs"]) == 2  # held out
+    assert told["asked"]["finds"] == "setting"
+    assert told["asked"]["videos"] == 48
+    assert said[-2].startswith(
+        "calibrating on 48 videos: which setting that costs 0.5 of the dense model's GFLOPs says"
+    )
+    (sentence,) = report.budget
+    mean = sum(found["divergences"]) / 2
+    diverged = f"its probabilities diverge from dense's by {mean:.3g} ["
+    assert f"on 2 held-out views of 5 videos, {diverged}" in sentence
+    same = Estimate.of_share(found["agreeing"], 2).format(".1f")
+    assert f" nats there, and {same}% of the views have dense's top-1, and " in sentence
+    # Again, and by the file that was written: nothing is searched for.
+    monkeypatch.setattr(job_module, "calibrate_budget", lambda *_: pytest.fail("calibrated again"))
+    again, _ = run(prepare(config(videos, tmp_path / "run", views=views)), say=said.append)
+    assert again.budget == report.budget
+    arguments = ["--config", str(tmp_path / "run" / CALIBRATED), "--output", str(tmp_path / "again")]
+    repeated, _ = run(prepare(parse_config(EvaluateConfig, "", arguments)), say=said.append)
+    assert repeated.settings == report.settings
+    with pytest.raises(ValueError, match=r"budget.finds: \"setting\" there, \"k\" now"):
+        run(prepare(config(videos, tmp_path / "run", views=views, calibrate="k")), say=said.append)
+
+
+def test_what_was_found_is_read_back_whole(tmp_path: Path) -> None:
+    tried = tuple(search.Tried(SamplerConfig("similar", blocks=(1, 2), threshold=t), 0.5, 0.1, 4) for t in (0.9, 0.8))
+    found = SettingCalibration(tried[0].sampler, 1.0, 2.0, (1, 2), (0.25, 0.5), 1, tried)
+    budget = Budget(None, 0.5, 4, None, "setting")
+    settled = SettledBudget(budget.asked([SamplerConfig()]), ("a.mp4",), (found,))
+    (tmp_path / "run.json").write_text(json.dumps(settled.identity()))
+    assert settle_budget(tmp_path, budget.asked([]), lambda: pytest.fail("calibrated again")) == settled
+
+
+@pytest.mark.parametrize(
+    ("changes", "finds"),
+    [
+        ({}, "setting"),
+        ({"calibrate": "k"}, "k"),
+        ({"sweep": SweepConfig(scopes=["tube"])}, "k"),
+        ({"sweep": SweepConfig(controls=["topk"])}, "k"),
+        ({"sweep": SweepConfig(blocks=[3])}, "k"),
+        ({"sweep": SweepConfig(samples=[8])}, "setting"),
+        ({"target_max_samples": 9}, "k"),
+    ],
+    ids=str,
+)
+def test_what_a_target_finds(changes: dict[str, Any], finds: str, tmp_path: Path) -> None:
+    budget = config(tmp_path, tmp_path, **changes).budget()
+    assert budget is not None
+    assert (budget.finds, budget.videos) == (finds, {"setting": 48, "k": 8}[finds])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_ratio": None, "calibrate": "k"}, "calibrate k: goes with target_gflops or target_ratio"),
+        (
+            {"calibrate": "setting", "sweep": SweepConfig(scopes=["tube"])},
+            r"sweep.scopes \['tube'\]: calibrate setting",
+        ),
+        ({"calibrate": "setting", "target_max_samples": 9}, "target_max_samples 9: goes with calibrate k"),
+        ({"target_videos": 1}, "target_videos 1: must be at least 2, half of which are held out"),
+        ({"target_videos": 0}, "target_videos 0: must be at least 1"),
+    ],
+)
+def test_what_cannot_be_meant(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        config(tmp_path, tmp_path, **changes)
+
+
+def test_a_calibration_needs_a_target() -> None:
+    with pytest.raises(ValueError, match=r"^target_gflops None, target_ratio None: give one of the two"):
+        CalibrateConfig(output="out", **MODEL)
+
+
+def test_each_video_gives_one_view_of_each_kind_in_turn(videos: Path, tmp_path: Path) -> None:
+    job = prepare(config(videos, tmp_path, views=ViewsConfig()))
+    every, keys = read_some_views(job.videos.entries, 4, job.config.data, job.plan, job.execution.device)
+    one, same = read_some_views(job.videos.entries, 4, job.config.data, job.plan, job.execution.device, one_each=True)
+    assert keys == same
+    assert torch.equal(one, every[[0, 4, 8, 9]])  # three crops of each
+
+
+# --- the command
+
+
+def given(videos: Path) -> list[str]:
+    words = ["--checkpoint", MODEL["checkpoint"], "--data.videos", str(videos), "--data.num_workers", "0"]
+    return [*words, "--views.crops", "1", "--device", "cpu"]
+
+
+def test_the_command_says_what_it_tried_and_an_evaluation_takes_its_answer(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*given(videos), "--target_ratio", "0.5", "--output", "out"]
+    ended = run_tool_file("calibrate.py", words, monkeypatch, capsys)
+    assert ended.code in (0, None), ended.err
+    written = yaml.safe_load((tmp_path / "out" / CALIBRATED).read_text())
+    (sampler,) = written["samplers"]
+    name = setting_name(SamplerConfig(**sampler))
+    report = (tmp_path / "out" / "calibration.md").read_text()
+    rows = [line for line in report.splitlines() if line.startswith("| `")]
+    assert 1 <= len(rows) <= 3
+    assert rows[0].startswith(f"| `{name}` | 0.")
+    assert name in ended.out
+    assert re.search(r"costs [\d.]+ on average .* on 2 held-out views of 5 videos", ended.out)
+    assert "written: out/calibration.md, out/calibrated.yaml" in ended.out
+    # An evaluation takes it as it is, and its costs are those that were told.
+    settled = parse_config(EvaluateConfig, "", ["--config", "out/calibrated.yaml"])
+    assert settled.budget() is None
+    assert settled.data.labelled is None
+    (scored, _) = run(prepare(settled), say=lambda _: None)
+    assert [setting.name for setting in scored.settings] == ["dense", name]
+    again = run_tool_file("calibrate.py", words, monkeypatch, capsys)
+    assert again.code == 2
+    assert again.err == "error: output out: holds calibrated.yaml; choose another folder, or delete it\n"
+
+
+def test_a_target_out_of_reach_is_one_line(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*given(videos), "--target_ratio", "0.01", "--output", str(tmp_path / "out")]
+    ended = run_tool_file("calibrate.py", words, monkeypatch, capsys)
+    assert ended.code == 2
+    assert ended.err.startswith("error: target of 0.02776 GFLOPs per view (0.01 of dense): cannot be reached; on these")
+    assert ended.err.count("\n") == 1
+    assert not (tmp_path / "out" / CALIBRATED).exists()
