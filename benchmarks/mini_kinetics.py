@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/mini_kinetics.py [RUN ...]
 
-Each run is a file of configs/mini: ``MODEL_full`` (the validation split at 1x3 views), ``choose_MODEL`` (settings on
-the choosing split) and ``train_MODEL_still`` (training on one repeated frame). Without arguments, all of them.
+Each run is a file of configs/mini: ``MODEL_full`` (the validation split at 1x3 views), ``ours_MODEL`` (the same videos,
+beyond the paper), ``choose_MODEL`` (settings on the choosing split) and ``train_MODEL_still`` (training on one repeated
+frame). Without arguments, all of them.
 Results go to benchmarks/results/mini_kinetics/RUN.
 """
 
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks", "results", Path(__file__).stem)
 RUNS = [
     path.stem
-    for pattern in ("train_*_still.yaml", "choose_*.yaml", "*_full.yaml")
+    for pattern in ("train_*_still.yaml", "choose_*.yaml", "*_full.yaml", "ours_*.yaml")
     for path in sorted((ROOT / "configs" / "mini").glob(pattern))
 ]
 

@@ -78,6 +78,14 @@ def test_every_field_of_a_sampler_is_tried_above() -> None:
     }
 
 
+def test_the_control_of_a_threshold_needs_the_setting_that_it_follows() -> None:
+    similar = SamplerConfig("similar", "tube")
+    control = similar.control("random")
+    with pytest.raises(ValueError, match=r"follows .similar-tube-t0\.9., which is not among the settings; add it"):
+        make_settings(SweepConfig(samples=[]), [control])
+    assert make_settings(SweepConfig(samples=[]), [similar, control])[-1].follows == "similar-tube-t0.9"
+
+
 def test_a_sweep_is_a_product_and_each_ats_setting_is_followed_by_its_controls() -> None:
     sweep = SweepConfig(samples=[None, 64], scopes=["frame", "clip"], controls=["random", "topk"])
     assert [setting.name for setting in make_settings(sweep)] == [
