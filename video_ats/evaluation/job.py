@@ -77,8 +77,7 @@ class EvaluationJob:
     @property
     def videos_at_once(self) -> int:
         """Videos in a batch. Where videos stop, a forward pass has one view of each."""
-        stops = self.config.stop.confidence is not None
-        return self.execution.videos_at_once(1 if stops else self.plan.num_views)
+        return self.execution.videos_at_once(1 if self.config.stop.happens else self.plan.num_views)
 
     def entries(self) -> Sequence[VideoEntry]:
         """The videos that all ranks have to score."""

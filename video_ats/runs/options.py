@@ -255,6 +255,11 @@ class StopConfig:
         if self.confidence is not None and not self.confidence > 0:  # nor NaN
             raise ValueError(f"stop.confidence {self.confidence}: must be above 0; it is a probability, such as 0.99")
 
+    @property
+    def happens(self) -> bool:
+        """Whether a video can be done before its last view: no probability exceeds 1."""
+        return self.confidence is not None and self.confidence < 1
+
     def check_views(self, plan: ViewPlan) -> None:
         """Raise ValueError if there is only one view to compute."""
         if self.confidence is not None and plan.num_views == 1:
