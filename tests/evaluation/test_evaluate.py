@@ -467,7 +467,7 @@ def test_finished_videos_leave_the_batch_and_cost_no_time(sure: nn.Module, entri
         assert shares == pytest.approx([shares[0]] * len(shares))
 
 
-def test_of_logits_that_are_not_finite_nobody_is_sure(entries: list[VideoEntry]) -> None:
+def test_logits_that_are_not_finite_end_a_run_that_stops_in_one_line(entries: list[VideoEntry]) -> None:
     host = small_timesformer("divided")
     torch.nn.init.constant_(host.head.bias, math.nan)
     with pytest.raises(ValueError, match=r"setting dense-stop0\.8: logits are not finite"):

@@ -130,7 +130,7 @@ def run_setting(
             so_far.append(torch.cat([logits for logits, _, _ in found]))
             in_order = torch.stack([so_far[place] for place in sorted(range(count), key=order.__getitem__)])
             combined = video_probabilities(combine_views(in_order, ensemble), count, ensemble)
-            left = ~(combined.amax(dim=1) > enough)  # of NaN nobody is sure
+            left = combined.amax(dim=1) <= enough
             unsure, so_far = unsure[left.cpu()], [logits[left] for logits in so_far]
             if not len(unsure):
                 break
