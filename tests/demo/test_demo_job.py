@@ -15,6 +15,7 @@ from video_ats import commands
 from video_ats.demo.configuration import DemoConfig
 from video_ats.demo.job import FILES, Demo, DemoJob, prepare, printable, run
 from video_ats.demo.report import demo_blocks, notes, write_demo
+from video_ats.runs.options import StopConfig
 from video_ats.runs.settings import SweepConfig
 from video_ats.runs.tables import as_markdown_text
 from video_ats.tokens import SamplerConfig
@@ -108,6 +109,35 @@ def test_windows_slide_over_a_long_video_and_the_surest_is_shown(tmp_path: Path)
     assert demo_of(job).window == 2
     (said,) = errors_of(ready(path, **SHIPPED, window=7, output=str(tmp_path / "third")))
     assert "has windows 0 to 3, window is 7" in said
+
+
+def test_a_setting_that_stops_takes_no_window_after_it_is_sure(tmp_path: Path) -> None:
+    path = tmp_path / "long.mp4"
+    write_video(path, synthetic_clip(label=1, seed=0, num_frames=160, height=96, width=128), frame_rate=30)
+    usual = {"sweep": SweepConfig(samples=[16], controls=["random"]), "windows": 4, **SHIPPED}
+    plain = demo_of(ready(path, **usual, output=str(tmp_path / "plain")))
+    means = [plain.probabilities("dense")[:count].mean(axis=0).max() for count in range(1, 5)]
+    confidence = float(min(means[:2]) + max(means[:2])) / 2 if means[1] > means[0] else float(means[0]) - 1e-4
+    for given, wanted in ((confidence, next(n for n, mean in enumerate(means, 1) if mean > confidence)), (1.5, 4)):
+        job = ready(path, **usual, stop=StopConfig(given), output=str(tmp_path / f"at{given}"))
+        ((folder, demo),) = run(job)
+        name = f"dense-stop{given:g}"
+        assert list(demo.outcomes) == [
+            "dense",
+            name,
+            *(f"ats-frame-k16{end}" for end in ("", f"-stop{given:g}")),
+            "random-frame-matched:16",
+        ]
+        assert (len(demo.outcomes["dense"]), len(demo.outcomes[name])) == (4, wanted)
+        np.testing.assert_array_equal(demo.probabilities(name), plain.probabilities("dense")[:wanted])
+        write_demo(job, demo, folder)
+        numbers = json.loads((folder / "demo.json").read_text())["settings"]
+        assert numbers[name]["macs_of_windows"] == numbers["dense"]["macs_of_windows"][:wanted]
+        assert "kept_by_block_and_frame" not in numbers[name]
+        assert f"{name}" in (folder / "demo.html").read_text()
+        (table,) = [block for block in demo_blocks(job, demo) if "GFLOPs per video" in str(block)]
+        assert f"'{name}'" in str(table)
+    assert wanted == 4
 
 
 def test_the_video_has_the_clip_s_length(video: Path) -> None:

@@ -299,3 +299,27 @@ def test_the_order_of_the_lines_is_of_no_account_and_failed_videos_neither() -> 
     shuffled = [*lines, failed("gone", 0)]
     random.Random(0).shuffle(shuffled)
     assert make_claims(results_of(shuffled, SETTINGS)) == make_claims(results_of(lines, SETTINGS))
+
+
+@pytest.mark.parametrize("sampled", [True, False], ids=["with ATS", "dense alone"])
+def test_what_stopping_costs_and_saves_is_told_of_each_setting(sampled: bool) -> None:
+    settings = make_settings(SweepConfig(samples=[8] if sampled else [], controls=["random"] * sampled), confidence=0.9)
+    assert [setting.name for setting in settings[:2]] == ["dense", "dense-stop0.9"]
+    right = {"dense": 700, "dense-stop0.9": 696, ATS8: 690, f"{ATS8}-stop0.9": 690, RANDOM8: 650}
+    lines = lines_of(
+        {name: right[name] for name in (setting.name for setting in settings)},
+        {**COSTS, **dict.fromkeys(["dense-stop0.9", f"{ATS8}-stop0.9"], 2.0)},
+    )
+    lines = [
+        replace(line, macs=[10**9, 0 if int(line.video) % 2 else 10**9]) if "stop" in line.setting else line
+        for line in lines
+    ]
+    sentences, comparisons = make_claims(results_of(lines, settings), TRAINED_DENSE, TRAINED_WITH_8)
+    (of_dense, *others) = [sentence for sentence in sentences if sentence.startswith("Stopping")]
+    assert of_dense.startswith("Stopping at confidence 0.9, dense takes 1.50 views of a video: 69.6% against 70.0% on ")
+    assert "all views, -0.40 [-0.80, " in of_dense
+    assert of_dense.endswith("] points, at 38% of the GFLOPs.")
+    assert len(others) == sampled
+    against = [(c.settings, c.others) for c in comparisons if "stop" in c.settings[0] and c.others != ("dense",)]
+    assert against == ([((f"{ATS8}-stop0.9",), (ATS8,))] if sampled else [])
+    assert any(c.settings == ("dense-stop0.9",) and c.others == ("dense",) for c in comparisons)

@@ -112,15 +112,17 @@ def without_times(lines: Sequence[Prediction]) -> list[Prediction]:
     return [replace(line, decode_seconds=0.0, model_seconds=0.0, wall_seconds=0.0) for line in lines]
 
 
-def assert_same(some: Sequence[Sequence[Prediction]], others: Sequence[Sequence[Prediction]]) -> None:
+def assert_same(
+    some: Sequence[Sequence[Prediction]], others: Sequence[Sequence[Prediction]], tolerance: float = 1e-5
+) -> None:
     """Everything equal but times, the order of the videos, and scores within float tolerance."""
     by_video = [sorted(videos, key=lambda lines: lines[0].video) for videos in (some, others)]
     for lines, expected in zip(*by_video, strict=True):
         for line, other in zip(without_times(lines), without_times(expected), strict=True):
-            assert line.scores == pytest.approx(other.scores, abs=1e-5)
-            assert line.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+            assert line.scores == pytest.approx(other.scores, abs=tolerance)
+            assert line.probabilities == pytest.approx(other.probabilities, abs=tolerance)
             assert (line.divergence is None) == (other.divergence is None)
-            assert line.divergence is None or line.divergence == pytest.approx(other.divergence, abs=1e-5)
+            assert line.divergence is None or line.divergence == pytest.approx(other.divergence, abs=tolerance)
             rounded = {"scores": [], "probabilities": [], "divergence": None}
             assert replace(line, **rounded) == replace(other, **rounded)
 
@@ -370,3 +372,103 @@ def test_the_divergence_from_dense_is_that_of_all_probabilities(model: nn.Module
 def test_without_dense_nothing_is_compared(model: nn.Module, entries: list[VideoEntry]) -> None:
     (lines,) = run(model, entries[1:2], [setting for setting in SETTINGS if not setting.is_dense])
     assert {(line.dense_top1, line.divergence, line.agrees) for line in lines} == {(None, None, None)}
+
+
+# --- stopping
+
+
+STOPPING = [Setting("dense", None), SETTINGS[-3]]  # an ats setting of 6 points in blocks 1 and 3
+CENTRE_FIRST = [1, 0, 2, 3, 4, 5]
+CONFIDENCE = 0.88  # some videos are that sure of their first view, some never, and one of three views
+
+
+@pytest.fixture(scope="module")
+def sure() -> nn.Module:
+    """A model whose probabilities are far apart."""
+    host = small_timesformer("divided")
+    torch.nn.init.normal_(host.head.weight, std=3, generator=torch.Generator().manual_seed(3))
+    torch.nn.init.zeros_(host.head.bias)
+    return host
+
+
+def with_stop(confidence: float) -> list[Setting]:
+    return [each for setting in STOPPING for each in (setting, setting.stopping(confidence))]
+
+
+def stopped_by_hand(logits: torch.Tensor, confidence: float, ensemble: str) -> list[int]:
+    """Numbers of the views that are computed, one after the other."""
+    used: list[int] = []
+    for number in CENTRE_FIRST:
+        used.append(number)
+        if ensemble == "logits":
+            shares = np.exp(np.mean([logits[view].double().numpy() for view in used], axis=0))
+            shares /= shares.sum()
+        else:
+            shares = np.mean([logits[view].double().softmax(0).numpy() for view in used], axis=0)
+        if shares.max() > confidence:
+            break
+    return sorted(used)
+
+
+@pytest.mark.parametrize("ensemble", ["logits", "softmax"])
+def test_a_video_takes_views_until_it_is_sure(sure: nn.Module, entries: list[VideoEntry], ensemble: str) -> None:
+    lines = {
+        (line.setting, line.video): line
+        for video in run(sure, entries, with_stop(CONFIDENCE), ensemble=ensemble)
+        for line in video
+    }
+    counts = []
+    for setting in STOPPING:
+        for entry in (entry for entry in entries if entry.key in GOOD):
+            logits, macs, kept = one_view_at_a_time(sure, entry.path, setting)
+            used = stopped_by_hand(logits, CONFIDENCE, ensemble)
+            line, every = lines[setting.stopping(CONFIDENCE).name, entry.key], lines[setting.name, entry.key]
+            taken = logits[used]
+            total = taken.sum(dim=0) if ensemble == "logits" else taken.softmax(dim=1).mean(dim=0)
+            best = total.argsort(descending=True)
+            assert line.top5 == best.tolist()
+            assert line.scores == pytest.approx(total[best].tolist(), abs=1e-5)
+            assert line.view_top1 == taken.argmax(dim=1).tolist()
+            assert line.macs == [macs[view] if view in used else 0 for view in range(6)]
+            assert line.kept == [kept[view] for view in used]
+            assert line.gflops == pytest.approx(sum(macs[view] for view in used) / 1e9, rel=1e-12)
+            assert (line.views, every.views) == (len(used), 6)
+            assert line.dense_top1 == lines["dense", entry.key].top5[0]  # on all views
+            counts.append(len(used))
+    assert sorted(set(counts)) == ([1, 3, 6] if ensemble == "logits" else [1, 6])
+
+
+def test_a_confidence_that_no_probability_exceeds_changes_no_digit(sure: nn.Module, entries: list[VideoEntry]) -> None:
+    for video in run(sure, entries, with_stop(1.5), batch_size=13):
+        if video[0].status == "ok":
+            lines = without_times(video)
+            for every, stopping in zip(lines[::2], lines[1::2], strict=True):
+                assert stopping == replace(every, setting=stopping.setting)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_which_others_stop_changes_nothing(sure: nn.Module, entries: list[VideoEntry], batch_size: int) -> None:
+    good = [entry for entry in entries if entry.key in GOOD]
+    together = run(sure, good, with_stop(CONFIDENCE), batch_size=batch_size)
+    alone = [lines for entry in good for lines in run(sure, [entry], with_stop(CONFIDENCE))]
+    assert_same(together, alone, tolerance=1e-4)  # the logits of this model are about 50
+
+
+def test_finished_videos_leave_the_batch_and_cost_no_time(sure: nn.Module, entries: list[VideoEntry]) -> None:
+    views: list[int] = []
+    handle = sure.register_forward_pre_hook(lambda _, given: views.append(len(given[0])))
+    stopping = [setting.stopping(CONFIDENCE) for setting in STOPPING]
+    results = [lines for lines in run(sure, entries, stopping, batch_size=100) if lines[0].status == "ok"]
+    handle.remove()
+    assert sum(views) == sum(line.views for lines in results for line in lines) < 2 * 4 * 6
+    assert views[0] == len(results)  # one view of each video in the first pass
+    for of_setting in zip(*results, strict=True):
+        shares = [line.model_seconds / line.views for line in of_setting]
+        assert shares == pytest.approx([shares[0]] * len(shares))
+
+
+def test_logits_that_are_not_finite_end_a_run_that_stops_in_one_line(entries: list[VideoEntry]) -> None:
+    host = small_timesformer("divided")
+    torch.nn.init.constant_(host.head.bias, math.nan)
+    with pytest.raises(ValueError, match=r"setting dense-stop0\.8: logits are not finite"):
+        run(host, entries[1:2], [Setting("dense", None).stopping(0.8)])

@@ -1,5 +1,6 @@
 """The evaluation job end to end on generated videos, and what an interruption leaves."""
 
+import csv
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from video_ats.evaluation.job import prepare, run
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.files import sole_user
 from video_ats.runs.forward import dense_view_macs
-from video_ats.runs.options import ViewsConfig
+from video_ats.runs.options import StopConfig, ViewsConfig
 from video_ats.runs.settings import SweepConfig
 from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
@@ -99,7 +100,7 @@ def without_rates(folder: Path) -> dict[str, Any]:
     ):
         del report[name]
     for setting in report["settings"]:
-        del setting["model_clips_per_second"]
+        del setting["model_clips_per_second"], setting["seconds_video"]
     return report
 
 
@@ -344,6 +345,37 @@ def test_a_run_with_followers_and_fine_tuned_weights_that_was_interrupted_ends_t
     assert report.run["model"]["finetuned_weights"] == "tuned.safetensors (video_ats)"
     lines = {(line["setting"], line["video"]): line["scores"] for line in predictions(tmp_path / "whole")}
     assert lines["dense", "class_00/video_000.mp4"] != lines["finetuned/dense", "class_00/video_000.mp4"]
+
+
+def test_a_run_that_stops_when_sure_says_what_it_saved_and_continues_to_the_same_predictions(
+    videos: Path, tmp_path: Path, checkpoints: tuple[str, str]
+) -> None:
+    # Four videos in a batch; the last batch is of other videos in the run that continues.
+    changes = {"checkpoint": checkpoints[0], "views": ViewsConfig(crops=3), "stop": StopConfig(0.35), "batch_size": 4}
+    jobs = [prepare(config(videos, tmp_path / name, **changes)) for name in ("whole", "stopped")]
+    report, _ = run(jobs[0], say=lambda _: None)
+    (tmp_path / "stopped").mkdir()
+    shutil.copy(tmp_path / "whole" / "run.json", tmp_path / "stopped")
+    lines = (tmp_path / "whole" / PREDICTIONS).read_bytes().splitlines(keepends=True)
+    (tmp_path / "stopped" / PREDICTIONS).write_bytes(b"".join(lines[: 2 * 4 + 2]))
+    run(jobs[1], say=lambda _: None)
+    there, again = (predictions(tmp_path / name) for name in ("whole", "stopped"))
+    assert again == there
+    assert without_rates(tmp_path / "stopped") == without_rates(tmp_path / "whole")
+
+    by_name = {setting.name: setting for setting in report.summary.settings}
+    assert list(by_name) == ["dense", "dense-stop0.35", "ats-frame-k16", "ats-frame-k16-stop0.35"]
+    counts = [sum(macs > 0 for macs in line["macs"]) for line in there if line["setting"] == "dense-stop0.35"]
+    assert len(counts) == 6
+    assert by_name["dense"].views == 3 > by_name["dense-stop0.35"].views == pytest.approx(sum(counts) / 6)
+    assert any(claim.startswith("Stopping at confidence 0.35, dense takes ") for claim in report.claims)
+    text = (tmp_path / "whole" / "report.md").read_text()
+    assert "views per video" in text
+    with (tmp_path / "whole" / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["setting"] == "dense-stop0.35"]
+    assert [int(row["views"]) for row in rows] == counts
+    with pytest.raises(ValueError, match=r"settings\.dense-stop0\.35"):
+        run(prepare(config(videos, tmp_path / "whole", **{**changes, "stop": StopConfig(0.4)})), say=lambda _: None)
 
 
 def test_other_fine_tuned_weights_are_another_run(videos: Path, tmp_path: Path, checkpoints: tuple[str, str]) -> None:

@@ -144,7 +144,8 @@ def test_markdown_and_json_agree(written: Path) -> None:
             entry[name][part] for name in ("gflops_view", "gflops_video") for part in ("mean", "sd", "p5", "p95")
         ]
         assert numbers[:8] == pytest.approx(spreads, rel=0.006)
-        assert numbers[8:] == pytest.approx([entry["relative_to_dense"], entry["model_clips_per_second"]], rel=0.006)
+        others = [entry["relative_to_dense"], entry["model_clips_per_second"], 1000 * entry["seconds_video"]]
+        assert numbers[8:] == pytest.approx([*others, entry["views"]], rel=0.006)
         assert [float(cell) for cell in kept[entry["name"]]] == pytest.approx(entry["kept"], abs=0.51)
 
 
@@ -388,7 +389,8 @@ def test_without_labels_nothing_is_said_about_accuracy(tmp_path: Path) -> None:
     assert (report.claims, report.comparisons) == ((), ())
     write_report(tmp_path, report)
     told = json.loads((tmp_path / "report.json").read_text())
-    names = {"name", "with_dense", "gflops_view", "gflops_video", "relative_to_dense", "kept", "model_clips_per_second"}
+    names = {"name", "with_dense", "views", "gflops_view", "gflops_video", "relative_to_dense", "kept"}
+    names |= {"model_clips_per_second", "seconds_video"}
     assert all(entry.keys() == names for entry in told["settings"])
     assert (told["labelled"], told["listed"], told["evaluated"]) == (False, 3, 2)
     assert UNLABELLED in told["list_notes"]

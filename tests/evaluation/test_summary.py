@@ -121,6 +121,28 @@ def test_tokens_kept_by_block() -> None:
     assert ats.kept == pytest.approx([8, (4 + 2 + 6 + 8 + 6 * 8) / 10])
 
 
+def test_views_that_were_not_computed_cost_nothing_and_are_not_averaged() -> None:
+    lines = [line for line in LINES if line.setting != "ats-frame-k8"]
+    stopped = replace(DENSE, name="dense-stop0.9", confidence=0.9)
+    for line in list(lines):
+        if line.setting == "dense":
+            lines.append(replace(line, setting=stopped.name, wall_seconds=0.0))
+            if line.video != "a":
+                lines[-1] = replace(
+                    lines[-1], macs=[0, 2 * 10**9], kept=[[8, 4]], view_top1=line.top5[:1], model_seconds=0.25
+                )
+    (dense, sure) = summary(lines, (DENSE, stopped)).settings
+    assert (dense.views, sure.views) == (2, pytest.approx(6 / 5))
+    assert (sure.gflops_view.mean, sure.gflops_view.sd) == (2, 0)
+    assert sure.gflops_video.mean == pytest.approx((4 + 4 * 2) / 5)
+    assert sure.relative_to_dense == pytest.approx(12 / 20)
+    assert sure.kept == pytest.approx([8, (2 * 8 + 4 * 4) / 6])
+    assert sure.clip_top1 == pytest.approx(100 * (1 + 2) / 6)
+    assert sure.model_clips_per_second == pytest.approx(6 / (0.5 + 4 * 0.25))
+    assert sure.seconds_video == pytest.approx(1.5 / 5)
+    assert summary(lines, (DENSE, stopped)).pipeline_clips_per_second == pytest.approx((10 + 6) / 10)
+
+
 def test_rates_of_the_model_and_of_the_pipeline() -> None:
     run = summary()
     assert [s.model_clips_per_second for s in run.settings] == pytest.approx([10 / 2.5, 10 / 1.75])

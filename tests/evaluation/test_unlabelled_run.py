@@ -67,7 +67,7 @@ def report_of(folder: Path) -> dict[str, Any]:
     """The report without what depends on the time it took."""
     report = json.loads((folder / "report.json").read_text())
     for setting in report["settings"]:
-        del setting["model_clips_per_second"]
+        del setting["model_clips_per_second"], setting["seconds_video"]
     return {name: report[name] for name in ("settings", "listed", "evaluated", "failed", "run", "list_notes")}
 
 

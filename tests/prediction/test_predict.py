@@ -22,8 +22,9 @@ from video_ats.prediction import predictor
 from video_ats.prediction.configuration import PredictConfig
 from video_ats.prediction.job import prepare, run
 from video_ats.prediction.predictor import Predictor
-from video_ats.prediction.report import Summary, segments
+from video_ats.prediction.report import Summary, segments, summary_blocks
 from video_ats.prediction.rows import Row
+from video_ats.runs.options import StopConfig, ViewsConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video import VideoStatus
 from video_ats.video.decoders import read_frames
@@ -279,6 +280,52 @@ def test_predictions_and_embeddings_are_those_of_the_model(tmp_path: Path) -> No
     written = load_file(tmp_path / "out" / "embeddings.safetensors")["embeddings"]
     np.testing.assert_allclose(written, embedding.mean(dim=0, keepdim=True).numpy(), rtol=1e-4, atol=1e-5)
     assert [one["video"] for one in table(tmp_path, "embeddings.csv")] == [str(path)]
+
+
+def test_a_video_or_a_window_takes_no_more_views_once_it_is_sure(tmp_path: Path) -> None:
+    paths = [draw(tmp_path / f"{seed}.mp4", seed=seed) for seed in range(4)]
+    for every in (None, 1.0):
+        plain = {"sampler": SAMPLED, "every": every, "views": ViewsConfig(crops=3), "embeddings": True}
+        unstopped = Predictor(config(tmp_path, **plain))
+        model, plan = unstopped.given.model, unstopped.plan
+        wanted = []  # of each video: its views, and the mean logits after one, two and three of them, centre first
+        for path in paths:
+            read = read_frames(str(path), lambda count, rate, plan=plan: plan.frame_indices(count, rate).ravel())
+            positions = np.searchsorted(read.indices, plan.frame_indices(40, Fraction(30)))
+            if every is not None:  # the first window has the first frames
+                window = next(iter(read_every(str(path), plan, Fraction(1))))
+                read, positions = window, torch.arange(plan.num_frames)[None]
+            with torch.inference_mode(), sampling(model, SAMPLED):
+                logits = torch.cat([model(view[None]) for view in make_views(read.frames, positions, plan)])
+            wanted.append([logits[order].mean(dim=0).softmax(dim=0) for order in ([1], [0, 1], [0, 1, 2])])
+        sureness = torch.tensor([[float(shares.max()) for shares in of_video] for of_video in wanted])
+        confidence = float(sureness[:, 0].sort().values[1:3].mean())  # two of four need one view
+        for stop, sure in ((StopConfig(confidence), sureness > confidence), (StopConfig(1.5), sureness > 1)):
+            stopping = Predictor(config(tmp_path, **plain, stop=stop, compare="dense"))
+            columns, every_view = (made({"path": np.array(list(map(str, paths)))}) for made in (stopping, unstopped))
+            firsts = [list(columns["path"]).index(str(path)) for path in paths]
+            counts = [next((n for n in (1, 2) if of_video[n - 1]), 3) for of_video in sure.tolist()]
+            assert columns["views"][firsts].tolist() == counts
+            best = [float(of_video[count - 1].max()) for of_video, count in zip(wanted, counts, strict=True)]
+            assert columns["probability"][firsts].tolist() == pytest.approx(best, rel=1e-4)
+            share = columns["gflops"][firsts] / every_view["gflops"][firsts]
+            np.testing.assert_allclose(share, np.array(counts) / 3, rtol=0.1)
+            if stop.confidence > 1:
+                assert counts == [3] * 4
+                for name in ("probability", "gflops", "tokens_kept", "embedding", "label"):
+                    np.testing.assert_array_equal(columns[name], every_view[name])
+            else:
+                assert counts.count(1) == 2
+
+
+def test_stopping_is_told_in_the_table_and_the_summary(tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.mp4")
+    summary = predict(tmp_path, path, stop=StopConfig(0.01), compare="dense")
+    assert (summary.setting, summary.views) == ("dense-stop0.01", 1)
+    assert "GFLOPs a prediction from 1.00 views" in "\n".join(map(str, summary_blocks(summary)))
+    assert {row["views"] for row in table(tmp_path, "predictions.csv")} == {"1"}
+    with pytest.raises(ValueError, match=r"^stop\.confidence 0\.9: there is one view"):
+        Predictor(config(tmp_path, stop=StopConfig(0.9), every=1.0))
 
 
 def test_a_batch_of_paths_gives_columns_with_the_rows_of_a_run(tmp_path: Path) -> None:

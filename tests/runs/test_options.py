@@ -10,7 +10,7 @@ from video_ats.benchmarking.configuration import BenchmarkConfig, CountConfig
 from video_ats.demo.configuration import DemoConfig
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.registry import get_variant
-from video_ats.runs.options import DATASET_CLASSES, check_samplers, fill_in
+from video_ats.runs.options import DATASET_CLASSES, StopConfig, ViewsConfig, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting
 from video_ats.runs.weights import NOTHING_GIVEN, choose_variant
 from video_ats.tokens import SamplerConfig
@@ -89,3 +89,17 @@ def test_samplers_must_fit_the_depth() -> None:
     check_samplers([Setting("dense", None), Setting("last", SamplerConfig(blocks=[5]))], model)
     with pytest.raises(ValueError, match=r"^sampler blocks \[6\]: the model has blocks 0 to 5"):
         check_samplers([Setting("next", SamplerConfig(blocks=[6]))], model)
+
+
+@pytest.mark.parametrize("confidence", [0.0, -0.5, float("nan")])
+def test_a_confidence_that_is_none_is_one_line(confidence: float) -> None:
+    with pytest.raises(ValueError, match=r"^stop\.confidence (0\.0|-0\.5|nan): must be above 0; [^\n]+$"):
+        StopConfig(confidence)
+
+
+def test_where_there_is_one_view_nothing_can_stop() -> None:
+    one = plan_views(get_variant("timesformer_mini"), ViewsConfig(crops=1))
+    StopConfig().check_views(one)
+    StopConfig(0.99).check_views(replace(one, crops=3))
+    with pytest.raises(ValueError, match=r"^stop\.confidence 0\.99: there is one view, so [^\n]+ --views\.crops 3"):
+        StopConfig(0.99).check_views(one)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import fields, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -254,6 +254,21 @@ def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:
         *((name, True) for name in ("finetuned/dense", "finetuned/ats-frame-k8")),
     ]
     assert settings[-1].sampler == settings[1].sampler
+    assert [setting.name for setting in settings if setting.is_dense] == ["dense"]
+
+
+def test_beside_each_setting_and_no_control_is_the_same_with_stopping() -> None:
+    sweep = SweepConfig(samples=[8], controls=["random"])
+    settings = make_settings(sweep, [SamplerConfig("similar")], finetuned=True, confidence=0.99)
+    names = ["dense", "ats-frame-k8", "similar-frame-t0.9"]
+    without = [setting for setting in settings if not setting.stops]
+    assert without == list(make_settings(sweep, [SamplerConfig("similar")], finetuned=True))
+    assert [s.name for s in settings if s.stops] == [
+        f"{tuned}{name}-stop0.99" for tuned in ("", "finetuned/") for name in names
+    ]
+    for every, stopping in pairwise(settings):
+        if stopping.stops:
+            assert stopping == replace(every, name=f"{every.name}-stop0.99", confidence=0.99)
     assert [setting.name for setting in settings if setting.is_dense] == ["dense"]
 
 

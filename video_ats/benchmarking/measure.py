@@ -60,7 +60,7 @@ def time_settings(
                 seconds[setting.name].append([])
             for batch in batches:
                 for setting in (*settings[first:], *settings[:first]):
-                    output = run_setting(model, setting, [batch], execution)
+                    output = run_setting(model, setting, batch, execution)
                     seconds[setting.name][-1].append(output.seconds)
                     if number == 0:
                         macs[setting.name] += output.macs().tolist()
@@ -68,7 +68,7 @@ def time_settings(
                         progress.update()
         for setting in settings:
             gc.collect()
-            forward = partial(run_setting, model, setting, batches[:1], execution)
+            forward = partial(run_setting, model, setting, batches[0], execution)
             peaks[setting.name] = peak_memory(forward, execution.device)
     return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 
-from video_ats.runs.options import RunOptions
+from video_ats.runs.options import RunOptions, StopConfig
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video import VideoError, VideoStatus
@@ -24,6 +24,8 @@ class DemoConfig(RunOptions):
             has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
         sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
         samplers: samplers to run, one by one.
+        stop: beside the dense model and every setting with a sampler, not the controls, the same that takes no more
+            windows of a video once their mean probability is sure; the first window comes first.
         windows: clips over time, evenly from the first frame to the last; null: as many as overlap by half, at most 20.
         window: which of them the pictures show, from 0; null: the one with the highest probability of the video's
             class.
@@ -38,6 +40,7 @@ class DemoConfig(RunOptions):
     labels: str | None = None
     sweep: SweepConfig = field(default_factory=SweepConfig)
     samplers: list[SamplerConfig] = field(default_factory=list)
+    stop: StopConfig = field(default_factory=StopConfig)
     windows: int | None = None
     window: int | None = None
     block: int | None = None

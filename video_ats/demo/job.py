@@ -117,7 +117,7 @@ def compare(model: nn.Module, clip: Tensor, settings: Sequence[Setting], executi
     ValueError if a logit is not finite.
     """
     outcomes: dict[str, Outcome] = {}
-    for setting, output in run_settings(model, settings, [clip], execution):
+    for setting, output in run_settings(model, settings, clip, execution):
         if not output.logits.isfinite().all():
             raise ValueError(f"setting {setting.name}: logits are not finite; do the weights hold NaN?")
         (trace,) = output.traces
@@ -176,7 +176,7 @@ class Demo:
     name: str  # of the file, printable
     part: ReadablePart
     windows: tuple[Window, ...]
-    outcomes: dict[str, list[Outcome]]  # by setting, one for each window
+    outcomes: dict[str, list[Outcome]]  # by setting, one for each window, or for the first ones if it stopped
     window: int  # index of the one that pictures show
     pictures: UInt8Array  # [T, S, S, 3]: frames of that window, upright
     turn: int  # degrees counter-clockwise from the frames that the model saw to the pictures
@@ -190,7 +190,7 @@ class Demo:
         return covered
 
     def probabilities(self, setting: str) -> npt.NDArray[np.floating]:
-        """Probabilities in each window, float [windows, num_classes]."""
+        """Probabilities in each window that it took, float [windows, num_classes]."""
         return probabilities(self.outcomes[setting])
 
     def shown(self, setting: str) -> Outcome:
@@ -207,7 +207,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     """
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    settings = choose_settings(variant, weights, config.sweep, config.samplers)
+    confidence = config.stop.confidence
+    settings = choose_settings(variant, weights, config.sweep, config.samplers, confidence=confidence)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))
@@ -266,7 +267,8 @@ def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
             clip = make_views(turned(frames, turn), positions, plan, device=job.execution.device)
             if not reference:
                 compare(job.given.model, clip, job.settings[:1], job.execution)  # the first pass of all is slow
-            for name, outcome in compare(job.given.model, clip, job.settings, job.execution).items():
+            unsure = [setting for setting in job.settings if not _is_sure(setting, outcomes[setting.name])]
+            for name, outcome in compare(job.given.model, clip, unsure, job.execution).items():
                 outcomes[name].append(outcome)
             bar.update()
     chosen = config.window
@@ -280,6 +282,13 @@ def _run_video(job: DemoJob, path: str, folder: Path) -> Demo:
     rest = (part.rotation - turn) % 360
     pictures = np.ascontiguousarray(np.rot90(pictures, rest // 90, axes=(1, 2)))
     return Demo(printable(os.path.basename(path)), part, windows, outcomes, chosen, pictures, rest)
+
+
+def _is_sure(setting: Setting, outcomes: Sequence[Outcome]) -> bool:
+    """Whether a setting takes no more windows after these."""
+    if setting.confidence is None or not outcomes:
+        return False
+    return bool(probabilities(outcomes).mean(axis=0).max() > setting.confidence)
 
 
 def _readable_part(path: str) -> ReadablePart:

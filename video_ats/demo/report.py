@@ -26,7 +26,7 @@ Titled = tuple[str, list[str], list[list[str]]]  # heading, names of the columns
 
 def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     """Write all files into the video's folder, which `run` has claimed; returns their paths."""
-    shown = {setting.name: _shown(job, demo, setting) for setting in job.settings if setting.sampler is not None}
+    shown = {setting.name: _shown(job, demo, setting) for setting in _on_all(job) if setting.sampler is not None}
     first_name, first = next(iter(shown.items()))
     page, video, tokens, attention, numbers, over_time = (folder / name for name in FILES)
     write_bytes(tokens, png_bytes(draw_tokens(first)))
@@ -43,7 +43,7 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     plot = None
     if len(demo.windows) > 1:
         spans = [(window.start_seconds, window.end_seconds) for window in demo.windows]
-        drawn = [s.name for s in job.settings if s.sampler is None or s.name == first_name]
+        drawn = [s.name for s in _on_all(job) if s.sampler is None or s.name == first_name]
         probabilities = {name: demo.probabilities(name) for name in drawn}
         title = f"{demo.name}: predictions of {job.config.model} over time"
         draw_over_time(over_time, spans, probabilities, job.label_names, title=title)
@@ -94,17 +94,23 @@ def _tables(job: DemoJob, demo: Demo) -> list[Titled]:
     return [_predictions(job, demo), _costs(job, demo), _kept(job, demo)]
 
 
+def _on_all(job: DemoJob) -> list[Setting]:
+    """The settings that take all windows; only these are drawn."""
+    return [setting for setting in job.settings if not setting.stops]
+
+
 def _as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         name: {
             "top5": [{"class": label, "probability": value} for label, value in _top(job, demo, name)],
             "top1_of_windows": [job.label_names[int(outcome.logits.argmax())] for outcome in outcomes],
             "macs_of_windows": [outcome.macs for outcome in outcomes],
             "seconds_of_windows": [outcome.seconds for outcome in outcomes],
-            "kept_by_block_and_frame": demo.shown(name).kept.sum(axis=(2, 3)).tolist(),
         }
         for name, outcomes in demo.outcomes.items()
     }
+    for setting in _on_all(job):
+        settings[setting.name]["kept_by_block_and_frame"] = demo.shown(setting.name).kept.sum(axis=(2, 3)).tolist()
     return {
         "video": demo.name,
         "model": job.config.model,
@@ -120,7 +126,7 @@ def _as_json(job: DemoJob, demo: Demo) -> dict[str, Any]:
 
 
 def _top(job: DemoJob, demo: Demo, setting: str) -> list[tuple[str, float]]:
-    """The five likeliest classes and their probabilities, means over the windows."""
+    """The five likeliest classes and their probabilities, means over the windows that it took."""
     mean = demo.probabilities(setting).mean(axis=0)
     return [(job.label_names[index], float(mean[index])) for index in np.argsort(-mean, kind="stable")[:5]]
 
@@ -144,13 +150,16 @@ def _costs(job: DemoJob, demo: Demo) -> Titled:
         milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
         share = f"{100e9 * gflops / job.dense_macs:.0f}%"
         rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
-    return "Costs", [*header, "tokens left at the end"], rows
+        if job.config.stop.confidence is not None:
+            rows[-1] += [str(len(outcomes)), number(sum(outcome.macs for outcome in outcomes) / 1e9)]
+    of_video = [] if job.config.stop.confidence is None else ["windows", "GFLOPs per video"]
+    return "Costs", [*header, "tokens left at the end", *of_video], rows
 
 
 def _kept(job: DemoJob, demo: Demo) -> Titled:
     frames = spread(job.plan.num_frames, MOST_COLUMNS)
     rows = []
-    for setting in job.settings:
+    for setting in _on_all(job):
         outcome = demo.shown(setting.name)
         for block in outcome.blocks:
             counts = outcome.kept[block].sum(axis=(1, 2))
@@ -171,7 +180,7 @@ def _shown(job: DemoJob, demo: Demo, setting: Setting) -> Shown:
     share = 100e9 * _gflops(demo, setting) / job.dense_macs
     says = "; ".join(
         f"{which.name} says {name} ({100 * value:.0f}%)"
-        for which in job.settings
+        for which in _on_all(job)
         if which.sampler is None or which is setting
         for name, value in _top(job, demo, which.name)[:1]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +62,9 @@ def make_claims(
         given, finetuned: the weights, which may say what they were trained with.
 
     Returns:
-        The sentences, and all comparisons: each setting that reduces with the dense model, with each of its controls,
-        and all of a family (all K or all thresholds) together with each kind of control. Nothing without labels: all of
-        it is about accuracy.
+        The sentences, and all comparisons: each setting that reduces with the dense model, each that stops with the
+        same on all views, each that reduces with each of its controls, and all of a family (all K or all thresholds)
+        together with each kind of control. Nothing without labels: all of it is about accuracy.
     """
     labels = results.labels
     if labels is None:
@@ -80,8 +80,10 @@ def make_claims(
     reducing = [run for run in runs if run.setting.reduces]
     if not runs or len(runs[0].correct) < 2:
         return ("Fewer than two videos were evaluated: nothing can be said about accuracy.",), ()
+    of_stopping, against_unstopped = _against_unstopped(runs, results)
     if not reducing:
-        return ("No setting with ATS or merging was scored: nothing can be said about them.",), ()
+        none = "No setting with ATS or merging was scored: nothing can be said about them."
+        return (none, *of_stopping), tuple(against_unstopped)
     sentences: list[str] = []
     comparisons: list[Comparison] = []
     if dense is None:
@@ -96,6 +98,7 @@ def make_claims(
             depth = len(results.of[dense.name].kept)
             sentences += _against_dense(of_weights, against_dense, dense, own_dense, weights, depth)
             comparisons += against_dense
+    sentences, comparisons = [*sentences, *of_stopping], [*comparisons, *against_unstopped]
     families = _families(runs)
     for (kind, family), pairs in families.items():
         each, pooled = [_compare([pair]) for pair in pairs], _compare(pairs)
@@ -182,6 +185,25 @@ def _against_dense(
     elif weights.sampler is not None and not finetuned:
         sentences[0] += " The dense model has the same weights."
     return sentences
+
+
+def _against_unstopped(runs: Sequence[_Scored], results: Results) -> tuple[list[str], list[Comparison]]:
+    """What stopping costs and saves: a sentence and a comparison for each setting that stops."""
+    sentences, comparisons = [], []
+    by_setting = {replace(run.setting, name=""): run for run in runs}
+    for run in runs:
+        unstopped = by_setting.get(replace(run.setting, name="", confidence=None))
+        if unstopped is None or unstopped is run:
+            continue
+        compared, views = _compare([(run, unstopped)]), results.of[run.name].views / len(run.correct)
+        share = 100 * compared.gflops / compared.others_gflops
+        comparisons.append(compared)
+        sentences.append(
+            f"Stopping at confidence {run.setting.confidence:g}, {unstopped.name} takes {views:.2f} views of a video: "
+            f"{run.top1:.1f}% against {unstopped.top1:.1f}% on all views, {compared.difference} points, at "
+            f"{share:.0f}% of the GFLOPs."
+        )
+    return sentences, comparisons
 
 
 def _training(weights: GivenWeights, finetuned: bool) -> str:

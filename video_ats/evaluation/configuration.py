@@ -15,6 +15,7 @@ from video_ats.runs.options import (
     Ensemble,
     Finds,
     LabelledRunOptions,
+    StopConfig,
     ViewsConfig,
     check_at_least_one,
 )
@@ -43,7 +44,9 @@ class EvaluateConfig(LabelledRunOptions):
             same K, scope, scheme and blocks, if that is scored too; else as many as ``ats`` would keep of the tokens
             that reach the control.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
-        batch_size: clips in one forward pass.
+        stop: also score the dense model and every ``ats`` setting, not the controls, so that a video takes no more
+            views once it is sure; names end with ``-stop`` and the confidence.
+        batch_size: clips in one forward pass. With ``stop``, the views of so many videos are in memory at once.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, for
             example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked
             for.
@@ -58,6 +61,7 @@ class EvaluateConfig(LabelledRunOptions):
     calibrate: Finds | None = None
     samplers: list[SamplerConfig] = field(default_factory=list)
     ensemble: Ensemble = "logits"
+    stop: StopConfig = field(default_factory=StopConfig)
     batch_size: int = 8
     retry_lost: bool = False
     shard: str | None = None

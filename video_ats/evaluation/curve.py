@@ -93,9 +93,9 @@ def _look(**others: Any) -> Any:
 def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary], title: str) -> Figure:
     """The axes are cut to the settings with samplers; the gid of each point has the place of its setting.
 
-    A model without samplers is a horizontal line with its interval as a band; where it costs more than the axis shows,
-    its point is an arrow at the edge. Settings of nearly equal cost stand beside the first of them, unjoined. A label
-    that would cover another text or a point wherever it is put is left out, which the picture says.
+    A model without samplers on all views is a horizontal line with its interval as a band; where it costs more than the
+    axis shows, its point is an arrow at the edge. Settings of nearly equal cost stand beside the first of them,
+    unjoined. A label that would cover another text or a point wherever it is put is left out, which the picture says.
     """
     by_name = {setting.name: setting for setting in settings}
     chosen = [by_name[summary.name] for summary in summaries]
@@ -105,7 +105,7 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
     axes.set_xlabel("GFLOPs per video (multiply-adds / 1e9, mean)")
     axes.set_ylabel(f"{_merit(summaries)} in % (bar: 95% interval)")
     axes.set_title(title, fontsize=9)
-    sampled = [summary.gflops_video.mean for summary in summaries if by_name[summary.name].sampler is not None]
+    sampled = [s.gflops_video.mean for s, setting in zip(summaries, chosen, strict=True) if not _is_line(setting)]
     low, high = (bound(sampled or [s.gflops_video.mean for s in summaries]) for bound in (min, max))
     # A tenth beside the points leaves room for their labels; costs that are nearly one are not torn apart.
     margin = max(0.1 * (high - low), 0.5 * (_LEAST_SPAN * high - (high - low))) or 1
@@ -130,7 +130,7 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
         family, cost, measured = _family(setting), summary.gflops_video.mean, summary.merit
         colour, order = _COLOURS[family], 3 + len(_FAMILIES) - _FAMILIES.index(family)
         own: dict[str, Any] = {"gid": f"{_POINT}{place}", "color": colour, "linestyle": "none", "zorder": order}
-        if setting.sampler is None:
+        if _is_line(setting):
             style = "--" if setting.finetuned else "-"
             lines.append(axes.axhline(measured.value, color=colour, linewidth=1.2, linestyle=style))
             axes.axhspan(measured.low, measured.high, color=colour, alpha=0.1, linewidth=0)
@@ -150,9 +150,9 @@ def make_figure(settings: Sequence[Setting], summaries: Sequence[SettingSummary]
         moved = axes.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
         bar: dict[str, Any] = {"color": colour, "linewidth": 1.2, "alpha": 0.5, "zorder": 2, "transform": moved}
         lines += axes.plot([cost, cost], [measured.low, measured.high], **bar)
-        if setting.sampler.scheme != "reference":
+        if setting.sampler is not None and setting.sampler.scheme != "reference":
             own |= {"markerfacecolor": "none", "markeredgewidth": 1.4}
-        marker = _MARKERS[setting.sampler.scope]
+        marker = "*" if setting.sampler is None else _MARKERS[setting.sampler.scope]
         marks += axes.plot(cost, measured.value, marker=marker, markersize=6, transform=moved, **own)
         labels.append((_label(axes, _told(setting, chosen), (cost, measured.value), colour, moved), _BESIDE))
     joins = _join(axes, in_place)
@@ -169,6 +169,11 @@ def _merit(summaries: Sequence[SettingSummary]) -> str:
     return "same top-1 as dense" if summaries[0].top1 is None else "video top-1"
 
 
+def _is_line(setting: Setting) -> bool:
+    """Whether a setting is a line across: a model without samplers on all views."""
+    return setting.sampler is None and not setting.stops
+
+
 def _family(setting: Setting) -> str:
     if setting.sampler is None:
         return _TUNED_DENSE if setting.finetuned else _DENSE
@@ -181,8 +186,9 @@ def _family(setting: Setting) -> str:
 
 def _told(setting: Setting, settings: Sequence[Setting]) -> str:
     """What tells a setting from others of its colour and marker: how many tokens, and what differs among settings."""
-    sampler = setting.sampler
-    assert sampler is not None
+    sampler, stop = setting.sampler, [f"stop {setting.confidence:g}"] if setting.stops else []
+    if sampler is None:
+        return " ".join([_family(setting), *stop])
     count = listed(sampler.samples) or "full"
     parts: list[str] = [] if sampler.kind == "ats" else [sampler.kind]
     if sampler.threshold is not None:
@@ -204,7 +210,7 @@ def _told(setting: Setting, settings: Sequence[Setting]) -> str:
         parts.append(sampler.scheme)
     if sampler.kind == "random" and sampler.seed:
         parts.append(f"seed {sampler.seed}")
-    return " ".join(parts)
+    return " ".join([*parts, *stop])
 
 
 def _label(axes: Axes, text: str, at: tuple[float, float], colour: str, moved: Transform) -> Annotation:
@@ -215,12 +221,13 @@ def _label(axes: Axes, text: str, at: tuple[float, float], colour: str, moved: T
 
 def _join(axes: Axes, settings: Sequence[tuple[Setting, SettingSummary]]) -> list[Line2D]:
     """Join settings that differ in K, a count or a threshold. The lines are of many pieces: boxes around them fit."""
-    lines: dict[tuple[bool, str, bool], list[tuple[float, float, str]]] = {}
+    lines: dict[tuple[bool, float | None, str, bool], list[tuple[float, float, str]]] = {}
     for setting, s in settings:
         point, sampler = (s.gflops_video.mean, s.merit.value, _COLOURS[_family(setting)]), setting.sampler
-        assert sampler is not None
+        if sampler is None:
+            continue
         # Thresholds and counts do not lie on one line.
-        line = (setting.finetuned, family_name(sampler), sampler.threshold is None)
+        line = (setting.finetuned, setting.confidence, family_name(sampler), sampler.threshold is None)
         lines.setdefault(line, []).append(point)
     pieces = []
     for points in lines.values():

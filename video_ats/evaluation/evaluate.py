@@ -72,13 +72,18 @@ def _score(
 ) -> list[tuple[Prediction, ...]]:
     """For each video its predictions, in the order of the settings."""
     views = torch.cat([sample.views(plan, device=execution.device) for sample in samples])  # (N, 3, T, S, S)
+    runs = run_settings(
+        model, settings, views, execution, order=plan.centre_first, ensemble=ensemble, finetuned=finetuned
+    )
     lines: dict[str, list[Prediction]] = {}
     probabilities: dict[str, list[torch.Tensor]] = {}  # of all classes, for each video
-    batches = views.split(execution.batch_size)
-    for setting, output in run_settings(model, settings, batches, execution, finetuned=finetuned):
-        arrays = (array.split(plan.num_views) for array in (output.logits.cpu(), output.macs(), output.kept_counts()))
+    for setting, output in runs:
+        counts, all_macs = output.counts(plan.num_views), torch.zeros(len(views), dtype=torch.int64)
+        all_macs[output.views] = output.macs()
+        arrays = output.logits.cpu().split(counts), all_macs.split(plan.num_views), output.kept_counts().split(counts)
         lines[setting.name], probabilities[setting.name] = [], []
-        for sample, logits, macs, kept in zip(samples, *arrays, strict=True):  # (V, num_classes), (V), (V, depth)
+        # (v, num_classes), (V), (v, depth) of the v views that were computed
+        for sample, logits, macs, kept in zip(samples, *arrays, strict=True):
             if not logits.isfinite().all():
                 raise ValueError(
                     f"video {sample.entry.key!r}, setting {setting.name}: logits are not finite; "
@@ -98,7 +103,7 @@ def _score(
                 gflops=int(macs.sum()) / 1e9,
                 macs=macs.tolist(),
                 kept=kept.tolist(),
-                model_seconds=output.seconds / len(samples),
+                model_seconds=output.seconds * len(logits) / len(output.logits),
             )
             lines[setting.name].append(scored)
     dense = next((setting.name for setting in settings if setting.is_dense), None)

@@ -21,6 +21,7 @@ from video_ats.models.trace import of_frames
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
+from video_ats.runs.tables import number
 from video_ats.video import VideoStatus
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig, VideoSample, read_videos
@@ -86,9 +87,9 @@ def report_page(
             "<h2>Settings</h2>",
             '<p class="note">A name says what chooses the tokens, over what it decides, how many (k: sampling points a '
             "frame, t: similar tokens are merged while their cosine is larger, n: exact count a frame), the temper of "
-            "the scores (a), whether the others are merged, and in which blocks (b). random, topk and uniform are "
-            "controls; a matched one has as many tokens as the setting that it follows, chosen otherwise. Click a "
-            "heading to sort, a row to show its setting below.</p>",
+            "the scores (a), whether the others are merged, and in which blocks (b); stop: at which confidence a video "
+            "takes no more views. random, topk and uniform are controls; a matched one has as many tokens as the "
+            "setting that it follows, chosen otherwise. Click a heading to sort, a row to show its setting below.</p>",
             _settings_table(report),
             *_chosen(report),
             *_videos(report, results, shown),
@@ -133,6 +134,8 @@ def _cells(s: SettingSummary, has_top5: bool) -> dict[str, tuple[str, float | st
     cells["p5 to p95"] = f"{video.p5:.4g} to {video.p95:.4g}", video.p95 - video.p5
     cells["of dense"] = f"{s.relative_to_dense:.3f}", s.relative_to_dense
     cells["model clips/s"] = f"{s.model_clips_per_second:.2f}", s.model_clips_per_second
+    cells["ms per video"] = number(1000 * s.seconds_video), s.seconds_video
+    cells["views per video"] = f"{s.views:.4g}", s.views
     return cells
 
 
@@ -309,7 +312,7 @@ def _picture(
     model: torch.nn.Module, setting: Setting, sample: VideoSample, plan: ViewPlan, execution: Execution
 ) -> UInt8Array:
     views = sample.views(plan, device=execution.device)
-    trace = run_setting(model, setting, [views[:1]], execution).traces[0]
+    trace = run_setting(model, setting, views[:1], execution).traces[0]
     stands = trace.tokens_of_patches(-1)[0].cpu().numpy()
     kept = of_frames(trace.kept[-1], plan.num_frames)[0]
     counts = kept.flatten(1).sum(dim=1).tolist()

@@ -76,8 +76,8 @@ class EvaluationJob:
 
     @property
     def videos_at_once(self) -> int:
-        """Videos in a batch."""
-        return self.execution.videos_at_once(self.plan.num_views)
+        """Videos in a batch. Where videos stop, a forward pass has one view of each."""
+        return self.execution.videos_at_once(1 if self.config.stop.happens else self.plan.num_views)
 
     def entries(self) -> Sequence[VideoEntry]:
         """The videos that all ranks have to score."""
@@ -142,6 +142,7 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     shard = None if config.shard is None else Shard.parse(config.shard)
     settings = _settings(config, variant, weights, config.to_settle())
     plan = plan_views(variant, config.views)
+    config.stop.check_views(plan)
     videos = weights.open_videos(config.data, num_classes, output=config.output, labelled=None)
     weights.check_label_names(videos.label_names)
     if not videos.is_labelled:
@@ -175,8 +176,15 @@ def _name_classes(videos: VideoList, weights: GivenWeights, num_classes: int | N
 def _settings(
     config: EvaluateConfig, variant: Variant, weights: GivenWeights, calibrated: Sequence[SamplerConfig]
 ) -> tuple[Setting, ...]:
-    tuned = config.finetuned is not None
-    return choose_settings(variant, weights, config.sweep, config.samplers, calibrated=calibrated, finetuned=tuned)
+    return choose_settings(
+        variant,
+        weights,
+        config.sweep,
+        config.samplers,
+        calibrated=calibrated,
+        finetuned=config.finetuned is not None,
+        confidence=config.stop.confidence,
+    )
 
 
 def run(job: EvaluationJob, say: Callable[[str], None] = print) -> tuple[Report, list[Path]] | None:

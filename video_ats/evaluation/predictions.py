@@ -24,11 +24,12 @@ class Prediction:
         top5: class indices, best first. scores: their combined scores. probabilities: of `video_probabilities`.
         dense_top1: the best class of the dense model with the given weights; None if it was not scored.
         divergence: of the dense model's probabilities from this setting's, in nats; None likewise.
-        view_top1: each view's best class.
-        gflops: multiply-adds of the whole video (all views) in units of 1e9. macs: multiply-adds of each view.
-        kept: for each view, patch tokens that leave each block.
+        view_top1: best class of each view that was computed.
+        gflops: multiply-adds of the whole video (all its computed views) in units of 1e9.
+        macs: multiply-adds of each view; 0 for one that was not computed, since the video was sure before.
+        kept: for each view that was computed, patch tokens that leave each block.
         num_frames: frames that decode. decoder: which one read them. decode_seconds: worker time of reading.
-        model_seconds: of this video under this setting, its share of a batch.
+        model_seconds: of this video under this setting, its share of a batch: each view counts alike.
         wall_seconds: time that the whole run took for this video, all settings; on its first line only.
     """
 
@@ -53,6 +54,11 @@ class Prediction:
     decode_seconds: float = 0.0
     model_seconds: float = 0.0
     wall_seconds: float = 0.0
+
+    @property
+    def views(self) -> int:
+        """How many views were computed."""
+        return sum(macs > 0 for macs in self.macs)
 
     @property
     def agrees(self) -> bool | None:

@@ -139,6 +139,7 @@ def as_csv(settings: Sequence[SettingSummary]) -> str:
             row |= {f"{name}{end}": estimate and getattr(estimate, of) for end, of in _ENDS.items()}
         row |= {"gflops_view": asdict(s.gflops_view), "gflops_video": asdict(s.gflops_video)}
         row |= {"relative_to_dense": s.relative_to_dense, "model_clips_per_second": s.model_clips_per_second}
+        row |= {"views": s.views, "seconds_video": s.seconds_video}
         rows.append(row | {"kept": {f"block{block}": count for block, count in enumerate(s.kept)}})
     return csv_text(rows)
 
@@ -218,13 +219,14 @@ def _tables(summary: RunSummary, has_top5: bool) -> list[Block]:
             cells += [s.with_dense.top1.format(".1f"), among, s.with_dense.divergence.format(".3g")]
         answers.append([s.name, *cells])
         costs = [number(value) for spread in (s.gflops_view, s.gflops_video) for value in asdict(spread).values()]
-        cost.append([s.name, *costs, f"{s.relative_to_dense:.3f}", f"{s.model_clips_per_second:.2f}"])
+        speed = f"{s.model_clips_per_second:.2f}", number(1000 * s.seconds_video)
+        cost.append([s.name, *costs, f"{s.relative_to_dense:.3f}", *speed, f"{s.views:.4g}"])
         kept.append([s.name, *(f"{count:.0f}" for count in s.kept)])
     of_answers = ["top-1 % [95% interval]", "top-5 %", "top-1 of listed %", "top-5 of listed %", "clip top-1 %"]
     of_answers = [*of_answers, "mean class %"] if summary.labelled else []
     of_answers += ["same top-1 as dense %", "dense's class in top 5 %", "divergence from dense"]
     of_cost = ["GFLOPs per view: mean", "sd", "p5", "p95", "GFLOPs per video: mean", "sd", "p5", "p95"]
-    of_cost += ["of dense", "model clips/s"]
+    of_cost += ["of dense", "model clips/s", "ms per video", "views per video"]
     blocks = map(str, range(len(summary.settings[0].kept)))
     lines: list[Block] = [Table(["setting", *of_answers], answers), "", _DIVERGENCE, ""]
     lines += [Table(["setting", *of_cost], cost), ""]

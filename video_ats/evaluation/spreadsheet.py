@@ -22,12 +22,13 @@ def write_spreadsheet(
     """Write the rows one by one, in the order of the predictions; names are text in spreadsheets, see `safe_cell`.
 
     Columns: ``video``, ``setting`` and ``reason``; ``status``; ``true_class`` of labelled videos; ``class_1`` to
-    ``class_5``, best first, each with its ``probability``; ``gflops`` of the video; ``agrees_with_dense`` (``true``,
-    ``false``, or empty where the dense model was not scored). Names that are not UTF-8 have escapes.
+    ``class_5``, best first, each with its ``probability``; ``gflops`` of the video, and of how many ``views``;
+    ``agrees_with_dense`` (``true``, ``false``, or empty where the dense model was not scored). Names that are not UTF-8
+    have escapes.
     """
     header = ["video", "setting", "status", "reason", *(["true_class"] if labelled else [])]
     header += [f"{name}_{rank}" for rank in range(1, _RANKS + 1) for name in ("class", "probability")]
-    header += ["gflops", "agrees_with_dense"]
+    header += ["gflops", "views", "agrees_with_dense"]
 
     def rows() -> Iterator[list[str]]:
         for line in predictions:
@@ -35,9 +36,10 @@ def write_spreadsheet(
             row = [safe_cell(line.video), line.setting or "", line.status, safe_cell(line.reason), *true_class]
             for label, probability in zip(line.top5, line.probabilities, strict=True):
                 row += [safe_cell(class_name(label)), f"{probability:.6g}"]
-            row += [""] * (len(header) - 2 - len(row))
+            row += [""] * (len(header) - 3 - len(row))
             agrees = "" if line.agrees is None else str(line.agrees).lower()
-            yield [*row, "" if line.setting is None else f"{line.gflops:.6g}", agrees]
+            cost = ["", ""] if line.setting is None else [f"{line.gflops:.6g}", str(line.views)]
+            yield [*row, *cost, agrees]
 
     _write(path, header, rows())
 

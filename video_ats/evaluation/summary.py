@@ -25,9 +25,9 @@ class SettingResults:
         as_dense (bool [N]): whether the best class is that of the dense model with the given weights.
         dense_in_top5 (bool [N]): whether that class is among the five best.
         divergence (float64 [N]): of the dense model's probabilities from this setting's, in nats.
-        macs (float64 [N, V]): multiply-adds of each view, integers.
-        kept (int64 [depth]): patch tokens that leave each block, of all views.
-        correct_views: views whose best class is the video's.
+        macs (float64 [N, V]): multiply-adds of each view, integers; 0 for one that was not computed.
+        kept (int64 [depth]): patch tokens that leave each block, of all computed views.
+        correct_views: computed views whose best class is the video's.
         videos: how many were added.
     """
 
@@ -47,6 +47,11 @@ class SettingResults:
     def gflops(self) -> npt.NDArray[np.float64]:
         """Multiply-adds of each video in units of 1e9, float64 [N]."""
         return self.macs.sum(axis=1) / 1e9
+
+    @property
+    def views(self) -> int:
+        """How many views were computed, of all videos together."""
+        return int(np.count_nonzero(self.macs))
 
     def add(self, place: int, line: Prediction) -> None:
         """Add a video."""
@@ -168,14 +173,17 @@ class SettingSummary:
     Attributes:
         top1, top5: video accuracy over the evaluated videos.
         top1_listed, top5_listed: over all listed videos; one that could not be read counts as wrong.
-        clip_top1: accuracy of single views in percent; no interval, since the views of a video are not independent.
+        clip_top1: accuracy of single computed views in percent; no interval, since the views of a video are not
+            independent.
         mean_class: mean over classes of the top-1 accuracy, in percent; classes without evaluated videos left out.
         per_class: by class index.
         with_dense: agreement with the dense model; None if it was not scored.
-        gflops_view, gflops_video: multiply-adds in units of 1e9, over views and over videos.
-        relative_to_dense: mean GFLOPs over those of the dense model.
-        kept: mean number of patch tokens that leave each block, per view.
-        model_clips_per_second: views over the time in the model alone.
+        views: mean number of views of a video that were computed.
+        gflops_view, gflops_video: multiply-adds in units of 1e9, over computed views and over videos.
+        relative_to_dense: mean GFLOPs of a video over those of the dense model on all views.
+        kept: mean number of patch tokens that leave each block, per computed view.
+        model_clips_per_second: computed views over the time in the model alone.
+        seconds_video: mean time of a video in the model alone.
     """
 
     name: str
@@ -187,11 +195,13 @@ class SettingSummary:
     mean_class: float | None
     per_class: dict[int, ClassAccuracy]
     with_dense: Agreement | None
+    views: float
     gflops_view: Spread
     gflops_video: Spread
     relative_to_dense: float
     kept: list[float]
     model_clips_per_second: float
+    seconds_video: float
 
     @property
     def agreement(self) -> float | None:
@@ -217,7 +227,7 @@ class RunSummary:
         settings: in the order of the run; empty if no video could be read.
         wall_seconds: of the whole pipeline, interruptions left out.
         videos_per_second: evaluated videos over ``wall_seconds``, all settings scored.
-        pipeline_clips_per_second: views times settings over ``wall_seconds``.
+        pipeline_clips_per_second: computed views of all settings over ``wall_seconds``.
         model_share: of ``wall_seconds``, what forward passes took; the rest is waiting for videos, views and writing.
         decode_seconds: mean worker time of reading a video.
         decoders: videos that each decoder read.
@@ -256,7 +266,7 @@ def summarise(results: Results, *, listed_labels: Iterable[int | None], dense_ma
         settings=[_summarise_setting(name, results, dict(sorted(listed.items())), dense_macs) for name in results.of],
         wall_seconds=wall,
         videos_per_second=_rate(evaluated, wall),
-        pipeline_clips_per_second=_rate(sum(scored.macs.size for scored in results.of.values()), wall),
+        pipeline_clips_per_second=_rate(sum(scored.views for scored in results.of.values()), wall),
         model_share=_rate(sum(scored.model_seconds for scored in results.of.values()), wall),
         decode_seconds=_rate(results.decode_seconds, evaluated),
         decoders=results.decoders,
@@ -269,11 +279,13 @@ def _summarise_setting(name: str, results: Results, listed: dict[int, int], dens
         name=name,
         **_accuracies(scored, results.labels, listed),
         with_dense=Agreement.of(scored, is_dense=name in dense) if dense else None,
-        gflops_view=Spread.of(scored.macs, unit=1e9),
+        views=scored.views / scored.videos,
+        gflops_view=Spread.of(scored.macs[scored.macs > 0], unit=1e9),
         gflops_video=Spread.of(scored.macs.sum(axis=1), unit=1e9),
         relative_to_dense=float(scored.macs.mean()) / dense_macs,
-        kept=(scored.kept / scored.macs.size).tolist(),
-        model_clips_per_second=_rate(scored.macs.size, scored.model_seconds),
+        kept=(scored.kept / scored.views).tolist(),
+        model_clips_per_second=_rate(scored.views, scored.model_seconds),
+        seconds_video=scored.model_seconds / scored.videos,
     )
 
 
@@ -292,7 +304,7 @@ def _accuracies(scored: SettingResults, labels: npt.NDArray[np.int32] | None, li
         "top5": Accuracy.of(top5, len(labels)),
         "top1_listed": Accuracy.of(top1, total),
         "top5_listed": Accuracy.of(top5, total),
-        "clip_top1": 100 * (scored.correct_views / scored.macs.size),
+        "clip_top1": 100 * (scored.correct_views / scored.views),
         "mean_class": 100 * float(np.mean(shares)),
         "per_class": per_class,
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from video_ats.runs.options import Precision, RunOptions, ViewsConfig, check_at_least_one
+from video_ats.runs.options import Precision, RunOptions, StopConfig, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists.given import check_given
 from video_ats.video.source import DataConfig
@@ -47,7 +47,8 @@ class PredictConfig(RunOptions):
         views: which views of each video, or with ``every`` of each window, which has one clip and by default one crop.
         sampler: a sampler in the model, such as ``{samples: 32}``, or ``dense``; null: that of a model whose name ends
             with ``_ats``, or the one that the weights were trained with, else none.
-        compare: ``dense`` also runs the model without sampler, and says where both agree.
+        stop: a video, or with ``every`` a window, takes no more views once it is sure.
+        compare: ``dense`` also runs the model without sampler on all views, and says where both agree.
         every: seconds between the starts of windows over the whole video, or ``clip`` for windows back to back; null:
             one prediction a video, from the views of the published test protocol.
         live: of ``-``, a named pipe or a camera, which is given alone: a line every ``every`` seconds (null: 1) until
@@ -63,6 +64,7 @@ class PredictConfig(RunOptions):
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     sampler: SamplerConfig | Literal["dense"] | None = None
+    stop: StopConfig = field(default_factory=StopConfig)
     compare: Literal["dense"] | None = None
     every: float | Literal["clip"] | None = None
     live: LiveConfig = field(default_factory=LiveConfig)

@@ -18,7 +18,7 @@ from video_ats.prediction.configuration import PredictConfig
 from video_ats.prediction.rows import Row, encoded
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import file_bytes
-from video_ats.runs.forward import combine_views, run_settings
+from video_ats.runs.forward import SettingOutput, combine_views, run_settings
 from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.weights import choose_or_usual, class_names, load_model
@@ -56,19 +56,19 @@ class Predictor:
         if config.every is not None:
             views = replace(views, clips=1, crops=views.crops or 1)
         self.plan = plan_views(variant, views)
+        config.stop.check_views(self.plan)
         self.step = config.step(self.plan)
         labels = config.labels or config.data.labels
         self.label_names = class_names(labels, variant, weights, needed=not config.embeddings)
         if config.compare and not self.label_names:
             raise ValueError(f"compare dense: model {variant.name} has no head, so there are no classes to compare")
         sampler = config.sampler or variant.sampler or weights.sampler
-        if sampler is None or sampler == "dense":
-            if config.compare:
-                raise ValueError("compare dense: there is no sampler to compare with; name one: --sampler.samples 32")
-            self.settings: tuple[Setting, ...] = (Setting("dense", None),)
-        else:
-            dense = [Setting("dense", None)] if config.compare else []
-            self.settings = (Setting(setting_name(sampler), sampler), *dense)
+        sampler, confidence = None if sampler == "dense" else sampler, config.stop.confidence
+        if config.compare and sampler is None and confidence is None:
+            raise ValueError("compare dense: there is no sampler to compare with; name one: --sampler.samples 32")
+        shown = Setting(setting_name(sampler), sampler)
+        dense = [Setting("dense", None)] if config.compare else []
+        self.settings: tuple[Setting, ...] = (shown if confidence is None else shown.stopping(confidence), *dense)
         device = open_device(config.device)
         sizes = {"num_classes": len(self.label_names), "seed": config.seed}
         self.given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
@@ -83,7 +83,7 @@ class Predictor:
 
         Returns:
             Columns over the R rows of these videos, at least one each: ``path``, ``label``, ``status``, ``reason``
-            (texts, empty where there is none), ``start``, ``end`` (seconds), ``probability``, ``gflops``,
+            (texts, empty where there is none), ``start``, ``end`` (seconds), ``probability``, ``gflops``, ``views``,
             ``tokens_kept`` (float64, NaN where there is none), with compare ``agrees`` (bool), and with embeddings
             ``embedding`` (float32 [R, E], NaN where there is none).
         """
@@ -96,6 +96,7 @@ class Predictor:
             "label": np.array([row.classes[0] if row.classes else "" for row in rows], object),
             "probability": np.array([row.probabilities[0] if row.classes else None for row in rows], float),
             "gflops": np.array([row.gflops if row.is_ok else None for row in rows], float),
+            "views": np.array([row.views if row.is_ok else None for row in rows], float),
             "tokens_kept": np.array([row.tokens_kept if row.is_ok else None for row in rows], float),
             "status": np.array([row.status for row in rows], object),
             "reason": np.array([row.reason for row in rows], object),
@@ -143,14 +144,15 @@ class Predictor:
         plan = self.plan
         clip = torch.zeros(1, 3, plan.num_frames, plan.crop_size, plan.crop_size, device=self.execution.device)
         with torch.inference_mode():
-            ((_, output),) = run_settings(self.given.model, self.settings[:1], [clip], self.execution, embed=True)
+            ((_, output),) = run_settings(self.given.model, self.settings[:1], clip, self.execution, embed=True)
         assert output.embeddings is not None
         return output.embeddings.shape[1]
 
     def _windows(
         self, entry: VideoEntry, step: Fraction, fetch: FetchLimits, begun: Sequence[Row]
     ) -> Iterator[list[Row]]:
-        data, at_once = self.config.data, self.execution.videos_at_once(self.plan.num_views)
+        data = self.config.data
+        at_once = self.execution.videos_at_once(1 if self.config.stop.happens else self.plan.num_views)
         if entry.problem:
             yield [_empty(entry, VideoStatus.MISSING, entry.problem)]
             return
@@ -188,33 +190,30 @@ class Predictor:
     @torch.inference_mode()
     def _score(self, rows: Sequence[Row], views: Tensor) -> list[Row]:
         """The rows with predictions of their views, float Tensor[len(rows) * V, 3, T, S, S]."""
-        batches, per_row = views.split(self.execution.batch_size), self.plan.num_views
-        outputs = {
-            setting.name: output
-            for setting, output in run_settings(
-                self.given.model, self.settings, batches, self.execution, embed=self.config.embeddings
-            )
-        }
+        order, embed = self.plan.centre_first, self.config.embeddings
+        runs = run_settings(self.given.model, self.settings, views, self.execution, order=order, embed=embed)
         best: dict[str, Tensor] = {}
-        for name, output in outputs.items():
+        outputs: dict[str, SettingOutput] = {}
+        for setting, output in runs:
+            name, outputs[setting.name] = setting.name, output
             if not output.logits.isfinite().all():
                 raise ValueError(
                     f"video {rows[0].video!r}, setting {name}: logits are not finite; do the weights hold NaN, or does "
                     "float16 overflow (take bfloat16 or float32)?"
                 )
-            summed = torch.stack([combine_views(views) for views in output.logits.split(per_row)])
-            best[name] = (summed / per_row).softmax(dim=1).cpu()
+            of_rows = output.logits.split(output.counts(len(order)))
+            best[name] = torch.stack([(combine_views(logits) / len(logits)).softmax(dim=0) for logits in of_rows]).cpu()
         shown, *others = (setting.name for setting in self.settings)
         output, ranks = outputs[shown], min(_RANKS, len(self.label_names))
         values, classes = (top.tolist() for top in best[shown].topk(ranks))
         same = [None] * len(rows)
         if others:
             same = (best[others[0]].argmax(dim=1) == best[shown].argmax(dim=1)).tolist()
-        macs, kept = output.macs().view(len(rows), -1), output.kept_counts()[:, -1].view(len(rows), -1)
+        counts = output.counts(len(order))
+        macs, kept = output.macs().split(counts), output.kept_counts()[:, -1].split(counts)
         vectors = [""] * len(rows)
         if output.embeddings is not None:
-            means = output.embeddings.view(len(rows), per_row, -1).mean(dim=1)
-            vectors = [encoded(vector) for vector in means.cpu().numpy()]
+            vectors = [encoded(each.mean(dim=0).cpu().numpy()) for each in output.embeddings.split(counts)]
         return [
             replace(
                 row,
@@ -222,6 +221,7 @@ class Predictor:
                 classes=[self.label_names[index] for index in classes[place]],
                 probabilities=values[place],
                 gflops=int(macs[place].sum()) / 1e9,
+                views=counts[place],
                 tokens_kept=float(kept[place].double().mean()),
                 agrees=same[place],
                 embedding=vectors[place],

@@ -25,7 +25,18 @@ from video_ats.visualize.pictures import draw_over_time
 _MOST_SHOWN = 10  # lines of a table in the terminal
 _MOST_POINTS = 120  # of a plot; each is the mean of neighbouring windows where there are more
 _HEADER_BYTES = 120  # enough for any count; with the length before it a multiple of 8, as the format asks for
-_COLUMNS = ("video", "start", "end", "rank", "class", "probability", "gflops", "tokens_kept", "agrees_with_dense")
+_COLUMNS = (
+    "video",
+    "start",
+    "end",
+    "rank",
+    "class",
+    "probability",
+    "gflops",
+    "views",
+    "tokens_kept",
+    "agrees_with_dense",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Summary:
         rows: predictions, in all.
         statuses: videos by their status. failed: the first ones that are not ok.
         agreeing: rows whose best class is dense's; None if that was not compared.
-        gflops: mean of a row.
+        gflops: of all rows together. views: likewise; None if no row can stop before its last.
     """
 
     setting: str
@@ -62,6 +73,7 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     agreeing: int | None = None
     gflops: float = 0.0
+    views: int | None = None
 
 
 def segments(rows: Sequence[Row]) -> list[Segment]:
@@ -80,6 +92,7 @@ def write_report(folder: Path, settings: Sequence[Setting]) -> tuple[Summary, li
     """Write the tables, the embeddings and the plots of a finished run into its folder."""
     log, written = folder / PREDICTIONS, [folder / PREDICTIONS]
     summary = Summary(settings[0].name, agreeing=0 if len(settings) > 1 else None)
+    summary.views = 0 if settings[0].stops else None
 
     def new(name: str) -> Path:
         written.append(folder / name)
@@ -133,6 +146,8 @@ def _add(summary: Summary, rows: Sequence[Row]) -> None:
     found = [row for row in rows if row.is_ok]
     summary.rows += len(found)
     summary.gflops += sum(row.gflops for row in found)
+    if summary.views is not None:
+        summary.views += sum(row.views for row in found)
     summary.statuses[rows[-1].status] += 1
     if summary.agreeing is not None:
         summary.agreeing += sum(bool(row.agrees) for row in found)
@@ -155,7 +170,7 @@ def _cells(rows: Sequence[Row]) -> Iterator[list[object]]:
     """Lines of predictions.csv: one for each rank of a window, or one where there are no classes or no prediction."""
     for row in rows:
         agrees = "" if row.agrees is None else str(row.agrees).lower()
-        costs = [f"{row.gflops:.6g}", f"{row.tokens_kept:.6g}", agrees] if row.is_ok else [""] * 3
+        costs = [f"{row.gflops:.6g}", row.views, f"{row.tokens_kept:.6g}", agrees] if row.is_ok else [""] * 4
         for rank, (name, probability) in enumerate(zip(row.classes, row.probabilities, strict=True), start=1):
             yield [row.video, *_span(row), rank, name, f"{probability:.6f}", *costs, row.status, row.reason]
         if not row.classes:
@@ -200,7 +215,8 @@ def summary_blocks(summary: Summary) -> list[Block]:
     counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.most_common())
     lines += ["", f"{summary.statuses.total()} videos: {counts}", *summary.failed]
     if summary.rows:
-        lines.append(f"{summary.setting}: {number(summary.gflops / summary.rows)} GFLOPs a prediction")
+        views = "" if summary.views is None else f" from {summary.views / summary.rows:.2f} views"
+        lines.append(f"{summary.setting}: {number(summary.gflops / summary.rows)} GFLOPs a prediction{views}")
     if summary.agreeing is not None and summary.rows:
         share = 100 * summary.agreeing / summary.rows
         lines.append(f"same class as dense: {summary.agreeing} of {summary.rows} predictions, {share:.1f}%")

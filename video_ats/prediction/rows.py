@@ -28,7 +28,8 @@ class Row:
         start, end: seconds of the window; None for the whole video.
         top5: class indices, best first. classes: their names. probabilities: theirs, in [0, 1]: the softmax of the
             mean logits of the views.
-        gflops: multiply-adds of all views in units of 1e9.
+        gflops: multiply-adds of all computed views in units of 1e9.
+        views: how many were computed; fewer than the protocol has where the model was sure before.
         tokens_kept: mean number of patch tokens of a view that leave the last block.
         agrees: whether the best class is the dense model's; None: that was not compared.
         embedding: base64 of float32, little endian: the mean over the views; empty if not asked for.
@@ -46,6 +47,7 @@ class Row:
     classes: list[str] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     gflops: float = 0.0
+    views: int = 0
     tokens_kept: float = 0.0
     agrees: bool | None = None
     embedding: str = ""

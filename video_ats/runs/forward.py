@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,28 +24,40 @@ Presence = tuple[Tensor, ...]  # for each block the tokens that leave it, bool T
 
 @dataclass(frozen=True)
 class SettingOutput:
-    """Output of a model under one setting for N views."""
+    """Output of a model under one setting for N views, in the order in which they were given."""
 
     logits: Tensor  # float32 [N, num_classes], on the model's device
     traces: tuple[Trace, ...]  # one for each batch: the kept tokens, their scores and the multiply-adds
     seconds: float  # wall time of the forward passes
+    computed: Tensor  # int64 [N] on the CPU: numbers of the given views, in the order in which they were computed
     embeddings: Tensor | None = None  # float32 [N, E]: what the head's last layer reads, if asked for
+
+    @property
+    def views(self) -> Tensor:
+        """Which of the given views were computed, int64 Tensor[N] on the CPU, ascending."""
+        return self.computed.sort().values
+
+    def counts(self, per_video: int) -> list[int]:
+        """How many views of each video were computed, of ``per_video`` given ones."""
+        return torch.bincount(self.computed // per_video).tolist()
 
     def macs(self) -> Tensor:
         """Multiply-adds of each view, int64 Tensor[N] on the CPU."""
-        return torch.cat([trace.macs() for trace in self.traces]).cpu()
+        return torch.cat([trace.macs() for trace in self.traces]).cpu()[self.computed.argsort()]
 
     def kept_counts(self) -> Tensor:
         """Patch tokens that leave each block, int64 Tensor[N, depth] on the CPU."""
-        return torch.cat([trace.kept_counts() for trace in self.traces]).cpu()
+        return torch.cat([trace.kept_counts() for trace in self.traces]).cpu()[self.computed.argsort()]
 
 
 def run_settings(
     model: nn.Module,
     settings: Sequence[Setting],
-    batches: Sequence[Tensor],
+    views: Tensor,
     execution: Execution,
     *,
+    order: Sequence[int] = (0,),
+    ensemble: Ensemble = "logits",
     finetuned: nn.Module | None = None,
     embed: bool = False,
 ) -> Iterator[tuple[Setting, SettingOutput]]:
@@ -53,7 +66,9 @@ def run_settings(
     Args:
         model: with sampler slots, in evaluation mode, on ``execution.device``. Its slots are empty afterwards.
         settings: in any order. A control that follows an ``ats`` setting runs after it and takes its token counts.
-        batches (Tensor[B, 3, T, S, S] each): on the same device.
+        views (Tensor[videos * V, 3, T, S, S]): V views of each video, on the same device.
+        order: numbers 0 to V - 1 of the views of a video, in the order in which a setting that stops takes them.
+        ensemble: how such a setting combines the views so far.
         finetuned: like ``model``, with the weights of the settings that ask for fine-tuned ones.
         embed: give the embeddings too.
 
@@ -72,7 +87,10 @@ def run_settings(
     presence: dict[str | None, list[Presence]] = {None: []}
     with execution.cast_weights(*(model for model, _ in runs)):
         for chosen, setting in runs:
-            output = run_setting(chosen, setting, batches, execution, presence[setting.follows], embed=embed)
+            followed = presence[setting.follows]
+            output = run_setting(
+                chosen, setting, views, execution, followed, order=order, ensemble=ensemble, embed=embed
+            )
             presence[setting.name] = [trace.kept for trace in output.traces]
             yield setting, output
 
@@ -80,21 +98,49 @@ def run_settings(
 def run_setting(
     model: nn.Module,
     setting: Setting,
-    batches: Sequence[Tensor],
+    views: Tensor,
     execution: Execution,
     followed: Sequence[Presence] = (),
     *,
+    order: Sequence[int] = (0,),
+    ensemble: Ensemble = "logits",
     embed: bool = False,
 ) -> SettingOutput:
-    """Run one setting without casting the weights; a control takes its counts from ``followed``, batch by batch."""
+    """Run one setting without casting the weights; a control takes its counts from ``followed``, batch by batch.
+
+    Where the setting stops, each round computes the next view of all videos that are not yet sure, and these share
+    batches. Else there is one round of all views.
+    """
+    enough = math.inf if setting.confidence is None else setting.confidence
+    # No probability exceeds 1.
+    rounds = [[number] for number in order] if enough < 1 else [list(range(len(order)))]
+    parts: list[tuple[Tensor, Trace, Tensor | None]] = []
+    computed: list[Tensor] = []
+    unsure, so_far = torch.arange(len(views) // len(order)), list[Tensor]()  # logits [videos, num_classes] of each view
     with sampling(model, setting.sampler):
         start = execution.clock()
-        parts = [
-            _forward_traced(model, batch, kept, execution, embed) for batch, kept in zip_longest(batches, followed)
-        ]
+        for count, numbers in enumerate(rounds, start=1):
+            rows = (unsure[:, None] * len(order) + torch.tensor(numbers)).flatten()
+            chosen = views if len(rows) == len(views) else views[rows.to(views.device)]
+            batches = zip_longest(chosen.split(execution.batch_size), followed)
+            found = [_forward_traced(model, batch, kept, execution, embed) for batch, kept in batches]
+            parts, computed = [*parts, *found], [*computed, rows]
+            if count == len(rounds):
+                break
+            so_far.append(torch.cat([logits for logits, _, _ in found]))
+            in_order = torch.stack([so_far[place] for place in sorted(range(count), key=order.__getitem__)])
+            combined = video_probabilities(combine_views(in_order, ensemble), count, ensemble)
+            left = combined.amax(dim=1) <= enough
+            unsure, so_far = unsure[left.cpu()], [logits[left] for logits in so_far]
+            if not len(unsure):
+                break
         seconds = execution.clock() - start
     logits, traces, embeddings = zip(*parts, strict=True)
-    return SettingOutput(torch.cat(logits), traces, seconds, torch.cat(embeddings) if embed else None)
+    views_run = torch.cat(computed)
+    back = views_run.argsort()
+    return SettingOutput(
+        torch.cat(logits)[back], traces, seconds, views_run, torch.cat(embeddings)[back] if embed else None
+    )
 
 
 def _forward_traced(
@@ -115,13 +161,13 @@ def _forward_traced(
 
 
 def combine_views(logits: Tensor, ensemble: Ensemble = "logits") -> Tensor:
-    """Combine the views of a video: ``Tensor[V, num_classes]`` to float32 ``Tensor[num_classes]``.
+    """Combine the views of a video: ``Tensor[V, …, num_classes]`` to float32 ``Tensor[…, num_classes]``.
 
     ``logits`` sums the logits, as the released code of TimeSformer and XViT does (their docstrings say softmax);
     ``softmax`` averages the probabilities.
     """
     logits = logits.float()
-    return logits.sum(dim=0) if ensemble == "logits" else logits.softmax(dim=1).mean(dim=0)
+    return logits.sum(dim=0) if ensemble == "logits" else logits.softmax(dim=-1).mean(dim=0)
 
 
 def video_probabilities(scores: Tensor, views: int, ensemble: Ensemble = "logits") -> Tensor:

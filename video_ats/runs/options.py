@@ -239,6 +239,36 @@ class ViewsConfig:
     short_side: int | None = None
 
 
+@dataclass(frozen=True)
+class StopConfig:
+    """When a video takes no more views.
+
+    Attributes:
+        confidence: the centre crop of the first clip is computed first, then the other views in order; a video is done
+            once the largest probability of its views so far, combined, exceeds this. 1 or more: never before the last
+            view. null: all views are computed at once.
+    """
+
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None and not self.confidence > 0:  # nor NaN
+            raise ValueError(f"stop.confidence {self.confidence}: must be above 0; it is a probability, such as 0.99")
+
+    @property
+    def happens(self) -> bool:
+        """Whether a video can be done before its last view: no probability exceeds 1."""
+        return self.confidence is not None and self.confidence < 1
+
+    def check_views(self, plan: ViewPlan) -> None:
+        """Raise ValueError if there is only one view to compute."""
+        if self.confidence is not None and plan.num_views == 1:
+            raise ValueError(
+                f"stop.confidence {self.confidence}: there is one view, so nothing to leave out; ask for more: "
+                "--views.crops 3, or --views.clips"
+            )
+
+
 def plan_views(variant: Variant, views: ViewsConfig) -> ViewPlan:
     """The published views of a model with the changes of a configuration; ValueError for impossible views, or a stride
     that is missing or that the preset does not have.

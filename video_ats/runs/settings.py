@@ -19,16 +19,26 @@ class Setting:
     sampler: SamplerConfig | None  # None: the dense model
     follows: str | None = None  # the setting whose number of tokens in every block and group this control takes
     finetuned: bool = False  # runs with the weights that were fine-tuned with samplers
+    confidence: float | None = None  # a video takes no more views once it is surer than this; None: it takes all
 
     @property
     def is_dense(self) -> bool:
-        """Whether this is the given model without samplers, to which all settings are compared."""
-        return self.sampler is None and not self.finetuned
+        """Whether this is the given model without samplers on all views, to which all settings are compared."""
+        return self.sampler is None and not self.finetuned and not self.stops
+
+    @property
+    def stops(self) -> bool:
+        """Whether videos that are sure take no more views."""
+        return self.confidence is not None
 
     @property
     def reduces(self) -> bool:
         """Whether this runs ATS, published or ours, or merges similar tokens; not dense and not a control."""
         return self.sampler is not None and not self.sampler.is_control
+
+    def stopping(self, confidence: float) -> Setting:
+        """The same setting, in which a video takes no more views once it is surer than ``confidence``."""
+        return replace(self, name=f"{self.name}-stop{confidence:g}", confidence=confidence)
 
     def identity(self) -> dict[str, Any]:
         """Everything that its predictions depend on."""
@@ -104,6 +114,7 @@ def make_settings(
     recommended: SamplerConfig | None = None,
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
+    confidence: float | None = None,
 ) -> tuple[Setting, ...]:
     """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
 
@@ -116,6 +127,7 @@ def make_settings(
         recommended: see `recommended_sampler`.
         calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every setting that reduces, not the controls, with fine-tuned weights.
+        confidence: score each of these, not the controls, with `Setting.stopping` too.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
@@ -152,7 +164,13 @@ def make_settings(
     if finetuned:
         tuned = [setting for setting in settings if setting.is_dense or setting.reduces]
         settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
-    return tuple(settings)
+    if confidence is None:
+        return tuple(settings)
+    beside = (
+        [setting, setting.stopping(confidence)] if setting.sampler is None or setting.reduces else [setting]
+        for setting in settings
+    )
+    return tuple(setting for pair in beside for setting in pair)
 
 
 def recommended_sampler(published: SamplerConfig | None, arguments: Mapping[str, Any]) -> SamplerConfig:

@@ -93,6 +93,12 @@ class ViewPlan:
         return self.clips * self.crops
 
     @property
+    def centre_first(self) -> tuple[int, ...]:
+        """Numbers of the views: the centre crop of the first clip, then the others in order."""
+        centre = self.crops // 2
+        return (centre, *(view for view in range(self.num_views) if view != centre))
+
+    @property
     def resize_side(self) -> int:
         """Short side in pixels that frames are resized to."""
         return self.crop_size if self.short_side is None else self.short_side
