@@ -59,12 +59,14 @@ def beyond_tables(root: Path) -> str:
     for _, reports in beyond_runs(root):
         rows = []
         for s in pooled_settings(reports):
-            against = (
-                ["-"] * 3 if s.name == "dense" else [str(s.difference), _percent(s.agreement), f"{s.divergence:.4f}"]
-            )
+            against = ["-"] * 3
+            if s.name != "dense":
+                difference = "-" if s.difference is None else str(s.difference)  # of controls, it is not in a report
+                against = [difference, _percent(s.agreement), f"{s.divergence:.4f}"]
             rows.append([s.name, f"{s.share:.3f}", _percent(s.top1), *against])
         source, report = next(iter(reports.items()))
-        videos = f"{sum(report['evaluated'] for report in reports.values())} videos of {len(reports)} lists. "
+        lists = f" of {len(reports)} lists" if len(reports) > 1 else ""
+        videos = f"{sum(report['evaluated'] for report in reports.values())} videos{lists}. "
         tables.append("\n".join([*markdown_table(heads, rows), "", videos + measured(report, source)]))
     return "\n\n".join(tables)
 

@@ -75,8 +75,8 @@ def _random(root: Path) -> Iterator[list[str]]:
 
 def _speed_up(root: Path, model: str, setting: str) -> str:
     path = root / _RESULTS / "realisation" / model / "benchmark.json"
-    (found,) = (f for f in _figures(path) if f["setting"] == setting)
-    return f"{found['speedup']['median']:.2f}x"
+    found = [f for f in _figures(path) if f["setting"] == setting]
+    return f"{found[0]['speedup']['median']:.2f}x" if found else "-"
 
 
 def _figures(path: Path) -> list[dict[str, Any]]:
