@@ -62,7 +62,7 @@ def _over_space(block: Block, frames: Tensor, classes: Tensor, origin: Origin) -
     added, kept = out[:, 1:], frames
     if block.sampler is not None:
         scores = significance(class_attention(q[:, :, 0], k, mask), v)[:, 1:]
-        rows, origin = select(block.sampler, groups.unpad(scores), origin)
+        rows, origin, *_ = select(block.sampler, groups.unpad(scores), origin)
         added = origin.by_frame.pad(groups.unpad(added)[rows])
         kept = origin.by_frame.pad(groups.unpad(frames)[rows])
     class_added = block.attn.proj(out[:, 0]).unflatten(0, (-1, times)).mean(dim=1, keepdim=True)
