@@ -44,6 +44,7 @@ _RATES = (
     "model_share",
     "environment",
 )
+_SETTING_RATES = ("model_clips_per_second", "seconds_video")
 _SPEEDS = ("clips_per_second", "waiting_for_data")  # in a line of training
 _GOOD, _BAD = 4, 2
 
@@ -248,7 +249,8 @@ def _report_of(output: Path) -> tuple[Any, ...]:
     for name in _RATES:
         del report[name]
     for setting in report["settings"]:
-        del setting["model_clips_per_second"]
+        for name in _SETTING_RATES:
+            del setting[name]
     lines = [json.loads(line) for line in (output / PREDICTIONS).read_text().splitlines()]
     read = ("video", "setting", "status", "reason", "top5", "scores", "view_top1", "macs", "kept")
     predictions = sorted(json.dumps([line[name] for name in read]) for line in lines)

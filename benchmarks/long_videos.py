@@ -63,7 +63,7 @@ def measure(video: Path, minutes: int) -> dict[str, float]:
         while running.poll() is None:
             main = max(main, peak_mib(running.pid))
             reader = max([reader, *map(peak_mib, children(running.pid))])
-            time.sleep(0.05)
+            time.sleep(0.01)
     seconds = time.perf_counter() - since
     if running.returncode:
         raise RuntimeError(f"{' '.join(command)}: ended with {running.returncode}")

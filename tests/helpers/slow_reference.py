@@ -308,14 +308,13 @@ def _bundles(places: list[Place], grid: Place, scope: str) -> list[list[list[int
 
 
 def _cosines(x: Tensor, some: list[list[int]], others: list[list[int]]) -> list[list[float]]:
-    """Mean cosine, over the frames of bundles, of each of ``some`` and each of ``others``."""
+    """Mean cosine, over the frames of bundles, of each of ``some`` and each of ``others``, to six digits."""
     frames = len(some[0])
     total = torch.zeros(len(some), len(others))
     for frame in range(frames):
         one, other = (torch.stack([x[bundle[frame]] for bundle in bundles]) for bundles in (some, others))
         total = total + torch.matmul(one / one.norm(dim=1, keepdim=True), (other / other.norm(dim=1, keepdim=True)).T)
-    table: list[list[float]] = (total / frames).tolist()
-    return table
+    return [[round(cosine, 6) for cosine in row] for row in (total / frames).tolist()]
 
 
 def _merge_similar(tokens: Tokens, grid: Place, merger: SlowMerger) -> Tokens:

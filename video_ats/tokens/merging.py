@@ -16,6 +16,7 @@ from torch import Tensor
 
 from video_ats.tokens.scoring import at_least_float32
 
+_DIGITS = 6  # of a cosine, after the point
 _ROUNDS = 4  # in a block, while pairs are similar
 _FEWEST = 4  # places that are still halved
 
@@ -43,7 +44,10 @@ def weighted_mean(x: Tensor, sizes: Tensor, into: Tensor, count: int) -> Tensor:
 
 
 def nearest(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The most similar target of each source, of equal ones the first, and the cosine, at most 1.
+    """The most similar target of each source, of equal ones the first, and the cosine.
+
+    Cosines are rounded to six digits, so that they are at most 1, and equal ones stay equal however a processor or a
+    batch orders the sums.
 
     Args:
         sources (Tensor[G, F, S, D]), targets (Tensor[G, F, M, D]): of `unit`, M at least 1.
@@ -53,7 +57,7 @@ def nearest(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Ten
         int64 Tensor[G, S] and float Tensor[G, S].
     """
     with torch.autocast(sources.device.type, enabled=False):
-        cosines = (sources @ targets.transpose(2, 3)).mean(dim=1).clamp(max=1)  # (G, S, M)
+        cosines = (sources @ targets.transpose(2, 3)).mean(dim=1).round_(decimals=_DIGITS)  # (G, S, M)
     if valid is not None:
         cosines = cosines.masked_fill(~valid[:, None], -torch.inf)
     place = cosines.argmax(dim=2)
