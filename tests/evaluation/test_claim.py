@@ -303,7 +303,9 @@ def test_the_order_of_the_lines_is_of_no_account_and_failed_videos_neither() -> 
 
 @pytest.mark.parametrize("sampled", [True, False], ids=["with ATS", "dense alone"])
 def test_what_stopping_costs_and_saves_is_told_of_each_setting(sampled: bool) -> None:
-    settings = make_settings(SweepConfig(samples=[8] if sampled else [], controls=["random"] * sampled), confidence=0.9)
+    settings = make_settings(
+        SweepConfig(samples=[8] if sampled else [], controls=["random"] * sampled), confidences=[0.9]
+    )
     assert [setting.name for setting in settings[:2]] == ["dense", "dense-stop0.9"]
     right = {"dense": 700, "dense-stop0.9": 696, ATS8: 690, f"{ATS8}-stop0.9": 690, RANDOM8: 650}
     lines = lines_of(

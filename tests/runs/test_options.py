@@ -97,6 +97,20 @@ def test_a_confidence_that_is_none_is_one_line(confidence: float) -> None:
         StopConfig(confidence)
 
 
+def test_several_confidences() -> None:
+    several = StopConfig([0.95, 1.5])
+    assert several.confidences == (0.95, 1.5)
+    assert several.happens
+    assert not StopConfig([1.0, 1.5]).happens
+    assert (StopConfig().confidences, StopConfig(0.9).only, StopConfig([0.9]).only) == ((), 0.9, 0.9)
+    with pytest.raises(ValueError, match=r"^stop\.confidence \[0\.95, 1\.5\]: give one; [^\n]+$"):
+        _ = several.only
+    with pytest.raises(ValueError, match=r"^stop\.confidence \[0\.9, 0\.9\]: give each once$"):
+        StopConfig([0.9, 0.9])
+    with pytest.raises(ValueError, match=r"^stop\.confidence -1: must be above 0"):
+        StopConfig([0.9, -1])
+
+
 def test_where_there_is_one_view_nothing_can_stop() -> None:
     one = plan_views(get_variant("timesformer_mini"), ViewsConfig(crops=1))
     StopConfig().check_views(one)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import fields, replace
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import pytest
@@ -259,16 +259,20 @@ def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:
 
 def test_beside_each_setting_and_no_control_is_the_same_with_stopping() -> None:
     sweep = SweepConfig(samples=[8], controls=["random"])
-    settings = make_settings(sweep, [SamplerConfig("similar")], finetuned=True, confidence=0.99)
+    settings = make_settings(sweep, [SamplerConfig("similar")], finetuned=True, confidences=[0.95, 0.99])
     names = ["dense", "ats-frame-k8", "similar-frame-t0.9"]
     without = [setting for setting in settings if not setting.stops]
     assert without == list(make_settings(sweep, [SamplerConfig("similar")], finetuned=True))
     assert [s.name for s in settings if s.stops] == [
-        f"{tuned}{name}-stop0.99" for tuned in ("", "finetuned/") for name in names
+        f"{tuned}{name}-stop{confidence}"
+        for tuned in ("", "finetuned/")
+        for name in names
+        for confidence in (0.95, 0.99)
     ]
-    for every, stopping in pairwise(settings):
-        if stopping.stops:
-            assert stopping == replace(every, name=f"{every.name}-stop0.99", confidence=0.99)
+    for every, stopping, surer in zip(settings, settings[1:], settings[2:], strict=False):
+        if not every.stops and stopping.stops:
+            assert stopping == replace(every, name=f"{every.name}-stop0.95", confidence=0.95)
+            assert surer == replace(every, name=f"{every.name}-stop0.99", confidence=0.99)
     assert [setting.name for setting in settings if setting.is_dense] == ["dense"]
 
 

@@ -207,8 +207,8 @@ def prepare(config: DemoConfig) -> DemoJob:
     """
     variant, weights = choose_or_usual(config.model, config.checkpoint)
     config = fill_in(config, variant, weights)
-    confidence = config.stop.confidence
-    settings = choose_settings(variant, weights, config.sweep, config.samplers, confidence=confidence)
+    confidences = () if config.stop.only is None else (config.stop.only,)
+    settings = choose_settings(variant, weights, config.sweep, config.samplers, confidences=confidences)
     if all(setting.sampler is None for setting in settings):
         raise ValueError("sweep.samples []: name at least one number of sampling points, or null for a whole frame")
     plan = plan_views(variant, ViewsConfig(clips=1, crops=1))

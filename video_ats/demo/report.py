@@ -150,9 +150,9 @@ def _costs(job: DemoJob, demo: Demo) -> Titled:
         milliseconds = 1000 * np.median([outcome.seconds for outcome in outcomes])
         share = f"{100e9 * gflops / job.dense_macs:.0f}%"
         rows.append([setting.name, number(gflops), share, f"{milliseconds:.0f}", f"{100 * left:.0f}%"])
-        if job.config.stop.confidence is not None:
+        if job.config.stop.confidences:
             rows[-1] += [str(len(outcomes)), number(sum(outcome.macs for outcome in outcomes) / 1e9)]
-    of_video = [] if job.config.stop.confidence is None else ["windows", "GFLOPs per video"]
+    of_video = ["windows", "GFLOPs per video"] if job.config.stop.confidences else []
     return "Costs", [*header, "tokens left at the end", *of_video], rows
 
 

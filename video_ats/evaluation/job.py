@@ -183,7 +183,7 @@ def _settings(
         config.samplers,
         calibrated=calibrated,
         finetuned=config.finetuned is not None,
-        confidence=config.stop.confidence,
+        confidences=config.stop.confidences,
     )
 
 

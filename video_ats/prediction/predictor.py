@@ -63,7 +63,7 @@ class Predictor:
         if config.compare and not self.label_names:
             raise ValueError(f"compare dense: model {variant.name} has no head, so there are no classes to compare")
         sampler = config.sampler or variant.sampler or weights.sampler
-        sampler, confidence = None if sampler == "dense" else sampler, config.stop.confidence
+        sampler, confidence = None if sampler == "dense" else sampler, config.stop.only
         if config.compare and sampler is None and confidence is None:
             raise ValueError("compare dense: there is no sampler to compare with; name one: --sampler.samples 32")
         shown = Setting(setting_name(sampler), sampler)

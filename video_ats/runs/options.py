@@ -246,23 +246,40 @@ class StopConfig:
     Attributes:
         confidence: the centre crop of the first clip is computed first, then the other views in order; a video is done
             once the largest probability of its views so far, combined, exceeds this. 1 or more: never before the last
-            view. null: all views are computed at once.
+            view. null: all views are computed at once. An evaluation takes several, such as [0.95, 0.99].
     """
 
-    confidence: float | None = None
+    confidence: float | list[float] | None = None
 
     def __post_init__(self) -> None:
-        if self.confidence is not None and not self.confidence > 0:  # nor NaN
-            raise ValueError(f"stop.confidence {self.confidence}: must be above 0; it is a probability, such as 0.99")
+        for confidence in self.confidences:
+            if not confidence > 0:  # nor NaN
+                raise ValueError(f"stop.confidence {confidence}: must be above 0; it is a probability, such as 0.99")
+        if len(set(self.confidences)) < len(self.confidences):
+            raise ValueError(f"stop.confidence {self.confidence}: give each once")
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """All that are given; none: all views are computed at once."""
+        if self.confidence is None:
+            return ()
+        return tuple(self.confidence) if isinstance(self.confidence, list) else (self.confidence,)
+
+    @property
+    def only(self) -> float | None:
+        """The confidence, where a run takes one; ValueError for several."""
+        if len(self.confidences) > 1:
+            raise ValueError(f"stop.confidence {self.confidence}: give one; only an evaluation takes several")
+        return self.confidences[0] if self.confidences else None
 
     @property
     def happens(self) -> bool:
         """Whether a video can be done before its last view: no probability exceeds 1."""
-        return self.confidence is not None and self.confidence < 1
+        return any(confidence < 1 for confidence in self.confidences)
 
     def check_views(self, plan: ViewPlan) -> None:
         """Raise ValueError if there is only one view to compute."""
-        if self.confidence is not None and plan.num_views == 1:
+        if self.confidences and plan.num_views == 1:
             raise ValueError(
                 f"stop.confidence {self.confidence}: there is one view, so nothing to leave out; ask for more: "
                 "--views.crops 3, or --views.clips"

@@ -114,7 +114,7 @@ def make_settings(
     recommended: SamplerConfig | None = None,
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
-    confidence: float | None = None,
+    confidences: Sequence[float] = (),
 ) -> tuple[Setting, ...]:
     """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
 
@@ -127,7 +127,7 @@ def make_settings(
         recommended: see `recommended_sampler`.
         calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every setting that reduces, not the controls, with fine-tuned weights.
-        confidence: score each of these, not the controls, with `Setting.stopping` too.
+        confidences: score each of these, not the controls, with `Setting.stopping` of each confidence too.
 
     Raises:
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
@@ -164,13 +164,12 @@ def make_settings(
     if finetuned:
         tuned = [setting for setting in settings if setting.is_dense or setting.reduces]
         settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
-    if confidence is None:
-        return tuple(settings)
-    beside = (
-        [setting, setting.stopping(confidence)] if setting.sampler is None or setting.reduces else [setting]
-        for setting in settings
-    )
-    return tuple(setting for pair in beside for setting in pair)
+    return tuple(each for setting in settings for each in (setting, *_stopping(setting, confidences)))
+
+
+def _stopping(setting: Setting, confidences: Sequence[float]) -> list[Setting]:
+    stops = setting.sampler is None or setting.reduces  # not controls
+    return [setting.stopping(confidence) for confidence in confidences] if stops else []
 
 
 def recommended_sampler(published: SamplerConfig | None, arguments: Mapping[str, Any]) -> SamplerConfig:

@@ -161,7 +161,7 @@ def choose_settings(
     *,
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
-    confidence: float | None = None,
+    confidences: Sequence[float] = (),
 ) -> tuple[Setting, ...]:
     """`make_settings`, with what counts where no sampler is named: the model's own, that of the weights, or else the
     recommended one.
@@ -174,7 +174,7 @@ def choose_settings(
         recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
         calibrated=calibrated,
         finetuned=finetuned,
-        confidence=confidence,
+        confidences=confidences,
     )
 
 
