@@ -135,7 +135,7 @@ def test_where_none_is_named_the_usual_ones_are_scored_and_of_a_sweep_only_those
     assert names(SweepConfig(), own=SamplerConfig(samples=4)) == ["dense", "ats-frame-k4"]
     # Nothing is swept where the weights were trained with merging, or with one K per block.
     for trained in (similar, SamplerConfig(samples=[6, 5], blocks=[2, 3])):
-        with pytest.raises(ValueError, match="nothing is swept without sweep.samples"):
+        with pytest.raises(ValueError, match=r"nothing is swept without sweep\.samples"):
             names(tubes, usual=[trained])
 
 
