@@ -245,13 +245,19 @@ def test_controls_follow_the_ats_setting_that_they_stand_behind() -> None:
         (SamplerConfig("topk", samples=8, matched=True, scheme="inverse"), None),
         (SamplerConfig("topk", samples=8, matched=True, blocks=[3]), None),
         (SamplerConfig("topk", samples=8), None),
+        (SamplerConfig("topk", "tube", [1, 2], 60), "similar-tube-n60-b1..2"),
+        (SamplerConfig("random", "tube", [1, 2], 60, seed=4, dropped="merged"), "similar-tube-n60-b1..2"),
+        (SamplerConfig("topk", "tube", [1, 2], 60, temper=0.5), "similar-tube-n60-b1..2"),
+        (SamplerConfig("topk", "tube", [1, 2], 61), None),
+        (SamplerConfig("topk", "tube", samples=50), None),  # begins at block 3, merging at block 1
     ],
     ids=lambda value: setting_name(value) if isinstance(value, SamplerConfig) else str(value),
 )
-def test_a_control_given_by_hand_follows_the_ats_setting_that_it_names(
+def test_a_control_given_by_hand_follows_the_setting_that_it_names(
     control: SamplerConfig, followed: str | None
 ) -> None:
-    assert make_settings(SweepConfig(samples=[8]), [control])[-1].follows == followed
+    merging = [SamplerConfig("similar", "tube", [1, 2], 60), SamplerConfig("similar", "tube", samples=50)]
+    assert make_settings(SweepConfig(samples=[8]), [*merging, control])[-1].follows == followed
 
 
 def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:
