@@ -53,7 +53,7 @@ class SweepConfig:
         dense: also score the model without samplers.
         samples: numbers of sampling points K per frame; null for as many as a whole frame has patches. recommended:
             where no other sampler nor a target is named, the sampler that the weights were trained with, else merging
-            of similar tokens, and published ATS; with other keys of the sweep, only ATS, with the K of these. [] for
+            of similar tokens and published ATS; with other keys of the sweep, only the K of ATS among these. [] for
             none.
         scopes: each K is scored with each of these.
         controls: for each ``ats`` setting, these controls keep exactly as many tokens of each clip in every block and
