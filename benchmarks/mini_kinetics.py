@@ -3,8 +3,9 @@
 Usage: python benchmarks/mini_kinetics.py [RUN ...]
 
 Each run is a file of configs/mini: ``MODEL_full`` (the validation split at 1x3 views), ``ours_MODEL`` (the same videos,
-beyond the paper), ``choose_MODEL`` (settings on the choosing split) and ``train_MODEL_still`` (training on one repeated
-frame). Without arguments, all of them.
+beyond the paper), ``tuned_MODEL`` (with weights that were fine-tuned with it), ``choose_MODEL`` (settings on the
+choosing split) and ``train_MODEL_still`` (training on one repeated frame). ``ours_MODEL_seed1``, ``tuned_MODEL_seed1``
+and those of seed 2 are on clips of these generator seeds, on which nothing was chosen. Without arguments, all of them.
 Results go to benchmarks/results/mini_kinetics/RUN.
 """
 
@@ -15,11 +16,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks", "results", Path(__file__).stem)
-RUNS = [
-    path.stem
-    for pattern in ("train_*_still.yaml", "choose_*.yaml", "*_full.yaml", "ours_*.yaml")
-    for path in sorted((ROOT / "configs" / "mini").glob(pattern))
-]
+_PATTERNS = ("train_*_still", "choose_*", "*_full", "ours_*_mini", "tuned_*_mini")
+_SEEDS = (1, 2)
+
+
+def runs_of(folder: Path) -> dict[str, str]:
+    """The names of all runs, and the file of each among the configurations in ``folder``."""
+    found = [path.stem for pattern in _PATTERNS for path in sorted(folder.glob(f"{pattern}.yaml"))]
+    runs = {run: run for run in found}
+    for run in found:
+        if run.startswith(("ours_", "tuned_")):
+            fewer = f"{run}_seeds" if (folder / f"{run}_seeds.yaml").exists() else run
+            runs |= {f"{run}_seed{seed}": fewer for seed in _SEEDS}
+    return runs
+
+
+RUNS = runs_of(ROOT / "configs" / "mini")
 
 
 def main() -> int:
@@ -36,8 +48,12 @@ def main() -> int:
 
 def evaluate(run: str) -> int:
     """Evaluate one configuration; returns the exit code."""
-    code = draw("choosing" if run.startswith("choose_") else "validation")
-    command = [sys.executable, "tools/evaluate.py", "--config", f"configs/mini/{run}.yaml"]
+    seed = int(run.partition("_seed")[2] or 0)
+    code = draw("choosing" if run.startswith("choose_") else "validation", seed)
+    command = [sys.executable, "tools/evaluate.py", "--config", f"configs/mini/{RUNS[run]}.yaml"]
+    if seed:
+        split = f"{drawn(seed)}/validation"
+        command += ["--data.videos", split, "--data.annotations", f"{split}.csv"]
     command += ["--output", str(RESULTS / run)]
     return code or subprocess.run(command, check=False, cwd=ROOT).returncode
 
@@ -55,10 +71,15 @@ def train(run: str) -> int:
     return code
 
 
-def draw(splits: str) -> int:
+def draw(splits: str, seed: int = 0) -> int:
     """Draw splits of the mini Kinetics; existing clips are kept."""
-    command = [sys.executable, "tools/make_mini_kinetics.py", "--output", "outputs/mini_kinetics"]
+    command = [sys.executable, "tools/make_mini_kinetics.py", "--output", drawn(seed), "--seed", str(seed)]
     return subprocess.run([*command, "--splits", f"[{splits}]"], check=False, cwd=ROOT).returncode
+
+
+def drawn(seed: int) -> str:
+    """The folder of the clips of a generator seed; 0 is the published one."""
+    return "outputs/mini_kinetics" + (f"_seed{seed}" if seed else "")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,55 +19,59 @@ Reports = Mapping[Path, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class PooledSetting:
-    """A setting over the videos of several runs; differences and agreement are with the dense model."""
+    """A setting over the videos of the runs that have it; difference, speed-up and agreement are with their dense."""
 
     name: str
-    share: float  # of the dense model's GFLOPs
+    videos: int
+    share: float  # of the GFLOPs of dense on all views, per video
     gflops_video: float
+    views: float  # of a video
+    speed_up: float  # per video, in the model
     top1: Accuracy
     difference: Difference | None
-    agreement: Accuracy
-    divergence: float
+    agreement: Accuracy | None  # None in reports from before there were these two
+    divergence: float | None
 
 
-def beyond_runs(root: Path) -> Iterator[tuple[str, Reports]]:
-    """Each model, and its reports by their folders, which begin alike."""
-    for first in sorted((root / _MINI_RUNS).glob("ours_*_mini")):
-        folders = sorted(first.parent.glob(f"{first.name}*"))
-        reports = {folder.relative_to(root): json.loads((folder / "report.json").read_text()) for folder in folders}
-        yield first.name.removeprefix("ours_"), reports
+def beyond_models(root: Path) -> list[str]:
+    """The models with a run beyond the paper."""
+    found = sorted((root / _MINI_RUNS).glob("ours_*_mini/report.json"))
+    return [path.parent.name.removeprefix("ours_") for path in found]
 
 
-def pooled_settings(reports: Reports) -> list[PooledSetting]:
-    """The settings of the first run, in its order."""
-    first, *_ = reports.values()
-    return [_pooled(s["name"], list(reports.values())) for s in first["settings"]]
+def reports_of(root: Path, run: str) -> Reports:
+    """The reports of a run by their folders: of the published clips, and of those of other generator seeds."""
+    found = [path for name in (run, f"{run}_seed*") for path in sorted((root / _MINI_RUNS).glob(f"{name}/report.json"))]
+    return {path.parent.relative_to(root): json.loads(path.read_text()) for path in found}
+
+
+def pooled_settings(reports: Reports) -> dict[str, PooledSetting]:
+    """The settings by their names, in the order of the first run that has them; each over the runs that have it."""
+    names = dict.fromkeys(s["name"] for report in reports.values() for s in report["settings"])
+    return {name: _pooled(name, list(reports.values())) for name in names}
 
 
 def beyond_tables(root: Path) -> str:
-    """A table for each model."""
-    heads = [
-        "setting",
-        "of dense GFLOPs",
-        "top-1 % [95%]",
-        "minus dense, points [95%]",
-        "dense's top-1 %",
-        "divergence",
-    ]
-    tables = []
-    for _, reports in beyond_runs(root):
-        rows = []
-        for s in pooled_settings(reports):
-            against = ["-"] * 3
-            if s.name != "dense":
-                difference = "-" if s.difference is None else str(s.difference)  # of controls, it is not in a report
-                against = [difference, _percent(s.agreement), f"{s.divergence:.4f}"]
-            rows.append([s.name, f"{s.share:.3f}", _percent(s.top1), *against])
-        source, report = next(iter(reports.items()))
-        lists = f" of {len(reports)} lists" if len(reports) > 1 else ""
-        videos = f"{sum(report['evaluated'] for report in reports.values())} videos{lists}. "
-        tables.append("\n".join([*markdown_table(heads, rows), "", videos + measured(report, source)]))
-    return "\n\n".join(tables)
+    """A table for each model, and one for its weights that were fine-tuned with merging."""
+    runs = [reports_of(root, f"{kind}_{model}") for model in beyond_models(root) for kind in ("ours", "tuned")]
+    return "\n\n".join(_table(reports) for reports in runs if reports)
+
+
+def _table(reports: Reports) -> str:
+    heads = ["setting", "videos", "GFLOPs per video, of dense", "views per video", "top-1 % [95%]"]
+    heads += ["minus dense, points [95%]", "dense's top-1 %", "divergence"]
+    rows = []
+    for s in pooled_settings(reports).values():
+        against = ["-"] * 3
+        if s.name != "dense":
+            # The difference of controls is not in a report.
+            against = ["-" if value is None else str(value) for value in (s.difference, s.agreement)]
+            against.append("-" if s.divergence is None else f"{s.divergence:.4f}")
+        rows.append([s.name, f"{s.videos:,}", f"{s.share:.3f}", f"{s.views:.2f}", str(s.top1), *against])
+    source, report = next(iter(reports.items()))
+    also = ", ".join(f"`{folder.name}`" for folder in list(reports)[1:])
+    told = measured(report, source) + (f" Also {also}." if also else "")
+    return "\n".join([*markdown_table(heads, rows), "", told])
 
 
 def measured(report: Mapping[str, Any], source: Path) -> str:
@@ -82,25 +85,45 @@ def measured(report: Mapping[str, Any], source: Path) -> str:
     )
 
 
-def _percent(accuracy: Accuracy) -> str:
-    return f"{accuracy.percent:.1f} [{accuracy.low:.1f}, {accuracy.high:.1f}]"
-
-
 def _pooled(name: str, reports: Sequence[Mapping[str, Any]]) -> PooledSetting:
-    runs = [next(s for s in report["settings"] if s["name"] == name) for report in reports]
-    correct, total = (sum(s["top1"][key] for s in runs) for key in ("correct", "total"))
-    same = sum(round(s["with_dense"]["top1"]["value"] * s["top1"]["total"] / 100) for s in runs)
-    comparisons = [c for report in reports for c in report["comparisons"] if c["settings"] == [name]]
+    runs = [(report, {s["name"]: s for s in report["settings"]}) for report in reports]
+    having = [(report, of[name], of["dense"]) for report, of in runs if name in of]
+    totals = [s["top1"]["total"] for _, s, _ in having]
+    seconds, of_dense = (
+        _mean(totals, [_views(run[0], run[which]) / run[which]["model_clips_per_second"] for run in having])
+        for which in (1, 2)
+    )
+    agreement, divergence = None, None
+    if all("with_dense" in s for _, s, _ in having):
+        shares, divergences = ([s["with_dense"][key]["value"] for _, s, _ in having] for key in ("top1", "divergence"))
+        agreed = sum(round(share * total / 100) for share, total in zip(shares, totals, strict=True))
+        agreement, divergence = Accuracy.of(agreed, sum(totals)), _mean(totals, divergences)
+    comparisons = [c for report, _, _ in having for c in report["comparisons"] if c["settings"] == [name]]
     against_dense = [c["difference"] for c in comparisons if c["others"] == ["dense"]]
     return PooledSetting(
         name=name,
-        share=fmean(s["relative_to_dense"] for s in runs),
-        gflops_video=fmean(s["gflops_video"]["mean"] for s in runs),
-        top1=Accuracy.of(correct, total),
+        videos=sum(totals),
+        share=_mean(totals, [s["relative_to_dense"] for _, s, _ in having]),
+        gflops_video=_mean(totals, [s["gflops_video"]["mean"] for _, s, _ in having]),
+        views=_mean(totals, [_views(report, s) for report, s, _ in having]),
+        speed_up=of_dense / seconds,
+        top1=Accuracy.of(sum(s["top1"]["correct"] for _, s, _ in having), sum(totals)),
         difference=_pooled_difference(against_dense) if against_dense else None,
-        agreement=Accuracy.of(same, total),
-        divergence=fmean(s["with_dense"]["divergence"]["value"] for s in runs),
+        agreement=agreement,
+        divergence=divergence,
     )
+
+
+def _mean(videos: Sequence[int], values: Sequence[float]) -> float:
+    """Over all videos, of the means of several runs."""
+    return float(np.average(values, weights=videos))
+
+
+def _views(report: Mapping[str, Any], setting: Mapping[str, Any]) -> float:
+    """Of a video, on average; reports from before settings that stop do not say it."""
+    plan = report["run"]["views"]
+    views: float = setting.get("views", plan["clips"] * plan["crops"])
+    return views
 
 
 def _pooled_difference(found: Sequence[Mapping[str, Any]]) -> Difference:

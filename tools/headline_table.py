@@ -5,80 +5,68 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from beyond_tables import Reports, beyond_runs, pooled_settings
+from beyond_tables import PooledSetting, beyond_models, pooled_settings, reports_of
 
 from video_ats.runs.tables import markdown_table
 
-_RESULTS = Path("benchmarks", "results")
+_REALISATION = Path("benchmarks", "results", "realisation")
 _BATCH = 8
-_PUBLISHED = "ats-tube-kfull-b2..5"
-_SHOWN = {
-    "dense": "dense",
-    _PUBLISHED: "published ATS",
-    "similar-tube-t0.9-b1..5": "similar tokens merged (ours)",
-}
+_PUBLISHED, _OURS = "ats-tube-kfull-b2..5", "similar-tube-t0.9-b1..5"
+_CONFIDENCES = ("0.99", "0.95")
 
 
 def headline_table(root: Path) -> str:
     """The mini models without training and fine-tuned, then the base models by their speed."""
-    heads = [
-        "model",
-        "setting",
-        "GFLOPs per video",
-        "top-1 %",
-        "minus dense, points [95%]",
-        f"speed-up, batch {_BATCH}",
-    ]
-    runs = list(beyond_runs(root))
-    rows = [row for model, reports in runs for row in _mini(root, model, reports)] + list(_random(root))
-    videos = sum(report["evaluated"] for report in runs[0][1].values())
+    heads = ["model", "setting", "GFLOPs per video", "top-1 % [95%]", "minus dense, points [95%]", "speed-up per video"]
+    rows, videos = [], set[int]()
+    for model in beyond_models(root):
+        for said, s in _shown(root, model):
+            difference = "-" if s.difference is None else str(s.difference)
+            speed = "1" if s.name == "dense" else f"{s.speed_up:.2f}x"
+            rows.append([f"`{model}`", said, f"{s.gflops_video:.2f}", str(s.top1), difference, speed])
+            videos.add(s.videos)
+    counts = " to ".join(f"{count:,}" for count in sorted({min(videos), max(videos)}))
     told = (
-        f"Measured here on two CPU cores in float32. Mini: {videos} drawn clips at 1x3 views, fine-tuned 400 of them; "
-        "base: real clips. Details: [docs/findings.md](docs/findings.md), [docs/results.md](docs/results.md), "
-        "[docs/speed.md](docs/speed.md)."
+        f"Measured here on CPU cores in float32. Mini: {counts} drawn clips at 1x3 views; base: real clips, batches of "
+        f"{_BATCH}. Stopping at 0.99: a video takes no more views once a class has a larger probability. Details: "
+        "[docs/findings.md](docs/findings.md), [docs/results.md](docs/results.md), [docs/speed.md](docs/speed.md)."
     )
-    return "\n".join([*markdown_table(heads, rows), "", told])
+    return "\n".join([*markdown_table(heads, [*rows, *_random(root)]), "", told])
 
 
-def _mini(root: Path, model: str, reports: Reports) -> Iterator[list[str]]:
-    settings = {s.name: s for s in pooled_settings(reports)}
-    for name, said in _SHOWN.items():
-        s = settings[name]
-        speed = "1" if name == "dense" else _speed_up(root, model, name)
-        difference = "-" if s.difference is None else str(s.difference)
-        yield [f"`{model}`", said, f"{s.gflops_video:.2f}", f"{s.top1.percent:.1f}", difference, speed]
-    yield _finetuned(root, model)
+def _shown(root: Path, model: str) -> Iterator[tuple[str, PooledSetting]]:
+    """The settings of a mini model, in words, as far as they were measured."""
+    ours, tuned, published = (
+        pooled_settings(reports_of(root, run)) for run in (f"ours_{model}", f"tuned_{model}", f"{model}_full")
+    )
+    # Of those with fine-tuned weights, the first is the setting of the training.
+    trained = next((name for name in tuned if name.startswith("finetuned/similar-")), "")
+    chosen = [
+        (ours, "dense", "dense"),
+        (ours, _PUBLISHED, "published ATS"),
+        (published, f"finetuned/{_PUBLISHED}", "published ATS, fine-tuned"),
+        *_with_stopping(ours, _OURS, "ours: similar tokens merged"),
+        *_with_stopping(tuned, trained, "ours, fine-tuned"),
+    ]
+    yield from ((said, settings[name]) for settings, name, said in chosen if name in settings)
 
 
-def _finetuned(root: Path, model: str) -> list[str]:
-    """One more epoch with published ATS; the speed was measured with the first weights only."""
-    report = json.loads((root / _RESULTS / "mini_kinetics" / f"{model}_full" / "report.json").read_text())
-    name = f"finetuned/{_PUBLISHED}"
-    (found,) = (s for s in report["settings"] if s["name"] == name)
-    (d,) = (c["difference"] for c in report["comparisons"] if (c["settings"], c["others"]) == ([name], ["dense"]))
-    difference = f"{d['points']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
-    cost, top1 = f"{found['gflops_video']['mean']:.2f}", f"{found['top1']['percent']:.1f}"
-    return [f"`{model}`", "published ATS, one more epoch with it", cost, top1, difference, "-"]
+def _with_stopping(
+    settings: dict[str, PooledSetting], name: str, said: str
+) -> Iterator[tuple[dict[str, PooledSetting], str, str]]:
+    yield settings, name, said
+    words = said.split(":")[0]
+    yield from ((settings, f"{name}-stop{sure}", f"{words}, stopping at {sure}") for sure in _CONFIDENCES)
 
 
 def _random(root: Path) -> Iterator[list[str]]:
     """Models without published weights at hand: their speed, as a share of dense."""
-    for path in sorted((root / _RESULTS / "realisation").glob("*_base_*/benchmark.json")):
-        (sampled,) = (f for f in _figures(path) if f["speedup"] is not None)
-        (dense,) = (f for f in _figures(path) if f["setting"] == "dense")
+    for path in sorted((root / _REALISATION).glob("*_base_*/benchmark.json")):
+        figures = json.loads(path.read_text())["figures"]
+        figures = [f for f in figures if (f["precision"], f["batch_size"]) == ("float32", _BATCH)]
+        (sampled,) = (f for f in figures if f["speedup"] is not None)
+        (dense,) = (f for f in figures if f["setting"] == "dense")
         cost = f"{sampled['gflops']['mean']:.0f} of {dense['gflops']['mean']:.0f} a view"
         speed = f"{sampled['speedup']['median']:.2f}x"
         yield [f"`{path.parent.name}`", "ATS, random weights", cost, "not measured", "-", speed]
-
-
-def _speed_up(root: Path, model: str, setting: str) -> str:
-    path = root / _RESULTS / "realisation" / model / "benchmark.json"
-    found = [f for f in _figures(path) if f["setting"] == setting]
-    return f"{found[0]['speedup']['median']:.2f}x" if found else "-"
-
-
-def _figures(path: Path) -> list[dict[str, Any]]:
-    figures = json.loads(path.read_text())["figures"]
-    return [f for f in figures if (f["precision"], f["batch_size"]) == ("float32", _BATCH)]

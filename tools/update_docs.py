@@ -85,6 +85,7 @@ def config_table(folder: Path) -> str:
         variant = choose_variant(config.model, NOTHING_GIVEN)
         points = ", ".join("whole frame" if k is None else str(k) for k in config.sweep.points)
         settings = "dense" + (f"; K = {points}" if points else "")
+        settings += f"; {len(config.samplers)} samplers" if config.samplers else ""
         gflops = f"{_dense_gflops(variant.name, config.class_count(variant, NOTHING_GIVEN)):.1f}"
         row = [f"`{path.relative_to(folder)}`", settings, gflops]
         published = [*variant.published, *(get_variant(f"{variant.name}_ats").published if points else ())]
@@ -172,7 +173,7 @@ def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[st
             rows.append([s["name"], top1, f"{s['gflops_view']['mean']:.2f}", f"{s['relative_to_dense']:.2f}"])
     of_controls = ("ATS beats", "ATS loses", "Merging by similarity", "No difference")
     # A claim about several K or thresholds leaves them out.
-    names = {*shown, *(re.sub(r"-(k[^-]+|t[\d.,]+)", "", name) for name in shown)}
+    names = {*shown, *(re.sub(r"-(k[^-]+|[tn][\d.,]+)", "", name) for name in shown)}
     # The reports of this repository are older than weights that say what was in their training; these say it now.
     told = (claim.replace("Without training,", "Without training with samplers,") for claim in report["claims"])
     claims = [
@@ -183,21 +184,27 @@ def accuracy_table(report: Mapping[str, Any], source: Path, shown: Collection[st
 
 
 def control_table(report: Mapping[str, Any], source: Path) -> str:
-    """Accuracy of every ATS setting of a run, of each of its controls, and after fine-tuning."""
+    """Accuracy of every setting of a run that is no control, of each of its controls, and after fine-tuning."""
     top1 = {s["name"]: s["top1"]["percent"] for s in report["settings"]}
     follows = {name: of["follows"] for name, of in report["run"]["settings"].items()}
-    kinds = list(dict.fromkeys(name.split("-")[0] for name in top1 if follows[name] is not None))
+    kinds = list(dict.fromkeys(_control_kind(name) for name in top1 if follows[name] is not None))
     rows = []
     for s in report["settings"]:
         name = s["name"]
         if name.startswith("finetuned/") or follows[name] is not None:
             continue
-        controls = {other.split("-")[0]: other for other, of in follows.items() if of == name}
+        controls = {_control_kind(other): other for other, of in follows.items() if of == name}
         others = [controls.get(kind) for kind in kinds] + [f"finetuned/{name}"]
         cells = ["-" if other not in top1 else f"{top1[other]:.1f}" for other in others]
         rows.append([name, f"{s['relative_to_dense']:.2f}", f"{top1[name]:.1f}", *cells])
     table = markdown_table(["setting", "of dense GFLOPs", "top-1 %", *kinds, "fine-tuned"], rows)
     return "\n".join([*table, "", measured(report, source)])
+
+
+def _control_kind(name: str) -> str:
+    """What tells a control from the others of the same setting, such as ``random``, ``random merged``."""
+    kind, *rest = name.split("-")
+    return " ".join([kind, *(part for part in rest if re.fullmatch(r"merged|s\d+", part))])
 
 
 def choosing_table(report: Mapping[str, Any], source: Path) -> str:

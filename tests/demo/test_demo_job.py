@@ -80,9 +80,7 @@ def test_what_is_merged_is_shown(video: Path, model: str, scope: Any) -> None:
     changes = {"checkpoint": f"shipped/{model}", "sweep": SweepConfig(samples=[])}
     job = ready(video, model=model, samplers=samplers, windows=1, **changes)
     ((folder, demo),) = run(job)
-    # Similarities are no scores: there is nothing to draw in attention.png.
-    written = [path.name for path in write_demo(job, demo, folder)]
-    assert written == [name for name in FILES[:5] if name != "attention.png"]
+    assert [path.name for path in write_demo(job, demo, folder)] == list(FILES[:5])
     data = json.loads((folder / "demo.html").read_text().partition('id="data">')[2].partition("</script>")[0])
     assert [len(setting["blocks"]) for setting in data["settings"]] == [5, 3]
     for setting, name in zip(data["settings"], list(demo.outcomes)[1:], strict=True):
@@ -93,6 +91,13 @@ def test_what_is_merged_is_shown(video: Path, model: str, scope: Any) -> None:
             assert all("0" not in marks for marks in found["marks"])  # nothing is gone
             tokens = {token for of_frame in found["tokens"] for token in of_frame}
             assert len(tokens) == sum(found["counts"]) == outcome.kept[number].sum() < own.size
+
+
+def test_similarities_are_no_scores_to_be_drawn(video: Path) -> None:
+    job = ready(video, samplers=[SamplerConfig("similar")], windows=1, sweep=SweepConfig(samples=[]), **SHIPPED)
+    ((folder, demo),) = run(job)
+    written = [path.name for path in write_demo(job, demo, folder)]
+    assert written == [name for name in FILES[:5] if name != "attention.png"]
 
 
 def test_windows_slide_over_a_long_video_and_the_surest_is_shown(tmp_path: Path) -> None:
@@ -229,6 +234,7 @@ def test_pictures_that_a_newcomer_sees(tmp_path: Path) -> None:
             assert min(picture.size) > 600
     text = as_markdown_text(demo_blocks(job, demo))
     assert "pacing left and right" in text
+    assert [setting.name for setting in job.settings] == ["dense", "similar-tube-t0.9", "ats-frame-kfull"]
     assert all(setting.name in text for setting in job.settings)
     assert (tmp_path / "pacing_left_and_right.mp4").exists()
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from helpers.evaluation_cases import failed, results_of, scored
@@ -236,6 +237,58 @@ def test_merging_is_told_from_ats_and_so_are_its_controls() -> None:
     assert sentences[3].startswith("Merging by similarity beats random (merged) by 9.40 points [")
     assert not any("ATS" in sentence or "K" in sentence for sentence in sentences)
     assert [len(comparison.settings) for comparison in comparisons] == [1, 1, 1, 1, 2, 1, 1, 2]
+
+
+CONTROLS = [
+    ("random", "gone", 600, "Merging by similarity beats random by 9.00 points ["),
+    ("topk", "gone", 690, "No difference between merging by similarity and topk can be told: 0.00 ["),
+    ("uniform", "gone", 640, "Merging by similarity beats uniform by 5.00 points ["),
+    ("random", "merged", 610, "Merging by similarity beats random (merged) by 8.00 points ["),
+    ("topk", "merged", 750, "Merging by similarity loses to topk (merged) by 6.00 points ["),
+    ("uniform", "merged", 650, "Merging by similarity beats uniform (merged) by 4.00 points ["),
+]
+
+
+@pytest.mark.parametrize("amount", [{"threshold": 0.9}, {"samples": 6}], ids=str)
+def test_each_control_of_merging_has_a_sentence_of_its_own_kind(amount: dict[str, Any]) -> None:
+    merging = SamplerConfig("similar", "tube", blocks=[1, 2], **amount)
+    controls = [replace(merging.control(kind), dropped=dropped) for kind, dropped, *_ in CONTROLS]  # type: ignore[arg-type]
+    settings = make_settings(SweepConfig(samples=[]), [merging, *controls])
+    name = settings[1].name
+    assert [setting.follows for setting in settings[2:]] == [name] * 6
+    right = {"dense": 700, name: 690}
+    right |= {setting.name: right for setting, (_, _, right, _) in zip(settings[2:], CONTROLS, strict=True)}
+    sentences, comparisons = claims(right, settings, costs=dict.fromkeys(right, 2.0) | {"dense": 4.0})
+    for sentence, (*_, begins) in zip(sentences[2:8], CONTROLS, strict=True):
+        assert sentence.startswith(begins)
+        assert f"({name}, at the same tokens in every block, GFLOPs within" in sentence
+    compared = [(c.settings, c.others) for c in comparisons]
+    assert compared == [((name,), (other,)) for other in ["dense", *(setting.name for setting in settings[2:])]]
+
+
+def test_thresholds_and_counts_are_two_families() -> None:
+    merging = [SamplerConfig("similar", blocks=[1], threshold=threshold) for threshold in (0.9, 0.8)]
+    merging += [SamplerConfig("similar", blocks=[1], samples=samples) for samples in (6, 5, 4)]
+    settings = make_settings(SweepConfig(samples=[]), [*merging, *(each.control("random") for each in merging)])
+    right = {setting.name: 690 for setting in settings}
+    sentences, _ = claims(right, settings, costs=dict.fromkeys(right, 2.0))
+    controls = [sentence for sentence in sentences if "random (merged)" in sentence]
+    assert ["2 thresholds" in sentence for sentence in controls] == [True, False]
+    assert ["3 counts" in sentence for sentence in controls] == [False, True]
+
+
+def test_merging_in_the_training_is_said() -> None:
+    sampler = SamplerConfig("similar", "tube", blocks=range(1, 2))
+    weights = GivenWeights("w.safetensors", trained_with="similar-tube-t0.9-b1..5", sampler=sampler)
+    settings = make_settings(SweepConfig(samples=[]), [SamplerConfig("similar", "tube")], finetuned=True)
+    right = {setting.name: 690 for setting in settings} | {"finetuned/dense": 705, "dense": 700}
+    costs = {name: 4.0 if name.endswith("dense") else 2.0 for name in right}
+    sentences, _ = claims(right, settings, (TRAINED_DENSE, weights), costs=costs)
+    assert sentences[2].startswith(
+        "Fine-tuned with similar-tube-t0.9-b1..5, no merging setting is within 0.5 points of dense; the closest is "
+        "finetuned/similar-tube-t0.9 (as trained), 69.0% against 70.0%"  # of two blocks, both name the second
+    )
+    assert sentences[2].endswith(" Dense with the fine-tuned weights reaches 70.5%.")
 
 
 def test_a_run_of_both_names_both() -> None:

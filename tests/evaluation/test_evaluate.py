@@ -19,6 +19,8 @@ from video_ats.evaluation.predictions import Prediction
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.runs.execution import Execution
 from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.tokens import SamplerConfig
+from video_ats.tokens.configuration import Control
 from video_ats.video.decoders import read_frames
 from video_ats.video.lists import VideoEntry
 from video_ats.video.source import DataConfig
@@ -233,6 +235,25 @@ def test_controls_keep_in_every_block_and_group_what_ats_kept(
                 assert control_line.macs == ats_line.macs
             else:
                 assert control_line.macs == pytest.approx(ats_line.macs, rel=0.03)
+
+
+@pytest.mark.parametrize("scope", ["frame", "tube", "clip"])
+@pytest.mark.parametrize("amount", [{"threshold": 0.7}, {"samples": (8, 6)}], ids=str)
+def test_controls_of_merging_keep_as_many_tokens_and_other_ones(
+    entries: list[VideoEntry], scope: Any, amount: dict[str, Any]
+) -> None:
+    merging = SamplerConfig("similar", scope, [0, 2], **amount)
+    kinds: tuple[Control, ...] = ("random", "topk", "uniform")
+    controls = [replace(merging.control(kind), dropped=dropped) for kind in kinds for dropped in ("gone", "merged")]
+    settings = make_settings(SweepConfig(dense=False, samples=[]), [merging, *controls])
+    assert {setting.follows for setting in settings[1:]} == {settings[0].name}
+    (lines,) = run(small_timesformer("divided"), entries[1:2], settings[::-1])
+    of = {line.setting: line for line in lines}
+    kept, scores = of[settings[0].name].kept, of[settings[0].name].scores
+    assert kept[0][0] > kept[0][-1] > 0  # of its one view
+    for setting in settings[1:]:
+        assert of[setting.name].kept == kept
+        assert of[setting.name].scores != scores
 
 
 def test_controls_choose_other_tokens_than_ats(results: list[list[Prediction]]) -> None:

@@ -116,8 +116,8 @@ def test_a_run_writes_the_predictions_and_the_report(finished: Path) -> None:
     assert (report["listed"], report["evaluated"], report["failed"]) == (LISTED, 6, {"unreadable": 1})
     assert [setting["name"] for setting in report["settings"]] == ["dense", "ats-frame-k16"]
     assert report["notes"] == [
-        "random weights (seed 0): accuracies, and how much ATS saves at a K, mean nothing; the count of GFLOPs and the "
-        "speed do"
+        "random weights (seed 0): accuracies, and how many tokens a sampler keeps, mean nothing; the count of "
+        "GFLOPs and the speed do"
     ]
 
 
@@ -444,18 +444,24 @@ def test_a_row_with_samplers_is_scored_with_them_and_dense(videos: Path, tmp_pat
     assert dense_view_macs(job.given.model, job.plan) == 2_776_481_712
 
 
-def test_without_a_sweep_dense_and_the_recommended_setting_are_scored_and_that_is_said(
+def test_without_a_sweep_dense_the_recommended_and_the_published_setting_are_scored_and_that_is_said(
     videos: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
     report, _ = run(prepare(config(videos, tmp_path, sweep=SweepConfig())), say=told.append)
-    assert [setting.name for setting in report.summary.settings] == ["dense", "ats-frame-kfull"]
-    said = "No sampler was named: ats-frame-kfull is the default, recommended for timesformer_mini (--sweep.samples"
+    assert [setting.name for setting in report.summary.settings] == ["dense", "similar-tube-t0.9", "ats-frame-kfull"]
+    said = (
+        "No sampler was named: similar-tube-t0.9 is recommended, ats-frame-kfull is as published. A threshold that fits"
+    )
+    assert any("video-ats calibrate, or --target_ratio 0.5, finds a setting on your" in line for line in told)
     assert any(said in line for line in told)
     for name in ("report.md", "report.html", "report.json"):
         assert said in (tmp_path / name).read_text()
     named = prepare(config(videos, tmp_path / "named", sweep=SweepConfig(samples=[None])))
     assert (named.default_told, [s.name for s in named.settings]) == ((), ["dense", "ats-frame-kfull"])
+    stopping = {"stop": StopConfig(0.9), "views": ViewsConfig()}
+    (told_once,) = prepare(config(videos, tmp_path / "stopping", sweep=SweepConfig(), **stopping)).default_told
+    assert told_once.startswith(said)
     alone = prepare(config(videos, tmp_path / "alone", sweep=SweepConfig(samples=[])))
     assert (alone.default_told, [s.name for s in alone.settings]) == ((), ["dense"])
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from video_ats.models.registry import get_variant, list_models, published_sampler
-from video_ats.runs.settings import SweepConfig, make_settings, recommended_sampler, setting_name
+from video_ats.models.registry import get_variant
+from video_ats.runs.settings import SweepConfig, make_settings, setting_name
+from video_ats.runs.weights import NOTHING_GIVEN, GivenWeights, choose_settings
 from video_ats.tokens import SamplerConfig
 
 
@@ -116,15 +117,15 @@ def test_nothing_to_evaluate_is_an_error() -> None:
         make_settings(SweepConfig(dense=False))
 
 
-def test_where_none_is_named_the_sampler_of_the_training_or_the_recommended_one_is_scored() -> None:
-    trained, recommended = SamplerConfig(samples=5), SamplerConfig(samples=6)
+def test_where_none_is_named_the_usual_ones_are_scored_and_of_a_sweep_only_those_of_ats() -> None:
+    similar = SamplerConfig("similar", "tube")
 
     def names(sweep: SweepConfig, *samplers: SamplerConfig, **others: Any) -> list[str]:
-        return [setting.name for setting in make_settings(sweep, samplers, recommended=recommended, **others)]
+        usual = [similar, SamplerConfig(samples=6)]
+        return [setting.name for setting in make_settings(sweep, samplers, **{"usual": usual, **others})]
 
-    assert names(SweepConfig()) == ["dense", "ats-frame-k6"]
-    assert names(SweepConfig(), trained=trained) == ["dense", "ats-frame-k5"]
-    assert names(SweepConfig(samples=[]), trained=trained) == ["dense"]
+    assert names(SweepConfig()) == ["dense", "similar-tube-t0.9", "ats-frame-k6"]
+    assert names(SweepConfig(samples=[])) == ["dense"]
     tubes = SweepConfig(scopes=["tube"], controls=["random"])
     assert names(tubes) == ["dense", "ats-tube-k6", "random-tube-matched:6"]
     assert names(tubes, own=SamplerConfig(samples=4))[1:] == ["ats-tube-k4", "random-tube-matched:4", "ats-frame-k4"]
@@ -132,27 +133,35 @@ def test_where_none_is_named_the_sampler_of_the_training_or_the_recommended_one_
     assert names(SweepConfig(), SamplerConfig(samples=8)) == ["dense", "ats-frame-k8"]
     assert names(SweepConfig(), calibrated=[SamplerConfig(samples=9)]) == ["dense", "ats-frame-k9"]
     assert names(SweepConfig(), own=SamplerConfig(samples=4)) == ["dense", "ats-frame-k4"]
-
-
-@pytest.mark.parametrize("model", list_models())
-def test_registered_models_recommend_what_they_are_published_with(model: str) -> None:
-    variant = get_variant(model)
-    sampler = recommended_sampler(published_sampler(variant), variant.arguments)
-    assert sampler == get_variant(f"{model.removesuffix('_ats')}_ats").sampler
+    # Nothing is swept where the weights were trained with merging, or with one K per block.
+    for trained in (similar, SamplerConfig(samples=[6, 5], blocks=[2, 3])):
+        with pytest.raises(ValueError, match=r"nothing is swept without sweep\.samples"):
+            names(tubes, usual=[trained])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("model", "names"),
     [
-        ({"crop_size": 224}, SamplerConfig("ats", "frame", tuple(range(3, 12)), 65)),
-        ({"crop_size": 96, "patch_size": 8, "depth": 6}, SamplerConfig("ats", "frame", (1, 2, 3, 4, 5), 48)),
-        ({"crop_size": 16, "depth": 2, "attention": "joint"}, SamplerConfig("ats", "clip", (0, 1), 2)),
+        ("timesformer_mini", ["similar-tube-t0.9", "ats-frame-kfull"]),
+        ("xvit_base_16x16_224", ["similar-tube-t0.9", "ats-frame-kfull"]),
+        ("timesformer_base_8x32_224_joint", ["similar-tube-t0.9", "ats-clip-kfull"]),
+        ("timesformer_base_8x32_224_space_ats", ["ats-frame-kfull"]),
+        ("timm:vit_tiny_patch16_224", ["similar-frame-t0.9", "ats-frame-kfull"]),  # of one frame
     ],
 )
-def test_other_models_recommend_a_third_of_the_patches_from_a_quarter_of_the_depth_on(
-    arguments: dict[str, Any], expected: SamplerConfig
-) -> None:
-    assert recommended_sampler(None, arguments) == expected
+def test_each_model_has_usual_settings(model: str, names: list[str]) -> None:
+    def found(given: GivenWeights = NOTHING_GIVEN, **others: Any) -> list[str]:
+        dense, *settings = choose_settings(get_variant(model), given, SweepConfig(**others), published=published)
+        assert dense.is_dense
+        return [setting.name for setting in settings]
+
+    published = True
+    assert found() == names
+    trained = GivenWeights("w.safetensors", trained_with="ats-frame-k5", sampler=SamplerConfig(samples=5))
+    assert found(trained) == (names if model.endswith("_ats") else ["ats-frame-k5"])
+    published = False
+    assert found() == names[:1]
+    assert found(controls=["topk"])[-2:] == ["ats-frame-kfull", "topk-frame-matched"] or model.endswith("_ats")
 
 
 def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
@@ -236,13 +245,19 @@ def test_controls_follow_the_ats_setting_that_they_stand_behind() -> None:
         (SamplerConfig("topk", samples=8, matched=True, scheme="inverse"), None),
         (SamplerConfig("topk", samples=8, matched=True, blocks=[3]), None),
         (SamplerConfig("topk", samples=8), None),
+        (SamplerConfig("topk", "tube", [1, 2], 60), "similar-tube-n60-b1..2"),
+        (SamplerConfig("random", "tube", [1, 2], 60, seed=4, dropped="merged"), "similar-tube-n60-b1..2"),
+        (SamplerConfig("topk", "tube", [1, 2], 60, temper=0.5), "similar-tube-n60-b1..2"),
+        (SamplerConfig("topk", "tube", [1, 2], 61), None),
+        (SamplerConfig("topk", "tube", samples=50), None),  # begins at block 3, merging at block 1
     ],
     ids=lambda value: setting_name(value) if isinstance(value, SamplerConfig) else str(value),
 )
-def test_a_control_given_by_hand_follows_the_ats_setting_that_it_names(
+def test_a_control_given_by_hand_follows_the_setting_that_it_names(
     control: SamplerConfig, followed: str | None
 ) -> None:
-    assert make_settings(SweepConfig(samples=[8]), [control])[-1].follows == followed
+    merging = [SamplerConfig("similar", "tube", [1, 2], 60), SamplerConfig("similar", "tube", samples=50)]
+    assert make_settings(SweepConfig(samples=[8]), [*merging, control])[-1].follows == followed
 
 
 def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:

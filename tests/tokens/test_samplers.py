@@ -163,7 +163,7 @@ def test_a_control_follows_what_it_is_the_control_of(config: SamplerConfig) -> N
 def test_the_control_of_exact_counts_has_these_counts() -> None:
     exact = SamplerConfig(kind="similar", samples=(6, 4), blocks=(1, 2))
     control = exact.control("random")
-    assert (control.samples, control.blocks, control.matched, control.followed()) == ((6, 4), (1, 2), False, None)
+    assert (control.samples, control.blocks, control.matched, control.followed()) == ((6, 4), (1, 2), False, exact)
     with pytest.raises(ValueError, match="samples 6 of kind similar: name its blocks"):
         SamplerConfig(kind="similar", samples=6).control("random")
 

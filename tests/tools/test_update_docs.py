@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.tools_in_process import ROOT
@@ -19,6 +20,16 @@ from update_docs import (
     run_table,
     single_frame,
 )
+
+
+def report_with(scored: list[dict[str, Any]], /, **run: Any) -> dict[str, Any]:
+    return {
+        "settings": scored,
+        "listed": 5,
+        "evaluated": 5,
+        "run": {"model": {"name": "some_model", "weights": "some.safetensors (video_ats)"}, **run},
+        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
+    }
 
 
 def write_config(folder: Path, dataset: str, name: str, text: str) -> None:
@@ -128,16 +139,10 @@ def test_controls_and_fine_tuning_stand_beside_each_ats_setting() -> None:
         "finetuned/dense": 89,
         "finetuned/ats-a": 88,
     }
-    report = {
-        "settings": [{"name": n, "relative_to_dense": 0.5, "top1": {"percent": p}} for n, p in percents.items()],
-        "listed": 5,
-        "evaluated": 5,
-        "run": {
-            "model": {"name": "some_model", "weights": "some.safetensors (video_ats)"},
-            "settings": {n: {"follows": "ats-a" if n in ("random-a", "topk-a") else None} for n in percents},
-        },
-        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
-    }
+    report = report_with(
+        [{"name": n, "relative_to_dense": 0.5, "top1": {"percent": p}} for n, p in percents.items()],
+        settings={n: {"follows": "ats-a" if n in ("random-a", "topk-a") else None} for n in percents},
+    )
     lines = control_table(report, Path("some/folder")).splitlines()
     assert lines[0] == "| setting | of dense GFLOPs | top-1 % | random | topk | fine-tuned |"
     assert lines[2:5] == [
@@ -147,23 +152,39 @@ def test_controls_and_fine_tuning_stand_beside_each_ats_setting() -> None:
     ]
 
 
+def test_no_control_hides_another_of_the_same_kind() -> None:
+    percents = {"similar-tube-t0.9-b1": 90, "random-tube-matched:t0.9-b1": 70, "random-tube-matched:t0.9-merged-b1": 75}
+    percents |= {"random-tube-matched:t0.9-merged-b1-s2": 76, "ats-tube-k8-b1": 60, "random-tube-matched:8-b1": 50}
+    follows = {
+        name: "ats-tube-k8-b1" if ":8" in name else "similar-tube-t0.9-b1" for name in percents if "random" in name
+    }
+    report = report_with(
+        [{"name": n, "relative_to_dense": 0.5, "top1": {"percent": p}} for n, p in percents.items()],
+        settings={name: {"follows": follows.get(name)} for name in percents},
+    )
+    lines = control_table(report, Path("some/folder")).splitlines()
+    assert (
+        lines[0] == "| setting | of dense GFLOPs | top-1 % | random | random merged | random merged s2 | fine-tuned |"
+    )
+    assert lines[2:4] == [
+        "| similar-tube-t0.9-b1 | 0.50 | 90.0 | 70.0 | 75.0 | 76.0 | - |",
+        "| ats-tube-k8-b1 | 0.50 | 60.0 | 50.0 | - | - | - |",
+    ]
+
+
 def test_settings_to_choose_from_stand_with_and_without_training() -> None:
     def scored(name: str, share: float, percent: float) -> dict[str, object]:
         return {"name": name, "relative_to_dense": share, "top1": {"percent": percent}}
 
-    report = {
-        "settings": [
+    report = report_with(
+        [
             scored("ats-a", 0.4, 80),
             scored("dense", 1, 91.25),
             scored("ats-b", 0.5, 85.5),
             scored("finetuned/dense", 1, 92),
             scored("finetuned/ats-a", 0.42, 90),
-        ],
-        "listed": 5,
-        "evaluated": 5,
-        "run": {"model": {"name": "some_model", "weights": "some.safetensors (video_ats)"}},
-        "environment": {"device": "cpu", "processor": "some", "threads": "2", "torch": "2.x", "av": "12"},
-    }
+        ]
+    )
     lines = choosing_table(report, Path("some/folder")).splitlines()
     assert lines[2:5] == [
         "| dense | 1.00 | 91.2 | 1.00 | 92.0 |",

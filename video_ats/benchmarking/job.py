@@ -87,7 +87,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     variant, device = choose_variant(config.model, weights), open_device(config.device)
     filled = fill_in(config, variant, weights)
     num_classes = filled.class_count(variant, weights)
-    settings = choose_settings(variant, weights, config.sweep, config.samplers)
+    settings = choose_settings(variant, weights, config.sweep, config.samplers, published=False)
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)

@@ -22,7 +22,8 @@ class DemoConfig(RunOptions):
         model: as in the other commands; null without a checkpoint that says it: timesformer_mini.
         labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
             has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
-        sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all.
+        sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all;
+            ``attention.png`` shows the first that has scores.
         samplers: samplers to run, one by one.
         stop: beside the dense model and every setting with a sampler, not the controls, the same that takes no more
             windows of a video once their mean probability is sure; the first window comes first.

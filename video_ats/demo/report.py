@@ -37,8 +37,9 @@ def write_demo(job: DemoJob, demo: Demo, folder: Path) -> list[Path]:
     frames = draw_video(first, job.config.block).repeat(repeats, axis=0)
     write_video(video, frames, frame_rate=rate * repeats, encoder_options={"crf": "20", "preset": "veryfast"})
     written = [page, video, tokens, numbers]
-    if first.scores:
-        write_bytes(attention, png_bytes(draw_attention(first)))
+    scored = next((each for each in shown.values() if each.scores), None)
+    if scored is not None:
+        write_bytes(attention, png_bytes(draw_attention(scored)))
         written.insert(3, attention)
     plot = None
     if len(demo.windows) > 1:

@@ -63,8 +63,8 @@ def make_claims(
 
     Returns:
         The sentences, and all comparisons: each setting that reduces with the dense model, each that stops with the
-        same on all views, each that reduces with each of its controls, and all of a family (all K or all thresholds)
-        together with each kind of control. Nothing without labels: all of it is about accuracy.
+        same on all views, each that reduces with each of its controls, and all of a family (all K, all thresholds or
+        all counts) together with each kind of control. Nothing without labels: all of it is about accuracy.
     """
     labels = results.labels
     if labels is None:
@@ -100,9 +100,9 @@ def make_claims(
             comparisons += against_dense
     sentences, comparisons = [*sentences, *of_stopping], [*comparisons, *against_unstopped]
     families = _families(runs)
-    for (kind, family), pairs in families.items():
+    for named, pairs in families.items():
         each, pooled = [_compare([pair]) for pair in pairs], _compare(pairs)
-        sentences.append(_against_control(kind, family, each, pooled))
+        sentences.append(_against_control(*named, each, pooled))
         comparisons += each + ([pooled] if len(pairs) > 1 else [])
     if not families:
         sentences.append(
@@ -222,24 +222,26 @@ def _subject(runs: Sequence[_Scored]) -> str:
     return " or ".join(word for kind, word in (("ats", "ATS"), ("similar", "merging")) if kind in kinds)
 
 
-def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str], list[tuple[_Scored, _Scored]]]:
-    """Pairs of a setting and its control, by kind of control and by the family of the setting."""
+def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str, str], list[tuple[_Scored, _Scored]]]:
+    """Pairs of a setting and its control, by kind of control, by the family of the setting and what differs in it."""
     by_name = {run.name: run for run in runs}
-    families: dict[tuple[str, str], list[tuple[_Scored, _Scored]]] = {}
+    families: dict[tuple[str, str, str], list[tuple[_Scored, _Scored]]] = {}
     for control in runs:
         if control.setting.follows is not None and control.setting.sampler is not None:
             followed, sampler = by_name[control.setting.follows], control.setting.sampler
-            assert followed.setting.sampler is not None
+            reducer = followed.setting.sampler
+            assert reducer is not None
+            differing = "thresholds" if reducer.threshold is not None else "counts"
+            differing = "values of K" if reducer.kind == "ats" else differing
             told = [f"seed {sampler.seed}"] if sampler.kind == "random" and sampler.seed else []
             told += ["merged"] if sampler.dropped == "merged" else []
             kind = sampler.kind + (f" ({', '.join(told)})" if told else "")
-            families.setdefault((kind, family_name(followed.setting.sampler)), []).append((followed, control))
+            families.setdefault((kind, family_name(reducer), differing), []).append((followed, control))
     return families
 
 
-def _against_control(kind: str, family: str, each: Sequence[Comparison], pooled: Comparison) -> str:
-    d, similar = pooled.difference, family.startswith("similar-")
-    subject, amounts = ("merging by similarity", "thresholds") if similar else ("ATS", "values of K")
+def _against_control(kind: str, family: str, amounts: str, each: Sequence[Comparison], pooled: Comparison) -> str:
+    d, subject = pooled.difference, "merging by similarity" if family.startswith("similar-") else "ATS"
     if d.verdict > 0:
         verdict = f"{subject} beats {kind} by {d.points:.2f} points [{d.low:.2f}, {d.high:.2f}]"
     elif d.verdict < 0:

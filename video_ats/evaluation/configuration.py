@@ -31,7 +31,7 @@ class EvaluateConfig(LabelledRunOptions):
 
     Attributes:
         finetuned: like ``checkpoint``, for weights that were fine-tuned with samplers in the model. The dense model and
-            every ``ats`` setting are scored with them too, in the same pass, under names that begin with
+            every setting but the controls are scored with them too, in the same pass, under names that begin with
             ``finetuned/``.
         data: which videos.
         views: which views of each.
@@ -44,8 +44,8 @@ class EvaluateConfig(LabelledRunOptions):
             same K, scope, scheme and blocks, if that is scored too; else as many as ``ats`` would keep of the tokens
             that reach the control.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
-        stop: also score the dense model and every ``ats`` setting, not the controls, so that a video takes no more
-            views once it is sure; names end with ``-stop`` and the confidence.
+        stop: also score the dense model and every setting but the controls so that a video takes no more views once it
+            is sure; names end with ``-stop`` and the confidence.
         batch_size: clips in one forward pass. With ``stop``, the views of so many videos are in memory at once.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, for
             example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked

@@ -99,13 +99,20 @@ class EvaluationJob:
 
     @property
     def default_told(self) -> tuple[str, ...]:
-        """That the setting with a sampler is the default; nothing where the configuration names one, or a target."""
-        config, given, found = self.config, self.given.given, [s for s in self.settings if s.reduces]
-        named = config.sweep.samples != "recommended" or config.samplers or config.budget() or self.variant.sampler
-        if named or not found:
+        """Which settings are the default; nothing where the configuration names one, or a target."""
+        config, sweep = self.config, self.config.sweep
+        named = sweep.samples != "recommended" or sweep.lists() or config.samplers or config.budget()
+        if named or self.variant.sampler:
             return ()
-        reason = "with which the weights were trained" if given.sampler else f"recommended for {self.variant.name}"
-        return (f"No sampler was named: {found[0].name} is the default, {reason} (--sweep.samples for others)",)
+        usual = [s.name for s in self.settings if s.reduces and not s.finetuned and not s.stops]
+        if self.given.given.sampler is not None:
+            told = "is the default, with which the weights were trained (--sweep.samples for others)"
+            return (f"No sampler was named: {usual[0]} {told}",)
+        recommended, published = usual
+        return (
+            f"No sampler was named: {recommended} is recommended, {published} is as published. A threshold that fits "
+            "one model may not fit another: video-ats calibrate, or --target_ratio 0.5, finds a setting on your videos",
+        )
 
     def identity(self) -> dict[str, Any]:
         """Everything that a prediction depends on; not how fast, where, in which batches or from which file name."""

@@ -13,9 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import timm
-import torch
 from timm.data import infer_imagenet_subset
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from video_ats.models.adapted import create_timm, create_transformers
@@ -91,13 +89,17 @@ _PUBLISHED = (
 )
 
 
+def published_sampler(arguments: Mapping[str, Any]) -> SamplerConfig:
+    """ATS as published, for a model with these arguments: within frames, or over the clip in joint attention."""
+    return SamplerConfig("ats", scope="clip" if arguments.get("attention") == "joint" else "frame")
+
+
 def _rows(
     builder: Callable[..., nn.Module], view_preset: str, name: str, stride: int, *, clips: int = 1, **arguments: Any
 ) -> tuple[Variant, Variant]:
     """A dense row, and that of the same model with the published setting of ATS."""
     dense = Variant(name, builder, MappingProxyType(arguments), view_preset, stride, clips)
-    sampler = SamplerConfig(kind="ats", scope="clip" if arguments.get("attention") == "joint" else "frame")
-    return dense, replace(dense, name=f"{name}_ats", sampler=sampler)
+    return dense, replace(dense, name=f"{name}_ats", sampler=published_sampler(arguments))
 
 
 _timesformer = partial(_rows, create_timesformer, "timesformer")
@@ -227,27 +229,6 @@ def _timesformer_row(name: str, arguments: Mapping[str, Any]) -> Variant:
         if same and arguments["num_classes"] in _KINETICS_CLASSES and known.sampler is None:
             return known
     return Variant(name, create_timesformer, {}, "timesformer", frame_stride=None)
-
-
-def published_sampler(variant: Variant) -> SamplerConfig | None:
-    """The sampler of a registered model or, of a dense one, that of its row ``_ats``; None where there is none."""
-    row = variant if variant.sampler is not None else VARIANTS.get(f"{variant.name}_ats", variant)
-    return row.sampler
-
-
-def sizes_of(variant: Variant) -> Mapping[str, Any]:
-    """Arguments of the row, with ``depth`` and ``patch_size`` where another library knows them."""
-    given = variant.arguments
-    if (config := given.get("config")) is not None:  # of transformers, with its defaults
-        vivit = config["model_type"] == "vivit"
-        patch = config.get("tubelet_size", (2, 16, 16))[-1] if vivit else config.get("patch_size", 16)
-        return {**given, "depth": config.get("num_hidden_layers", 12), "patch_size": patch}
-    if variant.builder is create_timm:
-        with torch.device("meta"):
-            vit = timm.create_model(given["model"].partition(".")[0])
-        if isinstance(vit, VisionTransformer):  # others are refused when they are built
-            return {**given, "depth": len(vit.blocks), "patch_size": vit.patch_embed.patch_size[0]}
-    return given
 
 
 def build_model(variant: Variant, *, num_classes: int | None = None, **arguments: Any) -> nn.Module:

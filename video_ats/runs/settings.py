@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
@@ -52,8 +52,9 @@ class SweepConfig:
     Attributes:
         dense: also score the model without samplers.
         samples: numbers of sampling points K per frame; null for as many as a whole frame has patches. recommended:
-            where no other sampler nor a target is named, the sampler that the weights were trained with, else the
-            recommended one of the model; with other keys of the sweep, its K. [] for none.
+            where no other sampler nor a target is named, the sampler that the weights were trained with, else merging
+            of similar tokens and published ATS; with other keys of the sweep, only the K of ATS among these. [] for
+            none.
         scopes: each K is scored with each of these.
         controls: for each ``ats`` setting, these controls keep exactly as many tokens of each clip in every block and
             group, chosen otherwise.
@@ -110,8 +111,7 @@ def make_settings(
     samplers: Sequence[SamplerConfig] = (),
     *,
     own: SamplerConfig | None = None,
-    trained: SamplerConfig | None = None,
-    recommended: SamplerConfig | None = None,
+    usual: Sequence[SamplerConfig] = (),
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
     confidences: Sequence[float] = (),
@@ -119,12 +119,11 @@ def make_settings(
     """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
 
     A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks if there is one; else see
-    `SamplerConfig.matched`. Where no sampler is named, that of the model, of the weights or the recommended one counts.
+    `SamplerConfig.matched`. Where no sampler is named, ``own`` counts, or else ``usual``.
 
     Args:
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
-        trained: sampler that the weights were trained with.
-        recommended: see `recommended_sampler`.
+        usual: the sampler that the weights were trained with, or those that stand for any model.
         calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every setting that reduces, not the controls, with fine-tuned weights.
         confidences: score each of these, not the controls, with `Setting.stopping` of each confidence too.
@@ -133,12 +132,12 @@ def make_settings(
         ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
     """
     lists = sweep.lists()
-    default = own or trained or recommended
-    if sweep.samples == "recommended" and default is not None and not samplers and not calibrated:
-        if not lists:
-            own = default
-        elif default.samples is None or isinstance(default.samples, int):
-            sweep = replace(sweep, samples=[default.samples])
+    if sweep.samples == "recommended" and not samplers and not calibrated:
+        if lists:  # they are of ATS, with one K
+            points = [s.samples for s in ([own] if own else usual) if s.kind == "ats"]
+            sweep = replace(sweep, samples=[k for k in points if k is None or isinstance(k, int)] or "recommended")
+        elif own is None:
+            samplers = usual
     if lists and not sweep.points and not calibrated:
         raise ValueError(
             f"sweep.{lists[0]} {getattr(sweep, lists[0])}: nothing is swept without sweep.samples or a target; "
@@ -172,18 +171,9 @@ def _stopping(setting: Setting, confidences: Sequence[float]) -> list[Setting]:
     return [setting.stopping(confidence) for confidence in confidences] if stops else []
 
 
-def recommended_sampler(published: SamplerConfig | None, arguments: Mapping[str, Any]) -> SamplerConfig:
-    """The sampler of a model for which none is named, in all commands: the published one, if there is one.
-
-    Else ATS in all blocks from a quarter of the depth on, with K a third of the patches of a frame; over the whole clip
-    in joint attention, else frame by frame. ``arguments`` are those of the model.
-    """
-    if published is not None:
-        return published
-    depth = arguments.get("depth", 12)
-    patches = (arguments["crop_size"] // arguments.get("patch_size", 16)) ** 2
-    scope: Scope = "clip" if arguments.get("attention") == "joint" else "frame"
-    return SamplerConfig("ats", scope, tuple(range(depth // 4, depth)), max(patches // 3, 2))
+def recommended_sampler(num_frames: int) -> SamplerConfig:
+    """The sampler for a model of clips of so many frames, where none is named: similar tokens are merged."""
+    return SamplerConfig("similar", "tube" if num_frames > 1 else "frame")
 
 
 def keeps_alike(one: SamplerConfig, other: SamplerConfig, depth: int) -> bool:

@@ -14,7 +14,7 @@ from video_ats.models.checkpoints import LoadReport, load_checkpoint
 from video_ats.models.checkpoints.huggingface import has_label_names, huggingface_source, parse_json
 from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
 from video_ats.models.insert import remove_samplers_
-from video_ats.models.registry import Variant, build_model, get_variant, published_sampler, sizes_of
+from video_ats.models.registry import Variant, build_model, get_variant, published_sampler
 from video_ats.models.without_torch import list_shipped_weights
 from video_ats.runs.options import RANDOM_WEIGHTS, has_no_head
 from video_ats.runs.settings import Setting, SweepConfig, make_settings, recommended_sampler, setting_name
@@ -162,16 +162,19 @@ def choose_settings(
     calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
     confidences: Sequence[float] = (),
+    published: bool = True,
 ) -> tuple[Setting, ...]:
     """`make_settings`, with what counts where no sampler is named: the model's own, that of the weights, or else the
-    recommended one.
+    recommended one and, if it is asked for, ``published`` ATS.
     """
+    usual = [recommended_sampler(variant.arguments["num_frames"])]
+    if published or sweep.lists():  # which are of ATS
+        usual.append(published_sampler(variant.arguments))
     return make_settings(
         sweep,
         samplers,
         own=variant.sampler,
-        trained=given.sampler,
-        recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
+        usual=usual if given.sampler is None else [given.sampler],
         calibrated=calibrated,
         finetuned=finetuned,
         confidences=confidences,
@@ -228,7 +231,7 @@ def load_model(
     model = remove_samplers_(build_model(variant, num_classes=num_classes))
     if checkpoint == RANDOM_WEIGHTS:
         note = (
-            f"random weights (seed {seed}): accuracies, and how much ATS saves at a K, mean nothing; "
+            f"random weights (seed {seed}): accuracies, and how many tokens a sampler keeps, mean nothing; "
             "the count of GFLOPs and the speed do"
         )
         return LoadedModel(model, f"random, seed {seed}", (*variant.notes, note), given)

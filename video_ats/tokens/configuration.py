@@ -36,7 +36,8 @@ class SamplerConfig:
             result does not depend on its batch-mates.
         matched: a control keeps as many tokens in every group as ``ats`` with these ``samples`` would keep of the
             tokens that the control itself left before. An evaluation lets it follow a run of ``ats`` instead; see
-            `TokenSampler.following`. With ``threshold`` it follows a run of ``similar``, and can only follow.
+            `TokenSampler.following`. With ``threshold`` it follows a run of ``similar``, and can only follow. With
+            exact ``samples`` it has the counts of ``similar`` with the same ones without being matched.
         temper: ours. Scores are raised to this power, in (0, 1]; below 1 they are less peaked. 1 is the method as
             published.
         dropped: what becomes of the tokens that are not kept: ``gone``, as published, or ``merged`` (ours), averaged
@@ -97,10 +98,14 @@ class SamplerConfig:
         return replace(self, kind=kind, matched=not counted, temper=temper)
 
     def followed(self) -> SamplerConfig | None:
-        """The configuration whose counts a matched control takes; None for any other sampler."""
-        if not self.matched:
+        """The configuration whose counts a control has: of ``similar`` for one of exact counts in the same blocks;
+        None for any other sampler.
+        """
+        if self.matched:
+            return replace(self, kind="ats" if self.threshold is None else "similar", matched=False)
+        if not self.is_control or self.blocks is None:  # which are others for ``similar``
             return None
-        return replace(self, kind="ats" if self.threshold is None else "similar", matched=False)
+        return replace(self, kind="similar", temper=1.0)
 
     def for_depth(self, depth: int) -> dict[int, Reducer]:
         """A sampler for each block that has one, in a model of ``depth`` blocks."""
