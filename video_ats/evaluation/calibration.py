@@ -10,10 +10,11 @@ from video_ats.atomic import write_text
 from video_ats.evaluation.configuration import CalibrateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.models.search import SettingCalibration
-from video_ats.runs.budget import calibrate_budget, describe_budget, write_calibrated
+from video_ats.runs.budget import calibrate_budget, describe_settled, write_calibrated
 from video_ats.runs.files import sole_user
 from video_ats.runs.options import CALIBRATED
 from video_ats.runs.settings import setting_name
+from video_ats.runs.stopping import StopCalibration
 from video_ats.runs.tables import Block, Table, as_markdown_text
 
 _PRINTED = 12
@@ -42,28 +43,39 @@ def calibrate(config: CalibrateConfig, say: Callable[[str], None] = print) -> tu
         entries, data = job.videos.entries, job.config.data
         settled = calibrate_budget(budget, [], job.given.model, entries, data, job.plan, job.execution)
         (found,) = settled.found
-        assert isinstance(found, SettingCalibration)
-        expected = describe_budget(budget, settled)
+        assert isinstance(found, SettingCalibration | StopCalibration)
+        expected = describe_settled(settled, budget)
         report = folder / "calibration.md"
         write_text(report, as_markdown_text(_blocks(found, expected, len(found.tried))))
         labelled = replace(job.config, data=replace(job.config.data, labelled=config.data.labelled))
-        write_calibrated(folder, asdict(labelled.settled(settled.samplers)))
+        write_calibrated(folder, asdict(labelled.settled(settled.samplers, settled.stop)))
     return _blocks(found, expected, _PRINTED), [report, folder / CALIBRATED]
 
 
-def _blocks(found: SettingCalibration, expected: tuple[str, ...], most: int) -> list[Block]:
-    rows = [
-        [f"`{setting_name(one.sampler)}`", f"{one.ratio:.3f}", f"{one.divergence:.4f}", str(one.clips)]
-        for one in found.tried[:most]
-    ]
+def _blocks(found: SettingCalibration | StopCalibration, expected: tuple[str, ...], most: int) -> list[Block]:
+    header = ["setting", "of dense", "divergence from dense"]
+    if isinstance(found, SettingCalibration):
+        header.append("views")
+        rows = [
+            [f"`{setting_name(one.sampler)}`", f"{one.ratio:.3f}", f"{one.divergence:.4f}", str(one.clips)]
+            for one in found.tried[:most]
+        ]
+        how = "All were tried on few views, the best on more, and the first is the one that was found."
+    else:
+        header += ["confidence", "views of a video"]
+        rows = [
+            [f"`{o.setting}`", f"{o.ratio:.3f}", f"{o.divergence:.4f}", f"{o.confidence:g}", f"{o.views:.3g}"]
+            for o in found.tried[:most]
+        ]
+        how = "Of each cost of a view, the best setting is here, and dense; the first is the one that was found."
     return [
         f"# Calibration: {len(found.tried)} settings tried",
         "",
         *expected,
         "",
-        Table(["setting", "of dense", "divergence from dense", "views"], rows),
+        Table(header, rows),
         "",
-        "Mean cost as a share of dense, and mean Kullback-Leibler divergence in nats, on the views that searched. All "
-        "were tried on few views, the best on more, and the first is the one that was found.",
+        "Mean cost as a share of dense, and mean Kullback-Leibler divergence in nats, on the views that searched. "
+        f"{how}",
         "",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,9 +159,8 @@ def choose_settings(
     sweep: SweepConfig,
     samplers: Sequence[SamplerConfig] = (),
     *,
-    calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
-    confidences: Sequence[float] = (),
+    confidences: Sequence[float] | Mapping[str, float] = (),
 ) -> tuple[Setting, ...]:
     """`make_settings`, with what counts where no sampler is named: the model's own, that of the weights, or else the
     recommended one.
@@ -172,7 +171,6 @@ def choose_settings(
         own=variant.sampler,
         trained=given.sampler,
         recommended=recommended_sampler(published_sampler(variant), sizes_of(variant)),
-        calibrated=calibrated,
         finetuned=finetuned,
         confidences=confidences,
     )
