@@ -18,7 +18,7 @@ from video_ats.evaluation.configuration import CalibrateConfig, EvaluateConfig
 from video_ats.evaluation.job import prepare, run
 from video_ats.models import search
 from video_ats.models.search import Family, SettingCalibration, make_families
-from video_ats.runs.budget import CALIBRATED, SettledBudget, settle_budget
+from video_ats.runs.budget import CALIBRATED, Settled, settle
 from video_ats.runs.metrics import Estimate
 from video_ats.runs.options import Budget, ViewsConfig
 from video_ats.runs.settings import SweepConfig, setting_name
@@ -94,9 +94,9 @@ def test_what_was_found_is_read_back_whole(tmp_path: Path) -> None:
     tried = tuple(search.Tried(SamplerConfig("similar", blocks=(1, 2), threshold=t), 0.5, 0.1, 4) for t in (0.9, 0.8))
     found = SettingCalibration(tried[0].sampler, 1.0, 2.0, (1, 2), (0.25, 0.5), 1, tried)
     budget = Budget(None, 0.5, 4, None, "setting")
-    settled = SettledBudget(budget.asked([SamplerConfig()]), ("a.mp4",), (found,))
+    settled = Settled("budget", budget.asked([SamplerConfig()]), ("a.mp4",), (found,))
     (tmp_path / "run.json").write_text(json.dumps(settled.identity()))
-    assert settle_budget(tmp_path, budget.asked([]), lambda: pytest.fail("calibrated again")) == settled
+    assert settle(tmp_path, "budget", budget.asked([]), lambda: pytest.fail("calibrated again")) == settled
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,6 @@ def test_where_none_is_named_the_sampler_of_the_training_or_the_recommended_one_
     assert names(tubes, own=SamplerConfig(samples=4))[1:] == ["ats-tube-k4", "random-tube-matched:4", "ats-frame-k4"]
     assert names(SweepConfig(samples=[7])) == ["dense", "ats-frame-k7"]
     assert names(SweepConfig(), SamplerConfig(samples=8)) == ["dense", "ats-frame-k8"]
-    assert names(SweepConfig(), calibrated=[SamplerConfig(samples=9)]) == ["dense", "ats-frame-k9"]
     assert names(SweepConfig(), own=SamplerConfig(samples=4)) == ["dense", "ats-frame-k4"]
 
 
@@ -160,32 +159,6 @@ def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
         make_settings(SweepConfig(samples=[8]), [SamplerConfig(samples=8)])
 
 
-def test_what_a_budget_led_to_stands_beside_the_sweep_with_the_same_controls() -> None:
-    sweep = SweepConfig(samples=[64], controls=["random"])
-    found = [SamplerConfig(samples=57), SamplerConfig(samples=(9, 8, 8))]
-    settings = make_settings(sweep, [SamplerConfig(samples=5)], calibrated=found)
-    assert [(setting.name, setting.follows) for setting in settings] == [
-        ("dense", None),
-        ("ats-frame-k64", None),
-        ("random-frame-matched:64", "ats-frame-k64"),
-        ("ats-frame-k57", None),
-        ("random-frame-matched:57", "ats-frame-k57"),
-        ("ats-frame-k9,8,8", None),
-        ("random-frame-matched:9,8,8", "ats-frame-k9,8,8"),
-        ("ats-frame-k5", None),
-    ]
-
-
-def test_what_a_budget_led_to_may_be_there_already() -> None:
-    sweep = SweepConfig(samples=[64])
-    settings = make_settings(sweep, [SamplerConfig(samples=5)], calibrated=[SamplerConfig(samples=k) for k in (64, 5)])
-    assert [setting.name for setting in settings] == ["dense", "ats-frame-k64", "ats-frame-k5"]
-    assert (
-        make_settings(SweepConfig(controls=["topk"]), calibrated=[SamplerConfig(samples=5)])[2].follows
-        == "ats-frame-k5"
-    )
-
-
 def test_a_budget_is_open_for_every_scheme_and_scope() -> None:
     sweep = SweepConfig(scopes=["frame", "tube"], schemes=["reference", "inverse"], blocks=[1, 2], seed=3)
     assert [(c.scheme, c.scope, c.samples, c.blocks, c.seed) for c in sweep.of_any_samples()] == [
@@ -200,7 +173,6 @@ def test_a_sweep_of_nothing_is_refused(lists: dict[str, Any]) -> None:
     ((name, given),) = lists.items()
     with pytest.raises(ValueError, match=re.escape(f"sweep.{name} {given}: nothing is swept without sweep.samples")):
         make_settings(SweepConfig(**lists), [SamplerConfig()])
-    assert len(make_settings(SweepConfig(**lists), calibrated=[SamplerConfig(samples=9)])) >= 2
     assert len(make_settings(SweepConfig(**lists, samples=[9]))) >= 2
 
 

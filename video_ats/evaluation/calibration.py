@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 from video_ats.atomic import write_text
 from video_ats.evaluation.configuration import CalibrateConfig
@@ -15,7 +16,7 @@ from video_ats.runs.files import sole_user
 from video_ats.runs.options import CALIBRATED
 from video_ats.runs.settings import setting_name
 from video_ats.runs.stopping import StopCalibration
-from video_ats.runs.tables import Block, Table, as_markdown_text
+from video_ats.runs.tables import Block, Table, as_markdown_text, number
 
 _PRINTED = 12
 
@@ -53,21 +54,18 @@ def calibrate(config: CalibrateConfig, say: Callable[[str], None] = print) -> tu
 
 
 def _blocks(found: SettingCalibration | StopCalibration, expected: tuple[str, ...], most: int) -> list[Block]:
-    header = ["setting", "of dense", "divergence from dense"]
     if isinstance(found, SettingCalibration):
-        header.append("views")
+        header = ["setting", "of dense", "divergence from dense", "views"]
         rows = [
             [f"`{setting_name(one.sampler)}`", f"{one.ratio:.3f}", f"{one.divergence:.4f}", str(one.clips)]
             for one in found.tried[:most]
         ]
-        how = "All were tried on few views, the best on more, and the first is the one that was found."
+        how = "the views that searched. All were tried on few views, the best on more"
     else:
-        header += ["confidence", "views of a video"]
-        rows = [
-            [f"`{o.setting}`", f"{o.ratio:.3f}", f"{o.divergence:.4f}", f"{o.confidence:g}", f"{o.views:.3g}"]
-            for o in found.tried[:most]
-        ]
-        how = "Of each cost of a view, the best setting is here, and dense; the first is the one that was found."
+        header = ["setting", "GFLOPs per video", "divergence from dense", "views per video"]
+        figures = [(fmean(one.macs) / 1e9, fmean(one.divergences), fmean(one.views)) for one in found.tried]
+        rows = [[f"`{one.name}`", *map(number, of)] for one, of in zip(found.tried, figures, strict=True)]
+        how = "the videos that searched. Each is the best of a cost per view, with the confidence that meets the target"
     return [
         f"# Calibration: {len(found.tried)} settings tried",
         "",
@@ -75,7 +73,6 @@ def _blocks(found: SettingCalibration | StopCalibration, expected: tuple[str, ..
         "",
         Table(header, rows),
         "",
-        "Mean cost as a share of dense, and mean Kullback-Leibler divergence in nats, on the views that searched. "
-        f"{how}",
+        f"Mean cost, and mean Kullback-Leibler divergence in nats, on {how}; the first is the one that was found.",
         "",
     ]

@@ -26,7 +26,6 @@ from video_ats.evaluation.summary import Results, collect, summarise
 from video_ats.models.registry import Variant
 from video_ats.runs.budget import (
     Settled,
-    asked_of_stopping,
     calibrate_budget,
     calibrate_stopping,
     describe_settled,
@@ -37,7 +36,7 @@ from video_ats.runs.execution import Execution, describe_environment, open_devic
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.metrics import Spread
-from video_ats.runs.options import RANDOM_WEIGHTS, Budget, check_samplers, fill_in, plan_views
+from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.tables import progress_bar
 from video_ats.runs.video_log import VideoLog, append_lines
@@ -60,9 +59,8 @@ from video_ats.video.views import ViewPlan
 class EvaluationJob:
     """Everything that an evaluation needs, checked and loaded.
 
-    The settings of a target are those of `EvaluateConfig.to_settle` until `run` has ``settled`` it; those that stop
-    for an agreement are not there before. Several ``ranks``
-    share the list, or its ``shard``.
+    The settings of a target are those of `EvaluateConfig.to_settle` until `run` has ``settled`` it; before, none that
+    stops for an agreement or a target is there. Several ``ranks`` share the list, or its ``shard``.
     """
 
     config: EvaluateConfig
@@ -281,25 +279,25 @@ def _run_other_rank(job: EvaluationJob) -> None:
 
 def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
     """Find what the target and the agreement lead to, or take what the run in the folder has."""
-    config, budget, samplers = job.config, job.config.budget(), job.config.to_settle()
-    given, videos = job.given.model, config.stopping_videos
+    config, model, agreement = job.config, job.given.model, job.config.stop.agreement
     how = job.videos.entries, config.data, job.plan, job.execution, config.ensemble
+    if (budget := config.budget()) is not None:
+        samplers = config.to_settle()
 
-    def calibrate(budget: Budget) -> Settled:
-        say(f"calibrating on {budget.videos} videos: {budget.question}")
-        return calibrate_budget(budget, samplers, given, *how)
+        def calibrate() -> Settled:
+            say(f"calibrating on {budget.videos} videos: {budget.question}")
+            return calibrate_budget(budget, samplers, model, *how)
 
-    def when_to_stop(agreement: float) -> Settled:
-        say(f"calibrating on {videos} videos: when do {agreement:g} of them have the top-1 of all their views?")
-        tuned = job.finetuned.model if job.finetuned else None
-        return calibrate_stopping(agreement, videos, job.settings, given, *how, tuned)
+        job = job.with_settled(settle(job.folder, "budget", budget.asked(samplers), calibrate))
+    if agreement is not None:
+        settings, tuned = job.settings, job.finetuned.model if job.finetuned else None
+        asked = {"agreement": agreement, "videos": config.stopping_videos}
 
-    if budget is not None:
-        found = settle(job.folder, "budget", budget.asked(samplers), partial(calibrate, budget))
-        job = job.with_settled(found)
-    if (agreement := config.stop.agreement) is not None:
-        asked = asked_of_stopping(agreement, videos)
-        job = job.with_settled(*job.settled, settle(job.folder, "stopping", asked, partial(when_to_stop, agreement)))
+        def when_to_stop() -> Settled:
+            say(f"calibrating on {asked['videos']} videos: how sure is {agreement:g} of them right to stop?")
+            return calibrate_stopping(asked, settings, model, *how, tuned)
+
+        job = job.with_settled(*job.settled, settle(job.folder, "stopping", asked, when_to_stop))
     for sentence in job.settled_told():
         say(sentence)
     return job

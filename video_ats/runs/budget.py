@@ -22,7 +22,7 @@ from video_ats.runs.files import read_identity, refuse_other_run
 from video_ats.runs.metrics import Estimate, Spread
 from video_ats.runs.options import CALIBRATED, Budget, Ensemble, StopConfig
 from video_ats.runs.settings import Setting, setting_name
-from video_ats.runs.stopping import StopCalibration, find_for_agreement, find_for_cost
+from video_ats.runs.stopping import StopCalibration, find_for_agreement, find_for_cost, view_by_view
 from video_ats.runs.tables import setting_bar
 from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry
@@ -134,14 +134,8 @@ def calibrate_budget(
     return Settled("budget", budget.asked(samplers), keys, tuple(found))
 
 
-def asked_of_stopping(agreement: float, videos: int) -> dict[str, Any]:
-    """What `calibrate_stopping` depends on beside the rest of the run's identity."""
-    return {"agreement": agreement, "videos": videos}
-
-
 def calibrate_stopping(
-    agreement: float,
-    videos: int,
+    asked: dict[str, Any],
     settings: Sequence[Setting],
     model: nn.Module,
     entries: Sequence[VideoEntry],
@@ -151,14 +145,13 @@ def calibrate_stopping(
     ensemble: Ensemble,
     finetuned: nn.Module | None,
 ) -> Settled:
-    """Find the confidence of each setting that can stop, on all views of a few videos; see `find_for_agreement`.
-
-    Raises: as `calibrate_budget`.
+    """Find the confidence of each setting that can stop for the ``agreement`` that is ``asked``, on all views of so
+    many ``videos``; see `find_for_agreement`. Raises as `calibrate_budget` does.
     """
-    views, keys = read_some_views(entries, videos, data, plan, execution.device)
-    able, of_videos = [setting for setting in settings if setting.can_stop], _by_video(views, keys, plan)
-    found = find_for_agreement(agreement, model, able, of_videos, plan, execution, ensemble, finetuned)
-    return Settled("stopping", asked_of_stopping(agreement, videos), keys, found)
+    views, keys = read_some_views(entries, asked["videos"], data, plan, execution.device)
+    able = [setting for setting in settings if setting.can_stop]
+    said = view_by_view(model, able, _by_video(views, keys, plan), plan, execution, ensemble, finetuned)
+    return Settled("stopping", asked, keys, find_for_agreement(asked["agreement"], able, said))
 
 
 def _by_video(views: Tensor, keys: Sequence[str], plan: ViewPlan) -> Tensor:
