@@ -180,7 +180,8 @@ def find_for_cost(
         if (confidence := searching.costing(target)) is not None:
             compared.append((searching.at(confidence, setting, whole), held_out.at(confidence, setting, expected)))
     if not compared:
-        least = min(search.cheapest, *(fmean(_halves(each)[0].macs[0].tolist()) for each in said.values()))
+        firsts = [fmean(_halves(each)[0].macs[0].tolist()) for each in said.values()]
+        least = min(firsts) if best else search.cheapest
         raise ValueError(
             f"target of {target / 1e9:.4g} GFLOPs per video ({target / dense:.3g} of dense): cannot be reached; on "
             f"these videos one view with the cheapest setting costs {least / 1e9:.4g}, {least / dense:.3g} of dense"
