@@ -229,6 +229,18 @@ def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:
     assert [setting.name for setting in settings if setting.is_dense] == ["dense"]
 
 
+def test_each_setting_that_is_named_stops_at_its_own_confidence() -> None:
+    sweep, own = SweepConfig(samples=[8], controls=["random"]), {"finetuned/dense": 0.9, "ats-frame-k8": 0.983}
+    settings = make_settings(sweep, finetuned=True, confidences=own)
+    assert [setting.name for setting in settings if setting.stops] == [
+        "ats-frame-k8-stop0.983",
+        "finetuned/dense-stop0.9",
+    ]
+    for other in ("ats-frame-k9", "random-frame-matched:8"):
+        with pytest.raises(ValueError, match=f"^stop.settings '{other}': is not among the settings that can stop$"):
+            make_settings(sweep, confidences={"dense": 0.9, other: 0.9})
+
+
 def test_beside_each_setting_and_no_control_is_the_same_with_stopping() -> None:
     sweep = SweepConfig(samples=[8], controls=["random"])
     settings = make_settings(sweep, [SamplerConfig("similar")], finetuned=True, confidences=[0.95, 0.99])
