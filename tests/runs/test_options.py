@@ -116,7 +116,7 @@ def test_several_confidences() -> None:
     [
         (
             {"agreement": 0.0},
-            "stop.agreement 0.0: must be above 0 and at most 1; it is a share of videos, such as 0.99",
+            "stop.agreement 0.0: must be above 0 and at most 1; it is a share of videos",
         ),
         ({"agreement": 1.2}, "stop.agreement 1.2: must be above 0 and at most 1"),
         ({"agreement": float("nan")}, "stop.agreement nan: must be above 0 and at most 1"),
