@@ -39,11 +39,11 @@ COMMANDS = {
     "calibrate": Command(
         "find the setting for a target cost, on a few videos without labels",
         "video_ats.evaluation.configuration:CalibrateConfig",
-        "output model checkpoint data.videos target_ratio target_gflops target_videos device precision",
+        "output model checkpoint data.videos target_ratio target_gflops target_per target_videos device precision",
         "--checkpoint shipped/timesformer_mini --data.videos VIDEOS --target_ratio 0.5 --output out",
         "--checkpoint weights.pyth --model timesformer_base_8x32_224 --data.videos VIDEOS --target_gflops 100 "
         "--device cuda --precision bfloat16 --output out",
-        "--checkpoint shipped/xvit_mini --data.videos VIDEOS --target_ratio 0.35 --target_videos 32 --output out",
+        "--checkpoint shipped/xvit_mini --data.videos VIDEOS --target_ratio 0.35 --target_per video --output out",
     ),
     "train": Command(
         "fine-tune, dense or with ATS in the model, on one process or many",

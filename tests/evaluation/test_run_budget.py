@@ -17,8 +17,8 @@ from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare, run
 from video_ats.evaluation.report import Report
 from video_ats.models.calibrate import Calibration
-from video_ats.runs.budget import CALIBRATED, Budget, SettledBudget, describe_budget
-from video_ats.runs.options import ViewsConfig
+from video_ats.runs.budget import CALIBRATED, Budget, Settled, describe_settled
+from video_ats.runs.options import StopConfig, ViewsConfig
 from video_ats.runs.settings import SweepConfig
 from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
@@ -140,7 +140,7 @@ def test_what_was_found_is_said_and_reported_with_what_it_gave(finished: tuple[P
 def test_a_deviation_that_rounds_to_nothing_has_one_sign(deviation: float, said: str) -> None:
     target = 1_000_000_000
     found = Calibration(SamplerConfig(samples=9), target, 2 * target, (round(target * (1 + deviation)),))
-    (sentence,) = describe_budget(Budget(1.0, None, 1, None), SettledBudget({}, ("a.mp4",), (found,)))
+    (sentence,) = describe_settled(Settled("budget", {}, ("a.mp4",), (found,)), Budget(1.0, None, 1, None))
     assert f"({said}; sd " in sentence
 
 
@@ -220,7 +220,18 @@ def test_the_written_configuration_keeps_the_sweep() -> None:
     assert settled.budget() is None
     assert given.settled([SamplerConfig(samples=9)]).samplers == []  # which the sweep has
     without = replace(given, sweep=SweepConfig(controls=["topk"], blocks=[1], scopes=["tube"], dense=False))
-    assert without.settled([SamplerConfig(samples=7)]).sweep == SweepConfig(dense=False)
+    assert without.settled([SamplerConfig(samples=7)]).sweep == SweepConfig(dense=False, samples=[])
+    assert given.settled([SamplerConfig(samples=9), SamplerConfig(samples=5)]).samplers == [
+        SamplerConfig(samples=5),
+        SamplerConfig("topk", samples=5, matched=True),
+    ]
+
+
+def test_where_dense_meets_the_target_by_stopping_it_alone_is_scored() -> None:
+    given = EvaluateConfig(model="m", output="o", target_ratio=0.5, target_per="video")
+    settled = given.settled([], StopConfig(0.9))
+    assert (settled.sweep, settled.samplers) == (SweepConfig(samples=[]), [])
+    assert (settled.stop, settled.budget(), settled.target_per) == (StopConfig(0.9), None, "view")
 
 
 # --- several samplers, other weights

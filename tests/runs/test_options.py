@@ -11,7 +11,7 @@ from video_ats.demo.configuration import DemoConfig
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.models.registry import get_variant
 from video_ats.runs.options import DATASET_CLASSES, StopConfig, ViewsConfig, check_samplers, fill_in, plan_views
-from video_ats.runs.settings import Setting
+from video_ats.runs.settings import Setting, SweepConfig
 from video_ats.runs.weights import NOTHING_GIVEN, choose_variant
 from video_ats.tokens import SamplerConfig
 from video_ats.training.configuration import TrainConfig
@@ -111,8 +111,68 @@ def test_several_confidences() -> None:
         StopConfig([0.9, -1])
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"agreement": 0.0},
+            "stop.agreement 0.0: must be above 0 and at most 1; it is a share of videos",
+        ),
+        ({"agreement": 1.2}, "stop.agreement 1.2: must be above 0 and at most 1"),
+        ({"agreement": float("nan")}, "stop.agreement nan: must be above 0 and at most 1"),
+        ({"agreement": 0.9, "confidence": 0.8}, "stop.confidence 0.8, stop.agreement 0.9: give one of the two"),
+        ({"confidence": [0.9, 0.8], "settings": ["dense"]}, r"stop.settings \['dense'\]: must be as many as"),
+        ({"confidence": [0.9, 0.8], "settings": ["dense", "dense"]}, r"stop.settings \['dense', 'dense'\]: twice"),
+        ({"settings": ["dense"]}, r"stop.settings \['dense'\]: must be as many as stop.confidence None"),
+    ],
+    ids=str,
+)
+def test_when_to_stop_that_cannot_be_meant(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        StopConfig(**given)
+
+
+def test_an_agreement_is_for_an_evaluation() -> None:
+    agreement = StopConfig(agreement=0.9)
+    assert agreement.happens
+    assert agreement.confidences == ()
+    with pytest.raises(ValueError, match=r"^stop\.agreement 0\.9: only an evaluation finds a confidence; [^\n]+$"):
+        _ = agreement.only
+    own = StopConfig([0.9, 0.9], settings=["dense", "ats-frame-k8"])  # two may have the same
+    assert own.by_setting == {"dense": 0.9, "ats-frame-k8": 0.9}
+    with pytest.raises(ValueError, match=r"^stop\.confidence \[0\.9\]: give one"):
+        _ = StopConfig([0.9], settings=["dense"]).only
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "target_per video: goes with target_gflops or target_ratio; give one"),
+        ({"target_ratio": 0.5, "calibrate": "k"}, "target_per video: finds a whole setting and its confidence"),
+        ({"target_ratio": 0.5, "sweep": SweepConfig(scopes=["tube"])}, "target_per video: finds a whole setting"),
+        ({"target_ratio": 0.5, "target_videos": 1}, "target_videos 1: must be at least 2"),
+        ({"target_ratio": 0.5, "stop": StopConfig(0.9)}, "stop.confidence 0.9: target_per video finds a confidence"),
+        ({"target_ratio": 0.5, "stop": StopConfig(agreement=0.9)}, "stop.agreement 0.9: target_per video finds"),
+    ],
+    ids=str,
+)
+def test_a_target_per_video_that_cannot_be_meant(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        EvaluateConfig(**NEEDED, target_per="video", **given)
+    with pytest.raises(ValueError, match=r"^target_per video: finds a whole setting and its confidence; K alone"):
+        TrainConfig(**NEEDED, target_per="video", target_ratio=0.5)
+    with pytest.raises(ValueError, match=r"^target_videos 1: must be at least 2, half of which are held out$"):
+        EvaluateConfig(**NEEDED, target_videos=1, stop=StopConfig(agreement=0.9))
+
+
 def test_where_there_is_one_view_nothing_can_stop() -> None:
     one = plan_views(get_variant("timesformer_mini"), ViewsConfig(crops=1))
+    with pytest.raises(ValueError, match=r"^stop\.agreement 0\.9: there is one view, so [^\n]+$"):
+        StopConfig(agreement=0.9).check_views(one)
+    per_video = EvaluateConfig(**NEEDED, target_per="video", target_ratio=0.5)
+    with pytest.raises(ValueError, match=r"^target_per video: there is one view, so [^\n]+$"):
+        per_video.check_views(one)
+    per_video.check_views(replace(one, crops=3))
     StopConfig().check_views(one)
     StopConfig(0.99).check_views(replace(one, crops=3))
     with pytest.raises(ValueError, match=r"^stop\.confidence 0\.99: there is one view, so [^\n]+ --views\.crops 3"):

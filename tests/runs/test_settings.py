@@ -131,7 +131,6 @@ def test_where_none_is_named_the_usual_ones_are_scored_and_of_a_sweep_only_those
     assert names(tubes, own=SamplerConfig(samples=4))[1:] == ["ats-tube-k4", "random-tube-matched:4", "ats-frame-k4"]
     assert names(SweepConfig(samples=[7])) == ["dense", "ats-frame-k7"]
     assert names(SweepConfig(), SamplerConfig(samples=8)) == ["dense", "ats-frame-k8"]
-    assert names(SweepConfig(), calibrated=[SamplerConfig(samples=9)]) == ["dense", "ats-frame-k9"]
     assert names(SweepConfig(), own=SamplerConfig(samples=4)) == ["dense", "ats-frame-k4"]
     # Nothing is swept where the weights were trained with merging, or with one K per block.
     for trained in (similar, SamplerConfig(samples=[6, 5], blocks=[2, 3])):
@@ -169,32 +168,6 @@ def test_a_setting_given_twice_is_an_error_that_names_it() -> None:
         make_settings(SweepConfig(samples=[8]), [SamplerConfig(samples=8)])
 
 
-def test_what_a_budget_led_to_stands_beside_the_sweep_with_the_same_controls() -> None:
-    sweep = SweepConfig(samples=[64], controls=["random"])
-    found = [SamplerConfig(samples=57), SamplerConfig(samples=(9, 8, 8))]
-    settings = make_settings(sweep, [SamplerConfig(samples=5)], calibrated=found)
-    assert [(setting.name, setting.follows) for setting in settings] == [
-        ("dense", None),
-        ("ats-frame-k64", None),
-        ("random-frame-matched:64", "ats-frame-k64"),
-        ("ats-frame-k57", None),
-        ("random-frame-matched:57", "ats-frame-k57"),
-        ("ats-frame-k9,8,8", None),
-        ("random-frame-matched:9,8,8", "ats-frame-k9,8,8"),
-        ("ats-frame-k5", None),
-    ]
-
-
-def test_what_a_budget_led_to_may_be_there_already() -> None:
-    sweep = SweepConfig(samples=[64])
-    settings = make_settings(sweep, [SamplerConfig(samples=5)], calibrated=[SamplerConfig(samples=k) for k in (64, 5)])
-    assert [setting.name for setting in settings] == ["dense", "ats-frame-k64", "ats-frame-k5"]
-    assert (
-        make_settings(SweepConfig(controls=["topk"]), calibrated=[SamplerConfig(samples=5)])[2].follows
-        == "ats-frame-k5"
-    )
-
-
 def test_a_budget_is_open_for_every_scheme_and_scope() -> None:
     sweep = SweepConfig(scopes=["frame", "tube"], schemes=["reference", "inverse"], blocks=[1, 2], seed=3)
     assert [(c.scheme, c.scope, c.samples, c.blocks, c.seed) for c in sweep.of_any_samples()] == [
@@ -209,7 +182,6 @@ def test_a_sweep_of_nothing_is_refused(lists: dict[str, Any]) -> None:
     ((name, given),) = lists.items()
     with pytest.raises(ValueError, match=re.escape(f"sweep.{name} {given}: nothing is swept without sweep.samples")):
         make_settings(SweepConfig(**lists), [SamplerConfig()])
-    assert len(make_settings(SweepConfig(**lists), calibrated=[SamplerConfig(samples=9)])) >= 2
     assert len(make_settings(SweepConfig(**lists, samples=[9]))) >= 2
 
 
@@ -270,6 +242,18 @@ def test_fine_tuned_weights_score_dense_and_ats_again_but_no_control() -> None:
     ]
     assert settings[-1].sampler == settings[1].sampler
     assert [setting.name for setting in settings if setting.is_dense] == ["dense"]
+
+
+def test_each_setting_that_is_named_stops_at_its_own_confidence() -> None:
+    sweep, own = SweepConfig(samples=[8], controls=["random"]), {"finetuned/dense": 0.9, "ats-frame-k8": 0.983}
+    settings = make_settings(sweep, finetuned=True, confidences=own)
+    assert [setting.name for setting in settings if setting.stops] == [
+        "ats-frame-k8-stop0.983",
+        "finetuned/dense-stop0.9",
+    ]
+    for other in ("ats-frame-k9", "random-frame-matched:8"):
+        with pytest.raises(ValueError, match=f"^stop.settings '{other}': is not among the settings that can stop$"):
+            make_settings(sweep, confidences={"dense": 0.9, other: 0.9})
 
 
 def test_beside_each_setting_and_no_control_is_the_same_with_stopping() -> None:

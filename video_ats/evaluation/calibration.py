@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 from video_ats.atomic import write_text
 from video_ats.evaluation.configuration import CalibrateConfig
 from video_ats.evaluation.job import prepare
 from video_ats.models.search import SettingCalibration
-from video_ats.runs.budget import calibrate_budget, describe_budget, write_calibrated
+from video_ats.runs.budget import calibrate_budget, describe_settled, write_calibrated
 from video_ats.runs.files import sole_user
 from video_ats.runs.options import CALIBRATED
 from video_ats.runs.settings import setting_name
-from video_ats.runs.tables import Block, Table, as_markdown_text
+from video_ats.runs.stopping import StopCalibration
+from video_ats.runs.tables import Block, Table, as_markdown_text, number
 
 _PRINTED = 12
 
@@ -42,28 +44,35 @@ def calibrate(config: CalibrateConfig, say: Callable[[str], None] = print) -> tu
         entries, data = job.videos.entries, job.config.data
         settled = calibrate_budget(budget, [], job.given.model, entries, data, job.plan, job.execution)
         (found,) = settled.found
-        assert isinstance(found, SettingCalibration)
-        expected = describe_budget(budget, settled)
+        assert isinstance(found, SettingCalibration | StopCalibration)
+        expected = describe_settled(settled, budget)
         report = folder / "calibration.md"
         write_text(report, as_markdown_text(_blocks(found, expected, len(found.tried))))
         labelled = replace(job.config, data=replace(job.config.data, labelled=config.data.labelled))
-        write_calibrated(folder, asdict(labelled.settled(settled.samplers)))
+        write_calibrated(folder, asdict(labelled.settled(settled.samplers, settled.stop)))
     return _blocks(found, expected, _PRINTED), [report, folder / CALIBRATED]
 
 
-def _blocks(found: SettingCalibration, expected: tuple[str, ...], most: int) -> list[Block]:
-    rows = [
-        [f"`{setting_name(one.sampler)}`", f"{one.ratio:.3f}", f"{one.divergence:.4f}", str(one.clips)]
-        for one in found.tried[:most]
-    ]
+def _blocks(found: SettingCalibration | StopCalibration, expected: tuple[str, ...], most: int) -> list[Block]:
+    if isinstance(found, SettingCalibration):
+        header = ["setting", "of dense", "divergence from dense", "views"]
+        rows = [
+            [f"`{setting_name(one.sampler)}`", f"{one.ratio:.3f}", f"{one.divergence:.4f}", str(one.clips)]
+            for one in found.tried[:most]
+        ]
+        how = "the views that searched. All were tried on few views, the best on more"
+    else:
+        header = ["setting", "GFLOPs per video", "divergence from dense", "views per video"]
+        figures = [(fmean(one.macs) / 1e9, fmean(one.divergences), fmean(one.views)) for one in found.tried]
+        rows = [[f"`{one.name}`", *map(number, of)] for one, of in zip(found.tried, figures, strict=True)]
+        how = "the videos that searched. Each is the best of a cost per view, with the confidence that meets the target"
     return [
         f"# Calibration: {len(found.tried)} settings tried",
         "",
         *expected,
         "",
-        Table(["setting", "of dense", "divergence from dense", "views"], rows),
+        Table(header, rows),
         "",
-        "Mean cost as a share of dense, and mean Kullback-Leibler divergence in nats, on the views that searched. All "
-        "were tried on few views, the best on more, and the first is the one that was found.",
+        f"Mean cost, and mean Kullback-Leibler divergence in nats, on {how}; the first is the one that was found.",
         "",
     ]

@@ -12,6 +12,7 @@ from video_ats.runs.files import check_folder
 from video_ats.runs.options import (
     CALIBRATED,
     RANDOM_WEIGHTS,
+    TARGET_VIDEOS,
     Ensemble,
     Finds,
     LabelledRunOptions,
@@ -23,6 +24,7 @@ from video_ats.runs.settings import SweepConfig
 from video_ats.runs.video_log import PREDICTIONS
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
+from video_ats.video.views import ViewPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class EvaluateConfig(LabelledRunOptions):
             that reach the control.
         ensemble: how views are combined: summed ``logits`` (published) or ``softmax``.
         stop: also score the dense model and every setting but the controls so that a video takes no more views once it
-            is sure; names end with ``-stop`` and the confidence.
+            is sure; names end with ``-stop`` and the confidence. With ``target_per: video``, a confidence is found.
         batch_size: clips in one forward pass. With ``stop``, the views of so many videos are in memory at once.
         retry_lost: when a run continues, read videos again that crashed, timed out or ran out of memory before, for
             example with another data.decode_timeout_seconds or data.decode_memory_mb. Missing ones are always looked
@@ -78,6 +80,29 @@ class EvaluateConfig(LabelledRunOptions):
             )
         if self.finetuned == RANDOM_WEIGHTS:
             raise ValueError(f"finetuned {RANDOM_WEIGHTS!r}: must be a checkpoint; random weights are not fine-tuned")
+        if self.target_per == "video" and self.stop != StopConfig():
+            raise ValueError(f"{self.stop}: target_per video finds a confidence; leave it out")
+        if self.stop.agreement is not None and self.stopping_videos < 2:
+            raise ValueError(f"target_videos {self.target_videos}: must be at least 2, half of which are held out")
+
+    @property
+    def stopping_videos(self) -> int:
+        """Videos on which confidences are found for an agreement."""
+        return self.target_videos or TARGET_VIDEOS["setting"]
+
+    @property
+    def stops(self) -> bool:
+        """Whether a video can be done before its last view."""
+        return self.stop.happens or self.target_per == "video"
+
+    def check_views(self, plan: ViewPlan) -> None:
+        """Raise ValueError if videos are to stop and have only one view."""
+        if self.target_per == "video" and plan.num_views == 1:
+            raise ValueError(
+                "target_per video: there is one view, so no video can take fewer; leave it out, or ask for more: "
+                "--views.crops 3, or --views.clips"
+            )
+        self.stop.check_views(plan)
 
     @property
     def finds(self) -> Finds:
@@ -104,19 +129,29 @@ class EvaluateConfig(LabelledRunOptions):
                 f"{folder}, or choose another output folder"
             )
 
-    def settled(self, found: Sequence[SamplerConfig]) -> EvaluateConfig:
-        """The configuration of the same run without a target; ``found``: one for each of `to_settle`."""
-        beside = [sampler for one in found for sampler in self.sweep.with_controls(one)]
-        given = (*self.sweep.samplers(), *self.samplers)
-        return replace(
+    def settled(self, found: Sequence[SamplerConfig], stop: StopConfig | None = None) -> EvaluateConfig:
+        """The configuration of the same run without a target or an agreement.
+
+        ``found``: one for each of `to_settle`; none where the dense model meets a target by stopping. ``stop``: when,
+        if that was found.
+        """
+        settled = replace(
             self,
             target_gflops=None,
             target_ratio=None,
+            target_per="view",
             target_max_samples=None,
             calibrate=None,
-            sweep=self.sweep if self.sweep.points else SweepConfig(dense=self.sweep.dense),
-            samplers=[*(sampler for sampler in beside if sampler not in given), *self.samplers],
+            stop=stop or replace(self.stop, agreement=None),
         )
+        if self.budget() is None:
+            return settled
+        beside = [sampler for one in found for sampler in self.sweep.with_controls(one)]
+        given = (*self.sweep.samplers(), *self.samplers)
+        samplers = [*(sampler for sampler in beside if sampler not in given), *self.samplers]
+        dense = self.sweep.dense or not found
+        sweep = self.sweep if self.sweep.points else SweepConfig(dense=dense, samples=[])
+        return replace(settled, sweep=sweep, samplers=samplers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from video_ats.evaluation.predictions import Prediction, unscored
 from video_ats.runs.execution import Execution
-from video_ats.runs.forward import combine_views, divergence, run_settings, video_probabilities
+from video_ats.runs.forward import check_finite, combine_views, divergence, run_settings, video_probabilities
 from video_ats.runs.options import Ensemble
 from video_ats.runs.settings import Setting
 from video_ats.video import VideoStatus
@@ -84,11 +84,7 @@ def _score(
         lines[setting.name], probabilities[setting.name] = [], []
         # (v, num_classes), (V), (v, depth) of the v views that were computed
         for sample, logits, macs, kept in zip(samples, *arrays, strict=True):
-            if not logits.isfinite().all():
-                raise ValueError(
-                    f"video {sample.entry.key!r}, setting {setting.name}: logits are not finite; "
-                    "do the weights hold NaN, or does float16 overflow (take bfloat16 or float32)?"
-                )
+            check_finite(logits, f"video {sample.entry.key!r}, setting {setting.name}")
             combined = combine_views(logits, ensemble)
             scores, classes = combined.topk(min(5, logits.shape[1]))
             probable = video_probabilities(combined, len(logits), ensemble)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -24,10 +24,18 @@ from video_ats.evaluation.report import Report, class_name, write_report
 from video_ats.evaluation.spreadsheet import SPREADSHEET, write_spreadsheet
 from video_ats.evaluation.summary import Results, collect, summarise
 from video_ats.models.registry import Variant
-from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget, write_calibrated
+from video_ats.runs.budget import (
+    Settled,
+    calibrate_budget,
+    calibrate_stopping,
+    describe_settled,
+    settle,
+    write_calibrated,
+)
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.files import differences, sole_user
 from video_ats.runs.forward import dense_view_macs
+from video_ats.runs.metrics import Spread
 from video_ats.runs.options import RANDOM_WEIGHTS, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.tables import progress_bar
@@ -42,7 +50,6 @@ from video_ats.runs.weights import (
     hash_weights,
     load_model,
 )
-from video_ats.tokens import SamplerConfig
 from video_ats.video.lists import VideoEntry, VideoList
 from video_ats.video.lists.label_names import built_in_names
 from video_ats.video.views import ViewPlan
@@ -52,8 +59,8 @@ from video_ats.video.views import ViewPlan
 class EvaluationJob:
     """Everything that an evaluation needs, checked and loaded.
 
-    The settings of a budget are those of `EvaluateConfig.to_settle` until `run` has ``settled`` it. Several ``ranks``
-    share the list, or its ``shard``.
+    The settings of a target are those of `EvaluateConfig.to_settle` until `run` has ``settled`` it; before, none that
+    stops for an agreement or a target is there. Several ``ranks`` share the list, or its ``shard``.
     """
 
     config: EvaluateConfig
@@ -66,7 +73,7 @@ class EvaluationJob:
     execution: Execution
     shard: Shard | None
     ranks: Ranks
-    settled: SettledBudget | None = None
+    settled: tuple[Settled, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -77,7 +84,7 @@ class EvaluationJob:
     @property
     def videos_at_once(self) -> int:
         """Videos in a batch. Where videos stop, a forward pass has one view of each."""
-        return self.execution.videos_at_once(1 if self.config.stop.happens else self.plan.num_views)
+        return self.execution.videos_at_once(1 if self.config.stops else self.plan.num_views)
 
     def entries(self) -> Sequence[VideoEntry]:
         """The videos that all ranks have to score."""
@@ -86,10 +93,20 @@ class EvaluationJob:
             return listed
         return [listed[place] for place in self.shard.places(len(listed), self.videos_at_once)]
 
-    def with_settled(self, settled: SettledBudget) -> EvaluationJob:
-        """With the samplers that the budget led to."""
-        settings = _settings(self.config, self.variant, self.given.given, settled.samplers)
-        return replace(self, settled=settled, settings=settings)
+    def with_settled(self, *settled: Settled) -> EvaluationJob:
+        """With the samplers and confidences that were found."""
+        job = replace(self, settled=settled)
+        return replace(job, settings=_settings(job.settled_config(), self.variant, self.given.given))
+
+    def settled_config(self) -> EvaluateConfig:
+        """The configuration with what was found instead of a target and an agreement."""
+        found = [sampler for settled in self.settled if settled.key == "budget" for sampler in settled.samplers]
+        return self.config.settled(found, next((each.stop for each in self.settled if each.stop), None))
+
+    def settled_told(self, evaluated: Mapping[str, Spread] | None = None) -> tuple[str, ...]:
+        """What was found, see `describe_settled`."""
+        budget = self.config.budget()
+        return tuple(told for each in self.settled for told in describe_settled(each, budget, evaluated))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -128,7 +145,7 @@ class EvaluationJob:
             "videos": {**self.videos.identity(), **data.identity()},
             "views": asdict(self.plan),
             "settings": {s.name: s.identity() for s in self.settings},
-            **({} if self.settled is None else self.settled.identity()),
+            **{key: part for settled in self.settled for key, part in settled.identity().items()},
             "ensemble": config.ensemble,
             "precision": config.precision,
             # Other versions decode and round otherwise.
@@ -147,9 +164,9 @@ def prepare(config: EvaluateConfig, ranks: Ranks | None = None) -> EvaluationJob
     variant = choose_variant(config.model, weights)
     config, num_classes = fill_in(config, variant, weights), config.class_count(variant, weights)
     shard = None if config.shard is None else Shard.parse(config.shard)
-    settings = _settings(config, variant, weights, config.to_settle())
+    settings = _settings(config.settled(config.to_settle()), variant, weights)
     plan = plan_views(variant, config.views)
-    config.stop.check_views(plan)
+    config.check_views(plan)
     videos = weights.open_videos(config.data, num_classes, output=config.output, labelled=None)
     weights.check_label_names(videos.label_names)
     if not videos.is_labelled:
@@ -180,17 +197,14 @@ def _name_classes(videos: VideoList, weights: GivenWeights, num_classes: int | N
     return replace(videos, label_names=names, notes=(*videos.notes, told))
 
 
-def _settings(
-    config: EvaluateConfig, variant: Variant, weights: GivenWeights, calibrated: Sequence[SamplerConfig]
-) -> tuple[Setting, ...]:
+def _settings(config: EvaluateConfig, variant: Variant, weights: GivenWeights) -> tuple[Setting, ...]:
     return choose_settings(
         variant,
         weights,
         config.sweep,
         config.samplers,
-        calibrated=calibrated,
         finetuned=config.finetuned is not None,
-        confidences=config.stop.confidences,
+        confidences=config.stop.by_setting,
     )
 
 
@@ -220,7 +234,7 @@ class _Session:
     """What rank 0 sends to the others. ``parts``: the file of each rank. ``done``, ``again``: see `VideoLog`."""
 
     identity: dict[str, Any]
-    settled: SettledBudget | None
+    settled: tuple[Settled, ...]
     parts: list[Path]
     done: npt.NDArray[np.bool_]
     again: npt.NDArray[np.bool_]
@@ -231,8 +245,8 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
     identity, entries = job.identity(), job.entries()
     keys, kind = [entry.key for entry in entries], prediction_lines(setting.name for setting in job.settings)
     log = VideoLog(job.folder, identity, keys, kind, retry_lost=job.config.retry_lost)
-    if job.settled is not None:
-        write_calibrated(job.folder, asdict(job.config.settled(job.settled.samplers)))
+    if job.settled:
+        write_calibrated(job.folder, asdict(job.settled_config()))
     log.check_same_files(entries)
     if log.done.any():
         say(f"{log.done.sum()} of {len(entries)} videos were done before; continuing")
@@ -257,8 +271,8 @@ def _run(job: EvaluationJob, say: Callable[[str], None]) -> tuple[Report, list[P
 
 def _run_other_rank(job: EvaluationJob) -> None:
     session: _Session = job.ranks.told_by_first(None)
-    if session.settled is not None:
-        job = job.with_settled(session.settled)
+    if session.settled:
+        job = job.with_settled(*session.settled)
     if changed := differences(session.identity, job.identity()):
         raise ValueError(f"rank {job.ranks.number} is not as rank 0 ({changed}); start all alike")
     if not session.parts[job.ranks.number].exists():
@@ -271,20 +285,29 @@ def _run_other_rank(job: EvaluationJob) -> None:
 
 
 def _settle(job: EvaluationJob, say: Callable[[str], None]) -> EvaluationJob:
-    """Find the samplers that the budget leads to, or take those that the run in the folder has."""
-    budget, samplers = job.config.budget(), job.config.to_settle()
-    if budget is None:
-        return job
+    """Find what the target and the agreement lead to, or take what the run in the folder has."""
+    config, model, agreement = job.config, job.given.model, job.config.stop.agreement
+    how = job.videos.entries, config.data, job.plan, job.execution, config.ensemble
+    if (budget := config.budget()) is not None:
+        samplers = config.to_settle()
 
-    def calibrate() -> SettledBudget:
-        say(f"calibrating on {budget.videos} videos: {budget.question}")
-        entries, data = job.videos.entries, job.config.data
-        return calibrate_budget(budget, samplers, job.given.model, entries, data, job.plan, job.execution)
+        def calibrate() -> Settled:
+            say(f"calibrating on {budget.videos} videos: {budget.question}")
+            return calibrate_budget(budget, samplers, model, *how)
 
-    settled = settle_budget(job.folder, budget.asked(samplers), calibrate)
-    for sentence in describe_budget(budget, settled):
+        job = job.with_settled(settle(job.folder, "budget", budget.asked(samplers), calibrate))
+    if agreement is not None:
+        settings, tuned = job.settings, job.finetuned.model if job.finetuned else None
+        asked = {"agreement": agreement, "videos": config.stopping_videos}
+
+        def when_to_stop() -> Settled:
+            say(f"calibrating on {asked['videos']} videos: how sure is {agreement:g} of them right to stop?")
+            return calibrate_stopping(asked, settings, model, *how, tuned)
+
+        job = job.with_settled(*job.settled, settle(job.folder, "stopping", asked, when_to_stop))
+    for sentence in job.settled_told():
         say(sentence)
-    return job.with_settled(settled)
+    return job
 
 
 def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session) -> None:
@@ -312,7 +335,7 @@ def _score(job: EvaluationJob, entries: Sequence[VideoEntry], session: _Session)
 
 def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> tuple[Report, list[Path]]:
     """Compute the figures of a finished run and what they say, and write all files of the report."""
-    dense_macs, entries, budget = dense_view_macs(job.given.model, job.plan), job.videos.entries, job.config.budget()
+    dense_macs, entries = dense_view_macs(job.given.model, job.plan), job.videos.entries
     summary = summarise(results, listed_labels=(entry.label for entry in entries), dense_macs=dense_macs)
     # Of random weights nothing is claimed.
     tuned = job.finetuned.given if job.finetuned else NOTHING_GIVEN
@@ -325,8 +348,8 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
     environment["batch size"] = str(job.execution.batch_size)
     environment["reading workers"] = str(job.config.data.num_workers)
     environment["processes"] = str(job.ranks.count)
-    spreads = {s.name: s.gflops_view for s in summary.settings}
-    sentences = describe_budget(budget, job.settled, spreads) if budget and job.settled else job.default_told
+    per_video = job.config.target_per == "video"
+    spreads = {s.name: s.gflops_video if per_video else s.gflops_view for s in summary.settings}
     report = Report(
         run={
             **identity,
@@ -342,11 +365,11 @@ def _report(job: EvaluationJob, identity: dict[str, Any], results: Results) -> t
         dense_macs=dense_macs,
         claims=claims,
         comparisons=comparisons,
-        budget=sentences,
+        budget=(*job.default_told, *job.settled_told(spreads)),
     )
     written, page = write_report(job.folder, report), job.folder / "report.html"
     # Videos are shown under the first setting that a budget led to, or else the first that reduces.
-    found = {setting_name(sampler) for sampler in job.settled.samplers} if job.settled else set()
+    found = {setting_name(sampler) for settled in job.settled for sampler in settled.samplers}
     reducing = sorted((s for s in job.settings if s.reduces), key=lambda s: s.name not in found)
     shown, pictures = None, Pictures()
     if reducing and results.videos:

@@ -114,13 +114,16 @@ def calibrate_setting(
     check_clips(model, clips, least=2)
     half = (len(clips) + 1) // 2
     with restoring(model), torch.no_grad():
-        grid, dense = dense_cost(model, clips, SamplerConfig("topk", samples=1))
+        search = SettingSearch(model, clips[:half], scope, batch_size, progress)
+        dense = search.dense
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
-        slots = sampler_slots(model)
-        scopes = _scopes(grid[0], slots) if scope is None else (scope,)
-        families = make_families(len(slots), grid[1] * grid[2], scopes)
-        search = _Search(model, clips[:half], target, dense, batch_size, progress)
-        tried = search.narrow(families)
+        (tried,) = search.narrow([target])
+        if not tried:
+            raise ValueError(
+                f"target of {target / 1e9:.4g} GFLOPs per view ({target / dense:.3g} of dense): cannot be reached; on "
+                f"these clips the cheapest setting costs {search.cheapest / 1e9:.4g}, "
+                f"{search.cheapest / dense:.3g} of dense"
+            )
         sampler = tried[0].sampler
         found = _Bench(model, clips[half:], batch_size).run(sampler)
     return SettingCalibration(sampler, target, dense, found.macs, found.divergences, found.agreeing, tuple(tried))
@@ -165,51 +168,65 @@ def _scopes(frames: int, blocks: nn.ModuleList) -> tuple[Scope, ...]:
     return ("tube", "frame", "clip") if getattr(blocks[0], "groups", None) == "clip" else ("tube", "frame")
 
 
-@dataclass
-class _Search:
-    """Families, narrowed to the best one on ``clips``; costs in multiply-adds, the rest as of `calibrate_setting`."""
+class SettingSearch:
+    """Families, narrowed to the best one on ``clips``; the arguments are those of `calibrate_setting`.
 
-    model: nn.Module
-    clips: Tensor
-    target: float
-    dense: float
-    batch_size: int
-    progress: Progress | None
-    cheapest: float = float("inf")
+    Use it within `restoring` and ``torch.no_grad()``.
 
-    def narrow(self, families: Sequence[Family]) -> list[Tried]:
-        """What was tried, the best first."""
-        total, few = len(self.clips), min(_FEW, len(self.clips))
-        rounds = [(few, len(families))]
+    Attributes:
+        dense: multiply-adds of a clip without samplers.
+        cheapest: the least mean multiply-adds of a family that was too expensive.
+    """
+
+    def __init__(
+        self, model: nn.Module, clips: Tensor, scope: Scope | None, batch_size: int, progress: Progress | None
+    ) -> None:
+        grid, self.dense = dense_cost(model, clips, SamplerConfig("topk", samples=1))
+        slots, self.cheapest = sampler_slots(model), float("inf")
+        scopes = _scopes(grid[0], slots) if scope is None else (scope,)
+        self._families = make_families(len(slots), grid[1] * grid[2], scopes)
+        self._progress = progress
+        total, few = len(clips), min(_FEW, len(clips))
+        sizes = [(few, len(self._families))]
         if total > few:
-            rounds += [((total + 1) // 2, _LEFT[0])] if (total + 1) // 2 > few else []
-            rounds.append((total, _LEFT[-1]))
-        entries = [_Entry(family) for family in families]
-        done, of = 0, sum(min(count, len(families)) for _, count in rounds)
-        for clips, count in rounds:
+            sizes += [((total + 1) // 2, _LEFT[0])] if (total + 1) // 2 > few else []
+            sizes.append((total, _LEFT[-1]))
+        self._rounds = list[tuple[_Bench, int]]()
+        for size, count in sizes:
             # Neighbours may be alike, such as those of one class: the clips of a round come from all over.
-            places = torch.linspace(0, total - 1, clips, dtype=torch.float64).round().long()
-            bench = _Bench(self.model, self.clips[places.to(self.clips.device)], self.batch_size)
+            places = torch.linspace(0, total - 1, size, dtype=torch.float64).round().long()
+            self._rounds.append((_Bench(model, clips[places.to(clips.device)], batch_size), count))
+
+    def narrow(self, targets: Sequence[float]) -> list[list[Tried]]:
+        """What was tried for each cost in multiply-adds, the best first; nothing where no family is so cheap."""
+        each = sum(min(count, len(self._families)) for _, count in self._rounds)
+        tried = []
+        for place, target in enumerate(targets):
+            tell = partial(self._tell, place * each, len(targets) * each)
+            tried.append(self._narrow(target, tell))
+            tell(each)  # where families that do not reach the target leave fewer than the next round takes
+        return tried
+
+    def _tell(self, before: int, of: int, done: int) -> None:
+        if self._progress is not None:
+            self._progress(before + done, of)
+
+    def _narrow(self, target: float, tell: Callable[[int], None]) -> list[Tried]:
+        entries, done = [_Entry(family) for family in self._families], 0
+        for bench, count in self._rounds:
             found = []
             for entry in sorted(entries[:count], key=lambda entry: entry.family.first):
-                found += self._bring_to_target(entry, bench)
+                found += self._bring_to_target(entry, bench, target)
                 done += 1
-                if self.progress is not None:
-                    self.progress(done, of)
+                tell(done)
             if not found:
-                raise ValueError(
-                    f"target of {self.target / 1e9:.4g} GFLOPs per view ({self.target / self.dense:.3g} of dense): "
-                    f"cannot be reached; on these clips the cheapest setting costs {self.cheapest / 1e9:.4g}, "
-                    f"{self.cheapest / self.dense:.3g} of dense"
-                )
+                return []
             entries = sorted(found, key=lambda entry: entry.result.divergence) + entries[count:]
-        if self.progress is not None:
-            self.progress(of, of)  # where families that do not reach the target leave fewer than the next round takes
         return [entry.result for entry in entries]
 
-    def _bring_to_target(self, entry: _Entry, bench: _Bench) -> list[_Entry]:
+    def _bring_to_target(self, entry: _Entry, bench: _Bench, target: float) -> list[_Entry]:
         """The entry with the number of its family that costs the target, or nothing where even the least costs more."""
-        family, runs, limit = entry.family, dict[int, _Run](), self.target * (1 + TOLERANCE)
+        family, runs, limit = entry.family, dict[int, _Run](), target * (1 + TOLERANCE)
 
         def cost(number: int) -> float:
             if number not in runs:
@@ -219,12 +236,12 @@ class _Search:
         if entry.number is None and cost(family.least) > limit:  # cheap, and spares a search in vain
             self.cheapest = min(self.cheapest, cost(family.least))
             return []
-        ends = bracket(cost, family.least, family.most, self.target, near=TOLERANCE, first=entry.number)
+        ends = bracket(cost, family.least, family.most, target, near=TOLERANCE, first=entry.number)
         affordable = [number for number in {*ends, *runs} if cost(number) <= limit]
         if not affordable:
             self.cheapest = min(self.cheapest, cost(ends[0]))
             return []
-        number = min(affordable, key=lambda number: (abs(cost(number) - self.target), number))
+        number = min(affordable, key=lambda number: (abs(cost(number) - target), number))
         run = runs[number]
         ratio = cost(number) / self.dense
         return [_Entry(family, number, Tried(family.sampler(number), ratio, fmean(run.divergences), len(run.macs)))]
@@ -259,13 +276,15 @@ class _Bench:
         self.dense = torch.cat([_log_probabilities(model(batch.to(self.device)), len(batch)) for batch in self.batches])
         if not bool(self.dense.isfinite().all()):
             raise ValueError("the dense model's outputs are not finite numbers: nothing can be compared with them")
-        self.first = 0
+        self.first, self.known = 0, dict[SamplerConfig, _Run]()
         self.entering: list[TokenSet | None] = [None] * len(self.batches)  # block ``first``; None: block 0
 
     @torch.no_grad()
     def run(self, sampler: SamplerConfig) -> _Run:
-        """Run a setting, on the blocks from its first sampler on; it stays in the model."""
+        """Run a setting, once, on the blocks from its first sampler on; it stays in the model."""
         assert sampler.blocks is not None
+        if sampler in self.known:
+            return self.known[sampler]
         insert_samplers_(self.model, sampler)
         blocks = sampler_slots(self.model)
         if (first := min(sampler.blocks)) != self.first:
@@ -279,7 +298,9 @@ class _Bench:
         sampled = torch.cat(logs)
         divergences = F.kl_div(sampled, self.dense, reduction="none", log_target=True).sum(dim=1)
         agreeing = int((sampled.argmax(dim=1) == self.dense.argmax(dim=1)).sum())
-        return _Run(tuple(macs), tuple(divergences.clamp(min=0).tolist()), agreeing)  # rounding may make them less
+        # Rounding may make divergences less than 0.
+        run = self.known[sampler] = _Run(tuple(macs), tuple(divergences.clamp(min=0).tolist()), agreeing)
+        return run
 
     def _enter(self, blocks: nn.ModuleList, first: int) -> None:
         """Compute the tokens that enter block ``first``; those in front of it have no samplers now."""

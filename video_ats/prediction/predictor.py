@@ -18,7 +18,7 @@ from video_ats.prediction.configuration import PredictConfig
 from video_ats.prediction.rows import Row, encoded
 from video_ats.runs.execution import Execution, open_device
 from video_ats.runs.files import file_bytes
-from video_ats.runs.forward import SettingOutput, combine_views, run_settings
+from video_ats.runs.forward import SettingOutput, check_finite, combine_views, run_settings
 from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, setting_name
 from video_ats.runs.weights import choose_or_usual, class_names, load_model
@@ -196,11 +196,7 @@ class Predictor:
         outputs: dict[str, SettingOutput] = {}
         for setting, output in runs:
             name, outputs[setting.name] = setting.name, output
-            if not output.logits.isfinite().all():
-                raise ValueError(
-                    f"video {rows[0].video!r}, setting {name}: logits are not finite; do the weights hold NaN, or does "
-                    "float16 overflow (take bfloat16 or float32)?"
-                )
+            check_finite(output.logits, f"video {rows[0].video!r}, setting {name}")
             of_rows = output.logits.split(output.counts(len(order)))
             best[name] = torch.stack([(combine_views(logits) / len(logits)).softmax(dim=0) for logits in of_rows]).cpu()
         shown, *others = (setting.name for setting in self.settings)

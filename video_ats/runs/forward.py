@@ -128,9 +128,7 @@ def run_setting(
             if count == len(rounds):
                 break
             so_far.append(torch.cat([logits for logits, _, _ in found]))
-            in_order = torch.stack([so_far[place] for place in sorted(range(count), key=order.__getitem__)])
-            combined = video_probabilities(combine_views(in_order, ensemble), count, ensemble)
-            left = combined.amax(dim=1) <= enough
+            left = probabilities_so_far(so_far, order, ensemble).amax(dim=1) <= enough
             unsure, so_far = unsure[left.cpu()], [logits[left] for logits in so_far]
             if not len(unsure):
                 break
@@ -176,6 +174,22 @@ def video_probabilities(scores: Tensor, views: int, ensemble: Ensemble = "logits
     Of the summed logits of so many ``views``, they are the probabilities of the mean over views.
     """
     return scores.double() if ensemble == "softmax" else (scores.double() / views).softmax(dim=-1)
+
+
+def probabilities_so_far(logits: Sequence[Tensor], order: Sequence[int], ensemble: Ensemble = "logits") -> Tensor:
+    """Probabilities (float64) of the classes after the first views of ``order``, of each ``Tensor[…, num_classes]``."""
+    # By number, as all views are combined: sums in another order may differ in the last digit.
+    in_order = torch.stack([logits[place] for place in sorted(range(len(logits)), key=order.__getitem__)])
+    return video_probabilities(combine_views(in_order, ensemble), len(logits), ensemble)
+
+
+def check_finite(logits: Tensor, where: str) -> None:
+    """Raise ValueError, which says where, if a logit is not finite."""
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"{where}: logits are not finite; do the weights hold NaN, or does float16 overflow (take bfloat16 or "
+            "float32)?"
+        )
 
 
 def divergence(of: Tensor, other: Tensor) -> float:

@@ -29,9 +29,10 @@ CALIBRATED = "calibrated.yaml"  # the configuration with what a target led to
 Precision = Literal["float32", "bfloat16", "float16"]
 Ensemble = Literal["logits", "softmax"]
 Finds = Literal["setting", "k"]
+Per = Literal["view", "video"]
 
 # Videos on which a target is met, unless it is said: a setting has half of them held out, and one view of each.
-_TARGET_VIDEOS: dict[Finds, int] = {"setting": 48, "k": 8}
+TARGET_VIDEOS: dict[Finds, int] = {"setting": 48, "k": 8}
 
 Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
 DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
@@ -110,16 +111,19 @@ class ClassOptions:
 
 @dataclass(frozen=True)
 class Budget:
-    """The cost that a view shall have. One of the two targets is None."""
+    """The cost that a view or a video shall have. One of the two targets is None."""
 
-    target_gflops: float | None  # mean of a view
+    target_gflops: float | None  # mean of a view or a video
     target_ratio: float | None  # the same as a share of the dense model's
     videos: int
     max_samples: int | None  # largest K to try; None: as many as a whole frame has patches
     finds: Finds = "k"  # the whole setting, or the K of given samplers
+    per: Per = "view"
 
     def __post_init__(self) -> None:
         check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
+        if self.per == "video" and self.finds == "k":
+            raise ValueError("target_per video: finds a whole setting and its confidence; K alone is found per view")
         if self.finds == "setting":
             if self.max_samples is not None:
                 raise ValueError(f"target_max_samples {self.max_samples}: goes with calibrate k, which finds K alone")
@@ -136,12 +140,14 @@ class Budget:
         """What is to be found."""
         if self.finds == "k":
             return f"which K costs {self}?"
+        if self.per == "video":
+            return f"which setting and confidence that cost {self} say most nearly what the dense model says?"
         return f"which setting that costs {self} says most nearly what the dense model says?"
 
     def __str__(self) -> str:
         if self.target_gflops is not None:
-            return f"{self.target_gflops:g} GFLOPs per view"
-        return f"{self.target_ratio:g} of the dense model's GFLOPs"
+            return f"{self.target_gflops:g} GFLOPs per {self.per}"
+        return f"{self.target_ratio:g} of the dense model's GFLOPs" + (" per video" if self.per == "video" else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +161,9 @@ class LabelledRunOptions(ClassOptions, RunOptions):
         target_gflops: mean GFLOPs that a view shall cost. Before the run begins, a setting that costs as much is found
             on a few of its videos: see ``calibrate`` of an evaluation; a training finds the K of ``sampler``.
         target_ratio: the same as a share of the dense model's GFLOPs, such as 0.5. Give one of the two.
-        target_videos: number of videos to find it on; labels are not used. null: 48 for a setting, 8 for K.
+        target_per: what shall cost as much: a ``view``, or a ``video``, all that is computed; then a setting and a
+            confidence are found, with which a video takes no more views. Not in a training.
+        target_videos: number of videos to find it on, or stop.agreement; labels are not used. null: 48, but 8 for K.
         target_max_samples: largest K to try; null: as many as a whole frame has patches.
     """
 
@@ -163,6 +171,7 @@ class LabelledRunOptions(ClassOptions, RunOptions):
     precision: Precision = "float32"
     target_gflops: float | None = None
     target_ratio: float | None = None
+    target_per: Per = "view"
     target_videos: int | None = None
     target_max_samples: int | None = None
 
@@ -186,9 +195,12 @@ class LabelledRunOptions(ClassOptions, RunOptions):
                 raise ValueError(
                     f"target_max_samples {self.target_max_samples}: goes with target_gflops or target_ratio; give one"
                 )
+            if self.target_per == "video":
+                raise ValueError("target_per video: goes with target_gflops or target_ratio; give one")
             return None
-        videos = self.target_videos or _TARGET_VIDEOS[self.finds]
-        return Budget(self.target_gflops, self.target_ratio, videos, self.target_max_samples, self.finds)
+        videos = self.target_videos or TARGET_VIDEOS[self.finds]
+        most, finds, per = self.target_max_samples, self.finds, self.target_per
+        return Budget(self.target_gflops, self.target_ratio, videos, most, finds, per)
 
     @property
     def finds(self) -> Finds:
@@ -247,16 +259,36 @@ class StopConfig:
         confidence: the centre crop of the first clip is computed first, then the other views in order; a video is done
             once the largest probability of its views so far, combined, exceeds this. 1 or more: never before the last
             view. null: all views are computed at once. An evaluation takes several, such as [0.95, 0.99].
+        agreement: an evaluation finds the confidences itself, one for each setting, on ``target_videos`` of its videos
+            without labels: the smallest with which at least this share of videos, such as 0.99, has the most probable
+            class that it has on all views. Give this or the confidence.
+        settings: names of the settings that stop, one for each confidence, as calibrated.yaml has them; null: each
+            setting that can stop does so at each confidence.
     """
 
     confidence: float | list[float] | None = None
+    agreement: float | None = None
+    settings: list[str] | None = None
 
     def __post_init__(self) -> None:
         for confidence in self.confidences:
             if not confidence > 0:  # nor NaN
                 raise ValueError(f"stop.confidence {confidence}: must be above 0; it is a probability, such as 0.99")
-        if len(set(self.confidences)) < len(self.confidences):
-            raise ValueError(f"stop.confidence {self.confidence}: give each once")
+        if self.agreement is not None:
+            if self.confidence is not None:
+                raise ValueError(f"{self}, stop.agreement {self.agreement}: give one of the two")
+            if not 0 < self.agreement <= 1:  # nor NaN
+                raise ValueError(f"{self}: must be above 0 and at most 1; it is a share of videos, such as 0.99")
+        each = self.confidences if self.settings is None else self.settings
+        if len(set(each)) < len(each):
+            raise ValueError(f"{self}: give each once" if self.settings is None else f"stop.settings {each}: twice")
+        if len(each) != len(self.confidences):
+            raise ValueError(f"stop.settings {each}: must be as many as stop.confidence {self.confidence}")
+
+    def __str__(self) -> str:
+        if self.confidence is None and self.agreement is not None:
+            return f"stop.agreement {self.agreement}"
+        return f"stop.confidence {self.confidence}"
 
     @property
     def confidences(self) -> tuple[float, ...]:
@@ -266,23 +298,32 @@ class StopConfig:
         return tuple(self.confidence) if isinstance(self.confidence, list) else (self.confidence,)
 
     @property
+    def by_setting(self) -> tuple[float, ...] | dict[str, float]:
+        """The confidences of all settings that can stop, or that of each by name."""
+        return self.confidences if self.settings is None else dict(zip(self.settings, self.confidences, strict=True))
+
+    @property
     def only(self) -> float | None:
-        """The confidence, where a run takes one; ValueError for several."""
-        if len(self.confidences) > 1:
-            raise ValueError(f"stop.confidence {self.confidence}: give one; only an evaluation takes several")
+        """The confidence, where a run takes one; ValueError for several, or an agreement."""
+        if self.agreement is not None:
+            raise ValueError(
+                f"{self}: only an evaluation finds a confidence; find it with video-ats evaluate, or video-ats "
+                "calibrate --target_per video, and give it as --stop.confidence"
+            )
+        if len(self.confidences) > 1 or self.settings is not None:
+            raise ValueError(f"{self}: give one; only an evaluation takes several")
         return self.confidences[0] if self.confidences else None
 
     @property
     def happens(self) -> bool:
         """Whether a video can be done before its last view: no probability exceeds 1."""
-        return any(confidence < 1 for confidence in self.confidences)
+        return self.agreement is not None or any(confidence < 1 for confidence in self.confidences)
 
     def check_views(self, plan: ViewPlan) -> None:
         """Raise ValueError if there is only one view to compute."""
-        if self.confidences and plan.num_views == 1:
+        if (self.confidences or self.agreement is not None) and plan.num_views == 1:
             raise ValueError(
-                f"stop.confidence {self.confidence}: there is one view, so nothing to leave out; ask for more: "
-                "--views.crops 3, or --views.clips"
+                f"{self}: there is one view, so nothing to leave out; ask for more: --views.crops 3, or --views.clips"
             )
 
 

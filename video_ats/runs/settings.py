@@ -36,6 +36,11 @@ class Setting:
         """Whether this runs ATS, published or ours, or merges similar tokens; not dense and not a control."""
         return self.sampler is not None and not self.sampler.is_control
 
+    @property
+    def can_stop(self) -> bool:
+        """Whether `stopping` is for this: not for controls."""
+        return not self.stops and (self.sampler is None or self.reduces)
+
     def stopping(self, confidence: float) -> Setting:
         """The same setting, in which a video takes no more views once it is surer than ``confidence``."""
         return replace(self, name=f"{self.name}-stop{confidence:g}", confidence=confidence)
@@ -112,11 +117,10 @@ def make_settings(
     *,
     own: SamplerConfig | None = None,
     usual: Sequence[SamplerConfig] = (),
-    calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
-    confidences: Sequence[float] = (),
+    confidences: Sequence[float] | Mapping[str, float] = (),
 ) -> tuple[Setting, ...]:
-    """Name the settings of a run: the dense model, the sweep's, the calibrated ones, then ``samplers``.
+    """Name the settings of a run: the dense model, the sweep's, then ``samplers``.
 
     A matched control follows the ``ats`` setting of the same K, scope, scheme and blocks if there is one; else see
     `SamplerConfig.matched`. Where no sampler is named, ``own`` counts, or else ``usual``.
@@ -124,29 +128,28 @@ def make_settings(
     Args:
         own: sampler of a registered model, placed before ``samplers`` unless the sweep has it already.
         usual: the sampler that the weights were trained with, or those that stand for any model.
-        calibrated: samplers found for a budget, with the sweep's controls, unless they are among the others.
         finetuned: also score the dense model and every setting that reduces, not the controls, with fine-tuned weights.
-        confidences: score each of these, not the controls, with `Setting.stopping` of each confidence too.
+        confidences: score each of these, not the controls, with `Setting.stopping` of each confidence too; or each of
+            the named ones with its own.
 
     Raises:
-        ValueError: for no setting at all, a setting that occurs twice, or lists of the sweep that are not used.
+        ValueError: for no setting at all, a setting that occurs twice, lists of the sweep that are not used, or a
+            confidence of another name.
     """
     lists = sweep.lists()
-    if sweep.samples == "recommended" and not samplers and not calibrated:
+    if sweep.samples == "recommended" and not samplers:
         if lists:  # they are of ATS, with one K
             points = [s.samples for s in ([own] if own else usual) if s.kind == "ats"]
             sweep = replace(sweep, samples=[k for k in points if k is None or isinstance(k, int)] or "recommended")
         elif own is None:
             samplers = usual
-    if lists and not sweep.points and not calibrated:
+    if lists and not sweep.points:
         raise ValueError(
             f"sweep.{lists[0]} {getattr(sweep, lists[0])}: nothing is swept without sweep.samples or a target; "
             "[null] is as many points as a whole frame has patches"
         )
     samplers = [*([] if own is None or own in sweep.samplers() else [own]), *samplers]
-    given = {setting_name(config) for config in [*sweep.samplers(), *samplers]}
-    found = [c for ats in calibrated for c in sweep.with_controls(ats) if setting_name(c) not in given]
-    configs: list[SamplerConfig | None] = [*([None] if sweep.dense else []), *sweep.samplers(), *found, *samplers]
+    configs: list[SamplerConfig | None] = [*([None] if sweep.dense else []), *sweep.samplers(), *samplers]
     if not configs:
         raise ValueError("no setting to evaluate: sweep.dense is false, sweep.samples and samplers are empty")
     names = [setting_name(config) for config in configs]
@@ -163,12 +166,14 @@ def make_settings(
     if finetuned:
         tuned = [setting for setting in settings if setting.is_dense or setting.reduces]
         settings += [Setting(f"finetuned/{setting.name}", setting.sampler, finetuned=True) for setting in tuned]
-    return tuple(each for setting in settings for each in (setting, *_stopping(setting, confidences)))
-
-
-def _stopping(setting: Setting, confidences: Sequence[float]) -> list[Setting]:
-    stops = setting.sampler is None or setting.reduces  # not controls
-    return [setting.stopping(confidence) for confidence in confidences] if stops else []
+    given: dict[str, Sequence[float]] = {}
+    if not isinstance(confidences, Mapping):
+        given = {setting.name: confidences for setting in settings if setting.can_stop}
+    elif others := confidences.keys() - {setting.name for setting in settings if setting.can_stop}:
+        raise ValueError(f"stop.settings {min(others)!r}: is not among the settings that can stop")
+    else:
+        given = {name: [confidence] for name, confidence in confidences.items()}
+    return tuple(each for one in settings for each in (one, *map(one.stopping, given.get(one.name, ()))))
 
 
 def recommended_sampler(num_frames: int) -> SamplerConfig:

@@ -6,7 +6,8 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -155,3 +156,15 @@ def progress_bar(total: int, unit: str, *, of: str = "", done: int = 0, shown: b
     """
     disable = None if shown else True  # None: where there is no terminal
     return tqdm(total=total, initial=done, unit=unit, desc=of, leave=stays, file=sys.stderr, disable=disable)
+
+
+@contextmanager
+def setting_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar of the settings that a calibration tries; called with the numbers of those that are done and of all."""
+    with progress_bar(1, "setting", of="calibrating", stays=False) as bar:
+
+        def progress(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        yield progress

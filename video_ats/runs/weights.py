@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,9 +159,8 @@ def choose_settings(
     sweep: SweepConfig,
     samplers: Sequence[SamplerConfig] = (),
     *,
-    calibrated: Sequence[SamplerConfig] = (),
     finetuned: bool = False,
-    confidences: Sequence[float] = (),
+    confidences: Sequence[float] | Mapping[str, float] = (),
     published: bool = True,
 ) -> tuple[Setting, ...]:
     """`make_settings`, with what counts where no sampler is named: the model's own, that of the weights, or else the
@@ -175,7 +174,6 @@ def choose_settings(
         samplers,
         own=variant.sampler,
         usual=usual if given.sampler is None else [given.sampler],
-        calibrated=calibrated,
         finetuned=finetuned,
         confidences=confidences,
     )

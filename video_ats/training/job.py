@@ -25,7 +25,7 @@ from video_ats.evaluation.summary import collect, summarise
 from video_ats.models.insert import insert_samplers_, remove_samplers_
 from video_ats.models.registry import Variant, build_model
 from video_ats.models.xvit import create_xvit
-from video_ats.runs.budget import SettledBudget, calibrate_budget, describe_budget, settle_budget
+from video_ats.runs.budget import Settled, calibrate_budget, describe_settled, settle
 from video_ats.runs.execution import Execution
 from video_ats.runs.forward import dense_view_macs
 from video_ats.runs.options import RANDOM_WEIGHTS, plan_views
@@ -59,7 +59,7 @@ class TrainingJob:
     held_out: bool  # whether the validation list is a part of the list that was given for training
     weights: str  # hash of the initial ones
     notes: tuple[str, ...]
-    settled: SettledBudget | None = None  # result of the calibration, if there is a target
+    settled: Settled | None = None  # result of the calibration, if there is a target
 
     @property
     def execution(self) -> Execution:
@@ -73,7 +73,7 @@ class TrainingJob:
             return
         sampler, folder = self.config.sampler or SamplerConfig(), Path(self.config.output)
 
-        def calibrate() -> SettledBudget:
+        def calibrate() -> Settled:
             say(f"calibrating on {budget.videos} videos: {budget.question}")
             model, clips = self.accelerator.unwrap_model(self.model), self.clips
             return calibrate_budget(budget, [sampler], model, clips.entries, clips.data, clips.plan, self.execution)
@@ -81,10 +81,10 @@ class TrainingJob:
         # Only the main process measures: elsewhere, near ties may be rounded in another way.
         answer: list[Any] = [None]
         if self.accelerator.is_main_process:
-            answer = [settle_budget(folder, budget.asked([sampler]), calibrate)]
+            answer = [settle(folder, "budget", budget.asked([sampler]), calibrate)]
         self.settled = settled = broadcast_object_list(answer)[0]
         self.config = self.config.settled(settled.samplers[0])
-        for sentence in describe_budget(budget, settled):
+        for sentence in describe_settled(settled, budget):
             say(sentence)
 
     def validate(self, model: nn.Module, epoch: int, left_out: Callable[[str, str, str], None]) -> dict[str, Any]:

@@ -272,7 +272,7 @@ def read_some_views(
     They are drawn in a fixed random order, since neighbours in a list are often of one class.
 
     Returns:
-        views (float32 Tensor[N, 3, T, S, S]) on the device, and the keys of their videos.
+        views (float32 Tensor[N, 3, T, S, S]), made on the device and kept on the CPU, and the keys of their videos.
     """
     import torch
 
@@ -280,7 +280,7 @@ def read_some_views(
     views, keys, failures = list[torch.Tensor](), list[str](), list[str]()
     for sample in read_videos(order, data, plan):
         if sample.status is VideoStatus.OK:
-            every = sample.views(plan, device=device)
+            every = sample.views(plan, device=device).cpu()
             views.append(every[[len(keys) % len(every)]] if one_each else every)
             keys.append(sample.entry.key)
         else:
