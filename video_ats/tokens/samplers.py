@@ -127,7 +127,7 @@ class TokenMerger(nn.Module):
         origin = tokens.origin.in_tubes() if scope == "tube" else tokens.origin
         groups = origin.by_clip if scope == "clip" else origin.by_frame
         frames = origin.grid.frames if scope == "tube" else 1
-        x = _table(tokens.patches, torch.arange(len(origin.index), device=origin.index.device), groups, frames)
+        x = groups.pad(tokens.patches).unflatten(0, (-1, frames))  # (G, F, N, D)
         sizes = groups.pad(origin.sizes).unflatten(0, (-1, frames))[:, 0]  # equal in the frames of a tube
         lengths = None if groups.mask is None else groups.lengths.view(-1, frames)[:, 0]
         count = None if per_frame is None else per_frame * (origin.grid.frames if scope == "clip" else 1)
@@ -194,21 +194,12 @@ def _nearest_in(
     groups: Grouping, of_dropped: Grouping, units: Tensor, kept: Assignment, dropped: Assignment, frames: int
 ) -> tuple[Tensor, Tensor]:
     """For each dropped token the kept one, and the products of each clip; ``frames``: that share a decision."""
-    targets, sources = _table(units, kept.rows, groups, frames), _table(units, dropped.rows, of_dropped, frames)
+    targets, sources = groups.pad(units[kept.rows]), of_dropped.pad(units[dropped.rows])  # (G, N, D)
     mask = None if groups.mask is None else groups.mask[::frames]
-    place, _ = nearest(sources, targets, mask)
+    place, _ = nearest(sources.unflatten(0, (-1, frames)), targets.unflatten(0, (-1, frames)), mask)
     found = _starts(groups)[of_dropped.group] + of_dropped.unpad(place.repeat_interleave(frames, dim=0))
     products = groups.lengths * of_dropped.lengths
     return found, products.view(kept.origin.grid.clips, -1).sum(dim=1)
-
-
-def _table(x: Tensor, rows: Tensor, groups: Grouping, frames: int) -> Tensor:
-    """``rows`` of ``x``, one for each token of the groups, ``frames`` of which share a decision: Tensor[G, F, N, D].
-
-    Padding is row 0.
-    """
-    places = groups.pad(rows)
-    return x.index_select(0, places.flatten()).view(len(places) // frames, frames, places.shape[1], x.shape[1])
 
 
 def _starts(groups: Grouping) -> Tensor:
