@@ -246,7 +246,7 @@ class StopConfig:
     Attributes:
         confidence: the centre crop of the first clip is computed first, then the other views in order; a video is done
             once the largest probability of its views so far, combined, exceeds this. 1 or more: never before the last
-            view. null: all views are computed at once. An evaluation takes several, such as [0.95, 0.99].
+            view. null: all views are computed at once. Evaluations and benchmarks take several, such as [0.95, 0.99].
     """
 
     confidence: float | list[float] | None = None
@@ -269,7 +269,7 @@ class StopConfig:
     def only(self) -> float | None:
         """The confidence, where a run takes one; ValueError for several."""
         if len(self.confidences) > 1:
-            raise ValueError(f"stop.confidence {self.confidence}: give one; only an evaluation takes several")
+            raise ValueError(f"stop.confidence {self.confidence}: give one; only evaluations and benchmarks take several")
         return self.confidences[0] if self.confidences else None
 
     @property
