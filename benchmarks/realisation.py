@@ -38,7 +38,17 @@ BEYOND = (
 def options(folder: Path, videos: str) -> dict[str, list[str]]:
     """Options of tools/benchmark.py for each folder of results."""
     clips = write_list(folder / "clips.txt", KINETICS | OTHERS)
-    real = ["--checkpoint", "random", "--data.annotations", str(clips), "--data.videos", videos, "--rounds", "2", *CLIPS]
+    real = [
+        "--checkpoint",
+        "random",
+        "--data.annotations",
+        str(clips),
+        "--data.videos",
+        videos,
+        "--rounds",
+        "2",
+        *CLIPS,
+    ]
     random = BASE | (LARGE if torch.cuda.is_available() else {})
     found = {name: ["--model", name, *real, "--sweep.samples", f"[{samples}]"] for name, samples in random.items()}
     drawn = ["--data.videos", str(MINI / "validation"), "--data.annotations", str(MINI / "validation.csv")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from video_ats.video.views import ViewPlan
 
 
 class Clips(NamedTuple):
-    """Normalised views (float32 Tensor[N * V, 3, T, S, S]), V of each video, their source in words, notes on the list."""
+    """Normalised views (float32 Tensor[N * V, 3, T, S, S]), V of each video; their source in words; notes."""
 
     views: Tensor
     source: str
@@ -88,9 +88,7 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     variant, device = choose_variant(config.model, weights), open_device(config.device)
     filled = fill_in(config, variant, weights)
     num_classes = filled.class_count(variant, weights)
-    settings = choose_settings(
-        variant, weights, config.sweep, config.samplers, confidences=config.stop.confidences
-    )
+    settings = choose_settings(variant, weights, config.sweep, config.samplers, confidences=config.stop.confidences)
     plan, largest = plan_views(variant, config.timed_views), max(config.batch_sizes)
     config.stop.check_views(plan)
     sizes = {"num_classes": num_classes, "seed": config.seed}
@@ -118,21 +116,22 @@ def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
     config, figures, written = job.config, list[Figures](), list[Path]()
     environment = describe_environment(job.device)
     plan, whole = job.plan, job.plan.num_views > 1
-    views = f"{plan.clips}x{plan.crops}, centre crop of the first clip first" if whole else "first clip, centre crop"
+    shown = f"{plan.clips}x{plan.crops}, centre crop of the first clip first" if whole else "first clip, centre crop"
     description = {
         "model": config.model,
         "weights": job.given.weights,
         "videos" if whole else "clips": job.clips.source,
-        "views": "{}, {} frames of {} x {} pixels".format(views, *job.clips.views.shape[2:]),
+        "views": "{}, {} frames of {} x {} pixels".format(shown, *job.clips.views.shape[2:]),
         "rounds": config.rounds,
         **({"note": "; ".join(notes)} if notes else {}),
     }
-    views, how = job.clips.views.to(job.device), {"rounds": config.rounds, "order": plan.centre_first}
+    views, model = job.clips.views.to(job.device), job.given.model
+    how: dict[str, Any] = {"rounds": config.rounds, "order": plan.centre_first}
     batches = sum(len(views) // plan.num_views // size for size in config.batch_sizes) * len(config.precisions)
     with progress_bar(batches * len(job.settings) * (config.rounds + 1), "pass") as bar:
         for precision, size in product(config.precisions, config.batch_sizes):
             execution = Execution(job.device, precision, size)
-            timings = time_settings(job.given.model, job.settings, views, execution, progress=bar, **how)
+            timings = time_settings(model, job.settings, views, execution, progress=bar, **how)
             figures += make_figures(timings, execution)
             written = write_benchmark(Path(config.output), description, environment, figures)
     return benchmark_blocks(description, environment, figures), written

@@ -269,7 +269,9 @@ class StopConfig:
     def only(self) -> float | None:
         """The confidence, where a run takes one; ValueError for several."""
         if len(self.confidences) > 1:
-            raise ValueError(f"stop.confidence {self.confidence}: give one; only evaluations and benchmarks take several")
+            raise ValueError(
+                f"stop.confidence {self.confidence}: give one; only evaluations and benchmarks take several"
+            )
         return self.confidences[0] if self.confidences else None
 
     @property

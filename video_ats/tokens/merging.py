@@ -120,20 +120,14 @@ def merge_similar(
         target[going] = now.gather(1, target[going])
         if count is None and rounds == _ROUNDS:
             break
-        width = place.shape[1]
-        starts = width * torch.arange(len(going) * frames, device=x.device).view(-1, frames)  # rows of a flattened table
-        changed, into = (width * group + to).unique(return_inverse=True)
-        rows = [(starts[of] + at[:, None]).flatten() for of, at in ((changed // width, changed % width), (group, went))]
-        into = (frames * into[:, None] + torch.arange(frames, device=x.device)).flatten()
-        _absorb(units.flatten(0, 2), norms.flatten(0, 2), rows[0], into, rows[1])
+        _absorb(units, norms, group, went, to)
         on = merged.any(dim=1).nonzero().flatten()
         left = (left - merged.sum(dim=1))[on]
         gone = torch.zeros_like(place, dtype=torch.uint8)
         gone[:, 0::2] = merged
         stay = gone[on].argsort(dim=1, stable=True)[:, : int(left.max())]  # those that are left first, in order
         going, place = going[on], place[on].gather(1, stay)
-        rows = (starts[on, :, None] + stay[:, None]).flatten()
-        shape = (len(on), frames, stay.shape[1], -1)
+        rows, shape = _rows(units, on, stay), (len(on), frames, stay.shape[1], -1)
         units, norms = (table.flatten(0, 2).index_select(0, rows).view(shape) for table in (units, norms))
     return target, products
 
@@ -144,8 +138,25 @@ def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
     return x / norms, norms
 
 
-def _absorb(units: Tensor, norms: Tensor, kept: Tensor, into: Tensor, gone: Tensor) -> None:
-    """Add the rows ``gone`` to those of ``kept`` that they go ``into``, in place, of tables as of `_unit`."""
-    sums, more = (units.index_select(0, rows) * norms.index_select(0, rows) for rows in (kept, gone))
-    for table, new in zip((units, norms), _unit(sums.index_add_(0, into, more)), strict=True):
+def _absorb(units: Tensor, norms: Tensor, group: Tensor, went: Tensor, to: Tensor) -> None:
+    """Add places that ``went`` to those that they went ``to``, each in its ``group (int64 Tensor[M])``, in place.
+
+    ``units (Tensor[G, F, N, D])``, ``norms``: contiguous, as of `_unit`.
+    """
+    frames, width = units.shape[1:3]
+    changed, into = (width * group + to).unique(return_inverse=True)
+    kept, moved = _rows(units, changed // width, (changed % width)[:, None]), _rows(units, group, went[:, None])
+    units, norms = units.flatten(0, 2), norms.flatten(0, 2)
+    sums, more = (units.index_select(0, rows) * norms.index_select(0, rows) for rows in (kept, moved))
+    sums.index_add_(0, (frames * into[:, None] + torch.arange(frames, device=into.device)).flatten(), more)
+    for table, new in zip((units, norms), _unit(sums), strict=True):
         table.index_copy_(0, kept, new)
+
+
+def _rows(table: Tensor, groups: Tensor, places: Tensor) -> Tensor:
+    """Rows of the flattened ``table (Tensor[G, F, N, D])``: of ``groups (int64 Tensor[M])``, in each frame, its
+    ``places (int64 Tensor[M, S])``.
+    """
+    frames, width = table.shape[1:3]
+    starts = width * (frames * groups[:, None] + torch.arange(frames, device=groups.device))  # (M, F)
+    return (starts[:, :, None] + places[:, None]).flatten()
