@@ -75,8 +75,7 @@ COMMANDS = {
     "benchmark": Command(
         "time dense and sampled models on this machine",
         "video_ats.benchmarking.configuration:BenchmarkConfig",
-        "output model checkpoint data.videos sweep.samples sweep.scopes stop.confidence batch_sizes precisions rounds "
-        "device",
+        "output model checkpoint data.videos sweep.samples stop.confidence batch_sizes precisions rounds device",
         "--checkpoint shipped/timesformer_mini --sweep.samples 32 --output out",
         "--model timesformer_base_8x32_224 --checkpoint random --sweep.samples '[32, 64]' --output out",
         "--checkpoint weights.pyth --model xvit_base_16x16_224 --data.videos VIDEOS --device cuda "

@@ -60,7 +60,7 @@ def nearest(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Ten
         products = torch.bmm(sources.flatten(0, 1), targets.flatten(0, 1).transpose(1, 2))
     cosines = products.unflatten(0, sources.shape[:2]).mean(dim=1).round_(decimals=_DIGITS)  # (G, S, M)
     if valid is not None:
-        cosines = cosines.masked_fill(~valid[:, None], -torch.inf)
+        cosines.masked_fill_(~valid[:, None], -torch.inf)
     place = cosines.argmax(dim=2)
     return place, cosines.gather(2, place[:, :, None])[:, :, 0]
 

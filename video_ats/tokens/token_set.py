@@ -103,7 +103,8 @@ class Grouping:
         if self.slots is None:
             assert self.layout is not None
             return x.unflatten(0, self.layout).transpose(1, 2).flatten(0, 1)
-        table = x.new_zeros(self.num_groups * self.longest, *x.shape[1:])
+        new = x.new_empty if self.mask is None else x.new_zeros
+        table = new((self.num_groups * self.longest, *x.shape[1:]))
         return table.index_copy_(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
 
     def unpad(self, table: Tensor, then: Tensor | None = None) -> Tensor:
