@@ -76,8 +76,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/predict.md", "import numpy"): RUN,
     ("docs/predict.md", "import ray"): RUN,
     ("docs/videos.md", "video-ats index-tars"): RUN,
-    ("docs/speed.md", "video-ats benchmark --model"): RUN,
-    ("docs/speed.md", "video-ats benchmark --checkpoint"): RUN,
+    ("docs/speed.md", "video-ats benchmark"): RUN,
     ("docs/speed.md", "from video_ats.runs.heap"): RUN,
 }
 
