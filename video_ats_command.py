@@ -75,11 +75,12 @@ COMMANDS = {
     "benchmark": Command(
         "time dense and sampled models on this machine",
         "video_ats.benchmarking.configuration:BenchmarkConfig",
-        "output model checkpoint data.videos sweep.samples sweep.scopes batch_sizes precisions rounds device",
+        "output model checkpoint data.videos sweep.samples stop.confidence batch_sizes precisions rounds device",
         "--checkpoint shipped/timesformer_mini --sweep.samples 32 --output out",
         "--model timesformer_base_8x32_224 --checkpoint random --sweep.samples '[32, 64]' --output out",
         "--checkpoint weights.pyth --model xvit_base_16x16_224 --data.videos VIDEOS --device cuda "
         "--precisions bfloat16 --batch_sizes '[1, 8]' --output out",
+        "--checkpoint shipped/timesformer_mini --stop.confidence 0.99 --batch_sizes '[1, 16]' --output out",
     ),
     "check-videos": Command(
         "check which listed videos can be read, and why the others cannot",

@@ -37,7 +37,7 @@ def main() -> None:
     """Measure, print, write."""
     device, rows = open_device("auto"), []
     torch.manual_seed(0)
-    clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig()), CLIPS).views.to(device)
+    clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig(clips=1, crops=1)), CLIPS).views.to(device)
     for precision in PRECISIONS:
         torch.compiler.reset()
         model = create_model(MODEL).to(device)

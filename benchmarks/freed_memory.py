@@ -55,7 +55,7 @@ def measure() -> list[dict[str, Any]]:
     """Measure each combination: inference first, then training."""
     torch.manual_seed(0)
     model, rows = create_model(MODEL), []
-    clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig()), max(BATCHES)).views
+    clips = draw_clips(plan_views(get_variant(MODEL), ViewsConfig(clips=1, crops=1)), max(BATCHES)).views
     for precision in PRECISIONS:
         for batch in BATCHES:
             execution = Execution(torch.device("cpu"), precision)

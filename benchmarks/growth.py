@@ -33,7 +33,7 @@ def main() -> None:
     for frames, crop, size in SIZES:
         torch.manual_seed(0)
         model = create_model(MODEL, num_frames=frames, crop_size=crop).eval().to(device)
-        plan = replace(plan_views(get_variant(MODEL), ViewsConfig()), num_frames=frames, crop_size=crop)
+        plan = replace(plan_views(get_variant(MODEL), ViewsConfig(clips=1, crops=1)), num_frames=frames, crop_size=crop)
         sampler = SamplerConfig(samples=(crop // 16) ** 2 // 3)
         settings = [Setting("dense", None), Setting("ats", sampler)]
         clips, execution = draw_clips(plan, size).views.to(device), Execution(device, batch_size=size)

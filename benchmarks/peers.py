@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         listed = write_list(Path(folder) / "clips.txt", KINETICS | OTHERS)
         data = DataConfig(videos=videos, annotations=str(listed))
-        plan = plan_views(get_variant(MODEL), ViewsConfig())
+        plan = plan_views(get_variant(MODEL), ViewsConfig(clips=1, crops=1))
         clips = read_clips(data, plan, 8, num_classes=400).views.to(device)
     torch.manual_seed(0)
     dense, sampled = (create_model(MODEL).eval().to(device) for _ in range(2))

@@ -19,14 +19,13 @@ Reports = Mapping[Path, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class PooledSetting:
-    """A setting over the videos of the runs that have it; difference, speed-up and agreement are with their dense."""
+    """A setting over the videos of the runs that have it; difference and agreement are with their dense."""
 
     name: str
     videos: int
     share: float  # of the GFLOPs of dense on all views, per video
     gflops_video: float
     views: float  # of a video
-    speed_up: float  # per video, in the model
     top1: Accuracy
     difference: Difference | None
     agreement: Accuracy | None  # None in reports from before there were these two
@@ -87,27 +86,22 @@ def measured(report: Mapping[str, Any], source: Path) -> str:
 
 def _pooled(name: str, reports: Sequence[Mapping[str, Any]]) -> PooledSetting:
     runs = [(report, {s["name"]: s for s in report["settings"]}) for report in reports]
-    having = [(report, of[name], of["dense"]) for report, of in runs if name in of]
-    totals = [s["top1"]["total"] for _, s, _ in having]
-    seconds, of_dense = (
-        _mean(totals, [_views(run[0], run[which]) / run[which]["model_clips_per_second"] for run in having])
-        for which in (1, 2)
-    )
+    having = [(report, of[name]) for report, of in runs if name in of]
+    totals = [s["top1"]["total"] for _, s in having]
     agreement, divergence = None, None
-    if all("with_dense" in s for _, s, _ in having):
-        shares, divergences = ([s["with_dense"][key]["value"] for _, s, _ in having] for key in ("top1", "divergence"))
+    if all("with_dense" in s for _, s in having):
+        shares, divergences = ([s["with_dense"][key]["value"] for _, s in having] for key in ("top1", "divergence"))
         agreed = sum(round(share * total / 100) for share, total in zip(shares, totals, strict=True))
         agreement, divergence = Accuracy.of(agreed, sum(totals)), _mean(totals, divergences)
-    comparisons = [c for report, _, _ in having for c in report["comparisons"] if c["settings"] == [name]]
+    comparisons = [c for report, _ in having for c in report["comparisons"] if c["settings"] == [name]]
     against_dense = [c["difference"] for c in comparisons if c["others"] == ["dense"]]
     return PooledSetting(
         name=name,
         videos=sum(totals),
-        share=_mean(totals, [s["relative_to_dense"] for _, s, _ in having]),
-        gflops_video=_mean(totals, [s["gflops_video"]["mean"] for _, s, _ in having]),
-        views=_mean(totals, [_views(report, s) for report, s, _ in having]),
-        speed_up=of_dense / seconds,
-        top1=Accuracy.of(sum(s["top1"]["correct"] for _, s, _ in having), sum(totals)),
+        share=_mean(totals, [s["relative_to_dense"] for _, s in having]),
+        gflops_video=_mean(totals, [s["gflops_video"]["mean"] for _, s in having]),
+        views=_mean(totals, [_views(report, s) for report, s in having]),
+        top1=Accuracy.of(sum(s["top1"]["correct"] for _, s in having), sum(totals)),
         difference=_pooled_difference(against_dense) if against_dense else None,
         agreement=agreement,
         divergence=divergence,

@@ -11,7 +11,7 @@ from beyond_tables import PooledSetting, beyond_models, pooled_settings, reports
 from video_ats.runs.tables import markdown_table
 
 _REALISATION = Path("benchmarks", "results", "realisation")
-_BATCH = 8
+_BATCH, _VIDEOS = 8, 16  # of clips, and of whole videos
 _PUBLISHED, _OURS = "ats-tube-kfull-b2..5", "similar-tube-t0.9-b1..5"
 _CONFIDENCES = ("0.99", "0.95")
 
@@ -21,15 +21,19 @@ def headline_table(root: Path) -> str:
     heads = ["model", "setting", "GFLOPs per video", "top-1 % [95%]", "minus dense, points [95%]", "speed-up per video"]
     rows, videos = [], set[int]()
     for model in beyond_models(root):
+        timed = _timed(root, f"{model}_videos") | {
+            f"finetuned/{name}": speed for name, speed in _timed(root, f"{model}_similar_videos").items()
+        }
         for said, s in _shown(root, model):
             difference = "-" if s.difference is None else str(s.difference)
-            speed = "1" if s.name == "dense" else f"{s.speed_up:.2f}x"
+            speed = "1" if s.name == "dense" else timed.get(s.name, "-")
             rows.append([f"`{model}`", said, f"{s.gflops_video:.2f}", str(s.top1), difference, speed])
             videos.add(s.videos)
     counts = " to ".join(f"{count:,}" for count in sorted({min(videos), max(videos)}))
     told = (
-        f"Measured here on CPU cores in float32. Mini: {counts} drawn clips at 1x3 views; base: real clips, batches of "
-        f"{_BATCH}. Stopping at 0.99: a video takes no more views once a class has a larger probability. Details: "
+        f"Measured here on CPU cores in float32. Mini: {counts} drawn clips at 1x3 views, timed in batches of {_VIDEOS} "
+        f"videos; base: real clips, batches of {_BATCH}. Stopping at 0.99: a video takes no more views once a class has a "
+        "larger probability. Details: "
         "[docs/findings.md](docs/findings.md), [docs/results.md](docs/results.md), [docs/speed.md](docs/speed.md)."
     )
     return "\n".join([*markdown_table(heads, [*rows, *_random(root)]), "", told])
@@ -58,6 +62,16 @@ def _with_stopping(
     yield settings, name, said
     words = said.split(":")[0]
     yield from ((settings, f"{name}-stop{sure}", f"{words}, stopping at {sure}") for sure in _CONFIDENCES)
+
+
+def _timed(root: Path, run: str) -> dict[str, str]:
+    """The speed-up per video of each setting of a benchmark, if it was run."""
+    path = root / _REALISATION / run / "benchmark.json"
+    if not path.exists():
+        return {}
+    figures = json.loads(path.read_text())["figures"]
+    figures = [f for f in figures if f["batch_size"] == _VIDEOS and f["speedup"] is not None]
+    return {f["setting"]: f"{f['speedup']['median']:.2f}x" for f in figures}
 
 
 def _random(root: Path) -> Iterator[list[str]]:

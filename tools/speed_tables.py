@@ -28,7 +28,7 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "ragged_attention": ragged_attention_table,
         "start_up": start_up_table,
     }
-    blocks = {"realisation": realisation_table(root)}
+    blocks = {"realisation": realisation_table(root), "whole videos": whole_videos_table(root)}
     for name, table in single.items():
         path = root / _RESULTS / name / "result.json"
         if not path.exists():
@@ -46,17 +46,8 @@ def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> lis
 
 
 def realisation_table(root: Path) -> str:
-    """Each setting of each model beside the dense model."""
-    rows, measured = [], []
-    for path in sorted((root / _RESULTS / "realisation").glob("*/benchmark.json")):
-        result = json.loads(path.read_text())
-        dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
-        for f in result["figures"]:
-            if f["realisation"] is not None:
-                whole = dense[_place(f)]
-                memory = f"{_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])}"
-                rows.append({**f, "model": result["run"]["model"], "dense": whole, "memory": memory})
-        measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
+    """Each setting of each model beside the dense model, on clips."""
+    rows, measured = _realised(root, "clips")
     columns = {
         "model": "`{model}`",
         "precision": "{precision}",
@@ -69,6 +60,45 @@ def realisation_table(root: Path) -> str:
         "peak MiB: dense, sampled": "{memory}",
     }
     return "\n".join([*_table(rows, columns), "", *measured]) if measured else _NOT_YET
+
+
+def whole_videos_table(root: Path) -> str:
+    """Each setting of each model beside the dense model on all views of whole videos, at each batch size."""
+    rows, measured = _realised(root, "videos")
+    sizes = sorted({row["batch_size"] for row in rows})
+    of = {(row["model"], row["setting"], row["batch_size"]): row for row in rows}
+    columns = {
+        "model": "`{model}`",
+        "setting": "{setting}",
+        "GFLOPs per video: dense, this": "{dense[gflops][mean]:.2f}, {gflops[mean]:.2f}",
+        "views per video": "{views_per_video:.2f}",
+    }
+    for place, size in enumerate(sizes):
+        at = f"of[{place}]"
+        ratios = f"{{{at}[speedup][median]:.2f}} [{{{at}[speedup][p25]:.2f}}, {{{at}[speedup][p75]:.2f}}]"
+        columns |= {f"speed-up per video, batch {size} [quartiles]": ratios}
+        columns |= {f"realisation, batch {size}": f"{{{at}[realisation]:.2f}}"}
+    settings = dict.fromkeys((model, setting) for model, setting, _ in of)
+    found = [[of[model, setting, size] for size in sizes] for model, setting in settings]
+    table = _table(({**at_sizes[0], "of": at_sizes} for at_sizes in found), columns)
+    return "\n".join([*table, "", *measured]) if measured else _NOT_YET
+
+
+def _realised(root: Path, timed: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of the benchmarks of ``clips`` or ``videos``, each with the ``dense`` one beside it; where measured."""
+    rows, measured = [], []
+    for path in sorted((root / _RESULTS / "realisation").glob("*/benchmark.json")):
+        result = json.loads(path.read_text())
+        if timed not in result["run"]:
+            continue
+        dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
+        for f in result["figures"]:
+            if f["realisation"] is not None:
+                whole = dense[_place(f)]
+                memory = f"{_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])}"
+                rows.append({**f, "model": result["run"]["model"], "dense": whole, "memory": memory})
+        measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
+    return rows, measured
 
 
 def gpu_tables(root: Path) -> str:

@@ -106,7 +106,7 @@ def demo(config: DemoConfig) -> int:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    """Measure latency, clips/s, memory and GFLOPs of a video transformer on real clips, dense and with samplers."""
+    """Measure latency, clips/s or videos/s, memory and GFLOPs of a video transformer, dense and with samplers."""
     from video_ats.benchmarking.job import prepare, run
 
     job = prepare(config)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.drawn_videos import write_synthetic_dataset
 from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats.benchmarking import job as benchmark_job
@@ -96,6 +97,9 @@ def test_what_was_measured_is_kept_when_the_rest_is_interrupted(tool: RunTool, m
         ("--clips 1", "clips 1: must be at least the largest of batch_sizes [1, 2]"),
         ("--precisions [float64]", "Got value: float64"),
         ("--samplers [{samples:8,blocks:[6]}]", "sampler blocks [6]: the model has blocks 0 to 5"),
+        ("--views.crops 3", "views.crops 3: one view of each video is timed; whole videos are with stop.confidence"),
+        ("--views.clips 2", "views.clips 2: one view of each video is timed; whole videos are with stop.confidence"),
+        ("--stop.confidence [0.9,0.9]", "stop.confidence [0.9, 0.9]: give each once"),
         ("--device gpu", "device 'gpu': must be auto, cpu, cuda or cuda:N"),
         ("--data.videos gone", "video folder 'gone' does not exist"),
     ],
@@ -109,3 +113,48 @@ def test_bad_input_is_one_line(tool: RunTool, arguments: str, said: str) -> None
     assert ended.err.count("\n") == 1
     assert said in ended.err
     assert not Path("out").exists()
+
+
+def test_whole_videos_cost_what_an_evaluation_says(
+    tool: RunTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_synthetic_dataset(tmp_path / "videos", num_classes=2, videos_per_class=2)
+    shown = [*("--data.videos", "videos", "--data.num_workers", "0", "--stop.confidence", "[0.28, 1.5]")]
+    ended = tool(*shown, "--batch_sizes", "[1, 4]")
+    assert ended.code == 0, ended.err
+    evaluation = [
+        "--checkpoint",
+        "shipped/timesformer_mini",
+        "--sweep.samples",
+        "[16]",
+        "--device",
+        "cpu",
+        "--output",
+        "evaluated",
+        *shown,
+    ]
+    listed = [str(path.relative_to("videos")) for path in sorted(Path("videos").rglob("*.mp4"))]
+    Path("list.txt").write_text("".join(f"{path} 3\n" for path in listed))
+    ended = run_tool_file("evaluate.py", [*evaluation, "--data.annotations", "list.txt"], monkeypatch, capsys)
+    assert ended.code == 0, ended.err
+    settings = json.loads(Path("evaluated/report.json").read_text())["settings"]
+    written = json.loads(Path("out/benchmark.json").read_text())
+    assert [row["setting"] for row in written["figures"]] == 2 * [setting["name"] for setting in settings]
+    for row, setting in zip(written["figures"], [*settings, *settings], strict=True):
+        assert row["gflops"]["mean"] == pytest.approx(setting["gflops_video"]["mean"])
+        assert row["views_per_video"] == pytest.approx(setting["views"])
+        assert "clips_per_second" not in row
+    by_name = {row["setting"]: row for row in written["figures"]}
+    assert by_name["dense-stop1.5"]["gflops"] == by_name["dense"]["gflops"]
+    assert 1 <= by_name["dense-stop0.28"]["views_per_video"] < 3
+    assert written["run"]["videos"] == "4 of the 4 videos of videos"
+    assert written["run"]["views"].startswith("1x3, centre crop of the first clip first, 8 frames of ")
+    heads = Path("out/benchmark.md").read_text()
+    assert "| batch, videos | GFLOPs per video (p5 to p95) | views per video |" in heads
+    assert "clip/s" not in heads
+
+
+def test_one_view_leaves_nothing_to_stop(tool: RunTool) -> None:
+    ended = tool("--stop.confidence", "0.9", "--views.crops", "1")
+    assert ended.code == 2
+    assert ended.err.startswith("error: stop.confidence 0.9: there is one view, so nothing to leave out")

@@ -14,7 +14,7 @@ from video_ats.video.source import DataConfig
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
-PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=2, crop_size=32)
+PLAN = ViewPlan("timesformer", num_frames=4, frame_stride=2, crop_size=32, crops=1)
 
 
 def test_what_is_assumed_of_a_list_goes_with_the_clips(videos: Path, tmp_path: Path) -> None:
@@ -64,9 +64,24 @@ def test_a_folder_needs_no_classes_and_a_list_or_names_do(videos: Path, tmp_path
 
 
 def centre_view(path: Path) -> torch.Tensor:
-    plan = replace(PLAN, crops=1)
+    return views_of(path, PLAN)[0]
+
+
+def views_of(path: Path, plan: ViewPlan) -> torch.Tensor:
     frames = read_frames(path, lambda num_frames, _: range(num_frames)).frames
-    return make_views(frames, plan.frame_indices(len(frames), probe(path).frame_rate), plan)[0]
+    return make_views(frames, plan.frame_indices(len(frames), probe(path).frame_rate), plan)
+
+
+def test_all_views_of_a_video_stand_together(videos: Path) -> None:
+    plan = replace(PLAN, clips=2, crops=3)
+    clips = read_clips(DataConfig(videos=str(videos), num_workers=0), plan, 2, num_classes=2)
+    assert clips.views.shape == (12, 3, 4, 32, 32)
+    expected = [views_of(path, plan) for path in sorted(videos.rglob("*.mp4"))[1:]]
+    for of_video in clips.views.split(6):
+        assert sum(torch.equal(of_video, views) for views in expected) == 1
+    drawn = draw_clips(plan, 2)
+    assert drawn.source == "2 drawn videos (mini Kinetics, seed 0)"
+    assert torch.equal(drawn.views[:6], draw_clips(plan, 1).views)
 
 
 def test_no_more_clips_than_asked_for_and_never_none(videos: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """From measured times to figures and words."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from video_ats.benchmarking.measure import Timing
-from video_ats.benchmarking.report import Figures, Quartiles, make_figures, verdict
+from video_ats.benchmarking.report import Figures, Quartiles, make_figures, verdict, write_benchmark
 from video_ats.runs.execution import Execution
 
 
@@ -26,7 +28,7 @@ def test_ratios_are_of_rounds_and_realisation_is_what_operations_promised() -> N
     assert (ats.speedup.p25, ats.speedup.p75) == (pytest.approx(1.8), pytest.approx(2.25))
     assert ats.realisation == pytest.approx(1.0)
     assert ats.latency.median == pytest.approx(600)
-    assert ats.clips_per_second.median == pytest.approx(4.0)
+    assert ats.per_second.median == pytest.approx(4.0)
     assert (dense.gflops.mean, ats.gflops.mean, ats.gflops.p5) == (4.0, 2.0, 1.5)
     assert (dense.peak_mib, ats.peak_mib) == (2.0, None)
     assert (ats.precision, ats.batch_size) == ("bfloat16", 2)
@@ -75,3 +77,28 @@ def test_a_larger_batch_that_gains_is_named_and_only_that() -> None:
 
 def test_quartiles() -> None:
     assert Quartiles.of([4.0, 1.0, 2.0, 3.0, 5.0]) == Quartiles(3.0, 2.0, 4.0)
+
+
+def test_of_videos_all_words_say_so(tmp_path: Path) -> None:
+    timings = [
+        Timing("dense", ((3.0,), (3.0,)), (6_000_000_000,) * 2, None, (3, 3)),
+        Timing("dense-stop0.99", ((1.5,), (2.0,)), (2_000_000_000, 4_000_000_000), None, (1, 2)),
+    ]
+    both = make_figures(timings, Execution(torch.device("cpu"), batch_size=2))
+    dense, stops = both
+    assert (dense.unit, dense.views_per_video, stops.views_per_video) == ("video", 3, 1.5)
+    assert stops.speedup is not None
+    assert stops.realisation == pytest.approx(stops.speedup.median / 2)
+    assert verdict(stops, both) == "1.75x as fast as dense per video"
+    for path in write_benchmark(tmp_path, {"model": "m"}, {}, both):
+        told = path.read_text()
+        assert "clip" not in told
+        assert "videos" in told
+        assert "views" in told
+
+
+def test_of_clips_no_word_is_of_videos(tmp_path: Path) -> None:
+    for path in write_benchmark(tmp_path, {"model": "m"}, {}, figures([[1.0]], [[1.0]])):
+        told = path.read_text()
+        assert "clips" in told
+        assert "video" not in told

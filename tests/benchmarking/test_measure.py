@@ -11,6 +11,7 @@ from video_ats import create_model
 from video_ats.benchmarking.measure import peak_memory, time_settings
 from video_ats.models.insert import insert_samplers_
 from video_ats.runs.execution import Execution
+from video_ats.runs.forward import run_setting
 from video_ats.runs.settings import Setting
 from video_ats.tokens import SamplerConfig
 
@@ -79,6 +80,39 @@ def test_samplers_are_gone_afterwards(model: nn.Module, clips: Tensor) -> None:
     insert_samplers_(model, SamplerConfig(blocks=[0]))
     time_settings(model, SETTINGS, clips, Execution(CPU, batch_size=4), rounds=1)
     assert [block.sampler for block in model.blocks] == [None, None]  # type: ignore[union-attr]
+
+
+STOPS = Setting("a", SamplerConfig(samples=4, blocks=[1]))
+
+
+def test_a_video_that_is_sure_leaves_the_batch(model: nn.Module, passes: list[tuple[int, int]]) -> None:
+    """Of three videos with three views each, one is sure of its second view, which comes first, and one of none."""
+    torch.nn.init.normal_(model.head.weight, std=3, generator=torch.Generator().manual_seed(3))  # type: ignore[union-attr, arg-type]
+    views = torch.randn(9, 3, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    execution, order = Execution(CPU, batch_size=9), (1, 0, 2)
+    alone = run_setting(model, STOPS, views, execution)
+    first = alone.logits[1::3].softmax(dim=1).amax(dim=1).sort().values
+    confidence = float(first[1:].mean())  # one video of three is surer of its first view
+    stopping = STOPS.stopping(confidence)
+    expected = run_setting(model, stopping, views, execution, order=order).counts(3)
+    passes.clear()
+    settings = [Setting("dense", None), STOPS, stopping, STOPS.stopping(1.5)]
+    timings = time_settings(model, settings, views, Execution(CPU, batch_size=3), rounds=1, order=order)
+    dense, every, stops, never = timings
+    assert [timing.views for timing in (dense, every, never)] == [(3, 3, 3)] * 3
+    assert stops.views == tuple(expected)
+    assert 1 in expected
+    assert max(expected) > 1
+    macs = alone.macs().view(3, 3)
+    assert every.macs == never.macs == tuple(macs.sum(dim=1).tolist())
+    assert stops.macs == tuple(int(macs[video, list(order[:count])].sum()) for video, count in enumerate(expected))
+    sizes = [size for _, size in passes][: 2 + max(expected)]
+    assert sizes == [9, 9, *(sum(count > number for count in expected) for number in range(max(expected)))]
+
+
+def test_clips_have_no_views(model: nn.Module, clips: Tensor) -> None:
+    (timing,) = time_settings(model, SETTINGS[:1], clips, Execution(CPU, batch_size=5), rounds=1)
+    assert timing.views is None
 
 
 def test_peak_memory_is_what_is_held_at_most() -> None:

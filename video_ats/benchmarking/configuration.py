@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from video_ats.runs.files import check_folder
-from video_ats.runs.options import RANDOM_WEIGHTS, ClassOptions, Precision, RunOptions, ViewsConfig, check_at_least_one
+from video_ats.runs.options import (
+    RANDOM_WEIGHTS,
+    ClassOptions,
+    Precision,
+    RunOptions,
+    StopConfig,
+    ViewsConfig,
+    check_at_least_one,
+)
 from video_ats.runs.settings import SweepConfig
 from video_ats.tokens import SamplerConfig
 from video_ats.video.source import DataConfig
@@ -21,18 +29,25 @@ class BenchmarkConfig(ClassOptions, RunOptions):
     Attributes:
         data: which videos; a folder is enough, and labels are not needed. Without videos and annotations, clips are
             drawn.
+        views: which views of each video. Without ``stop``, the centre crop of the first clip alone is timed.
         sweep: samplers to time, as a product of lists.
         samplers: samplers to time, one by one. A matched control keeps as many tokens as ``ats`` would keep of the
             tokens that reach the control.
-        batch_sizes: clips in one forward pass; each is timed.
+        stop: time whole videos, all of their views. Also time the dense model and every sampler, not the controls, so
+            that a video takes no more views once it is sure; names end with ``-stop`` and the confidence.
+        batch_sizes: clips in one forward pass; each is timed. With ``stop``, videos in a batch: all of their views in
+            one forward pass, or, where videos stop, one view after the other of those that are not yet sure.
         precisions: ``float32``, or autocast to ``bfloat16`` or ``float16``; each is timed.
-        clips: number of different clips to time on, one of each video; null: as many as the largest batch.
-        rounds: passes of every setting over every clip; the results are medians over them.
+        clips: number of different clips to time on, one of each video, or with ``stop`` of videos; null: as many as
+            the largest batch.
+        rounds: passes of every setting over every clip or video; the results are medians over them.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     samplers: list[SamplerConfig] = field(default_factory=list)
+    stop: StopConfig = field(default_factory=StopConfig)
     batch_sizes: list[int] = field(default_factory=lambda: [1, 8])
     precisions: list[Precision] = field(default_factory=lambda: list[Precision](["float32"]))
     clips: int | None = None
@@ -50,6 +65,17 @@ class BenchmarkConfig(ClassOptions, RunOptions):
         check_at_least_one(self, "rounds")
         if self.clips is not None and self.clips < max(self.batch_sizes):
             raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
+        for name in ("clips", "crops"):
+            if not self.stop.confidences and (given := getattr(self.views, name)) not in (None, 1):
+                raise ValueError(
+                    f"views.{name} {given}: one view of each video is timed; whole videos are with stop.confidence, "
+                    "such as 0.99"
+                )
+
+    @property
+    def timed_views(self) -> ViewsConfig:
+        """The views of each video that are timed."""
+        return self.views if self.stop.confidences else replace(self.views, clips=1, crops=1)
 
     def check_output(self) -> None:
         """Raise for a folder that cannot be written to, or that holds results."""

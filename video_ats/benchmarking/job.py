@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from video_ats.benchmarking.report import Figures, benchmark_blocks, make_figure
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.runs.execution import Execution, describe_environment, open_device
-from video_ats.runs.options import ViewsConfig, check_samplers, fill_in, plan_views
+from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting
 from video_ats.runs.tables import Block, progress_bar
 from video_ats.runs.weights import (
@@ -35,7 +35,7 @@ from video_ats.video.views import ViewPlan
 
 
 class Clips(NamedTuple):
-    """Normalised clips (float32 Tensor[N, 3, T, S, S]), one of each video, their source in words, notes on the list."""
+    """Normalised views (float32 Tensor[N * V, 3, T, S, S]), V of each video; their source in words; notes."""
 
     views: Tensor
     source: str
@@ -45,24 +45,24 @@ class Clips(NamedTuple):
 def read_clips(
     data: DataConfig, plan: ViewPlan, count: int, *, num_classes: int, weights: GivenWeights = NOTHING_GIVEN
 ) -> Clips:
-    """Centre crops of the first clips of up to ``count`` videos. A folder without annotations and labels may hold its
+    """All views of up to ``count`` videos. A folder without annotations and labels may hold its
     videos at any depth.
     """
     videos = weights.open_videos(data, num_classes, labelled=False)
     weights.check_label_names(videos.label_names)
-    views, keys = read_some_views(videos.entries, count, data, replace(plan, clips=1, crops=1), torch.device("cpu"))
+    views, keys = read_some_views(videos.entries, count, data, plan, torch.device("cpu"))
     return Clips(views, f"{len(keys)} of the {len(videos.entries)} videos of {Path(videos.source).name}", videos.notes)
 
 
 def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
-    """Drawn clips of the mini Kinetics at the plan's size, one class after the other."""
-    plan = replace(plan, clips=1, crops=1)
+    """All views of drawn videos of the mini Kinetics at the plan's size, one class after the other."""
     views = []
     for number, name in enumerate(islice(cycle(CLASSES), count)):
         clip = draw_clip(name, np.random.default_rng((seed, number)))
         positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
         views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
-    return Clips(torch.cat(views), f"{count} drawn clips (mini Kinetics, seed {seed})")
+    drawn = "clips" if plan.num_views == 1 else "videos"
+    return Clips(torch.cat(views), f"{count} drawn {drawn} (mini Kinetics, seed {seed})")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class BenchmarkJob:
     config: BenchmarkConfig
     given: LoadedModel
     settings: tuple[Setting, ...]
+    plan: ViewPlan
     clips: Clips
     device: torch.device
 
@@ -87,11 +88,14 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
     variant, device = choose_variant(config.model, weights), open_device(config.device)
     filled = fill_in(config, variant, weights)
     num_classes = filled.class_count(variant, weights)
-    settings = choose_settings(variant, weights, config.sweep, config.samplers, published=False)
+    settings = choose_settings(
+        variant, weights, config.sweep, config.samplers, published=False, confidences=config.stop.known
+    )
+    plan, largest = plan_views(variant, config.timed_views), max(config.batch_sizes)
+    config.stop.check_views(plan)
     sizes = {"num_classes": num_classes, "seed": config.seed}
     given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
     check_samplers(settings, given.model)
-    plan, largest = plan_views(variant, ViewsConfig()), max(config.batch_sizes)
     count = largest if config.clips is None else config.clips
     if config.data.videos is None and config.data.annotations is None:
         clips = draw_clips(plan, count, seed=config.seed)
@@ -99,9 +103,9 @@ def prepare(config: BenchmarkConfig) -> BenchmarkJob:
         # The videos of a folder need no classes: its labels are left as they are.
         data = config.data if config.data.annotations is None else filled.data
         clips = read_clips(data, plan, count, num_classes=num_classes, weights=weights)
-    if len(clips.views) < largest:
+    if len(clips.views) // plan.num_views < largest:
         raise ValueError(f"batch_sizes {config.batch_sizes}: only {clips.source} can be read; name more videos")
-    return BenchmarkJob(filled, given, settings, clips, device)
+    return BenchmarkJob(filled, given, settings, plan, clips, device)
 
 
 def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
@@ -113,20 +117,23 @@ def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
         print(f"note: {note}")
     config, figures, written = job.config, list[Figures](), list[Path]()
     environment = describe_environment(job.device)
+    plan, whole = job.plan, job.plan.num_views > 1
+    shown = f"{plan.clips}x{plan.crops}, centre crop of the first clip first" if whole else "first clip, centre crop"
     description = {
         "model": config.model,
         "weights": job.given.weights,
-        "clips": job.clips.source,
-        "views": "first clip, centre crop, {} frames of {} x {} pixels".format(*job.clips.views.shape[2:]),
+        "videos" if whole else "clips": job.clips.source,
+        "views": "{}, {} frames of {} x {} pixels".format(shown, *job.clips.views.shape[2:]),
         "rounds": config.rounds,
         **({"note": "; ".join(notes)} if notes else {}),
     }
-    clips = job.clips.views.to(job.device)
-    passes = sum(len(clips) // size for size in config.batch_sizes) * len(config.precisions)
-    with progress_bar(passes * len(job.settings) * (config.rounds + 1), "pass") as bar:
+    views, model = job.clips.views.to(job.device), job.given.model
+    how: dict[str, Any] = {"rounds": config.rounds, "order": plan.centre_first}
+    batches = sum(len(views) // plan.num_views // size for size in config.batch_sizes) * len(config.precisions)
+    with progress_bar(batches * len(job.settings) * (config.rounds + 1), "pass") as bar:
         for precision, size in product(config.precisions, config.batch_sizes):
             execution = Execution(job.device, precision, size)
-            timings = time_settings(job.given.model, job.settings, clips, execution, rounds=config.rounds, progress=bar)
+            timings = time_settings(model, job.settings, views, execution, progress=bar, **how)
             figures += make_figures(timings, execution)
             written = write_benchmark(Path(config.output), description, environment, figures)
     return benchmark_blocks(description, environment, figures), written

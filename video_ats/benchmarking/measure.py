@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import NoReturn
@@ -25,19 +25,21 @@ class Timing:
     """Measurements of one setting."""
 
     setting: str
-    seconds: tuple[tuple[float, ...], ...]  # of each forward pass, by round and batch
-    macs: tuple[int, ...]  # multiply-adds of each clip
-    peak_bytes: int | None  # largest memory of a forward pass beyond weights and clips; None: cannot be measured
+    seconds: tuple[tuple[float, ...], ...]  # of each batch, by round
+    macs: tuple[int, ...]  # multiply-adds of each clip, or of all computed views of each video
+    peak_bytes: int | None  # largest memory of a batch beyond weights and clips; None: cannot be measured
+    views: tuple[int, ...] | None = None  # computed views of each video; None: clips, not videos, were timed
 
 
 @torch.inference_mode()
 def time_settings(
     model: nn.Module,
     settings: Sequence[Setting],
-    clips: Tensor,
+    views: Tensor,
     execution: Execution,
     *,
     rounds: int,
+    order: Sequence[int] = (0,),
     progress: tqdm[NoReturn] | None = None,
 ) -> list[Timing]:
     """Time each setting on the same batches. The settings take turns within each batch, so that a machine that becomes
@@ -45,13 +47,19 @@ def time_settings(
 
     Args:
         model: with sampler slots, in evaluation mode, on the device; its slots are empty afterwards.
-        clips (float32 Tensor[N, 3, T, S, S]): at least one batch; clips that do not fill another batch are left out.
+        views (float32 Tensor[N * V, 3, T, S, S]): V views of each video, at least one batch of videos; those that do
+            not fill another batch are left out. A clip is a video of one view.
+        execution: its batch size counts videos; a forward pass has all views of a batch, or those that are left of it.
         rounds: passes over all batches.
-        progress: updated after each of the ``(rounds + 1) * settings * (N // batch size)`` forward passes.
+        order: numbers 0 to V - 1 of the views of a video, in the order in which a setting that stops takes them.
+        progress: updated after each of the ``(rounds + 1) * settings * (N // batch size)`` batches.
     """
-    batches = clips.split(execution.batch_size)[: len(clips) // execution.batch_size]
+    per_video, size = len(order), execution.batch_size * len(order)
+    execution = replace(execution, batch_size=size)
+    batches = views.split(size)[: len(views) // size]
     seconds: dict[str, list[list[float]]] = {setting.name: [] for setting in settings}
     macs: dict[str, list[int]] = {setting.name: [] for setting in settings}
+    computed: dict[str, list[int]] = {setting.name: [] for setting in settings}
     peaks: dict[str, int | None] = {}
     with execution.cast_weights(model):
         for number in range(rounds + 1):
@@ -60,17 +68,28 @@ def time_settings(
                 seconds[setting.name].append([])
             for batch in batches:
                 for setting in (*settings[first:], *settings[:first]):
-                    output = run_setting(model, setting, batch, execution)
+                    output = run_setting(model, setting, batch, execution, order=order)
                     seconds[setting.name][-1].append(output.seconds)
                     if number == 0:
-                        macs[setting.name] += output.macs().tolist()
+                        counts = output.counts(per_video)
+                        computed[setting.name] += counts
+                        macs[setting.name] += [int(video.sum()) for video in output.macs().split(counts)]
                     if progress is not None:
                         progress.update()
         for setting in settings:
             gc.collect()
-            forward = partial(run_setting, model, setting, batches[0], execution)
+            forward = partial(run_setting, model, setting, batches[0], execution, order=order)
             peaks[setting.name] = peak_memory(forward, execution.device)
-    return [Timing(name, tuple(map(tuple, seconds[name][1:])), tuple(macs[name]), peaks[name]) for name in seconds]
+    return [
+        Timing(
+            name,
+            tuple(map(tuple, seconds[name][1:])),
+            tuple(macs[name]),
+            peaks[name],
+            tuple(computed[name]) if per_video > 1 else None,
+        )
+        for name in seconds
+    ]
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> int | None:

@@ -64,15 +64,19 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
     there (benchmarks/ragged_attention.py). On a GPU, where many small kernels cost most, groups are padded, and many
     short ones are computed some at a time.
     """
-    if groups.mask is None or qkv.device.type != "cpu":
+    if groups.slots is None or qkv.device.type != "cpu":
         table = groups.pad(qkv)  # (G, N, 3, heads, d)
         short = 0 < groups.longest <= _TILE // 2 and groups.num_groups >= _MANY_GROUPS
         if short and qkv.device.type != "cpu":
             return groups.unpad(attend_in_buckets(table, groups.mask))
         q, k, v = table.transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
         return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))
-    order, runs = by_length(groups)
     # In float32: half precision would compile a kernel for each new number of groups of a length.
+    if groups.mask is None:
+        q, k, v = groups.pad(at_least_float32(qkv)).transpose(1, 3).unbind(2)
+        with torch.autocast("cpu", enabled=False):
+            return groups.unpad(attend(q, k, v, None).transpose(1, 2)).to(qkv.dtype)
+    order, runs = by_length(groups)
     ordered = at_least_float32(qkv.index_select(0, order))
     found = []
     for part, (length, count) in zip(ordered.split([n * g for n, g in runs]), runs, strict=True):

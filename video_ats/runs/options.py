@@ -258,7 +258,7 @@ class StopConfig:
     Attributes:
         confidence: the centre crop of the first clip is computed first, then the other views in order; a video is done
             once the largest probability of its views so far, combined, exceeds this. 1 or more: never before the last
-            view. null: all views are computed at once. An evaluation takes several, such as [0.95, 0.99].
+            view. null: all views are computed at once. Evaluations and benchmarks take several, such as [0.95, 0.99].
         agreement: an evaluation finds the confidences itself, one for each setting, on ``target_videos`` of its videos
             without labels: the smallest with which at least this share of videos, such as 0.99, has the most probable
             class that it has on all views. Give this or the confidence.
@@ -303,15 +303,21 @@ class StopConfig:
         return self.confidences if self.settings is None else dict(zip(self.settings, self.confidences, strict=True))
 
     @property
-    def only(self) -> float | None:
-        """The confidence, where a run takes one; ValueError for several, or an agreement."""
+    def known(self) -> tuple[float, ...] | dict[str, float]:
+        """As ``by_setting``, where a run finds none itself; ValueError for an agreement."""
         if self.agreement is not None:
             raise ValueError(
                 f"{self}: only an evaluation finds a confidence; find it with video-ats evaluate, or video-ats "
                 "calibrate --target_per video, and give it as --stop.confidence"
             )
+        return self.by_setting
+
+    @property
+    def only(self) -> float | None:
+        """The confidence, where a run takes one; ValueError for several, or an agreement."""
+        _ = self.known
         if len(self.confidences) > 1 or self.settings is not None:
-            raise ValueError(f"{self}: give one; only an evaluation takes several")
+            raise ValueError(f"{self}: give one; only evaluations and benchmarks take several")
         return self.confidences[0] if self.confidences else None
 
     @property

@@ -11,7 +11,6 @@ Tables are ``(G, F, N, D)``: G groups that are decided in one, N places in each,
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from video_ats.tokens.scoring import at_least_float32
@@ -19,11 +18,12 @@ from video_ats.tokens.scoring import at_least_float32
 _DIGITS = 6  # of a cosine, after the point
 _ROUNDS = 4  # in a block, while pairs are similar
 _FEWEST = 4  # places that are still halved
+_TINY = 1e-12  # a shorter vector is no direction
 
 
 def unit(x: Tensor) -> Tensor:
     """``x (Tensor[..., D])`` of length 1, at least float32: half precision would change which tokens are alike."""
-    return F.normalize(at_least_float32(x), dim=-1)
+    return _unit(at_least_float32(x))[0]
 
 
 def weighted_mean(x: Tensor, sizes: Tensor, into: Tensor, count: int) -> Tensor:
@@ -38,9 +38,9 @@ def weighted_mean(x: Tensor, sizes: Tensor, into: Tensor, count: int) -> Tensor:
         Tensor[count, D] of the type of ``x``; a token alone is itself up to rounding.
     """
     precise = at_least_float32(x)
-    sums = precise.new_zeros(count, x.shape[1]).index_add(0, into, precise * sizes[:, None])
-    weights = sizes.new_zeros(count).index_add(0, into, sizes)
-    return (sums / weights[:, None]).to(x.dtype)
+    sizes = sizes.to(precise.dtype)
+    share = sizes / sizes.new_zeros(count).index_add(0, into, sizes).index_select(0, into)
+    return precise.new_zeros(count, x.shape[1]).index_add(0, into, precise * share[:, None]).to(x.dtype)
 
 
 def nearest(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -57,9 +57,10 @@ def nearest(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Ten
         int64 Tensor[G, S] and float Tensor[G, S].
     """
     with torch.autocast(sources.device.type, enabled=False):
-        cosines = (sources @ targets.transpose(2, 3)).mean(dim=1).round_(decimals=_DIGITS)  # (G, S, M)
+        products = torch.bmm(sources.flatten(0, 1), targets.flatten(0, 1).transpose(1, 2))
+    cosines = products.unflatten(0, sources.shape[:2]).mean(dim=1).round_(decimals=_DIGITS)  # (G, S, M)
     if valid is not None:
-        cosines = cosines.masked_fill(~valid[:, None], -torch.inf)
+        cosines.masked_fill_(~valid[:, None], -torch.inf)
     place = cosines.argmax(dim=2)
     return place, cosines.gather(2, place[:, :, None])[:, :, 0]
 
@@ -86,31 +87,26 @@ def merge_similar(
     """
     groups, frames, total, _ = x.shape
     left = torch.full((groups,), total, device=x.device) if lengths is None else lengths
-    # A cosine does not depend on length, so sums weighted by size do for means.
-    sums = (at_least_float32(x) * sizes[:, None, :, None]).flatten(0, 2)  # (G * F * N, D)
-    starts = total * torch.arange(groups * frames, device=x.device).view(groups, frames, 1)
-    target = place = torch.arange(total, device=x.device).repeat(groups, 1)
-    products, active, rounds = torch.zeros_like(left), torch.ones_like(left, dtype=torch.bool), 0
-
-    def rows(places: Tensor) -> Tensor:
-        """Places of each group ``(G, S)`` to features ``(G, F, S, D)``."""
-        return sums.index_select(0, (starts + places[:, None]).flatten()).view(groups, frames, places.shape[1], -1)
-
-    while place.shape[1] > (_FEWEST - 1 if count is None else count) and (count is not None or rounds < _ROUNDS):
+    # A cosine does not depend on length, so sums weighted by size do for means: `units` times `norms` are these sums.
+    units, norms = _unit(at_least_float32(x).contiguous())
+    norms = norms * sizes[:, None, :, None]
+    places = torch.arange(total, device=x.device)
+    target, products, rounds = places.repeat(groups, 1), torch.zeros_like(left), 0
+    # Groups that may still merge, and the places that are left in them: the rows of `units`, `norms` and `left`.
+    going, place = torch.arange(groups, device=x.device), target.clone()
+    while place.shape[1] > (_FEWEST - 1 if count is None else count):
         rounds += 1
-        active = active & (left >= _FEWEST if count is None else left > count)
+        active = left >= _FEWEST if count is None else left > count
         sources, targets = (left + 1) // 2, left // 2
-        products = products + active * frames * sources * targets
-        own, others = place[:, 0::2], place[:, 1::2]  # (G, S), (G, M)
-        columns = torch.arange(own.shape[1], device=x.device)
+        products.index_add_(0, going, active * frames * sources * targets)
+        own, others = units[:, :, 0::2], units[:, :, 1::2]  # (A, F, S, D), (A, F, M, D)
+        columns = places[: own.shape[2]]
         padded = lengths is not None or rounds > 1  # rows may differ in length
-        valid = columns[: others.shape[1]] < targets[:, None] if padded else None
-        into, cosine = nearest(unit(rows(own)), unit(rows(others)), valid)
+        into, cosine = nearest(own, others, columns[: others.shape[2]] < targets[:, None] if padded else None)
         merged = active[:, None] & (columns < sources[:, None])
         if count is None:
             assert threshold is not None
             merged = merged & (cosine > threshold)
-            active = merged.any(dim=1)
         else:
             order = cosine.masked_fill(~merged, -torch.inf).argsort(dim=1, descending=True, stable=True)
             first = columns < torch.minimum(left - count, sources)[:, None]
@@ -118,15 +114,49 @@ def merge_similar(
         group, source = merged.nonzero(as_tuple=True)
         if not len(group):
             break
-        went, to = own[group, source], others[group, into[group, source]]
-        now = torch.arange(total, device=x.device).repeat(groups, 1)
-        now[group, went] = to
-        target = now.gather(1, target)
-        move = [(starts[group, :, 0] + places[:, None]).flatten() for places in (to, went)]
-        sums.index_add_(0, move[0], sums.index_select(0, move[1]))
-        left = left - merged.sum(dim=1)
+        went, to = 2 * source, 2 * into[group, source] + 1
+        now = places.repeat(len(going), 1)
+        now[group, place[group, went]] = place[group, to]
+        target[going] = now.gather(1, target[going])
+        if count is None and rounds == _ROUNDS:
+            break
+        _absorb(units, norms, group, went, to)
+        on = merged.any(dim=1).nonzero().flatten()
+        left = (left - merged.sum(dim=1))[on]
         gone = torch.zeros_like(place, dtype=torch.uint8)
         gone[:, 0::2] = merged
-        order = gone.argsort(dim=1, stable=True)  # those that are left first, in order
-        place = place.gather(1, order[:, : int(left.max())])
+        stay = gone[on].argsort(dim=1, stable=True)[:, : int(left.max())]  # those that are left first, in order
+        going, place = going[on], place[on].gather(1, stay)
+        rows, shape = _rows(units, on, stay), (len(on), frames, stay.shape[1], -1)
+        units, norms = (table.flatten(0, 2).index_select(0, rows).view(shape) for table in (units, norms))
     return target, products
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``x (Tensor[..., D])`` of length 1, and the lengths ``Tensor[..., 1]``."""
+    norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=_TINY)
+    return x / norms, norms
+
+
+def _absorb(units: Tensor, norms: Tensor, group: Tensor, went: Tensor, to: Tensor) -> None:
+    """Add places that ``went`` to those that they went ``to``, each in its ``group (int64 Tensor[M])``, in place.
+
+    ``units (Tensor[G, F, N, D])``, ``norms``: contiguous, as of `_unit`.
+    """
+    frames, width = units.shape[1:3]
+    changed, into = (width * group + to).unique(return_inverse=True)
+    kept, moved = _rows(units, changed // width, (changed % width)[:, None]), _rows(units, group, went[:, None])
+    units, norms = units.flatten(0, 2), norms.flatten(0, 2)
+    sums, more = (units.index_select(0, rows) * norms.index_select(0, rows) for rows in (kept, moved))
+    sums.index_add_(0, (frames * into[:, None] + torch.arange(frames, device=into.device)).flatten(), more)
+    for table, new in zip((units, norms), _unit(sums), strict=True):
+        table.index_copy_(0, kept, new)
+
+
+def _rows(table: Tensor, groups: Tensor, places: Tensor) -> Tensor:
+    """Rows of the flattened ``table (Tensor[G, F, N, D])``: of ``groups (int64 Tensor[M])``, in each frame, its
+    ``places (int64 Tensor[M, S])``.
+    """
+    frames, width = table.shape[1:3]
+    starts = width * (frames * groups[:, None] + torch.arange(frames, device=groups.device))  # (M, F)
+    return (starts[:, :, None] + places[:, None]).flatten()

@@ -103,7 +103,8 @@ class Grouping:
         if self.slots is None:
             assert self.layout is not None
             return x.unflatten(0, self.layout).transpose(1, 2).flatten(0, 1)
-        table = x.new_zeros(self.num_groups * self.longest, *x.shape[1:])
+        new = x.new_empty if self.mask is None else x.new_zeros
+        table = new((self.num_groups * self.longest, *x.shape[1:]))
         return table.index_copy_(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
 
     def unpad(self, table: Tensor, then: Tensor | None = None) -> Tensor:
@@ -112,7 +113,7 @@ class Grouping:
         ``then (Tensor[C, ...])`` is appended: ``Tensor[P + C, ...]``.
         """
         if self.slots is not None:
-            packed = table[self.group, self.place]
+            packed = table.flatten(0, 1).index_select(0, self.slots)
             return packed if then is None else torch.cat([packed, then])
         assert self.layout is not None
         outer, length, inner = self.layout
@@ -233,20 +234,20 @@ class Origin:
 
     @cached_property
     def by_position(self) -> Grouping:
-        """A group per (clip, row, column), over the frames in which it is left; some may be empty."""
+        """A group per (clip, row, column), over the frames in which it is left; none or an empty one if it is gone."""
         clips, frames = self.grid[:2]
         if self.is_table:
             return Grouping.complete(clips, frames, self.counts.most_of_frame, self.index.device)
-        # As a table by frame, transposed: of the places that are left, or, if they differ among frames, of all.
-        slots, mask, columns = self.index, self._present, self.grid.positions
-        if self.aligned:
-            assert self.by_frame.slots is not None
-            assert self.by_frame.mask is not None
-            slots, mask, columns = self.by_frame.slots, self.by_frame.mask, self.by_frame.longest
-        places = torch.arange(clips * columns * frames, device=slots.device)
-        transposed = places.view(clips, columns, frames).transpose(1, 2).flatten()
-        mask = mask.view(clips, frames, columns).transpose(1, 2).flatten(0, 1)
-        return Grouping.ragged(transposed.index_select(0, slots), mask)
+        positions = self.grid.positions
+        if self.aligned:  # whole tubes, which differ in number among clips
+            tube = self.tubes._token.index_select(0, positions * self.clip + self.index % positions)
+            mask = torch.ones(len(self.index) // frames, frames, dtype=torch.bool, device=tube.device)
+            return Grouping.ragged(frames * tube + self.frame, mask)
+        # A table by frame of all places, transposed.
+        places = torch.arange(self.grid.size, device=self.index.device)
+        transposed = places.view(clips, positions, frames).transpose(1, 2).flatten()
+        mask = self._present.view(clips, frames, positions).transpose(1, 2).flatten(0, 1)
+        return Grouping.ragged(transposed.index_select(0, self.index), mask)
 
     @cached_property
     def tubes(self) -> Origin:
