@@ -160,7 +160,7 @@ def run(name: str) -> None:
     from video_ats import commands
     from video_ats.cli import parse_config, run_tool
     from video_ats.first_checks import check_first
-    from video_ats.runs.heap import keep_freed_memory
+    from video_ats.runs.heap import bound_kernel_cache, keep_freed_memory
 
     function, row = getattr(commands, name.replace("-", "_")), COMMANDS[name]
 
@@ -174,6 +174,8 @@ def run(name: str) -> None:
         )
         check_first(config)
         keep_freed_memory()
+        if name == "train":
+            bound_kernel_cache()
         return function(config)
 
     run_tool(main)

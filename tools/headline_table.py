@@ -31,9 +31,9 @@ def headline_table(root: Path) -> str:
             videos.add(s.videos)
     counts = " to ".join(f"{count:,}" for count in sorted({min(videos), max(videos)}))
     told = (
-        f"Measured here on CPU cores in float32. Mini: {counts} drawn clips at 1x3 views, timed in batches of {_VIDEOS} "
-        f"videos; base: real clips, batches of {_BATCH}. Stopping at 0.99: a video takes no more views once a class has a "
-        "larger probability. Details: "
+        f"Measured here on CPU cores in float32. Mini: {counts} drawn clips at 1x3 views, timed in batches of "
+        f"{_VIDEOS} videos; base: real clips, batches of {_BATCH}. Stopping at 0.99: a video takes no more views once "
+        "a class has a larger probability. Details: "
         "[docs/findings.md](docs/findings.md), [docs/results.md](docs/results.md), [docs/speed.md](docs/speed.md)."
     )
     return "\n".join([*markdown_table(heads, [*rows, *_random(root)]), "", told])

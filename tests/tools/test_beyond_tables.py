@@ -14,7 +14,7 @@ from video_ats.runs.metrics import Accuracy
 OURS = "similar-tube-t0.9-b1..5"
 PUBLISHED = "ats-tube-kfull-b2..5"
 ENVIRONMENT = {"device": "cpu", "processor": "p", "threads": "1", "torch": "2", "av": "18"}
-# Share of the dense GFLOPs per video, views of a video, views per second: three dense views take a second.
+# Share of the dense GFLOPs per video, views of a video.
 COSTS = {
     "dense": (1.0, 3.0),
     "dense-stop0.99": (0.5, 1.5),

@@ -1,4 +1,4 @@
-"""A setting of the C library's heap, which holds CPU tensors. Imports no torch: it can be made before torch loads."""
+"""Settings of native libraries for the memory of a process. Imports no torch: they are made before torch loads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import os
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # With these a user sets the same, for every program.
 _SET_BY_USER = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
+
+
+def bound_kernel_cache() -> None:
+    """Make oneDNN keep the kernels of the last 64 shapes, and not of 1,024, unless the user's environment says a number.
+
+    Where tokens follow the clip, each step of a training has products of other shapes. oneDNN makes a kernel for each
+    and keeps it with its memory: a process grew by gigabytes (benchmarks/kernel_cache.py has the first steps).
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def keep_freed_memory() -> bool:
