@@ -18,6 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "video_ats" / "weights"
 LOGS = ROOT / "benchmarks" / "results" / "weights"
 
+TRAINED_WITH = {
+    "timesformer_mini_ats": "ats-tube-k32-b2..5",
+    "timesformer_mini_similar": "similar-tube-t0.9,0.85,0.85,0.85,0.85,0.85-b0..5",
+    "xvit_mini_ats": "ats-tube-k32-b2..5",
+    "xvit_mini_similar": "similar-tube-t0.95,0.9,0.9,0.9,0.9,0.9-b0..5",
+}
+
 
 def test_a_name_that_is_not_shipped_lists_those_that_are() -> None:
     with pytest.raises(FileNotFoundError, match=r"checkpoint shipped/none: not among .* timesformer_mini"):
@@ -26,7 +33,7 @@ def test_a_name_that_is_not_shipped_lists_those_that_are() -> None:
 
 @pytest.mark.parametrize("name", list_shipped_weights())
 def test_they_load_and_are_small(name: str) -> None:
-    model = create_model(name, num_classes=16, checkpoint=f"shipped/{name}")
+    model = create_model(name.removesuffix("_similar"), num_classes=16, checkpoint=f"shipped/{name}")
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     tensors = read_checkpoint(f"shipped/{name}").entries
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
@@ -36,9 +43,9 @@ def test_they_load_and_are_small(name: str) -> None:
 @pytest.mark.parametrize("name", list_shipped_weights())
 def test_they_say_what_they_are(name: str) -> None:
     told = describe_weights(f"shipped/{name}")
-    assert told.model == name.removesuffix("_ats")
+    assert told.model == name.removesuffix("_ats").removesuffix("_similar")
     assert told.label_names == tuple(CLASSES)
-    assert told.trained_with == ("ats-tube-k32-b2..5" if name.endswith("_ats") else "dense")
+    assert told.trained_with == TRAINED_WITH.get(name, "dense")
     last = sorted((LOGS / name).iterdir())[-1]
     recipe = json.loads(read_checkpoint(f"shipped/{name}").metadata["recipe"])
     assert recipe == json.loads((last / "run.json").read_text())["config"]
@@ -51,7 +58,7 @@ def test_the_runs_that_made_them_are_those_of_the_configurations(name: str) -> N
     for folder in folders:
         recorded = json.loads((folder / "run.json").read_text())["config"]
         written = parse_config(TrainConfig, "", ["--config", str(ROOT / "configs" / "mini" / f"{folder.name}.yaml")])
-        assert recorded["model"] == written.model == name.removesuffix("_ats")
+        assert recorded["model"] == written.model == name.removesuffix("_ats").removesuffix("_similar")
         assert recorded["seed"] == written.seed
         for key in ("epochs", "batch_size", "crop_size", "precision"):
             assert recorded[key] == getattr(written, key), key
