@@ -1,4 +1,4 @@
-"""Memory and time of training with merging, with the kernels of all shapes kept (oneDNN's usual 1,024), and of the last 64.
+"""Memory and time of training with merging, with the kernels of 1,024 shapes kept (oneDNN's usual number), and of 64.
 
 Usage: python benchmarks/kernel_cache.py
 

@@ -213,7 +213,8 @@ def test_a_recipe_has_the_classes_and_the_name_of_its_data_set(path: Path, datas
     assert config.num_classes == len(load_label_names(labels))
     assert config.output == f"outputs/{path.parent.name}/{path.stem}"
     assert config.model in path.stem
-    assert bool(config.sampler) == path.stem.endswith("_ats")
+    kind = config.sampler.kind if config.sampler else None
+    assert kind == {"ats": "ats", "similar": "similar"}.get(path.stem.rpartition("_")[2])
     assert config.views.crops == 1
     if path.parent.name != "mini":
         assert config.checkpoint is None

@@ -12,7 +12,7 @@ _SET_BY_USER = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHO
 
 
 def bound_kernel_cache() -> None:
-    """Make oneDNN keep the kernels of the last 64 shapes, and not of 1,024, unless the user's environment says a number.
+    """Make oneDNN keep the kernels of the last 64 shapes, and not of 1,024, unless the user's environment says else.
 
     Where tokens follow the clip, each step of a training has products of other shapes. oneDNN makes a kernel for each
     and keeps it with its memory: a process grew by gigabytes (benchmarks/kernel_cache.py has the first steps).
