@@ -96,7 +96,8 @@ def _realised(root: Path, timed: str) -> tuple[list[dict[str, Any]], list[str]]:
             if f["realisation"] is not None:
                 whole = dense[_place(f)]
                 memory = f"{_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])}"
-                rows.append({**f, "model": result["run"]["model"], "dense": whole, "memory": memory})
+                weights = path.parent.name.removesuffix("_videos")  # of one model, there may be several
+                rows.append({**f, "model": weights, "dense": whole, "memory": memory})
         measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
     return rows, measured
 
