@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -287,10 +288,11 @@ def test_values_arrive_as_they_were(has_memory_files: bool, monkeypatch: pytest.
 
 
 def test_nothing_stays_open() -> None:
-    before = os.listdir("/proc/self/fd")
+    gc.collect()  # tests before this one may have left files to close
+    before = set(os.listdir("/proc/self/fd"))
     results = run(lambda n: torch.full((1000, n), n) if n % 3 else crash("exits"), list(range(1, 19)))
     assert sum(isinstance(result, Tensor) for result in results) == 12
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_value_may_be_larger_than_any_pipe() -> None:
