@@ -91,7 +91,7 @@ SHIPPED = "--checkpoint shipped/timesformer_mini"
 STEPS = (
     Step(PREDICT, "ffmpeg -v error -i videos/video_90.mov frames/%04d.jpg"),
     Step(PREDICT, MIXED, 3, 10, wish="folders of frames, lists, patterns, mixed"),
-    Step(PREDICT, "cut -d , -f 1-7,10 mixed/predictions.csv", 3, wish="predictions as a table"),
+    Step(PREDICT, "cut -d , -f 1-7,11 mixed/predictions.csv", 3, wish="predictions as a table"),
     Step(PREDICT, "ffmpeg -v error -stream_loop 5 -i videos/R6llTwEh07w.mp4 -c copy long.mp4"),
     Step(PREDICT, "video-ats predict long.mp4 --every 2 --output windows", 3, 4, wish="long videos, over time"),
     Step(PREDICT, "cat windows/segments.csv", 3),
