@@ -45,3 +45,13 @@ def test_blocks_take_the_pages_of_those_before() -> None:
 
 def test_the_users_own_setting_stays() -> None:
     assert run("keep", MALLOC_TRIM_THRESHOLD_="131072")[0] == "False"
+
+
+def test_few_kernels_are_kept_unless_the_user_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    heap.bound_kernel_cache()
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    heap.bound_kernel_cache()
+    assert os.environ[name] == "64"
