@@ -1,0 +1,350 @@
+"""The compared ways to reduce tokens, and the search of each one's best setting for a number of multiply-adds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
+from video_ats.models.calibrate import TOLERANCE
+from video_ats.models.insert import sampler_slots
+from video_ats.tokens import TokenSet
+
+COSTED = 3  # batches on which the number of a trial is found, the first one of them before the others
+_EXACT = 2  # clips for that where all cost the same
+_CORRECTIONS = 4
+_NEAR = 0.01  # as a share of the target
+FIRST_ROUND, LEFT = 0.32, 2  # all trials are compared on this share of the choosing split, so many of them on all of it
+_TRIALS = 6
+_STEPS = 400  # of a threshold
+_POINTS_PER_PATCH = 4  # where scores are peaked, more sampling points than patches keep still more tokens
+_STATIC_AIMS = (0.98, 0.988, 0.996, 1.004, 1.012, 1.02)  # of the budget: within the tolerance of the others
+
+Presence = Sequence[tuple[Tensor, ...]]  # for each batch, for each block the tokens that leave it
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the comparison.
+
+    ``number``: what is solved for a cost: ``points`` (sampling points), ``count`` (exact, per frame), ``merged`` (per
+    frame and block), ``threshold`` (a cosine) or ``static`` (a difference of normalised pixels).
+    """
+
+    name: str
+    number: str
+    options: dict[str, Any]
+
+    @property
+    def follows_clip(self) -> bool:
+        """Whether two clips may differ in their numbers of tokens."""
+        return self.number in ("points", "threshold", "static")
+
+
+METHODS = (
+    Method("ATS, per frame", "points", {"kind": "ats", "scope": "frame"}),
+    Method("ATS", "points", {"kind": "ats"}),
+    Method("ATS, tempered and merged", "points", {"kind": "ats", "temper": 0.5, "dropped": "merged"}),
+    Method("ATS, scores received", "points", {"kind": "ats", "scores": "received"}),
+    Method("ATS, scores sharpness", "points", {"kind": "ats", "scores": "sharpness"}),
+    Method("ATS, scores keys", "points", {"kind": "ats", "scores": "keys"}),
+    Method("ATS, scores motion", "points", {"kind": "ats", "scores": "motion"}),
+    Method("similar", "threshold", {"kind": "similar"}),
+    Method("tome", "merged", {"kind": "tome"}),
+    Method("static", "static", {"kind": "static"}),
+    Method("static, length encoding", "static", {"kind": "static", "length_encoding": True}),
+    Method("topk", "count", {"kind": "topk"}),
+    Method("random", "count", {"kind": "random"}),
+    Method("uniform", "count", {"kind": "uniform"}),
+)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a trial fixes beside its number: options of the sampler, and the share of the budget that it aims at."""
+
+    options: dict[str, Any]
+    aim: float = 1.0
+
+    def sampler(self, method: Method, number: int, positions: int) -> SamplerConfig:
+        """The sampler with a number, from 0 (the cheapest) to that of `numbers` (the most expensive)."""
+        options = {**method.options, **self.options}
+        if method.number == "threshold":  # finer near 1, where most cosines of neighbours are
+            options["threshold"] = round(1 - 2 * (1 - number / _STEPS) ** 2, 6)
+        elif method.number == "static":  # from 10 down to 0.001, by equal ratios
+            options["static"] = float(f"{10 ** (1 - 4 * number / _STEPS):.4g}")
+        else:
+            # The first blocks have one more where one number for all would miss the budget.
+            blocks = len(options["blocks"])
+            most = self.numbers(method, positions) if method.number == "merged" else 0
+            total = most - number if method.number == "merged" else number + blocks * _least(method)
+            each = [total // blocks + (place < total % blocks) for place in range(blocks)]
+            options["r" if method.number == "merged" else "samples"] = each[0] if len(set(each)) == 1 else tuple(each)
+        return SamplerConfig(**options)
+
+    def numbers(self, method: Method, positions: int) -> int:
+        """The largest number."""
+        most = {"count": positions - 1, "points": _POINTS_PER_PATCH * positions - 2, "merged": positions // 2}
+        return _STEPS if method.number not in most else most[method.number] * len(self.options["blocks"])
+
+    def coarse(self, method: Method) -> int:
+        """The step between numbers that give every block the same."""
+        return len(self.options["blocks"]) if method.number in ("count", "points", "merged") else 1
+
+
+def _least(method: Method) -> int:
+    return 2 if method.number == "points" else 1
+
+
+def structures(method: Method, *, depth: int, frames: int, budget: float) -> list[Structure]:
+    """The six trials of a method: scopes times first blocks, of which the later one leaves less to save.
+
+    Of images there is one scope, hence six first blocks. ATS per frame has one scope, too: its two schemes times three
+    first blocks. Static patches have no such choices: six thresholds near the one that meets the budget.
+    """
+    if method.number == "static":
+        return [Structure({}, aim) for aim in _STATIC_AIMS]
+    if frames == 1:
+        firsts = range(min(_TRIALS, depth))
+        return [Structure({"scope": "frame", "blocks": tuple(range(first, depth))}) for first in firsts]
+    # Trained scores are peaked: from an early block on, ATS keeps less than most of the budget, whatever its points.
+    early = depth // 2 if method.number == "points" else 1
+    firsts = {0.75: (early, early + (early < depth // 2) + 1), 0.5: (1, depth // 3)}.get(budget, (0, 1))
+    options: list[dict[str, Any]] = [{"scope": scope} for scope in ("frame", "tube", "clip")]
+    if "scope" in method.options:
+        firsts = (firsts[0] - 1, *firsts) if firsts[0] else (*firsts, depth // 3)
+        options = [{"scheme": scheme} for scheme in ("reference", "inverse")]
+    return [Structure({**one, "blocks": tuple(range(first, depth))}) for one in options for first in firsts]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Of N clips: which are right, the negative log-likelihood of the right class, multiply-adds, and what was kept."""
+
+    right: npt.NDArray[np.bool_]
+    losses: npt.NDArray[np.float64]
+    macs: npt.NDArray[np.int64]
+    kept: Presence
+
+
+@dataclass
+class Bench:
+    """A model and labelled clips; what enters the first block that has a sampler is computed once and kept.
+
+    Attributes:
+        views (float16 Tensor[N, ...]): what the model takes, normalised.
+        labels (int64 Tensor[N]).
+        batch: clips of a forward pass.
+    """
+
+    model: nn.Module
+    views: Tensor
+    labels: Tensor
+    batch: int
+    _entering: dict[tuple[int, bool], list[TokenSet]] = field(default_factory=dict)
+
+    @torch.inference_mode()
+    def run(self, sampler: SamplerConfig | None, clips: slice = slice(None), followed: Presence = ()) -> Output:
+        """Run one setting on clips, from a multiple of the batch on; a control takes its counts from ``followed``."""
+        start = (clips.start or 0) // self.batch
+        views, labels = self.views[clips], self.labels[clips]
+        assert start * self.batch == (clips.start or 0)
+        if sampler is None:
+            remove_samplers_(self.model)
+        else:
+            insert_samplers_(self.model, sampler)
+        blocks, tokens = sampler_slots(self.model), self._prefix(sampler)
+        logits, macs, kept = list[Tensor](), list[Tensor](), list[tuple[Tensor, ...]]()
+        for place, (batch, presence) in enumerate(zip_longest(views.split(self.batch), followed), start):
+            given = tokens[place] if tokens else None
+            # The last batch of some of the clips may be a part of one that is kept.
+            given = given if given is not None and given.origin.grid.clips == len(batch) else None
+            with _skipping(blocks, given, _first(sampler)), _following(blocks, presence):
+                output, trace = trace_of(self.model, batch.float())
+            logits.append(output)
+            macs.append(trace.macs())
+            kept.append(trace.kept)
+        scores = torch.cat(logits).double()
+        return Output(
+            (scores.argmax(dim=1) == labels).numpy(),
+            F.cross_entropy(scores, labels, reduction="none").numpy(),
+            torch.cat(macs).numpy(),
+            kept,
+        )
+
+    def _prefix(self, sampler: SamplerConfig | None) -> list[TokenSet]:
+        """What enters the first block with a sampler, batch by batch; nothing where that is the first of all."""
+        first = _first(sampler)
+        if sampler is None or first == 0 or getattr(sampler, "static", None) is not None:
+            return []
+        key = (first, getattr(sampler, "scores", None) == "motion")  # which is computed from the pixels
+        if key not in self._entering:
+            blocks, noted = sampler_slots(self.model), list[TokenSet]()
+            known = max((one for one, pixels in self._entering if one < first and pixels == key[1]), default=0)
+            before = self._entering.get((known, key[1]), [])
+            hook = blocks[first - 1].register_forward_hook(lambda _, given, out: noted.append(out))
+            for batch, tokens in zip_longest(self.views.split(self.batch), before):
+                with (
+                    _standing_in(blocks, dict.fromkeys(range(first, len(blocks)), _unchanged)),
+                    _skipping(blocks, tokens, known),
+                ):
+                    self.model(batch.float())
+            hook.remove()
+            self._entering[key] = noted
+        return self._entering[key]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting that was tried: its share of dense on the clips of the search, and how it did on so many ``clips``."""
+
+    sampler: SamplerConfig
+    share: float
+    clips: int
+    right: int
+    loss: float
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """Smaller is better: those on more clips first, then by top-1, then by the negative log-likelihood."""
+        return -self.clips, -self.right, self.loss
+
+
+class Search:
+    """Finds a method's best setting for a share of the dense multiply-adds, on the choosing split."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        remove_samplers_(bench.model)
+        with torch.inference_mode():
+            _, trace = trace_of(bench.model, bench.views[:1].float())
+        _, self.frames, rows, columns = trace.kept[0].shape
+        self.positions, self.depth = rows * columns, len(trace.kept)
+        self.dense = int(trace.dense_macs())
+        self._costs: dict[tuple[SamplerConfig, int], float] = {}
+        self._known: dict[tuple[SamplerConfig, int], Trial] = {}
+
+    def best(self, method: Method, budget: float) -> list[Trial]:
+        """All trials that reach the budget, the best first; none where the cheapest of each costs more."""
+        total, found = len(self.bench.views), []
+        first = max(round(FIRST_ROUND * total / self.bench.batch), 1) * self.bench.batch
+        for structure in structures(method, depth=self.depth, frames=self.frames, budget=budget):
+            sampler = self.solve(method, structure, budget * structure.aim)
+            if sampler is not None:
+                share = self.cost(sampler, COSTED * self.bench.batch)
+                found.append(self._tried(Trial(sampler, share, 0, 0, 0.0), first))
+        found = sorted(dict.fromkeys(found), key=lambda trial: trial.rank)
+        if first < total:
+            found[:LEFT] = [self._tried(trial, total) for trial in found[:LEFT]]
+        return sorted(found, key=lambda trial: trial.rank)
+
+    def solve(self, method: Method, structure: Structure, budget: float) -> SamplerConfig | None:
+        """The sampler that costs the budget, or, where its number is too coarse, the most expensive below; None: none.
+
+        A structure that cannot spend the budget takes part with what it can. The number is found on few clips, whose
+        target is then corrected by what it costs on more.
+        """
+        few = self.bench.batch if method.follows_clip else _EXACT
+        more = COSTED * self.bench.batch if method.follows_clip else _EXACT
+
+        def sampler(number: int) -> SamplerConfig:
+            return structure.sampler(method, number, self.positions)
+
+        aim, most = budget, structure.numbers(method, self.positions)
+        for _ in range(_CORRECTIONS):
+            number = _nearest(lambda number: self.cost(sampler(number), few), most, structure.coarse(method), aim)
+            share = self.cost(sampler(number), more)
+            if abs(share / budget - 1) <= TOLERANCE or (number == most and share < budget):
+                break
+            aim *= budget / share
+        return sampler(number) if share <= budget * (1 + TOLERANCE) else None
+
+    def cost(self, sampler: SamplerConfig, clips: int) -> float:
+        """Mean share of the dense multiply-adds on the first clips."""
+        if getattr(sampler, "length_encoding", False):  # costs the same
+            sampler = replace(sampler, length_encoding=False)
+        if (sampler, clips) not in self._costs:
+            self._costs[sampler, clips] = float(self.bench.run(sampler, slice(0, clips)).macs.mean() / self.dense)
+        return self._costs[sampler, clips]
+
+    def _tried(self, trial: Trial, clips: int) -> Trial:
+        """The trial on ``clips`` of the split; those on which it was run before are not run again."""
+        if (key := (trial.sampler, clips)) in self._known:  # by another method
+            return self._known[key]
+        output = self.bench.run(trial.sampler, slice(trial.clips, clips))
+        loss = (trial.loss * trial.clips + float(output.losses.sum())) / clips
+        self._known[key] = replace(trial, clips=clips, right=trial.right + int(output.right.sum()), loss=loss)
+        return self._known[key]
+
+
+def _nearest(cost: Callable[[int], float], most: int, step: int, target: float) -> int:
+    """The number from 0 to ``most``, a multiple of ``step`` if one will do, whose cost is near the target or below it.
+
+    Where not even the cheapest costs so little, it is 0. Interpolates and halves in turns.
+    """
+    if cost(most) <= target:
+        return most
+    if cost(0) >= target:
+        return 0
+    low, high = 0, most
+    for size in sorted({step, 1}, reverse=True):
+        halve = False
+        while high - low > size:
+            share = 0.5 if halve else (target - cost(low)) / (cost(high) - cost(low))
+            steps = round((high - low) / size * share)
+            middle = low + size * min(max(steps, 1), (high - low) // size - 1)
+            if abs(cost(middle) / target - 1) <= _NEAR:
+                return middle
+            low, high = (middle, high) if cost(middle) <= target else (low, middle)
+            halve = not halve
+        if cost(low) >= target * (1 - TOLERANCE):
+            break
+    return low
+
+
+def _first(sampler: SamplerConfig | None) -> int:
+    return 0 if sampler is None or sampler.blocks is None else min(sampler.blocks)
+
+
+def _unchanged(tokens: TokenSet) -> TokenSet:
+    return tokens
+
+
+@contextmanager
+def _standing_in(blocks: nn.ModuleList, forwards: dict[int, Callable[[TokenSet], TokenSet]]) -> Iterator[None]:
+    """Within, some blocks compute something else; their hooks run."""
+    try:
+        for index, forward in forwards.items():
+            blocks[index].forward = forward
+        yield
+    finally:
+        for index in forwards:
+            del blocks[index].forward
+
+
+@contextmanager
+def _skipping(blocks: nn.ModuleList, tokens: TokenSet | None, first: int) -> Iterator[None]:
+    """Within, ``tokens`` enter block ``first``, and those before it compute nothing."""
+    forwards = {} if tokens is None else dict.fromkeys(range(first - 1), _unchanged) | {first - 1: lambda _: tokens}
+    with _standing_in(blocks, forwards):
+        yield
+
+
+@contextmanager
+def _following(blocks: nn.ModuleList, presence: tuple[Tensor, ...] | None) -> Iterator[None]:
+    """Within, the controls in the blocks keep as many tokens as are present."""
+    if presence is None:
+        yield
+        return
+    with ExitStack() as stack:
+        for block, tokens in zip(blocks, presence, strict=True):
+            if block.sampler is not None:
+                stack.enter_context(block.sampler.following(tokens))
+        yield
