@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
-from video_ats.tokens import SamplerConfig, TokenMerger, TokenSampler
-from video_ats.tokens.samplers import Reducer
+from video_ats.tokens import SamplerConfig, StillPatches, TokenMerger, TokenSampler
+from video_ats.tokens.mergers import Reducer
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -29,9 +29,14 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
-        ValueError: if the model does not have the blocks that ``config`` names.
+        ValueError: if the model does not have the blocks that ``config`` names, or the time embedding.
     """
-    _fill_(model, config.for_depth(len(sampler_slots(model))))
+    if config.length_encoding and not has_time_embedding(model):
+        raise ValueError(
+            f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "
+            "TimeSformer and XViT of create_model have; leave it out"
+        )
+    _fill_(model, config.for_depth(len(sampler_slots(model))), config.entrance())
     return model
 
 
@@ -41,6 +46,7 @@ def remove_samplers_(model: Model) -> Model:
     if own is not None:
         for block in own:
             block.register_module("sampler", None)
+        _set_entrance_(model, None)
     elif graft_of(model) is not None:
         ungraft_(model)
     else:
@@ -65,14 +71,15 @@ def restoring(model: nn.Module) -> Iterator[None]:
     """Within, the model is in evaluation mode; afterwards it has its samplers and its mode of before."""
     slots, training = enumerate(sampler_slots(model)), model.training
     samplers = {index: block.sampler for index, block in slots if isinstance(block.sampler, TokenSampler | TokenMerger)}
+    entrance = getattr(graft_of(model) or model, "entrance", None)
     model.eval()
     try:
         yield
     finally:
         model.train(training)
         remove_samplers_(model)
-        if samplers:
-            _fill_(model, samplers)
+        if samplers or entrance is not None:
+            _fill_(model, samplers, entrance)
 
 
 def sampler_slots(model: nn.Module) -> nn.ModuleList:
@@ -90,7 +97,19 @@ def own_blocks(model: nn.Module) -> nn.ModuleList | None:
     return blocks if has_slots else None
 
 
-def _fill_(model: nn.Module, samplers: Mapping[int, Reducer]) -> None:
+def has_time_embedding(model: nn.Module) -> bool:
+    """Whether the time embedding of a model of ours is apart from that of positions."""
+    return getattr(model, "time_embed", None) is not None and graft_of(model) is None
+
+
+def _set_entrance_(model: nn.Module, entrance: StillPatches | None) -> None:
+    """Set what keeps patches out of the first block: a slot of a model of ours, or of an adapted model's graft."""
+    holder: Any = graft_of(model) or model
+    if entrance is not None or hasattr(holder, "entrance"):
+        holder.entrance = entrance
+
+
+def _fill_(model: nn.Module, samplers: Mapping[int, Reducer], entrance: StillPatches | None) -> None:
     blocks = own_blocks(model)
     if blocks is None:
         host = recognise(model)  # again: modules may have been exchanged
@@ -99,3 +118,4 @@ def _fill_(model: nn.Module, samplers: Mapping[int, Reducer]) -> None:
         blocks = host.blocks
     for index, block in enumerate(blocks):
         block.register_module("sampler", samplers.get(index))
+    _set_entrance_(model, entrance)

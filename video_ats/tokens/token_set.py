@@ -149,13 +149,13 @@ class Assignment(NamedTuple):
         origin: of the kept tokens.
         into (int64 Tensor[P] or None): the kept token, 0 to P' - 1, that each token is averaged into; kept ones are
             their own. None: the others are gone.
-        cosines (int64 Tensor[B] or None): products of D numbers that were computed to decide so, per clip.
+        macs (int64 Tensor[B] or None): multiply-adds that were computed to decide so, per clip.
     """
 
     rows: Tensor
     origin: Origin
     into: Tensor | None = None
-    cosines: Tensor | None = None
+    macs: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +168,8 @@ class Origin:
         known: the numbers of tokens, if they are known already; see `counts`.
         stands (int64 Tensor[B * T * H * W] or None): the packed token that stands for each place of the grid; P where
             it is gone. None: nothing was merged, each token stands for its own place.
+        motion (float Tensor[B * T * H * W] or None): how much each patch differs from the one before, see
+            `tokens.static`; None unless a sampler reads it.
     """
 
     grid: Grid
@@ -175,11 +177,13 @@ class Origin:
     aligned: bool = False
     known: Counts | None = None
     stands: Tensor | None = None
+    motion: Tensor | None = None
 
     @staticmethod
-    def whole(grid: Grid, device: torch.device) -> Origin:
+    def whole(grid: Grid, device: torch.device, motion: Tensor | None = None) -> Origin:
         """Every token of the grid."""
-        return Origin(grid, torch.arange(grid.size, device=device), True, Counts.equal(grid.frames, grid.positions))
+        known = Counts.equal(grid.frames, grid.positions)
+        return Origin(grid, torch.arange(grid.size, device=device), True, known, motion=motion)
 
     @property
     def is_whole(self) -> bool:
@@ -310,18 +314,18 @@ class Origin:
             raise ValueError("scope tube: frames of a clip hold different places; were they sampled in another scope?")
         return replace(self, aligned=True)
 
-    def merge(self, target: Tensor, cosines: Tensor, per_frame: int | None = None, *, aligned: bool) -> Assignment:
+    def merge(self, target: Tensor, macs: Tensor, per_frame: int | None = None, *, aligned: bool) -> Assignment:
         """Every token averaged into its ``target (int64 Tensor[P])``, a token that is its own target.
 
-        ``per_frame``, ``aligned``: as of `select`; ``cosines``: as of `Assignment`.
+        ``per_frame``, ``aligned``: as of `select`; ``macs``: as of `Assignment`.
         """
         keep = target == torch.arange(len(target), device=target.device)
         kept = self.select(keep, per_frame, aligned=aligned)
-        return self.absorb(kept, (keep.cumsum(0) - 1).index_select(0, target), cosines)
+        return self.absorb(kept, (keep.cumsum(0) - 1).index_select(0, target), macs)
 
-    def absorb(self, kept: Assignment, into: Tensor, cosines: Tensor) -> Assignment:
+    def absorb(self, kept: Assignment, into: Tensor, macs: Tensor | None) -> Assignment:
         """The same kept tokens, with the others averaged into them; arguments as of `Assignment`."""
-        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, len(kept.rows))), into, cosines)
+        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, len(kept.rows))), into, macs)
 
     def _standing(self, into: Tensor, kept: int) -> Tensor:
         """`Origin.stands` after each token went ``into (int64 Tensor[P])`` one of so many."""
@@ -346,7 +350,8 @@ class Origin:
         rows, stands = _marked(keep, total), None
         if self.stands is not None:
             stands = self._standing(torch.where(keep, keep.cumsum(0) - 1, total), total)
-        return Assignment(rows, Origin(self.grid, self.index.index_select(0, rows), aligned, counts, stands))
+        index = self.index.index_select(0, rows)
+        return Assignment(rows, Origin(self.grid, index, aligned, counts, stands, self.motion))
 
     def presence(self) -> Tensor:
         """``bool Tensor[B, T, H, W]``, True where the token is left."""
@@ -394,13 +399,13 @@ class TokenSet:
             clip by clip: one set of ``leading`` tokens per clip (C = leading) or per frame (C = leading * T).
         leading: tokens in front of each group that always stay: the class token, then the model's others (distillation
             token, registers). 0 if the model has not even a class token.
-        cosines: what the merging that led to these tokens computed, see `Assignment`; None in all sets made from this.
+        macs: what was computed to decide which tokens these are, see `Assignment`; None in all sets made from this.
     """
 
     joined: Tensor
     origin: Origin
     leading: int = 1
-    cosines: Tensor | None = None
+    macs: Tensor | None = None
 
     def __post_init__(self) -> None:
         patches, clips = len(self.origin.index), self.origin.grid.clips
