@@ -9,6 +9,7 @@ from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_
+from video_ats.models.macs import dense_passes
 from video_ats.models.trace import trace_of
 
 
