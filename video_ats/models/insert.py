@@ -29,15 +29,33 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
-        ValueError: if the model does not have the blocks that ``config`` names, or the time embedding.
+        ValueError: as of `check_sampler`.
     """
-    if config.length_encoding and not has_time_embedding(model):
+    check_sampler(model, config)
+    _fill_(model, config.for_depth(len(sampler_slots(model))), config.entrance())
+    return model
+
+
+def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
+    """Raise ValueError for blocks, a class token, several frames or a time embedding that the model does not have."""
+    config.for_depth(len(sampler_slots(model)))
+    graft, leading, frames = graft_of(model), 1, 2
+    if graft is not None or own_blocks(model) is None:
+        hidden = (recognise(model) if graft is None else graft.host).hidden
+        leading, frames = hidden.leading, hidden.frames
+    if config.scores == "class" and not leading:
+        raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
+    if frames < 2 and (config.scores == "motion" or config.static is not None):
+        raise ValueError(f"sampler {_named(config)}: motion needs frames; {type(model).__name__} takes images")
+    if config.length_encoding and getattr(model, "time_embed", None) is None:
         raise ValueError(
             f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "
             "TimeSformer and XViT of create_model have; leave it out"
         )
-    _fill_(model, config.for_depth(len(sampler_slots(model))), config.entrance())
-    return model
+
+
+def _named(config: SamplerConfig) -> str:
+    return "scores 'motion'" if config.static is None else f"static {config.static}"
 
 
 def remove_samplers_(model: Model) -> Model:
@@ -95,11 +113,6 @@ def own_blocks(model: nn.Module) -> nn.ModuleList | None:
     blocks = getattr(model, "blocks", None)
     has_slots = isinstance(blocks, nn.ModuleList) and all(hasattr(block, "sampler") for block in blocks)
     return blocks if has_slots else None
-
-
-def has_time_embedding(model: nn.Module) -> bool:
-    """Whether the time embedding of a model of ours is apart from that of positions."""
-    return getattr(model, "time_embed", None) is not None and graft_of(model) is None
 
 
 def _set_entrance_(model: nn.Module, entrance: StillPatches | None) -> None:
