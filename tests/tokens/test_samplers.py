@@ -17,8 +17,8 @@ scopes = pytest.mark.parametrize("scope", SCOPES)
 
 # settings, the value that the message must name, the rule that it must name
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"kind": "atp"}, "'atp'", "one of ats, similar, topk, random, uniform"),
-    ({"kind": None}, "None", "one of ats, similar, topk, random, uniform"),
+    ({"kind": "atp"}, "'atp'", "one of ats, similar, tome, static, topk, random, uniform"),
+    ({"kind": None}, "None", "one of ats, similar, tome, static, topk, random, uniform"),
     ({"scope": "video"}, "'video'", "one of frame, tube, clip"),
     ({"scheme": "paper"}, "'paper'", "one of reference, inverse"),
     ({"blocks": ()}, "()", "at least one"),

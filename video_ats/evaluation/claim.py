@@ -216,10 +216,13 @@ def _training(weights: GivenWeights, finetuned: bool) -> str:
     return f"With the {'fine-tuned' if finetuned else 'given'} weights, {unsaid}"
 
 
+_SUBJECTS = ((("ats",), "ATS"), (("similar", "tome"), "merging"), (("static",), "leaving static patches out"))
+
+
 def _subject(runs: Sequence[_Scored]) -> str:
     """What the settings do, for a sentence."""
     kinds = {run.setting.sampler.kind for run in runs if run.setting.sampler is not None}
-    return " or ".join(word for kind, word in (("ats", "ATS"), ("similar", "merging")) if kind in kinds)
+    return " or ".join(word for of, word in _SUBJECTS if kinds & set(of))
 
 
 def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str, str], list[tuple[_Scored, _Scored]]]:
@@ -231,8 +234,8 @@ def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str, str], list[tuple[
             followed, sampler = by_name[control.setting.follows], control.setting.sampler
             reducer = followed.setting.sampler
             assert reducer is not None
-            differing = "thresholds" if reducer.threshold is not None else "counts"
-            differing = "values of K" if reducer.kind == "ats" else differing
+            differing = {"ats": "values of K", "tome": "values of r"}.get(reducer.kind, "counts")
+            differing = "thresholds" if reducer.threshold is not None else differing
             told = [f"seed {sampler.seed}"] if sampler.kind == "random" and sampler.seed else []
             told += ["merged"] if sampler.dropped == "merged" else []
             kind = sampler.kind + (f" ({', '.join(told)})" if told else "")
@@ -240,8 +243,11 @@ def _families(runs: Sequence[_Scored]) -> dict[tuple[str, str, str], list[tuple[
     return families
 
 
+_FAMILIES = {"similar": "merging by similarity", "tome": "token merging"}
+
+
 def _against_control(kind: str, family: str, amounts: str, each: Sequence[Comparison], pooled: Comparison) -> str:
-    d, subject = pooled.difference, "merging by similarity" if family.startswith("similar-") else "ATS"
+    d, subject = pooled.difference, _FAMILIES.get(family.partition("-")[0], "ATS")
     if d.verdict > 0:
         verdict = f"{subject} beats {kind} by {d.points:.2f} points [{d.low:.2f}, {d.high:.2f}]"
     elif d.verdict < 0:

@@ -27,10 +27,17 @@ from video_ats.visualize.page import escaped
 
 # Colour-blind safe (after Okabe and Ito) and legible on white and on black; one colour a family, one marker a scope.
 _DENSE, _TUNED_DENSE = "dense", "fine-tuned dense"
-_ATS, _MERGING, _TUNED = "ATS", "similar merged", "fine-tuned with sampler"
+_ATS, _MERGING, _STATIC, _TUNED = "ATS", "similar merged", "static left out", "fine-tuned with sampler"
 _MATCHED, _FIXED = "matched controls, as many tokens", "controls, fixed count"
 _INK = "#1a1a1a"
-_COLOURS = {_DENSE: _INK, _TUNED_DENSE: "#009E73", _ATS: "#1a7fc4", _MERGING: "#a8609a", _TUNED: "#009E73"}
+_COLOURS = {
+    _DENSE: _INK,
+    _TUNED_DENSE: "#009E73",
+    _ATS: "#1a7fc4",
+    _MERGING: "#a8609a",
+    _STATIC: "#CC79A7",
+    _TUNED: "#009E73",
+}
 _COLOURS |= {_MATCHED: "#D55E00", _FIXED: "#b8860b"}
 _MARKERS = {"frame": "o", "tube": "s", "clip": "^"}
 _FAMILIES = tuple(_COLOURS)  # the most important first
@@ -181,7 +188,7 @@ def _family(setting: Setting) -> str:
         return _MATCHED if setting.sampler.matched else _FIXED
     if setting.finetuned:
         return _TUNED
-    return _ATS if setting.sampler.kind == "ats" else _MERGING
+    return {"ats": _ATS, "static": _STATIC}.get(setting.sampler.kind, _MERGING)
 
 
 def _told(setting: Setting, settings: Sequence[Setting]) -> str:
@@ -193,7 +200,9 @@ def _told(setting: Setting, settings: Sequence[Setting]) -> str:
     parts: list[str] = [] if sampler.kind == "ats" else [sampler.kind]
     if sampler.threshold is not None:
         parts.append(f"> {listed(sampler.threshold)}")
-    else:
+    elif sampler.r is not None:
+        parts.append(f"r={listed(sampler.r)}")
+    elif sampler.kind != "static":
         parts.append(f"K={count}" if sampler.kind == "ats" or sampler.matched else f"{count} tokens")
     others = [other.sampler for other in settings if other.sampler is not None]
 
@@ -202,8 +211,14 @@ def _told(setting: Setting, settings: Sequence[Setting]) -> str:
 
     if sampler.temper != 1 and differs("temper"):
         parts.append(f"temper {sampler.temper:g}")
-    if sampler.dropped == "merged" and sampler.kind != "similar" and differs("dropped"):
+    if sampler.dropped == "merged" and sampler.kind not in ("similar", "tome") and differs("dropped"):
         parts.append("merged")
+    if sampler.scores is not None and differs("scores"):
+        parts.append(sampler.scores)
+    if sampler.static is not None:
+        parts.append(f"< {sampler.static:g}" if sampler.kind == "static" else f"static < {sampler.static:g}")
+    if sampler.length_encoding:
+        parts.append("length")
     if sampler.blocks is not None and differs("blocks"):
         parts.append(f"b{block_ranges(sampler.blocks)}")
     if sampler.scheme != "reference":

@@ -16,6 +16,7 @@ from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import Host, graft_, graft_of
 from video_ats.models.features import forward_features, forward_head
 from video_ats.models.insert import insert_samplers_
+from video_ats.models.macs import dense_passes
 from video_ats.models.trace import Trace, trace_of
 from video_ats.tokens import SamplerConfig
 
@@ -81,7 +82,7 @@ class AdaptedModel(nn.Module):
         grid, frames, side = self._host.hidden, num_frames or self.num_frames, crop_size or self.crop_size
         rows, columns = (size * side // self.crop_size for size in (grid.rows, grid.columns))
         whole = torch.ones(1, grid.frames * frames // self.num_frames, rows, columns, dtype=torch.bool)
-        return int(self._host.shape.macs((whole,) * (len(self.blocks) + 1)))
+        return int(self._host.shape.macs(dense_passes(whole, len(self.blocks))))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of storing them."""

@@ -9,13 +9,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_ats.models.kernels import attend, attend_within, in_few_sizes
-from video_ats.tokens import Assignment, Grouping, Origin, TokenSampler, TokenSet
-from video_ats.tokens.samplers import select
-from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
+from video_ats.tokens import Assignment, Grouping, Origin, TokenMerger, TokenSet
+from video_ats.tokens.configuration import Scores
+from video_ats.tokens.mergers import Reducer
+from video_ats.tokens.samplers import scores_read, select
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, sharpness, significance
 
 Groups = Literal["frame", "clip"]
-# Before the projection: patches (G, heads, N', d), leading tokens (G, R, heads, d); and the tokens that stay, or all.
-_Attended = tuple[Tensor, Tensor, Assignment | None]
+ALL_ROWS: tuple[Scores | None, ...] = ("received", "sharpness")  # scores that need the whole attention matrix
+
+
+class Attended(NamedTuple):
+    """What `ClassAttention` returns.
+
+    Attributes:
+        update: what attention adds to the tokens that stay, with their origin.
+        chosen: which patch tokens stay; None where all do.
+        keys (Tensor[P, d] or None): of the patch tokens, means over the heads; for a merger that decides by them.
+    """
+
+    update: TokenSet
+    chosen: Assignment | None
+    keys: Tensor | None
+
+
+class _Heads(NamedTuple):
+    """Before the projection."""
+
+    patches: Tensor  # (G, heads, N', d)
+    leading: Tensor  # (G, R, heads, d)
+    chosen: Assignment | None = None
+    keys: Tensor | None = None
 
 
 class Projections(NamedTuple):
@@ -66,8 +90,11 @@ class ClassAttention(nn.Module):
     queries are computed, from rows of ``qkv``'s weight: a single linear layer is not called then, so hooks on it see
     the dense model only. The class token's row gives the scores and the class token's output.
 
-    Departure, for hosts without a class token (VideoMAE), which the paper does not treat: the mean row over all tokens
-    of the group takes the place of the class token's. Then all queries are needed.
+    Departures, of which the paper has none: other scores than the class token's (`tokens.scoring`). Where they need all
+    rows of the attention, as in hosts without a class token (VideoMAE) by default, all queries are computed.
+
+    With a merger that decides by keys (token merging) attention is proportional, ``softmax(q k / sqrt(d) + log s)``,
+    where a key stands for s patches (ToMe, eq. 1).
 
     Args:
         mixing: of keys and values among tokens before attention, as in XViT: packed ``(P, n, heads, d)``,
@@ -80,73 +107,97 @@ class ClassAttention(nn.Module):
         self.qkv, self.proj = projections
         self.mixing = mixing
 
-    def forward(
-        self, tokens: TokenSet, groups: Groups, sampler: TokenSampler | None = None
-    ) -> tuple[TokenSet, Assignment | None]:
-        """Attend within each group of normalised tokens.
-
-        Returns:
-            What attention adds to the tokens that stay, with their origin; and which patch tokens stay, or None
-            without a sampler, where all do.
-        """
-        if sampler is None:
-            out, leading, chosen = self._dense(tokens, groups)
+    def forward(self, tokens: TokenSet, groups: Groups, sampler: Reducer | None = None) -> Attended:
+        """Attend within each group of normalised tokens; a merger merges nothing yet."""
+        if sampler is None or isinstance(sampler, TokenMerger):
+            out, leading, chosen, keys = self._dense(tokens, groups, by_keys=sampler is not None and sampler.by_keys)
         else:
-            attend_sampled = self._sampled if tokens.leading else self._sampled_by_all
-            out, leading, chosen = attend_sampled(tokens, groups, sampler)
+            all_rows = scores_read(sampler, tokens.leading) in ALL_ROWS
+            attend_sampled = self._sampled_by_all if all_rows else self._sampled
+            out, leading, chosen, keys = attend_sampled(tokens, groups, sampler)
         origin = tokens.origin if chosen is None else chosen.origin
         clips, count = tokens.class_tokens.shape[:2]
         if count == tokens.leading:  # one set per clip, the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
         update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
-        return tokens.with_joined(update, origin), chosen
+        return Attended(tokens.with_joined(update, origin), chosen, keys)
 
-    def _dense(self, tokens: TokenSet, groups: Groups) -> _Attended:
+    def _dense(self, tokens: TokenSet, groups: Groups, *, by_keys: bool) -> _Heads:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
-        patches, classes = self._heads(tokens, 0, 3)  # (P, 3, heads, d) and (B, C, 3, heads, d)
-        if self.mixing is None:
-            q, k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
-        else:
-            (q,) = _table(patches[:, :1], classes[:, :, :1], grouping, first)
-            mixed: tuple[Tensor, Tensor] = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
-            k, v = _table(*mixed, grouping, first)
-        out = attend(q, k, v, _mask_with_leading(grouping, first))
-        return out[:, :, first:], out[:, :, :first].transpose(1, 2), None
+        q, k, v = self._tables(tokens, grouping)  # (G, heads, R + N, d)
+        mask = _mask_with_leading(grouping, first)
+        keys = None
+        if by_keys:
+            keys = grouping.unpad(k[:, :, first:].mean(dim=1))
+            mask = _log_sizes(tokens.origin, grouping, mask, first)
+        out = attend(q, k, v, mask)
+        return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), keys=keys)
 
-    def _sampled(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attended:
+    def _sampled(self, tokens: TokenSet, groups: Groups, sampler: nn.Module) -> _Heads:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches, classes = self._heads(tokens, 1, 3)  # keys and values: (P, 2, heads, d) and (B, C, 2, heads, d)
-        queries = _per_group(_project(self, tokens.class_tokens, 0, 1).squeeze(-3), grouping, first)  # (G, R, heads, d)
         if self.mixing is not None:
             patches, classes = self.mixing(patches, classes, tokens.origin)
         k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         mask = _mask_with_leading(grouping, first)
 
-        row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
-        chosen = select(sampler, grouping.unpad(significance(row, v)[:, first:]), tokens.origin)
+        queries = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
+        row = None
+        if first:
+            queries = _per_group(_project(self, tokens.class_tokens, 0, 1).squeeze(-3), grouping, first)
+            row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
+        match scores_read(sampler, first):
+            case "keys":
+                scores = grouping.unpad(norms(k)[:, first:])
+            case "motion":
+                assert tokens.origin.motion is not None
+                scores = tokens.origin.motion.index_select(0, tokens.origin.index)
+            case None:
+                scores = torch.zeros(len(tokens.origin.index), device=v.device)
+            case _:
+                assert row is not None
+                scores = grouping.unpad(significance(row, v)[:, first:])
+        chosen = select(sampler, scores, tokens.origin)
         kept = _grouping(chosen.origin, groups)
         staying = tokens.patches.index_select(0, chosen.rows)
         own = _project(self, staying, 0, 1, ragged=True).squeeze(-3)  # (P', heads, d)
-        q = _led(queries[:, 1:], kept.pad(own))  # (G, R - 1 + N', heads, d)
-        out = attend(q.transpose(1, 2), k, v, mask)
-        class_out = torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None]
-        leading = _led(class_out, out[:, :, : first - 1].transpose(1, 2))  # (G, R, heads, d)
-        return out[:, :, first - 1 :], leading, chosen
+        others = queries[:, 1:]  # of the leading tokens but the class token
+        out = attend(_led(others, kept.pad(own)).transpose(1, 2), k, v, mask)  # (G, heads, R - 1 + N', d)
+        leading, patches_out = out.split([others.shape[1], out.shape[2] - others.shape[1]], dim=2)
+        leading = leading.transpose(1, 2)
+        if row is not None:
+            leading = _led(torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None], leading)  # (G, R, heads, d)
+        return _Heads(patches_out, leading, chosen)
 
-    def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: TokenSampler) -> _Attended:
-        grouping = _grouping(tokens.origin, groups)
-        q, k, v = grouping.pad(self._heads(tokens, 0, 3)[0]).transpose(1, 3).unbind(2)  # (G, heads, N, d)
-        attention = all_attention(q, k, grouping.mask)  # (G, heads, N, N)
-        scores = significance(mean_row(attention, grouping.mask, grouping.lengths), v)
-        chosen = select(sampler, grouping.unpad(scores), tokens.origin)
+    def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: nn.Module) -> _Heads:
+        grouping, first = _grouping(tokens.origin, groups), tokens.leading
+        q, k, v = self._tables(tokens, grouping)  # (G, heads, R + N, d)
+        mask, lengths = _mask_with_leading(grouping, first), grouping.lengths + first
+        attention = all_attention(q, k, mask)  # (G, heads, R + N, R + N)
+        if scores_read(sampler, first) == "sharpness":
+            scores = sharpness(attention, mask, lengths)
+        else:
+            scores = significance(mean_row(attention, mask, lengths), v)
+        chosen = select(sampler, grouping.unpad(scores[:, first:]), tokens.origin)
         kept = _grouping(chosen.origin, groups)
-        rows = kept.pad(grouping.place.index_select(0, chosen.rows))[:, None, :, None].expand(
-            -1, attention.shape[1], -1, attention.shape[3]
-        )
-        out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, N', d)
-        leading = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, 0, heads, d)
-        return out, leading, chosen
+        rows = kept.pad(first + grouping.place.index_select(0, chosen.rows))  # (G, N')
+        leading = torch.arange(first, device=rows.device).expand(len(rows), -1)
+        rows = _led(leading, rows)[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
+        out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, R + N', d)
+        return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), chosen)
+
+    def _tables(self, tokens: TokenSet, grouping: Grouping) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all tokens, ``(G, heads, R + N, d)`` each."""
+        first = tokens.leading
+        patches, classes = self._heads(tokens, 0, 3)  # (P, 3, heads, d) and (B, C, 3, heads, d)
+        if self.mixing is None:
+            q, k, v = _table(patches, classes, grouping, first)
+        else:
+            (q,) = _table(patches[:, :1], classes[:, :, :1], grouping, first)
+            mixed: tuple[Tensor, Tensor] = self.mixing(patches[:, 1:], classes[:, :, 1:], tokens.origin)
+            k, v = _table(*mixed, grouping, first)
+        return q, k, v
 
     def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
@@ -179,6 +230,17 @@ def _table(patches: Tensor, classes: Tensor, grouping: Grouping, leading: int) -
 def _led(leading: Tensor, table: Tensor) -> Tensor:
     """``(G, R, ...)`` in front of the table ``(G, N, ...)``."""
     return torch.cat([leading, table], dim=1) if leading.shape[1] else table
+
+
+def _log_sizes(origin: Origin, grouping: Grouping, mask: Tensor | None, leading: int) -> Tensor | None:
+    """The logarithm of how many patches each key stands for, ``(G, R + N)``, minus infinity where there is none.
+
+    ``mask (bool Tensor[G, R + N] or None)`` as it is where every token stands for itself.
+    """
+    if origin.stands is None:
+        return mask
+    table = F.pad(grouping.pad(origin.sizes.log()), (leading, 0))
+    return table if mask is None else table.masked_fill(~mask, -torch.inf)
 
 
 def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from video_ats.models.attention import ClassAttention, Groups, PatchAttention
 from video_ats.models.kernels import in_few_sizes
 from video_ats.tokens import Assignment, TokenMerger, TokenSampler, TokenSet
-from video_ats.tokens.samplers import Reducer, assign_dropped
+from video_ats.tokens.mergers import Reducer, assign_dropped
 
 
 class Block(nn.Module):
@@ -57,20 +57,19 @@ class Block(nn.Module):
     def forward(self, tokens: TokenSet) -> TokenSet:
         """All tokens that come in, to those that the sampler keeps."""
         tokens = self._attend_over_time(tokens)
-        merger = self.sampler if isinstance(self.sampler, TokenMerger) else None
-        update, chosen = self.attn(tokens.map(self.norm1), self.groups, None if merger else self.sampler)
+        update, chosen, keys = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
         if chosen is not None and _merges(self.sampler):
             chosen = assign_dropped(tokens, chosen, self.sampler.config.scope)
             tokens = self._updated(tokens, update, chosen).merge(chosen)
         else:
             stay = tokens if chosen is None else tokens.select(chosen)
             tokens = stay.with_joined(stay.joined + self._dropped(update.joined, stay))
-        if merger is not None:
-            chosen = merger(tokens)
+        if isinstance(self.sampler, TokenMerger):
+            chosen = self.sampler(tokens, keys)
             tokens = tokens.merge(chosen)
         updated = in_few_sizes(self.mlp, self.norm2(tokens.joined), ragged=not tokens.origin.is_whole)
         out = tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
-        return out if chosen is None or chosen.cosines is None else replace(out, cosines=chosen.cosines)
+        return out if chosen is None or chosen.macs is None else replace(out, macs=chosen.macs)
 
     def _updated(self, tokens: TokenSet, update: TokenSet, kept: Assignment) -> TokenSet:
         """All tokens, with the ``update`` of the kept patch tokens and of the class tokens added."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from video_ats.models.blocks import Block
-from video_ats.models.macs import HostShape
+from video_ats.models.macs import HostShape, dense_passes
 from video_ats.models.trace import Trace, recording
-from video_ats.tokens import Grid, Origin, TokenSet
+from video_ats.tokens import Grid, Origin, StillPatches, TokenSet
+from video_ats.tokens.static import patch_motion, reads_motion
 
 Initialisation = Literal["released", "scratch"]
 
@@ -34,7 +35,7 @@ default_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class VideoTransformer(nn.Module, ABC):
-    """A vision transformer over the patches of a clip. Hosts differ in `_with_time`, `_normed` and `_pooled`.
+    """A vision transformer over the patches of a clip. Hosts differ in `_time`, `_classes`, `_normed` and `_pooled`.
 
     Args:
         patch_embed: maps ``(B * T, 3, H, W)`` to ``(B * T, H/P * W/P, D)``.
@@ -76,6 +77,8 @@ class VideoTransformer(nn.Module, ABC):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.head = head
+        self.entrance: StillPatches | None
+        self.register_module("entrance", None)  # what keeps patches out of the first block
 
     def forward(self, clip: Tensor, return_trace: bool = False) -> Tensor | tuple[Tensor, Trace]:
         """Classify clips.
@@ -146,11 +149,15 @@ class VideoTransformer(nn.Module, ABC):
         rows = self.patch_rows if crop_size is None else crop_size // patch
         frames = self.num_frames if num_frames is None else num_frames
         whole = torch.ones(1, frames, rows, rows, dtype=torch.bool)
-        return int(self.shape.macs((whole,) * (len(self.blocks) + 1)))
+        return int(self.shape.macs(dense_passes(whole, len(self.blocks))))
 
     @abstractmethod
-    def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the time embedding to ``patches (B, T, H * W, D)``, and make the class tokens ``(B, 1 or T, D)``."""
+    def _time(self, frames: int) -> Tensor | None:
+        """The time embeddings of a clip's frames, ``(T, D)``, if the host has some."""
+
+    @abstractmethod
+    def _classes(self, grid: Grid, first: Tensor, time: Tensor | None) -> Tensor:
+        """The class tokens ``(B, 1 or T, D)``, from one with its position embedding ``(1, 1, D)``."""
 
     @abstractmethod
     def _normed(self, class_tokens: Tensor) -> Tensor:
@@ -173,8 +180,13 @@ class VideoTransformer(nn.Module, ABC):
         patches = self.patch_embed(rearrange(clip, "b c t h w -> (b t) c h w"))
         table = resize_positions(self.pos_embed, (grid.rows, grid.columns), self.resize_mode)  # (1, 1 + H * W, D)
         patches = rearrange(patches, "(b t) p d -> b t p d", b=grid.clips) + table[:, 1:]
-        patches, class_tokens = self._with_time(patches)
-        return TokenSet.of(patches.flatten(0, 2), class_tokens, Origin.whole(grid, clip.device))
+        time = self._time(grid.frames)
+        if time is not None:
+            patches = patches + time[:, None]
+        classes = self._classes(grid, self.cls_token + table[:, :1], time)
+        motion = patch_motion(clip, (1, patch, patch)).flatten() if reads_motion(self.blocks, self.entrance) else None
+        tokens = TokenSet.of(patches.flatten(0, 2), classes, Origin.whole(grid, clip.device, motion))
+        return tokens if self.entrance is None else self.entrance(tokens, time)
 
 
 def check_sizes(crop_size: int, patch_size: int, embed_dim: int, num_heads: int, **sizes: int) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
-from video_ats.tokens import SamplerConfig, TokenMerger, TokenSampler
-from video_ats.tokens.samplers import Reducer
+from video_ats.tokens import SamplerConfig, StillPatches, TokenMerger, TokenSampler
+from video_ats.tokens.mergers import Reducer
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -29,10 +29,33 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
-        ValueError: if the model does not have the blocks that ``config`` names.
+        ValueError: as of `check_sampler`.
     """
-    _fill_(model, config.for_depth(len(sampler_slots(model))))
+    check_sampler(model, config)
+    _fill_(model, config.for_depth(len(sampler_slots(model))), config.entrance())
     return model
+
+
+def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
+    """Raise ValueError for blocks, a class token, several frames or a time embedding that the model does not have."""
+    config.for_depth(len(sampler_slots(model)))
+    graft, leading, frames = graft_of(model), 1, 2
+    if graft is not None or own_blocks(model) is None:
+        hidden = (recognise(model) if graft is None else graft.host).hidden
+        leading, frames = hidden.leading, hidden.frames
+    if config.scores == "class" and not leading:
+        raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
+    if frames < 2 and (config.scores == "motion" or config.static is not None):
+        raise ValueError(f"sampler {_named(config)}: motion needs frames; {type(model).__name__} takes images")
+    if config.length_encoding and getattr(model, "time_embed", None) is None:
+        raise ValueError(
+            f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "
+            "TimeSformer and XViT of create_model have; leave it out"
+        )
+
+
+def _named(config: SamplerConfig) -> str:
+    return "scores 'motion'" if config.static is None else f"static {config.static}"
 
 
 def remove_samplers_(model: Model) -> Model:
@@ -41,6 +64,7 @@ def remove_samplers_(model: Model) -> Model:
     if own is not None:
         for block in own:
             block.register_module("sampler", None)
+        _set_entrance_(model, None)
     elif graft_of(model) is not None:
         ungraft_(model)
     else:
@@ -65,14 +89,15 @@ def restoring(model: nn.Module) -> Iterator[None]:
     """Within, the model is in evaluation mode; afterwards it has its samplers and its mode of before."""
     slots, training = enumerate(sampler_slots(model)), model.training
     samplers = {index: block.sampler for index, block in slots if isinstance(block.sampler, TokenSampler | TokenMerger)}
+    entrance = getattr(graft_of(model) or model, "entrance", None)
     model.eval()
     try:
         yield
     finally:
         model.train(training)
         remove_samplers_(model)
-        if samplers:
-            _fill_(model, samplers)
+        if samplers or entrance is not None:
+            _fill_(model, samplers, entrance)
 
 
 def sampler_slots(model: nn.Module) -> nn.ModuleList:
@@ -90,7 +115,14 @@ def own_blocks(model: nn.Module) -> nn.ModuleList | None:
     return blocks if has_slots else None
 
 
-def _fill_(model: nn.Module, samplers: Mapping[int, Reducer]) -> None:
+def _set_entrance_(model: nn.Module, entrance: StillPatches | None) -> None:
+    """Set what keeps patches out of the first block: a slot of a model of ours, or of an adapted model's graft."""
+    holder: Any = graft_of(model) or model
+    if entrance is not None or hasattr(holder, "entrance"):
+        holder.entrance = entrance
+
+
+def _fill_(model: nn.Module, samplers: Mapping[int, Reducer], entrance: StillPatches | None) -> None:
     blocks = own_blocks(model)
     if blocks is None:
         host = recognise(model)  # again: modules may have been exchanged
@@ -99,3 +131,4 @@ def _fill_(model: nn.Module, samplers: Mapping[int, Reducer]) -> None:
         blocks = host.blocks
     for index, block in enumerate(blocks):
         block.register_module("sampler", samplers.get(index))
+    _set_entrance_(model, entrance)

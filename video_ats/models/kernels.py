@@ -38,21 +38,24 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     Args:
         q (Tensor[G, heads, N', d]): queries; the output has the same shape.
         k, v (Tensor[G, heads, N, d]): keys and values.
-        mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query.
+        mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query. Or what
+            is added to the logits of each key (float Tensor[G, N]), minus infinity where there is none.
     """
     heads_mask = None if mask is None else mask[:, None, None]
+    if heads_mask is not None and heads_mask.dtype != torch.bool:
+        heads_mask = heads_mask.to(q.dtype)
     if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
         return attend_written_out(q, k, v, heads_mask)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
 
 
 def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """`F.scaled_dot_product_attention`, step by step; ``mask``: bool, broadcastable to ``(G, heads, N', N)``."""
+    """`F.scaled_dot_product_attention`, step by step; ``mask``: bool or added, to fit ``(G, heads, N', N)``."""
     query, key = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)  # (G * heads, N', d), (G * heads, d, N)
     logits = torch.baddbmm(query.new_empty(()), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
     logits = logits.unflatten(0, q.shape[:2])
     if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
+        logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
     return logits.softmax(dim=-1).to(v.dtype) @ v
 
 

@@ -1,19 +1,40 @@
 """Multiply-adds of each clip in closed form, from the tokens that each block kept.
 
 A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection, the two matrix products of
-attention and the cosines of merging (`Trace.macs`) count; norms, softmax, activations, sums and the sampling itself do
-not, as in the papers' counters. A clip is charged for its own tokens only, not for padding.
+attention and what is computed to merge (`Trace.macs`) count; norms, softmax, activations, sums and the sampling itself
+do not, as in the papers' counters. A clip is charged for its own tokens only, not for padding, but for embedding all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 AttentionKind = Literal["divided", "joint", "space"]
+
+
+class Pass(NamedTuple):
+    """The tokens of one block in one forward pass; bool Tensor[B, T, H/P, W/P] each.
+
+    Attributes:
+        came, left: that come in, and that leave.
+        asked: with a query in the attention with the class token, of which the output is used.
+        all_rows: whether the queries and logits of all tokens are computed, for the scores.
+    """
+
+    came: Tensor
+    left: Tensor
+    asked: Tensor
+    all_rows: bool = False
+
+
+def dense_passes(whole: Tensor, depth: int) -> list[Pass]:
+    """Of a model without samplers; ``whole``: all True."""
+    return [Pass(whole, whole, whole)] * depth
 
 
 class HostShape(Protocol):
@@ -23,12 +44,8 @@ class HostShape(Protocol):
     def embed_dim(self) -> int:
         """Width D."""
 
-    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Of each clip (int64 Tensor[B]), from its tokens; bool Tensor[B, T, H/P, W/P] each.
-
-        ``kept``: after the embedding and after each block. ``asked``: those with a query in each block's attention;
-        None: those that leave it.
-        """
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
+        """Of each clip (int64 Tensor[B]), from what each block did."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +66,21 @@ class TimesformerShape:
     num_classes: int
     logits_per_frame: bool = False
 
-    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
         """See `HostShape.macs`."""
-        dim, frames = self.embed_dim, kept[0].shape[1]
+        dim, frames = self.embed_dim, passes[0].came.shape[1]
         rows, classes = frames if self.logits_per_frame else 1, frames if self.attention == "space" else 1
-        total = _count(kept[0]) * self.patch_inputs * dim + rows * dim * self.num_classes
-        for before, after, queries in zip(kept, kept[1:], asked or kept[1:], strict=False):
+        total = _embedding(passes, self.patch_inputs * dim) + rows * dim * self.num_classes
+        for before, after, queries, all_rows in passes:
             came, left, own = _count(before), _count(after), _count(queries)
             if self.attention == "divided":
                 along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
                 # query, key, value, projection and temporal_fc; then Q K^T and A V within each position
                 total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
-            pairs = (came + 1) * (own + 1) if self.attention == "joint" else _pairs_in_frames(before, queries)
-            total = total + _attend(came + classes, own + classes, pairs, dim)
+            within = _pairs_in_clips if self.attention == "joint" else _pairs_in_frames
+            total = total + _attend(came + classes, own + classes, within(before, queries), dim)
+            if all_rows:
+                total = total + _rows_dropped(came - own, within(before, before) - within(before, queries), dim)
             total = total + (left + classes) * 2 * dim * self.mlp_dim
         return total
 
@@ -82,13 +101,15 @@ class XvitShape:
     temporal_head: tuple[int, int] | None
     num_classes: int
 
-    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
         """See `HostShape.macs`."""
-        frames, dim = kept[0].shape[1], self.embed_dim
-        total = _count(kept[0]) * self.patch_inputs * dim
-        for before, after, queries in zip(kept, kept[1:], asked or kept[1:], strict=False):
-            pairs = _pairs_in_frames(before, queries)
-            total = total + _attend(_count(before) + frames, _count(queries) + frames, pairs, dim)
+        frames, dim = passes[0].came.shape[1], self.embed_dim
+        total = _embedding(passes, self.patch_inputs * dim)
+        for before, after, queries, all_rows in passes:
+            came, own, pairs = _count(before), _count(queries), _pairs_in_frames(before, queries)
+            total = total + _attend(came + frames, own + frames, pairs, dim)
+            if all_rows:
+                total = total + _rows_dropped(came - own, _pairs_in_frames(before, before) - pairs, dim)
             total = total + (_count(after) + frames) * 2 * dim * self.mlp_dim
         if self.pre_logits_dim is not None:
             total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
@@ -107,8 +128,7 @@ class VitShape:
     Attributes:
         mlp_weights: weights of the linear layers of an MLP, which are its multiply-adds per token.
         patch_inputs: numbers in a patch.
-        leading: tokens in front of the patches that always stay. If 0, a block with a sampler computes the queries of
-            all tokens, as all of them score.
+        leading: tokens in front of the patches that always stay.
     """
 
     embed_dim: int
@@ -117,15 +137,15 @@ class VitShape:
     leading: int
     head_macs: int
 
-    def macs(self, kept: tuple[Tensor, ...], asked: tuple[Tensor, ...] | None = None) -> Tensor:
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
         """See `HostShape.macs`."""
         dim = self.embed_dim
-        total = _count(kept[0]) * self.patch_inputs * dim + self.head_macs
-        for before, after, queries in zip(kept, kept[1:], asked or kept[1:], strict=False):
+        total = _embedding(passes, self.patch_inputs * dim) + self.head_macs
+        for before, after, queries, all_rows in passes:
             came, left, own = (_count(tokens) + self.leading for tokens in (before, after, queries))
             total = total + _attend(came, own, came * own, dim) + left * self.mlp_weights
-            if not self.leading:  # of dropped tokens, the query and the row of Q K^T
-                total = total + (came - own) * dim**2 + came * (came - own) * dim
+            if all_rows:
+                total = total + _rows_dropped(came - own, came * (came - own), dim)
         return total
 
 
@@ -137,6 +157,22 @@ def linear_weights(*modules: nn.Module) -> int:
 
 def _count(tokens: Tensor) -> Tensor:
     return tokens.flatten(1).sum(dim=1)
+
+
+def _embedding(passes: Sequence[Pass], per_patch: int) -> Tensor:
+    """The projection of all patches of each clip."""
+    whole = passes[0].came
+    return torch.full((len(whole),), whole[0].numel() * per_patch, device=whole.device)
+
+
+def _rows_dropped(tokens: Tensor, pairs: Tensor, dim: int) -> Tensor:
+    """What all rows cost beyond those of the tokens with an output: the queries and the logits."""
+    return tokens * dim**2 + pairs * dim
+
+
+def _pairs_in_clips(before: Tensor, after: Tensor) -> Tensor:
+    """Entries of the attention matrix of the clip, with its class token."""
+    return (_count(before) + 1) * (_count(after) + 1)
 
 
 def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:

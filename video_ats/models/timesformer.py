@@ -12,7 +12,7 @@ from video_ats.models.blocks import Block
 from video_ats.models.host import Initialisation, VideoTransformer, check_sizes, default_norm, initialise_, resize_time
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import AttentionKind, TimesformerShape
-from video_ats.tokens import SamplerConfig
+from video_ats.tokens import Grid, SamplerConfig
 
 
 class TimeSformer(VideoTransformer):
@@ -21,12 +21,11 @@ class TimeSformer(VideoTransformer):
     Space-only attention has no time embedding, and one class token per frame; the others have one per clip.
     """
 
-    def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        clips, frames = patches.shape[:2]
-        if self.time_embed is not None:
-            patches = patches + resize_time(self.time_embed, frames)[:, :, None]
-        classes = frames if self.time_embed is None else 1
-        return patches, (self.cls_token + self.pos_embed[:, :1]).expand(clips, classes, -1)
+    def _time(self, frames: int) -> Tensor | None:
+        return None if self.time_embed is None else resize_time(self.time_embed, frames)[0]
+
+    def _classes(self, grid: Grid, first: Tensor, time: Tensor | None) -> Tensor:
+        return first.expand(grid.clips, grid.frames if time is None else 1, -1)
 
     def _normed(self, class_tokens: Tensor) -> Tensor:
         # The frames' class tokens are averaged before the norm.

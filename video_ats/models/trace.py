@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
+from video_ats.models.attention import ALL_ROWS
 from video_ats.models.insert import own_blocks
-from video_ats.models.macs import HostShape
+from video_ats.models.macs import HostShape, Pass, dense_passes
 from video_ats.tokens import Origin, TokenMerger, TokenSet
+from video_ats.tokens.samplers import scores_read
 
 
 @dataclass(frozen=True)
@@ -22,35 +24,40 @@ class Trace:
     """What one forward pass kept.
 
     Attributes:
-        kept (bool Tensor[B, T, H/P, W/P], one per block): the tokens that leave the block. All enter block 0.
+        kept (bool Tensor[B, T, H/P, W/P], one per block): the tokens that leave the block.
         shape: sizes of the model, for the multiply-adds.
         scores (float Tensor[B, T, H/P, W/P] or None, one per block): the raw scores that the block's sampler was
             given, see `tokens.scoring.significance`; NaN where a token was dropped before. None without a sampler that
             reads scores.
         asked (bool Tensor[B, T, H/P, W/P], one per block): the tokens with a query in the block's attention: those that
             leave the block, or, if it merges after the attention, those that come in.
-        cosines (int64 Tensor[B] or None, one per block): products of D numbers that the block computed to merge.
+        deciding (int64 Tensor[B] or None, one per block): multiply-adds that the block computed to merge.
         stands (int64 Tensor[B, T, H/P, W/P] or None, one per block): for each patch the one, counted through the clip's
             frames in raster order, whose token stands for it when it leaves the block; -1 where it is gone. None where
             nothing was merged so far.
+        all_rows (one per block): whether the block's scores needed all rows of the attention.
+        entered (bool Tensor[B, T, H/P, W/P] or None): the tokens that enter block 0; None: all.
     """
 
     kept: tuple[Tensor, ...]
     shape: HostShape
     scores: tuple[Tensor | None, ...] = ()
     asked: tuple[Tensor, ...] = ()
-    cosines: tuple[Tensor | None, ...] = ()
+    deciding: tuple[Tensor | None, ...] = ()
     stands: tuple[Tensor | None, ...] = ()
+    all_rows: tuple[bool, ...] = ()
+    entered: Tensor | None = None
 
     def macs(self) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B]; the products for merging are among them."""
-        blocks = self.shape.macs((torch.ones_like(self.kept[0]), *self.kept), self.asked or None)
-        merging = [self.shape.embed_dim * cosines for cosines in self.cosines if cosines is not None]
-        return sum(merging, start=blocks)
+        """Multiply-adds of each clip, int64 Tensor[B]; those for merging are among them."""
+        entered = torch.ones_like(self.kept[0]) if self.entered is None else self.entered
+        came, all_rows = (entered, *self.kept[:-1]), self.all_rows or (False,) * len(self.kept)
+        blocks = self.shape.macs(list(map(Pass, came, self.kept, self.asked or self.kept, all_rows)))
+        return sum((macs for macs in self.deciding if macs is not None), start=blocks)
 
     def dense_macs(self) -> Tensor:
         """The same if every block had kept every token."""
-        return self.shape.macs((torch.ones_like(self.kept[0]),) * (len(self.kept) + 1))
+        return self.shape.macs(dense_passes(torch.ones_like(self.kept[0]), len(self.kept)))
 
     def tokens_of_patches(self, block: int) -> Tensor:
         """``stands`` of a block, also where nothing was merged: there a kept patch stands for itself alone."""
@@ -101,8 +108,10 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
     kept: list[Tensor] = []
     asked: list[Tensor] = []
     scores: list[Tensor | None] = []
-    cosines: list[Tensor | None] = []
+    deciding: list[Tensor | None] = []
     stands: list[Tensor | None] = []
+    all_rows: list[bool] = []
+    entered: list[Tensor] = []
 
     def note_scores(block: nn.Module, given: tuple[Tensor, Origin]) -> None:
         raw, origin = given
@@ -110,10 +119,15 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
         table[origin.index] = raw.detach()
         scores[-1] = table.view(origin.grid)
 
-    def note_tokens(block: nn.Module, given: tuple[TokenSet], out: TokenSet) -> None:
+    def note_tokens(block: Any, given: tuple[TokenSet], out: TokenSet) -> None:
+        sampler = block.sampler
+        if not kept:
+            entered.append(given[0].origin.presence())
         kept.append(out.origin.presence())
-        asked.append(given[0].origin.presence() if isinstance(block.sampler, TokenMerger) else kept[-1])
-        cosines.append(out.cosines)
+        asked.append(given[0].origin.presence() if isinstance(sampler, TokenMerger) else kept[-1])
+        chooses = isinstance(sampler, nn.Module) and not isinstance(sampler, TokenMerger)
+        all_rows.append(chooses and scores_read(sampler, given[0].leading) in ALL_ROWS)
+        deciding.append(out.macs)
         stands.append(out.origin.standing_places())
 
     with ExitStack() as hooks:
@@ -122,4 +136,13 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
             hooks.enter_context(block.register_forward_hook(note_tokens))
             if isinstance(block.sampler, nn.Module) and not isinstance(block.sampler, TokenMerger):
                 hooks.enter_context(block.sampler.register_forward_pre_hook(note_scores))
-        yield lambda: Trace(tuple(kept), shape, tuple(scores), tuple(asked), tuple(cosines), tuple(stands))
+        yield lambda: Trace(
+            tuple(kept),
+            shape,
+            tuple(scores),
+            tuple(asked),
+            tuple(deciding),
+            tuple(stands),
+            tuple(all_rows),
+            entered[0],
+        )

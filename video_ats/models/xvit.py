@@ -156,13 +156,13 @@ class XViT(VideoTransformer):
                 module.segment_frames = frames
         self.time_embed = nn.Parameter(self.time_embed.new_zeros(1, frames, self.time_embed.shape[2]))
 
-    def _with_time(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+    def _time(self, frames: int) -> Tensor:
         assert self.time_embed is not None
-        clips, frames = patches.shape[:2]
-        repeats = -(-frames // self.time_embed.shape[1])
-        time = self.time_embed.repeat(1, repeats, 1)[:, :frames]  # (1, T, D)
-        classes = (self.cls_token + self.pos_embed[:, :1] + time).expand(clips, -1, -1)
-        return patches + time[:, :, None], classes
+        return self.time_embed[0].repeat(-(-frames // self.time_embed.shape[1]), 1)[:frames]
+
+    def _classes(self, grid: Grid, first: Tensor, time: Tensor | None) -> Tensor:
+        assert time is not None
+        return (first + time).expand(grid.clips, -1, -1)
 
     def _normed(self, class_tokens: Tensor) -> Tensor:
         return self.norm(class_tokens)

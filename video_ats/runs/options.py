@@ -365,7 +365,9 @@ def check_at_least_one(config: object, *names: str) -> None:
 
 
 def check_samplers(settings: Sequence[Setting], model: nn.Module) -> None:
-    """Raise ValueError for a block that the model does not have, or values for another number of blocks."""
+    """Raise ValueError for a sampler that the model cannot have, such as in a block that it does not have."""
+    from video_ats.models.insert import check_sampler
+
     for setting in settings:
         if setting.sampler is not None:
-            setting.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]
+            check_sampler(model, setting.sampler)

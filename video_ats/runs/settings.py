@@ -196,26 +196,29 @@ def setting_name(config: SamplerConfig | None) -> str:
     """A short unique name, such as ``ats-frame-k128``, ``similar-tube-t0.9`` or ``random-frame-matched:128``."""
     if config is None:
         return "dense"
-    counts, threshold = listed(config.samples), listed(config.threshold)
+    counts, threshold, r = listed(config.samples), listed(config.threshold), listed(config.r)
+    amount: str | None = f"t{threshold}" if threshold else f"r{r}" if r else None
     if config.matched:
-        amount = ":".join(["matched", *([counts] if counts else []), *([f"t{threshold}"] if threshold else [])])
-    elif threshold:
-        amount = f"t{threshold}"
-    else:
+        amount = ":".join(filter(None, ["matched", counts, amount]))
+    elif amount is None and config.kind != "static":
         amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     return _joined(config, amount)
 
 
 def family_name(config: SamplerConfig) -> str:
-    """Name of all settings that differ only in K, a count or a threshold, such as ``ats-frame-b2..5``."""
-    return _joined(config, "matched" if config.matched else None)
+    """Name of all settings that differ only in K, r, a count or a threshold, such as ``ats-frame-b2..5``."""
+    return _joined(
+        replace(config, static=0.0) if config.kind == "static" else config, "matched" if config.matched else None
+    )
 
 
 def _joined(config: SamplerConfig, amount: str | None) -> str:
-    parts = [config.kind, config.scope, *([amount] if amount else [])]
+    parts = [config.kind, *([config.scope] if config.kind != "static" else []), *([amount] if amount else [])]
+    if config.scores is not None:
+        parts.append(config.scores)
     if config.temper != 1:
         parts.append(f"a{config.temper:g}")
-    if config.dropped == "merged" and config.kind != "similar":
+    if config.dropped == "merged" and config.kind not in ("similar", "tome"):
         parts.append("merged")
     if config.blocks is not None:
         parts.append("b" + block_ranges(config.blocks))
@@ -223,6 +226,10 @@ def _joined(config: SamplerConfig, amount: str | None) -> str:
         parts.append(config.scheme)
     if config.kind == "random" and config.seed:
         parts.append(f"s{config.seed}")
+    if config.static is not None:
+        parts.append(f"t{config.static:g}" if config.kind == "static" else f"static{config.static:g}")
+    if config.length_encoding:
+        parts.append("length")
     return "-".join(parts)
 
 

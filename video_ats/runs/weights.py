@@ -13,7 +13,7 @@ from torch import nn
 from video_ats.models.checkpoints import LoadReport, load_checkpoint
 from video_ats.models.checkpoints.huggingface import has_label_names, huggingface_source, parse_json
 from video_ats.models.checkpoints.read import config_beside, describe_file, find_weights_file, locate
-from video_ats.models.insert import remove_samplers_
+from video_ats.models.insert import check_sampler, remove_samplers_
 from video_ats.models.registry import Variant, build_model, get_variant, published_sampler
 from video_ats.models.without_torch import list_shipped_weights
 from video_ats.runs.options import RANDOM_WEIGHTS, has_no_head
@@ -234,7 +234,7 @@ def load_model(
         )
         return LoadedModel(model, f"random, seed {seed}", (*variant.notes, note), given)
     if given.sampler is not None:
-        given.sampler.for_depth(len(model.blocks))  # type: ignore[arg-type]  # or ValueError, before the run
+        check_sampler(model, given.sampler)
     loaded, others = given.load_into(model, variant.name, key)
     if loaded.head_replaced:
         raise ValueError(

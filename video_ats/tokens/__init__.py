@@ -6,14 +6,27 @@ from typing import TYPE_CHECKING, Any
 from video_ats.tokens.configuration import SamplerConfig
 
 if TYPE_CHECKING:
-    from video_ats.tokens.samplers import TokenMerger, TokenSampler
-    from video_ats.tokens.token_set import Assignment, Grid, Grouping, Origin, TokenSet
+    from video_ats.tokens.grouping import Grouping
+    from video_ats.tokens.mergers import TokenMerger
+    from video_ats.tokens.samplers import TokenSampler
+    from video_ats.tokens.static import StillPatches
+    from video_ats.tokens.token_set import Assignment, Grid, Origin, TokenSet
 
-__all__ = ["Assignment", "Grid", "Grouping", "Origin", "SamplerConfig", "TokenMerger", "TokenSampler", "TokenSet"]
+_ROOMS = {"Grouping": "grouping", "TokenMerger": "mergers", "TokenSampler": "samplers", "StillPatches": "static"}
+__all__ = [
+    "Assignment",
+    "Grid",
+    "Grouping",
+    "Origin",
+    "SamplerConfig",
+    "StillPatches",
+    "TokenMerger",
+    "TokenSampler",
+    "TokenSet",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "samplers" if name in ("TokenMerger", "TokenSampler") else "token_set"
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'token_set')}"), name)

@@ -1,8 +1,11 @@
-"""Tokens that are alike become one: ours, after token merging (Bolya et al., ICLR 2023, arXiv 2210.09461).
+"""Tokens that are alike become one: token merging (ToMe; Bolya et al., ICLR 2023, arXiv 2210.09461), and ours after it.
 
-Departures from token merging: similarity is the cosine of the tokens, not of their keys; pairs are merged while they
-are similar enough, so that the number adapts to the clip; a tube's similarity is the mean over its frames; and the
-attention is not weighted by how many patches a token stands for.
+`match_bipartite` is ToMe's matching of one block. Departures: a tube's similarity is the mean over its frames; cosines
+are rounded; and what is left stays in raster order, where the released code puts sources before targets.
+
+Departures of `merge_similar`, ours: similarity is the cosine of the tokens, not of their keys; pairs are merged while
+they are similar enough, so that the number adapts to the clip; and the attention is not weighted by how many patches a
+token stands for.
 
 Tables are ``(G, F, N, D)``: G groups that are decided in one, N places in each, and F frames that share the decision
 (tubes; else 1). First ``lengths`` real places, then padding of any value; None: no padding. Nothing depends on padding.
@@ -108,9 +111,7 @@ def merge_similar(
             assert threshold is not None
             merged = merged & (cosine > threshold)
         else:
-            order = cosine.masked_fill(~merged, -torch.inf).argsort(dim=1, descending=True, stable=True)
-            first = columns < torch.minimum(left - count, sources)[:, None]
-            merged = torch.empty_like(merged).scatter_(1, order, first.expand_as(order)) & merged
+            merged = _most_similar(cosine, merged, torch.minimum(left - count, sources))
         group, source = merged.nonzero(as_tuple=True)
         if not len(group):
             break
@@ -130,6 +131,49 @@ def merge_similar(
         rows, shape = _rows(units, on, stay), (len(on), frames, stay.shape[1], -1)
         units, norms = (table.flatten(0, 2).index_select(0, rows).view(shape) for table in (units, norms))
     return target, products
+
+
+@torch.no_grad()
+def match_bipartite(keys: Tensor, lengths: Tensor | None, r: int, *, first: int) -> tuple[Tensor, Tensor]:
+    """Where each place of a group goes in one block of token merging.
+
+    The places ``first``, ``first`` + 2, ... are sources and the others targets. The ``r`` sources that are most similar
+    to a target, of equally similar ones the first, go into it. ToMe alternates over the whole sequence, whose first
+    source is the class token, which never goes: then the second patch is the next, ``first`` 1.
+
+    Args:
+        keys (Tensor[G, F, N, d]): means of the keys over the heads.
+        lengths (int64 Tensor[G] or None): real places.
+        r: places to merge; all sources if they are fewer.
+        first: 0 or 1.
+
+    Returns:
+        As `merge_similar`, with products of d numbers.
+    """
+    groups, frames, total, _ = keys.shape
+    left = torch.full((groups,), total, device=keys.device) if lengths is None else lengths
+    target = torch.arange(total, device=keys.device).repeat(groups, 1)
+    targets = (left + first) // 2
+    sources = torch.where(targets > 0, left - targets, 0)
+    if total < 2 or not r:
+        return target, torch.zeros_like(left)
+    units = unit(keys)
+    own, others = units[:, :, first::2], units[:, :, 1 - first :: 2]  # (G, F, S, d), (G, F, M, d)
+    columns = torch.arange(total, device=keys.device)
+    valid = None if lengths is None else columns[: others.shape[2]] < targets[:, None]
+    into, cosine = nearest(own, others, valid)
+    merged = _most_similar(cosine, columns[: own.shape[2]] < sources[:, None], sources.clamp(max=r))
+    target[:, first::2] = torch.where(merged, 2 * into + 1 - first, target[:, first::2])
+    return target, frames * sources * targets
+
+
+def _most_similar(cosine: Tensor, among: Tensor, count: Tensor) -> Tensor:
+    """``bool Tensor[G, S]``: the ``count (int64 Tensor[G])`` highest of ``cosine (Tensor[G, S])``, of equal ones the
+    first, where ``among (bool Tensor[G, S])`` is True.
+    """
+    order = cosine.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    first = torch.arange(cosine.shape[1], device=cosine.device) < count[:, None]
+    return torch.empty_like(among).scatter_(1, order, first) & among
 
 
 def _unit(x: Tensor) -> tuple[Tensor, Tensor]:

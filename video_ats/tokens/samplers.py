@@ -1,31 +1,31 @@
-"""The modules in a block's sampler slot: one decides by scores within the attention, one by similarity after it."""
+"""The module in a block's sampler slot that chooses tokens by their scores, within the attention."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from video_ats.tokens.configuration import SamplerConfig, Scope
-from video_ats.tokens.merging import merge_similar, nearest, unit
+from video_ats.tokens.configuration import SamplerConfig, Scores
+from video_ats.tokens.grouping import Grouping
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
 from video_ats.tokens.scoring import at_least_float32
-from video_ats.tokens.token_set import Assignment, Grouping, Origin, TokenSet
+from video_ats.tokens.token_set import Assignment, Origin
 
 
 class TokenSampler(nn.Module):
     """Decides which patch tokens stay. No parameters, no buffers.
 
     Args:
-        config: of any kind but ``similar``, with one value for ``samples``, not one per block.
+        config: of ``ats`` or a control, with one value for ``samples``, not one per block.
         block: the block it stands in; the ``random`` control draws another order in every block.
     """
 
     def __init__(self, config: SamplerConfig, block: int) -> None:
         super().__init__()
-        _check_single(config)
+        config.check_single()
         self.config = config
         self.block = block
         self._counts: Tensor | None = None  # see `following`
@@ -33,6 +33,11 @@ class TokenSampler(nn.Module):
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
         return f"{self.config}, block={self.block}"
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether the choice depends on them."""
+        return self.config.kind in ("ats", "topk") or (self.config.matched and self._counts is None)
 
     @contextmanager
     def following(self, presence: Tensor) -> Iterator[None]:
@@ -88,8 +93,8 @@ class TokenSampler(nn.Module):
         if self._counts is not None:
             count = self._counts
         elif self.config.matched:
-            if self.config.threshold is not None:
-                raise ValueError("sampler matched with threshold: it only follows a run of similar with that threshold")
+            if (followed := self.config.followed()) is not None and followed.kind != "ats":
+                raise ValueError(f"sampler matched: it only follows a run of {followed.kind} with the same settings")
             count = sample(table, lengths, points_or_count).sum(dim=1)
         if kind == "uniform":
             return groups.unpad(keep_uniform(table, lengths, count))
@@ -98,53 +103,6 @@ class TokenSampler(nn.Module):
             rank = torch.randperm(origin.grid.per_clip, generator=generator).double().to(scores.device)
             table = groups.pad(rank[origin.index % origin.grid.per_clip])
         return groups.unpad(keep_top(table, lengths, count))
-
-
-class TokenMerger(nn.Module):
-    """Merges patch tokens while they are similar; needs no scores. No parameters, no buffers.
-
-    Args:
-        config: of kind ``similar``, with one value for ``samples`` and ``threshold``.
-        block: the block it stands in.
-    """
-
-    def __init__(self, config: SamplerConfig, block: int) -> None:
-        super().__init__()
-        _check_single(config)
-        self.config = config
-        self.block = block
-
-    def extra_repr(self) -> str:
-        """Shown by ``print(model)``."""
-        return f"{self.config}, block={self.block}"
-
-    @torch.no_grad()
-    def forward(self, tokens: TokenSet) -> Assignment:
-        """Where the patch tokens of a set go; the choice has no gradient."""
-        scope, threshold, per_frame = self.config.scope, self.config.threshold, self.config.samples
-        assert not isinstance(threshold, Sequence)
-        assert not isinstance(per_frame, Sequence)
-        origin = tokens.origin.in_tubes() if scope == "tube" else tokens.origin
-        groups = origin.by_clip if scope == "clip" else origin.by_frame
-        frames = origin.grid.frames if scope == "tube" else 1
-        x = groups.pad(tokens.patches).unflatten(0, (-1, frames))  # (G, F, N, D)
-        sizes = groups.pad(origin.sizes).unflatten(0, (-1, frames))[:, 0]  # equal in the frames of a tube
-        lengths = None if groups.mask is None else groups.lengths.view(-1, frames)[:, 0]
-        count = None if per_frame is None else per_frame * (origin.grid.frames if scope == "clip" else 1)
-        place, products = merge_similar(x, sizes, lengths, threshold=threshold, count=count)
-        target = _starts(groups)[groups.group] + groups.unpad(place.repeat_interleave(frames, dim=0))
-        known = None if per_frame is None or origin.per_frame is None else min(per_frame, origin.per_frame)
-        cosines = products.view(origin.grid.clips, -1).sum(dim=1)
-        return origin.merge(target, cosines, known if scope != "clip" else None, aligned=scope == "tube")
-
-
-Reducer = TokenSampler | TokenMerger
-
-
-def _check_single(config: SamplerConfig) -> None:
-    for name in ("samples", "threshold"):
-        if isinstance(getattr(config, name), Sequence):
-            raise ValueError(f"{name} {getattr(config, name)}: a single sampler takes one value")
 
 
 def select(sampler: nn.Module, scores: Tensor, origin: Origin) -> Assignment:
@@ -161,47 +119,19 @@ def select(sampler: nn.Module, scores: Tensor, origin: Origin) -> Assignment:
     return origin.select(keep, per_frame, aligned=tube)
 
 
-@torch.no_grad()
-def assign_dropped(tokens: TokenSet, kept: Assignment, scope: Scope) -> Assignment:
-    """Each token that is not kept goes into the most similar kept one of its group, of equal ones the first.
+def scores_read(sampler: nn.Module, leading: int) -> Scores | None:
+    """By which scores a sampler chooses, in a model of so many ``leading`` tokens; None: by none.
 
-    Cosines are those of the patch tokens in ``tokens``. Groups: ``frame``: the frame; ``tube``: positions of the clip,
-    whose similarity is the mean over the frames; ``clip``: the frame if a token of it is kept, else the clip.
+    A module that is no `TokenSampler` gets the usual ones.
+
+    Raises:
+        ValueError: for the scores of a class token that the model lacks.
     """
-    units, origin, chosen = unit(tokens.patches), tokens.origin, kept.origin
-    into = torch.zeros(len(units), dtype=torch.long, device=units.device)
-    into[kept.rows] = torch.arange(len(kept.rows), device=units.device)
-    gone = torch.ones_like(into, dtype=torch.bool).index_fill_(0, kept.rows, False)
-    per_frame = None
-    if origin.per_frame is not None and chosen.per_frame is not None:
-        per_frame = origin.per_frame - chosen.per_frame
-    dropped = origin.select(gone, per_frame, aligned=chosen.aligned)
-    frames = origin.grid.frames if scope == "tube" else 1
-    targets, cosines = _nearest_in(chosen.by_frame, dropped.origin.by_frame, units, kept, dropped, frames)
-    if scope == "clip":
-        alone = (chosen.by_frame.lengths == 0)[dropped.origin.by_frame.group]
-        if alone.any():  # in frames of which no token is kept
-            orphans = dropped.origin.select(alone)
-            rest = Assignment(dropped.rows[orphans.rows], orphans.origin)
-            among_clip, more = _nearest_in(chosen.by_clip, rest.origin.by_clip, units, kept, rest, 1)
-            targets = targets.index_copy(0, orphans.rows, among_clip)
-            cosines = cosines + more
-    into[dropped.rows] = targets
-    return origin.absorb(kept, into, cosines)
-
-
-def _nearest_in(
-    groups: Grouping, of_dropped: Grouping, units: Tensor, kept: Assignment, dropped: Assignment, frames: int
-) -> tuple[Tensor, Tensor]:
-    """For each dropped token the kept one, and the products of each clip; ``frames``: that share a decision."""
-    targets, sources = groups.pad(units[kept.rows]), of_dropped.pad(units[dropped.rows])  # (G, N, D)
-    mask = None if groups.mask is None else groups.mask[::frames]
-    place, _ = nearest(sources.unflatten(0, (-1, frames)), targets.unflatten(0, (-1, frames)), mask)
-    found = _starts(groups)[of_dropped.group] + of_dropped.unpad(place.repeat_interleave(frames, dim=0))
-    products = groups.lengths * of_dropped.lengths
-    return found, products.view(kept.origin.grid.clips, -1).sum(dim=1)
-
-
-def _starts(groups: Grouping) -> Tensor:
-    """``int64 Tensor[G]``: the packed token at which each group in raster order begins."""
-    return groups.lengths.cumsum(0) - groups.lengths
+    usual: Scores = "class" if leading else "received"
+    if not isinstance(sampler, TokenSampler):
+        return usual
+    if not sampler.reads_scores:
+        return "class" if leading else None  # a class token's row is needed anyway
+    if sampler.config.scores == "class" and not leading:
+        raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
+    return sampler.config.scores or usual

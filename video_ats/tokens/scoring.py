@@ -1,4 +1,9 @@
-"""Significance scores: how much the class token reads from each token (ATS paper, section 3.1, eq. 3)."""
+"""Significance scores: how much the class token reads from each token (ATS paper, section 3.1, eq. 3), and others.
+
+``class``: `significance` of the class token's row, as published. ``received``: of the mean over all rows, ours.
+``sharpness``: see there. ``keys``: their `norms`. ``motion``: how much a patch differs from the one before, see
+`tokens.static`. All are raw, at least 0, and larger where a token matters more.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +62,23 @@ def mean_row(attention: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
     return attention.sum(dim=2) / lengths.clamp(min=1)[:, None, None]
 
 
+def sharpness(attention: Tensor, mask: Tensor | None, lengths: Tensor) -> Tensor:
+    """How far each token's row of the attention is from reading all tokens alike: ``log m - H``, in nats, >= 0.
+
+    H is the entropy of the row, averaged over the heads before, over the m tokens of the group. As in vid-TLDR (Choi
+    et al., CVPR 2024, arXiv 2403.13347). Departure: there, scores are then scaled to [0, 1] within the clip and
+    those below their mean are zero.
+
+    Attention, mask and lengths as of `mean_row`.
+
+    Returns:
+        Tensor[G, N], at least float32.
+    """
+    mean = attention.mean(dim=1)  # (G, N, N)
+    information = torch.special.xlogy(mean, mean).sum(dim=2)
+    return (information + lengths.clamp(min=1).to(mean.dtype).log()[:, None]).clamp(min=0)
+
+
 def significance(attention: Tensor, value: Tensor) -> Tensor:
     """Raw scores: ``(sum over heads of A[h, cls, j]) * ||V_j||_2``, the norm over the concatenated heads.
 
@@ -70,7 +92,12 @@ def significance(attention: Tensor, value: Tensor) -> Tensor:
     Returns:
         Tensor[G, N], at least float32, >= 0. Column 0 is the class token's own if it leads the group.
     """
+    return attention.sum(dim=1) * norms(value)
+
+
+def norms(x: Tensor) -> Tensor:
+    """Of keys or values ``(Tensor[G, heads, N, d])`` over the concatenated heads: Tensor[G, N], at least float32."""
     # Two steps are several times as fast as one norm over two dimensions that are not adjacent.
-    precise = torch.promote_types(value.dtype, torch.float32)
-    of_head = torch.linalg.vector_norm(value, dim=3, dtype=precise)  # (G, heads, N)
-    return attention.sum(dim=1) * of_head.square().sum(dim=1).sqrt()
+    precise = torch.promote_types(x.dtype, torch.float32)
+    of_head = torch.linalg.vector_norm(x, dim=3, dtype=precise)  # (G, heads, N)
+    return of_head.square().sum(dim=1).sqrt()

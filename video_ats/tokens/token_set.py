@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from video_ats.tokens.grouping import Grouping
 from video_ats.tokens.merging import weighted_mean
 
 # In half precision on a CPU each new table length compiles a kernel: few lengths remain if they are multiples.
@@ -41,92 +42,6 @@ class Grid(NamedTuple):
         return self.clips * self.per_clip
 
 
-@dataclass(frozen=True, eq=False)
-class Grouping:
-    """``P`` packed tokens divided into ``G`` groups: from packed to a table ``(G, N, ...)`` and back.
-
-    While all groups are equally long the table is the packed tokens in another shape: a view, or by position a
-    transposed copy. Else groups are ragged, and ``mask`` marks the tokens.
-
-    Attributes:
-        layout: ``(outer, length, inner)`` while all groups are equally long: group ``o * inner + i`` holds the packed
-            tokens ``(o * length + n) * inner + i``. None when ragged.
-        num_groups: ``G``, empty groups included.
-        longest: ``N``, at least the length of the longest group.
-        slots (int64 Tensor[P] or None): each token's place in the flattened table ``(G * N)``; None unless ragged.
-        mask (bool Tensor[G, N] or None): True where a token is; None when no place is empty.
-    """
-
-    layout: tuple[int, int, int] | None
-    num_groups: int
-    longest: int
-    slots: Tensor | None
-    mask: Tensor | None
-    _device: torch.device
-
-    @staticmethod
-    def complete(outer: int, length: int, inner: int, device: torch.device) -> Grouping:
-        """Every group has ``length`` tokens: the table is a view."""
-        return Grouping((outer, length, inner), outer * inner, length, None, None, device)
-
-    @staticmethod
-    def ragged(slots: Tensor, mask: Tensor) -> Grouping:
-        """Groups of any length, empty ones included."""
-        full = len(slots) == mask.numel()
-        return Grouping(None, len(mask), mask.shape[1], slots, None if full else mask, slots.device)
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """``int64 Tensor[G]``: tokens in each group."""
-        if self.mask is not None:
-            return self.mask.sum(dim=1)
-        return torch.full((self.num_groups,), self.longest, device=self._device)
-
-    @cached_property
-    def group(self) -> Tensor:
-        """``int64 Tensor[P]``: the group of each packed token."""
-        return self._slots() // max(self.longest, 1)
-
-    @cached_property
-    def place(self) -> Tensor:
-        """``int64 Tensor[P]``: the place of each packed token in its group's row of the table, from 0."""
-        return self._slots() % max(self.longest, 1)
-
-    def _slots(self) -> Tensor:
-        if self.slots is not None:
-            return self.slots
-        table = torch.arange(self.num_groups * self.longest, device=self._device)
-        return self.unpad(table.unflatten(0, (self.num_groups, self.longest)))
-
-    def pad(self, x: Tensor) -> Tensor:
-        """Packed ``Tensor[P, ...]`` to the table ``Tensor[G, N, ...]``; zeros where there is no token."""
-        if self.slots is None:
-            assert self.layout is not None
-            return x.unflatten(0, self.layout).transpose(1, 2).flatten(0, 1)
-        new = x.new_empty if self.mask is None else x.new_zeros
-        table = new((self.num_groups * self.longest, *x.shape[1:]))
-        return table.index_copy_(0, self.slots, x).unflatten(0, (self.num_groups, self.longest))
-
-    def unpad(self, table: Tensor, then: Tensor | None = None) -> Tensor:
-        """The table ``Tensor[G, N, ...]`` back to packed ``Tensor[P, ...]``, in one copy.
-
-        ``then (Tensor[C, ...])`` is appended: ``Tensor[P + C, ...]``.
-        """
-        if self.slots is not None:
-            packed = table.flatten(0, 1).index_select(0, self.slots)
-            return packed if then is None else torch.cat([packed, then])
-        assert self.layout is not None
-        outer, length, inner = self.layout
-        by_token = table.unflatten(0, (outer, inner)).transpose(1, 2)  # (outer, length, inner, ...)
-        if then is None:
-            return by_token.flatten(0, 2)
-        count = outer * length * inner
-        packed = table.new_empty(count + len(then), *table.shape[2:])
-        packed[:count].unflatten(0, self.layout).copy_(by_token)
-        packed[count:] = then
-        return packed
-
-
 class Counts(NamedTuple):
     """Numbers of tokens, known without asking the device: the fewest and the most of a frame, and of a clip."""
 
@@ -149,13 +64,13 @@ class Assignment(NamedTuple):
         origin: of the kept tokens.
         into (int64 Tensor[P] or None): the kept token, 0 to P' - 1, that each token is averaged into; kept ones are
             their own. None: the others are gone.
-        cosines (int64 Tensor[B] or None): products of D numbers that were computed to decide so, per clip.
+        macs (int64 Tensor[B] or None): multiply-adds that were computed to decide so, per clip.
     """
 
     rows: Tensor
     origin: Origin
     into: Tensor | None = None
-    cosines: Tensor | None = None
+    macs: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +83,8 @@ class Origin:
         known: the numbers of tokens, if they are known already; see `counts`.
         stands (int64 Tensor[B * T * H * W] or None): the packed token that stands for each place of the grid; P where
             it is gone. None: nothing was merged, each token stands for its own place.
+        motion (float Tensor[B * T * H * W] or None): how much each patch differs from the one before, see
+            `tokens.static`; None unless a sampler reads it.
     """
 
     grid: Grid
@@ -175,11 +92,13 @@ class Origin:
     aligned: bool = False
     known: Counts | None = None
     stands: Tensor | None = None
+    motion: Tensor | None = None
 
     @staticmethod
-    def whole(grid: Grid, device: torch.device) -> Origin:
+    def whole(grid: Grid, device: torch.device, motion: Tensor | None = None) -> Origin:
         """Every token of the grid."""
-        return Origin(grid, torch.arange(grid.size, device=device), True, Counts.equal(grid.frames, grid.positions))
+        known = Counts.equal(grid.frames, grid.positions)
+        return Origin(grid, torch.arange(grid.size, device=device), True, known, motion=motion)
 
     @property
     def is_whole(self) -> bool:
@@ -310,18 +229,18 @@ class Origin:
             raise ValueError("scope tube: frames of a clip hold different places; were they sampled in another scope?")
         return replace(self, aligned=True)
 
-    def merge(self, target: Tensor, cosines: Tensor, per_frame: int | None = None, *, aligned: bool) -> Assignment:
+    def merge(self, target: Tensor, macs: Tensor, per_frame: int | None = None, *, aligned: bool) -> Assignment:
         """Every token averaged into its ``target (int64 Tensor[P])``, a token that is its own target.
 
-        ``per_frame``, ``aligned``: as of `select`; ``cosines``: as of `Assignment`.
+        ``per_frame``, ``aligned``: as of `select`; ``macs``: as of `Assignment`.
         """
         keep = target == torch.arange(len(target), device=target.device)
         kept = self.select(keep, per_frame, aligned=aligned)
-        return self.absorb(kept, (keep.cumsum(0) - 1).index_select(0, target), cosines)
+        return self.absorb(kept, (keep.cumsum(0) - 1).index_select(0, target), macs)
 
-    def absorb(self, kept: Assignment, into: Tensor, cosines: Tensor) -> Assignment:
+    def absorb(self, kept: Assignment, into: Tensor, macs: Tensor | None) -> Assignment:
         """The same kept tokens, with the others averaged into them; arguments as of `Assignment`."""
-        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, len(kept.rows))), into, cosines)
+        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, len(kept.rows))), into, macs)
 
     def _standing(self, into: Tensor, kept: int) -> Tensor:
         """`Origin.stands` after each token went ``into (int64 Tensor[P])`` one of so many."""
@@ -346,7 +265,8 @@ class Origin:
         rows, stands = _marked(keep, total), None
         if self.stands is not None:
             stands = self._standing(torch.where(keep, keep.cumsum(0) - 1, total), total)
-        return Assignment(rows, Origin(self.grid, self.index.index_select(0, rows), aligned, counts, stands))
+        index = self.index.index_select(0, rows)
+        return Assignment(rows, Origin(self.grid, index, aligned, counts, stands, self.motion))
 
     def presence(self) -> Tensor:
         """``bool Tensor[B, T, H, W]``, True where the token is left."""
@@ -394,13 +314,13 @@ class TokenSet:
             clip by clip: one set of ``leading`` tokens per clip (C = leading) or per frame (C = leading * T).
         leading: tokens in front of each group that always stay: the class token, then the model's others (distillation
             token, registers). 0 if the model has not even a class token.
-        cosines: what the merging that led to these tokens computed, see `Assignment`; None in all sets made from this.
+        macs: what was computed to decide which tokens these are, see `Assignment`; None in all sets made from this.
     """
 
     joined: Tensor
     origin: Origin
     leading: int = 1
-    cosines: Tensor | None = None
+    macs: Tensor | None = None
 
     def __post_init__(self) -> None:
         patches, clips = len(self.origin.index), self.origin.grid.clips

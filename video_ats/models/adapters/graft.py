@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.macs import HostShape
+from video_ats.tokens import Grid, StillPatches
+from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
     "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
@@ -49,8 +51,28 @@ class Graft:
 
     host: Host
     replaced: list[tuple[nn.Module, Any]] = field(default_factory=list)  # with the module's own ``forward``, or None
+    entrance: StillPatches | None = None  # what keeps patches out of the first layer
+    pixels: Tensor | None = None  # of the pass that runs, until the first layer; None unless their motion is read
+    motion: Tensor | None = None  # of the pass that runs, see `Origin.motion`
     grid: tuple[int, int] | None = None  # rows and columns of the patches in the pass that runs
     warned: bool = False
+
+    def begin(self, pixels: Tensor, out: Tensor) -> None:
+        """Note what a pass starts from: what the projection takes, and makes of it ``(B, D, ..., rows, columns)``."""
+        self.grid = (out.shape[-2], out.shape[-1])
+        self.pixels = pixels.detach() if reads_motion(self.host.blocks, self.entrance) else None
+        self.motion = None
+
+    def read_motion(self, grid: Grid) -> None:
+        """From the pixels that `begin` noted, if there are some."""
+        if self.pixels is None:
+            return
+        clip, kernel = self.pixels, tuple(self.host.projection.kernel_size)  # type: ignore[arg-type]
+        if clip.dim() == 4:  # frames one by one
+            clip = clip.unflatten(0, (grid.clips, -1)).transpose(1, 2)
+        rows, columns = kernel[-2:]
+        self.motion = patch_motion(clip, (kernel[0] if len(kernel) == 3 else 1, rows, columns)).flatten()
+        self.pixels = None
 
 
 class LayerForward:
@@ -75,7 +97,14 @@ class LayerForward:
     def _run(self, hidden: Tensor) -> Tensor:
         host = self.graft.host
         layout = host.hidden if self.graft.grid is None else host.hidden.resized(hidden, *self.graft.grid)
-        tokens = host.blocks[self.index](layout.take(hidden))
+        tokens = layout.take(hidden)
+        if self.index == 0:
+            self.graft.read_motion(tokens.origin.grid)
+        if self.graft.motion is not None:
+            tokens = tokens.with_joined(tokens.joined, replace(tokens.origin, motion=self.graft.motion))
+        if self.index == 0 and self.graft.entrance is not None:
+            tokens = self.graft.entrance(tokens)
+        tokens = host.blocks[self.index](tokens)
         return layout.put(tokens, last=self.index == len(host.layers) - 1, pooled=host.pooled)
 
     def _check(self, hidden_states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -88,6 +117,11 @@ class LayerForward:
             raise ValueError(f"{name}: attention dropout {host.attention_dropout} in training: with samplers must be 0")
         if not self.graft.warned:
             self._warn_of_hooks()
+        if getattr(self.layer, "gradient_checkpointing", False) and self.graft.motion is not None:
+            raise ValueError(
+                f"{name}: gradient checkpointing with a sampler that reads motion, which is gone when the layer is "
+                "computed again; gradient_checkpointing_disable() first"
+            )
         device = next(self.layer.parameters()).device
         if device != hidden_states.device:
             raise RuntimeError(
@@ -127,7 +161,7 @@ class OwnForward:
             raise _no_attention_matrices(self.module, "output_attentions")
         out = self.before(*args, **kwargs) if self.before else type(self.module).forward(self.module, *args, **kwargs)
         if self.module is self.graft.host.projection:
-            self.graft.grid = (out.shape[-2], out.shape[-1])  # of (B, D, ..., rows, columns)
+            self.graft.begin(args[0], out)
         return out
 
 
