@@ -17,11 +17,11 @@ from video_ats.models.calibrate import TOLERANCE
 from video_ats.models.insert import sampler_slots
 from video_ats.tokens import TokenSet
 
-COSTED = 3  # batches on which the number of a trial is found, the first one of them before the others
+COSTED = 2  # batches on which the number of a trial is found, the first one of them before the others
 _EXACT = 2  # clips for that where all cost the same
 _CORRECTIONS = 4
 _NEAR = 0.01  # as a share of the target
-FIRST_ROUND, LEFT = 0.32, 2  # all trials are compared on this share of the choosing split, so many of them on all of it
+FIRST_ROUND, LEFT = 0.24, 2  # all trials are compared on this share of the choosing split, so many of them on all of it
 _TRIALS = 6
 _STEPS = 400  # of a threshold
 _POINTS_PER_PATCH = 4  # where scores are peaked, more sampling points than patches keep still more tokens
@@ -47,15 +47,16 @@ class Method:
         """Whether two clips may differ in their numbers of tokens."""
         return self.number in ("points", "threshold", "static")
 
+    @property
+    def needs_frames(self) -> bool:
+        """Whether it compares frames, so that images have no such method."""
+        return self.number == "static" or self.options.get("scores") == "motion"
+
 
 METHODS = (
     Method("ATS, per frame", "points", {"kind": "ats", "scope": "frame"}),
     Method("ATS", "points", {"kind": "ats"}),
     Method("ATS, tempered and merged", "points", {"kind": "ats", "temper": 0.5, "dropped": "merged"}),
-    Method("ATS, scores received", "points", {"kind": "ats", "scores": "received"}),
-    Method("ATS, scores sharpness", "points", {"kind": "ats", "scores": "sharpness"}),
-    Method("ATS, scores keys", "points", {"kind": "ats", "scores": "keys"}),
-    Method("ATS, scores motion", "points", {"kind": "ats", "scores": "motion"}),
     Method("similar", "threshold", {"kind": "similar"}),
     Method("tome", "merged", {"kind": "tome"}),
     Method("static", "static", {"kind": "static"}),
@@ -63,6 +64,10 @@ METHODS = (
     Method("topk", "count", {"kind": "topk"}),
     Method("random", "count", {"kind": "random"}),
     Method("uniform", "count", {"kind": "uniform"}),
+    Method("ATS, scores received", "points", {"kind": "ats", "scores": "received"}),
+    Method("ATS, scores sharpness", "points", {"kind": "ats", "scores": "sharpness"}),
+    Method("ATS, scores keys", "points", {"kind": "ats", "scores": "keys"}),
+    Method("ATS, scores motion", "points", {"kind": "ats", "scores": "motion"}),
 )
 
 
@@ -109,6 +114,8 @@ def structures(method: Method, *, depth: int, frames: int, budget: float) -> lis
     Of images there is one scope, hence six first blocks. ATS per frame has one scope, too: its two schemes times three
     first blocks. Static patches have no such choices: six thresholds near the one that meets the budget.
     """
+    if frames == 1 and method.needs_frames:
+        return []
     if method.number == "static":
         return [Structure({}, aim) for aim in _STATIC_AIMS]
     if frames == 1:
@@ -126,12 +133,33 @@ def structures(method: Method, *, depth: int, frames: int, budget: float) -> lis
 
 @dataclass(frozen=True)
 class Output:
-    """Of N clips: which are right, the negative log-likelihood of the right class, multiply-adds, and what was kept."""
+    """Of N clips: which are right, the negative log-likelihood of the right class, and multiply-adds; and of each batch
+    the tokens that enter the first block and those that leave each one.
+    """
 
     right: npt.NDArray[np.bool_]
     losses: npt.NDArray[np.float64]
     macs: npt.NDArray[np.int64]
+    entered: Sequence[Tensor]
     kept: Presence
+
+
+class RandomEntrance(nn.Module):
+    """Lets as many patches of each frame into the first block as are present there, at random; no order of two frames
+    is the same, but that of a frame is the same in all clips.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.present: Tensor | None = None  # bool Tensor[B, T, H, W], of the batch
+
+    def forward(self, tokens: TokenSet, time: Tensor | None = None) -> TokenSet:
+        """See `StillPatches.forward`."""
+        grid = tokens.origin.grid
+        assert self.present is not None
+        counts = self.present.flatten(2).sum(dim=2, keepdim=True)  # (B, T, 1)
+        order = torch.rand(grid.frames, grid.positions, generator=torch.Generator().manual_seed(0)).argsort().argsort()
+        return tokens.select(tokens.origin.select((order < counts).flatten()))
 
 
 @dataclass
@@ -151,40 +179,52 @@ class Bench:
     _entering: dict[tuple[int, bool], list[TokenSet]] = field(default_factory=dict)
 
     @torch.inference_mode()
-    def run(self, sampler: SamplerConfig | None, clips: slice = slice(None), followed: Presence = ()) -> Output:
-        """Run one setting on clips, from a multiple of the batch on; a control takes its counts from ``followed``."""
+    def run(
+        self, sampler: SamplerConfig | None, clips: slice = slice(None), *, as_random: Output | None = None
+    ) -> Output:
+        """Run one setting on clips, from a multiple of the batch on.
+
+        ``as_random``: choose as many tokens as this run of ``sampler`` on the same clips has, in every block and group
+        but at random.
+        """
         start = (clips.start or 0) // self.batch
         views, labels = self.views[clips], self.labels[clips]
         assert start * self.batch == (clips.start or 0)
-        if sampler is None:
-            remove_samplers_(self.model)
-        else:
-            insert_samplers_(self.model, sampler)
-        blocks, tokens = sampler_slots(self.model), self._prefix(sampler)
-        logits, macs, kept = list[Tensor](), list[Tensor](), list[tuple[Tensor, ...]]()
-        for place, (batch, presence) in enumerate(zip_longest(views.split(self.batch), followed), start):
-            given = tokens[place] if tokens else None
-            # The last batch of some of the clips may be a part of one that is kept.
-            given = given if given is not None and given.origin.grid.clips == len(batch) else None
-            with _skipping(blocks, given, _first(sampler)), _following(blocks, presence):
+        if as_random is not None and sampler is not None and sampler.kind != "static":
+            sampler = sampler.control("random")
+        remove_samplers_(self.model) if sampler is None else insert_samplers_(self.model, sampler)
+        entrance = RandomEntrance()
+        if as_random is not None and sampler is not None and sampler.kind == "static":
+            self.model.entrance = entrance
+        blocks, before = sampler_slots(self.model), self._prefix(sampler)
+        logits, macs, entered, kept = list[Tensor](), list[Tensor](), list[Tensor](), list[tuple[Tensor, ...]]()
+        for place, batch in enumerate(views.split(self.batch)):
+            # Where only some clips of a batch are run, nothing is known of them.
+            tokens = before[start + place] if before and len(batch) == self.batch else None
+            followed = None
+            if as_random is not None:
+                entrance.present, followed = as_random.entered[place], as_random.kept[place]
+            with _skipping(blocks, tokens, _first(sampler)), _following(blocks, followed):
                 output, trace = trace_of(self.model, batch.float())
             logits.append(output)
             macs.append(trace.macs())
+            entered.append(trace.entered)
             kept.append(trace.kept)
         scores = torch.cat(logits).double()
         return Output(
             (scores.argmax(dim=1) == labels).numpy(),
             F.cross_entropy(scores, labels, reduction="none").numpy(),
             torch.cat(macs).numpy(),
+            entered,
             kept,
         )
 
     def _prefix(self, sampler: SamplerConfig | None) -> list[TokenSet]:
         """What enters the first block with a sampler, batch by batch; nothing where that is the first of all."""
         first = _first(sampler)
-        if sampler is None or first == 0 or getattr(sampler, "static", None) is not None:
+        if sampler is None or first == 0 or sampler.static is not None:
             return []
-        key = (first, getattr(sampler, "scores", None) == "motion")  # which is computed from the pixels
+        key = (first, sampler.scores == "motion")  # which is computed from the pixels
         if key not in self._entering:
             blocks, noted = sampler_slots(self.model), list[TokenSet]()
             known = max((one for one, pixels in self._entering if one < first and pixels == key[1]), default=0)
@@ -236,19 +276,18 @@ class Search:
         total, found = len(self.bench.views), []
         first = max(round(FIRST_ROUND * total / self.bench.batch), 1) * self.bench.batch
         for structure in structures(method, depth=self.depth, frames=self.frames, budget=budget):
-            sampler = self.solve(method, structure, budget * structure.aim)
-            if sampler is not None:
-                share = self.cost(sampler, COSTED * self.bench.batch)
+            sampler, share = self.solve(method, structure, budget * structure.aim)
+            if share <= budget * structure.aim * (1 + TOLERANCE):
                 found.append(self._tried(Trial(sampler, share, 0, 0, 0.0), first))
         found = sorted(dict.fromkeys(found), key=lambda trial: trial.rank)
         if first < total:
             found[:LEFT] = [self._tried(trial, total) for trial in found[:LEFT]]
         return sorted(found, key=lambda trial: trial.rank)
 
-    def solve(self, method: Method, structure: Structure, budget: float) -> SamplerConfig | None:
-        """The sampler that costs the budget, or, where its number is too coarse, the most expensive below; None: none.
+    def solve(self, method: Method, structure: Structure, budget: float) -> tuple[SamplerConfig, float]:
+        """The sampler that costs the budget, or, where its number is too coarse, the most expensive below, and its cost.
 
-        A structure that cannot spend the budget takes part with what it can. The number is found on few clips, whose
+        Where there is none, it is the cheapest. A structure that cannot spend the budget spends what it can. The number is found on few clips, whose
         target is then corrected by what it costs on more.
         """
         few = self.bench.batch if method.follows_clip else _EXACT
@@ -264,11 +303,11 @@ class Search:
             if abs(share / budget - 1) <= TOLERANCE or (number == most and share < budget):
                 break
             aim *= budget / share
-        return sampler(number) if share <= budget * (1 + TOLERANCE) else None
+        return sampler(number), share
 
     def cost(self, sampler: SamplerConfig, clips: int) -> float:
         """Mean share of the dense multiply-adds on the first clips."""
-        if getattr(sampler, "length_encoding", False):  # costs the same
+        if sampler.length_encoding:  # costs the same
             sampler = replace(sampler, length_encoding=False)
         if (sampler, clips) not in self._costs:
             self._costs[sampler, clips] = float(self.bench.run(sampler, slice(0, clips)).macs.mean() / self.dense)

@@ -185,8 +185,8 @@ def _report(
         if sampler not in known:
             output = bench.run(sampler)
             known[sampler] = _counted(output)
-            if (control := random_control(sampler)) is not None:
-                known[sampler]["random"] = _counted(bench.run(control, followed=output.kept))
+            if sampler.kind != "random":
+                known[sampler]["random"] = _counted(bench.run(sampler, as_random=output))
         row["parts"][part] = known[sampler]
         keep()
         print(f"{pair.name} {part} {row['budget']} {row['method']}: {row['parts'][part]['top1']:.2f}", flush=True)
@@ -196,11 +196,6 @@ def _bench(pair: Pair, model: nn.Module, part: str) -> Bench:
     if not pair.has(part):
         raise ValueError(f"{pair.name}: the {part} split is not there; draw it first")
     return Bench(model, *pair.read(part), pair.batch)
-
-
-def random_control(sampler: SamplerConfig) -> SamplerConfig | None:
-    """What chooses as many tokens at random in every block and group; None where that is the sampler itself."""
-    return None if sampler.kind == "random" else sampler.control("random")
 
 
 def sampler_of(told: dict[str, Any]) -> SamplerConfig:
