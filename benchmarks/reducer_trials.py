@@ -285,10 +285,10 @@ class Search:
         return sorted(found, key=lambda trial: trial.rank)
 
     def solve(self, method: Method, structure: Structure, budget: float) -> tuple[SamplerConfig, float]:
-        """The sampler that costs the budget, or, where its number is too coarse, the most expensive below, and its cost.
+        """The sampler that costs the budget, or the most expensive one below it, and its cost.
 
-        Where there is none, it is the cheapest. A structure that cannot spend the budget spends what it can. The number is found on few clips, whose
-        target is then corrected by what it costs on more.
+        Where there is none, it is the cheapest. A structure that cannot spend the budget spends what it can. The number
+        is found on few clips, and their target is corrected by what it costs on more.
         """
         few = self.bench.batch if method.follows_clip else _EXACT
         more = COSTED * self.bench.batch if method.follows_clip else _EXACT

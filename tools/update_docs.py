@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from beyond_tables import beyond_tables, measured
 from headline_table import headline_table
+from reducer_tables import draw_reducers, reducer_blocks
 from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
 from saved_curves import redraw_curve
@@ -67,6 +68,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         "docs/gpu.md": {"gpu": gpu_tables(root)},
         "docs/predict.md": {"long videos": long_videos_sentence(root)},
         "docs/scale.md": scale_blocks(root),
+        "docs/reducers.md": reducer_blocks(root),
         "docs/road.md": road_blocks(root),
         "docs/reliability.md": reliability_blocks(root) | {"kills": kills_table(root)},
     }
@@ -271,7 +273,8 @@ class DocsConfig:
 
     Attributes:
         check: only print which documents are out of date, and exit with 1 if any is.
-        curves: also draw the ``curve.png`` beside each ``report.json`` in ``benchmarks/results`` again.
+        curves: also draw the ``curve.png`` beside each ``report.json`` in ``benchmarks/results`` again, and the picture
+            of ``docs/reducers.md``.
     """
 
     check: bool = False
@@ -290,6 +293,8 @@ def main() -> int:
     if config.curves:
         for report in sorted((root / "benchmarks" / "results").glob("**/report.json")):
             print(f"drawn: {redraw_curve(report.parent).relative_to(root)}")
+        if (picture := draw_reducers(root)) is not None:
+            print(f"drawn: {picture.relative_to(root)}")
     return int(bool(outdated) and config.check)
 
 

@@ -57,7 +57,148 @@ def test_every_method_has_six_trials_that_cost_at_most_the_budget(method: Method
     assert len(tried) == 6
     trials = search.best(method, budget)
     assert len(trials) <= len(tried)
+    assert len({trial.sampler for trial in trials}) == len(trials)
     for trial in trials:
         assert 0 < trial.share <= budget * max(one.aim for one in tried) * (1 + TOLERANCE)
     if method.name in ("topk", "random", "uniform", "tome"):  # whose numbers are fine enough for any budget
         assert max(trial.share for trial in trials) == pytest.approx(budget, rel=0.1)
+
+
+def test_a_run_from_the_cached_tokens_is_the_run_of_the_whole_model() -> None:
+    bench, (views, labels) = bench_of(), labelled("choosing")
+    for sampler in (
+        SamplerConfig("similar", "tube", (2, 3, 4, 5), threshold=0.3),
+        SamplerConfig("ats", "frame", (3, 4, 5), samples=9, scores="motion"),
+        SamplerConfig("ats", "frame", (2, 3, 4, 5), samples=9),
+        SamplerConfig("static", static=1.0),
+        None,
+    ):
+        output = bench.run(sampler)
+        model = small_model()
+        remove_samplers_(model) if sampler is None else insert_samplers_(model, sampler)
+        with torch.no_grad():
+            logits, trace = trace_of(model, views.float())
+        assert output.macs.tolist() == trace.macs().tolist(), sampler
+        assert output.right.tolist() == (logits.argmax(dim=1) == labels).tolist()
+        assert output.losses == pytest.approx(nn.functional.cross_entropy(logits, labels, reduction="none").numpy())
+        part = bench.run(sampler, slice(4, 10))
+        assert part.macs.tolist() == output.macs[4:10].tolist()
+
+
+def test_random_at_equal_tokens_has_the_tokens_of_the_run() -> None:
+    bench = bench_of()
+    for sampler in (
+        SamplerConfig("similar", "frame", (1, 2), threshold=0.3),
+        SamplerConfig("tome", r=(3, 2), blocks=(1, 4)),
+    ):
+        output = bench.run(sampler)
+        control = bench.run(sampler, as_random=output)
+        for kept, by_chance in zip(output.kept, control.kept, strict=True):
+            assert [k.flatten(2).sum(2).tolist() for k in kept] == [k.flatten(2).sum(2).tolist() for k in by_chance]
+            assert not all(torch.equal(*both) for both in zip(kept, by_chance, strict=True))
+
+
+def test_as_many_patches_of_each_frame_enter_at_random_as_move() -> None:
+    bench = bench_of()
+    output = bench.run(SamplerConfig("static", static=1.0))
+    control = bench.run(SamplerConfig("static", static=1.0), as_random=output)
+    for moving, by_chance in zip(output.entered, control.entered, strict=True):
+        assert torch.equal(moving.flatten(2).sum(2), by_chance.flatten(2).sum(2))
+        assert not torch.equal(moving, by_chance)
+        assert moving.sum() < moving.numel()
+    # Attention over time depends on where they are.
+    assert control.macs == pytest.approx(output.macs, rel=0.01)
+
+
+def test_the_number_of_a_trial_is_the_nearest_below_its_target() -> None:
+    def cost(number: int) -> float:
+        return (number / 100) ** 3
+
+    for target in (0.3, 0.5, 0.9):
+        assert reducer_trials._nearest(cost, 100, 1, target) == pytest.approx(100 * target ** (1 / 3), abs=1)
+        found = reducer_trials._nearest(cost, 100, 20, target)
+        assert target * 0.98 <= cost(found) <= target * 1.01
+    assert reducer_trials._nearest(cost, 100, 20, 2.0) == 100
+    assert reducer_trials._nearest(cost, 100, 20, -1.0) == 0
+    assert reducer_trials._nearest(lambda number: float(number >= 7), 10, 1, 0.5) == 6
+
+
+def test_a_number_is_shared_among_the_blocks() -> None:
+    structure = Structure({"scope": "frame", "blocks": (2, 3, 4)})
+    assert structure.sampler(method_of("topk"), 0, 16).samples == 1
+    assert structure.sampler(method_of("topk"), 4, 16).samples == (3, 2, 2)
+    assert structure.sampler(method_of("ATS"), 3, 16).samples == 3
+    tome = method_of("tome")
+    assert structure.sampler(tome, 0, 16).r == 8
+    assert structure.sampler(tome, structure.numbers(tome, 16) - 2, 16).r == (1, 1, 0)
+    similar = method_of("similar")
+    assert structure.sampler(similar, structure.numbers(similar, 16), 16).threshold == 1
+
+
+def test_images_have_no_static_patches_and_one_scope() -> None:
+    for method in METHODS:
+        tried = structures(method, depth=7, frames=1, budget=0.5)
+        assert len(tried) == (0 if method.needs_frames else 6)
+        assert all(one.options["scope"] == "frame" for one in tried)
+
+
+def test_a_pair_is_measured_once_and_its_differences_are_of_the_same_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reducers, "METHODS", (method_of("similar"), method_of("random")))
+    path = tmp_path / "small_drawn.json"
+    measure(pair_of(), path, [0.5])
+    saved = json.loads(path.read_text())
+    assert {row["method"] for row in saved["rows"]} == {"similar", "random"}
+    views, labels = labelled("validation")
+    for row in saved["rows"]:
+        found, best = row["parts"]["validation"], row["trials"][0]
+        assert ("random" in found) is (row["method"] == "similar")
+        assert best["clips"] == max(trial["clips"] for trial in row["trials"])
+        model = insert_samplers_(small_model(), sampler_of(best["sampler"]))
+        with torch.no_grad():
+            logits, trace = trace_of(model, views.float())
+        right = (logits.argmax(dim=1) == labels).numpy()
+        assert found["right"] == packed(right)
+        assert found["top1"] == pytest.approx(100 * right.mean())
+        assert found["gflops"] == pytest.approx(trace.macs().double().mean().item() / 1e9)
+    # By hand: of each clip whether one is right and the other is not.
+    dense = np.unpackbits(np.frombuffer(bytes.fromhex(saved["dense"]["validation"]["right"]), np.uint8), count=CLIPS)
+    with torch.no_grad():
+        expected = (small_model()(views.float()).argmax(dim=1) == labels).int().tolist()
+    assert dense.tolist() == expected
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(Bench, "run", never)
+    measure(pair_of(), path, [0.5])
+    assert json.loads(path.read_text()) == saved
+
+
+def test_a_part_that_is_not_there_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reducers, "METHODS", (method_of("random"),))
+    pair = replace(pair_of(("validation", "validation_seed1")), has=lambda part: part != "validation_seed1")
+    saved = measure(pair, tmp_path / "small_drawn.json", [0.5])
+    assert list(saved["dense"]) == ["validation"]
+    none = replace(pair, has=lambda part: False)
+    with pytest.raises(ValueError, match="small_drawn: the choosing split is not there; draw it first"):
+        measure(none, tmp_path / "none.json", [0.5])
+
+
+def test_an_unknown_pair_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in ("nothing", "--fast"):
+        monkeypatch.setattr(reducers.sys, "argv", ["reducers.py", given])
+        assert reducers.main() == 1
+        assert capsys.readouterr().err.startswith(f"{given}: must be --time or one of timesformer_mini_kinetics")
+
+
+def test_chosen_settings_are_timed_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reducers, "METHODS", (method_of("random"),))
+    path = tmp_path / "small_drawn.json"
+    measure(pair_of(), path, [0.5])
+    timed = reducers.time_pair(pair_of(), path, rounds=1)
+    assert [(row["method"], row["budget"], row["batch"]) for row in timed] == [
+        (name, 0.5, size) for size in (1, 8) for name in ("dense", "random")
+    ]
+    assert all(row["of_dense"] == 1 for row in timed if row["method"] == "dense")
