@@ -243,15 +243,8 @@ def time_pair(pair: Pair, path: Path, *, budget: float = TIMED_BUDGET, rounds: i
         seconds = time_in_turns(calls, rounds=rounds, device=torch.device("cpu"))
         for name, value in seconds.items():
             setting = chosen[name]["setting"] if name in chosen else "dense"
-            timed.append(
-                {
-                    "method": name,
-                    "setting": setting,
-                    "batch": size,
-                    "seconds": value,
-                    "of_dense": value / seconds["dense"],
-                }
-            )
+            row = {"method": name, "budget": budget, "setting": setting, "batch": size}
+            timed.append({**row, "seconds": value, "of_dense": value / seconds["dense"]})
     return timed
 
 

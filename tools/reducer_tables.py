@@ -125,7 +125,9 @@ class PairResult:
         dense = np.average([self.saved["dense"][part]["gflops"] for part in self.parts], weights=clips)
         as_random = {part: saved["parts"][part].get("random") for part in self.parts}
         told = saved["trials"][0]["sampler"]
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+        options: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
+        }
         return Row(
             saved["method"],
             saved["budget"],
