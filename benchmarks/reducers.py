@@ -38,7 +38,7 @@ from video_ats.video.source import DataConfig, open_videos, read_videos
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = (0.5, 0.75, 0.35)
 TIMED_BUDGET, ROUNDS = 0.5, 7
-CHOOSING = 200  # clips
+CHOOSING, CHOOSING_IMAGES, REPORTED_IMAGES = 200, 1_000, 4_000
 
 Labelled = tuple[Tensor, Tensor]  # views float16 [N, ...], labels int64 [N]
 
@@ -99,11 +99,12 @@ def load_vit() -> nn.Module:
 
 
 def read_photographs(part: str) -> Labelled:
-    """Photographs of garments: 1,000 that were not trained on, or the official test split."""
+    """Photographs of garments: the first ones that were not trained on, or of the official test split."""
     from photographs import photographs
 
     views, labels = photographs(part)
-    return views.half(), labels
+    most = CHOOSING_IMAGES if part == "choosing" else REPORTED_IMAGES
+    return views[:most].half(), labels[:most]
 
 
 def _of_clips(model: str, weights: str, folder: str, classes: int, parts: tuple[str, ...]) -> Pair:
