@@ -118,8 +118,13 @@ def own_blocks(model: nn.Module) -> nn.ModuleList | None:
 def _set_entrance_(model: nn.Module, entrance: StillPatches | None) -> None:
     """Set what keeps patches out of the first block: a slot of a model of ours, or of an adapted model's graft."""
     holder: Any = graft_of(model) or model
-    if entrance is not None or hasattr(holder, "entrance"):
+    if hasattr(holder, "entrance"):
         holder.entrance = entrance
+    elif entrance is not None:
+        raise ValueError(
+            f"sampler static {entrance.threshold}: {type(model).__name__} has no slot `entrance` before its blocks, as "
+            "a VideoTransformer has; leave it out"
+        )
 
 
 def _fill_(model: nn.Module, samplers: Mapping[int, Reducer], entrance: StillPatches | None) -> None:
