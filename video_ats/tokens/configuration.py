@@ -172,7 +172,7 @@ class SamplerConfig:
             raise ValueError(f"sampler samples {self.samples!r}: must be a number, not text; {hint}")
         if self.samples is None and (self.least_samples == 2 or self.kind in ("similar", "tome", "static")):
             return None
-        if self.kind in ("tome", "static") or self.r is not None:
+        if self.kind in ("tome", "static") or (self.matched and self.r is not None):
             instead = "r says how many are merged" if self.kind != "static" else "name a kind that samples in blocks"
             raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes none; {instead}")
         counts: tuple[Any, ...] = tuple(self.samples) if isinstance(self.samples, Sequence) else (self.samples,)
