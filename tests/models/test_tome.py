@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers.adapter_cases import HOSTS as ADAPTED
 from helpers.adapter_cases import PATCH, PLAIN, by_clip, counted_macs, inputs, logits_of, slow_adapter
 from helpers.cases import SCOPES, random_clips, small_timesformer
-from helpers.reducer_cases import HOSTS, clips_of, compare, compare_alone, model_of, slow_of
+from helpers.reducer_cases import HOSTS, clips_of, compare, compare_alone, model_of, quiet_clips, slow_of
 from helpers.slow_reference import SlowTome, slow_timesformer
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from video_ats import SamplerConfig, insert_samplers_, load_checkpoint, remove_samplers_, trace_of
+from video_ats.tokens.configuration import Control
 
 DEPTH = 4
 # r of each block; of 16 patches 13, 10, 7, 4 are left, or, as at most half can go, 16, 8, 8, 6
@@ -235,6 +238,32 @@ def test_bfloat16_merges_as_many(host: str) -> None:
         logits, half = model(clips, return_trace=True)
     assert logits.isfinite().all()
     assert torch.equal(trace.kept_counts(), half.kept_counts())
+
+
+# --- controls
+
+
+@pytest.mark.parametrize("kind", ["topk", "random", "uniform"])
+@scopes
+@torch.no_grad()
+def test_a_control_has_as_many_tokens_in_every_block_and_group(scope: str, kind: Control) -> None:
+    """Of patches that are static, too, where tubes need not be whole."""
+    config = replace(tome(scope, (5, 2, 0, 1)), static=None if scope == "tube" else 0.1)
+    model, clips = model_of("divided"), quiet_clips(2, 3)
+    _, run = insert_samplers_(model, config)(clips, return_trace=True)
+    insert_samplers_(model, config.control(kind))
+    with pytest.raises(ValueError, match="only follows a run of tome with the same settings"):
+        model(clips)
+    with ExitStack() as stack:
+        for block, presence in zip(model.blocks, run.kept, strict=True):
+            stack.enter_context(block.sampler.following(presence))
+        _, own = model(clips, return_trace=True)
+    assert torch.equal(own.entered, run.entered)
+    for kept, found in zip(run.kept, own.kept, strict=True):
+        counts = [of.flatten(1 if scope == "clip" else 2).sum(dim=-1) for of in (kept, found)]
+        assert torch.equal(*counts)
+    assert not torch.equal(own.kept[-1], run.kept[-1])
+    assert (own.tokens_of_patches(3) >= 0).all()  # merged, as those of the run
 
 
 # --- cost
