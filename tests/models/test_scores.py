@@ -7,15 +7,15 @@ from typing import Any, get_args
 import pytest
 import torch
 from helpers.adapter_cases import HOSTS as ADAPTED
-from helpers.adapter_cases import counted_macs, inputs, logits_of, slow_adapter
+from helpers.adapter_cases import by_clip, counted_macs, inputs, logits_of, slow_adapter
 from helpers.cases import SCOPES, random_clips, small_timesformer
-from helpers.reducer_cases import HOSTS, clips_of, compare, compare_alone, model_of, slow_of
+from helpers.reducer_cases import HOSTS, clips_of, compare, compare_alone, model_of, same_tokens, slow_of
 from helpers.slow_reference import SlowSampler, slow_sample_inverse, slow_sample_reference, slow_topk
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from video_ats import SamplerConfig, insert_samplers_, trace_of
+from video_ats import SamplerConfig, insert_samplers_, load_checkpoint, trace_of
 from video_ats.models.host import VideoTransformer
 from video_ats.tokens.configuration import Scores
 
@@ -91,6 +91,19 @@ def test_models_of_other_libraries(name: str, scores: str) -> None:
         assert torch.equal(trace.kept[block][1], expected.kept[block])
     assert not trace.kept[1].all()
     torch.testing.assert_close(logits_of(output)[1], expected.logits, rtol=0, atol=1e-9)
+
+
+@each_score
+@torch.no_grad()
+def test_timesformer_of_transformers(scores: str) -> None:
+    model, clips = ADAPTED["divided"]().double(), inputs("divided").double()
+    ours = small_timesformer("divided", torch.float64, num_frames=4, mlp_ratio=40 / 24)
+    load_checkpoint(ours, model.state_dict())
+    output, trace = trace_of(insert_samplers_(model, ats(scores)), clips)
+    sampler = SlowSampler("frame", slow_sample_reference, 6, scores=scores)
+    slow = slow_of(ours, clips[1].transpose(0, 1), dict.fromkeys(BLOCKS, sampler))
+    same_tokens(trace, 1, slow)
+    torch.testing.assert_close(by_clip(output.logits, 2)[1, 0], slow.logits, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("scores", ["received", "sharpness", "motion"])

@@ -155,7 +155,7 @@ def test_an_adapted_model_is_the_model_in_it() -> None:
     torch.testing.assert_close(twin(clips.transpose(1, 2)), logits, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["divided", "joint"])
+@pytest.mark.parametrize("kind", ["divided", "joint", "space"])
 @torch.no_grad()
 def test_timesformer_of_transformers(kind: str) -> None:
     model, clips = ADAPTED[kind]().double(), still_videos(kind)
@@ -165,7 +165,8 @@ def test_timesformer_of_transformers(kind: str) -> None:
     slow = slow_of(ours, clips[1].transpose(0, 1), {}, SlowStatic(THRESHOLD))
     assert torch.equal(trace.entered[1], slow.entered)
     assert torch.equal(trace.tokens_of_patches(3)[1], slow.stands[3])
-    torch.testing.assert_close(by_clip(output.logits, 2)[1, 0], slow.logits, rtol=0, atol=1e-9)
+    if kind != "space":  # which classifies each frame
+        torch.testing.assert_close(by_clip(output.logits, 2)[1, 0], slow.logits, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["videomae", "divided"])
