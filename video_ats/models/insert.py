@@ -46,7 +46,7 @@ def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
     if config.scores == "class" and not leading:
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
     if frames < 2 and (config.scores == "motion" or config.static is not None):
-        raise ValueError(f"sampler {_named(config)}: motion needs frames; {type(model).__name__} takes images")
+        raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
     if config.length_encoding and getattr(model, "time_embed", None) is None:
         raise ValueError(
             f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "
