@@ -42,7 +42,7 @@ from video_ats.models.registry import get_variant
 from video_ats.models.timesformer import TimeSformer
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.options import Precision, ViewsConfig, plan_views
-from video_ats.tokens.token_set import Grid, Origin
+from video_ats.tokens import Grid, Origin
 from video_ats.video import VideoStatus
 from video_ats.video.encode import write_video
 from video_ats.video.lists import VideoEntry

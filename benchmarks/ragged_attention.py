@@ -23,7 +23,7 @@ from turns import time_in_turns, write_result
 
 from video_ats.models.kernels import attend, attend_in_buckets, attend_within, attend_written_out
 from video_ats.runs.execution import open_device
-from video_ats.tokens.token_set import Grid, Grouping, Origin
+from video_ats.tokens import Grid, Grouping, Origin
 
 HEADS, WIDTH, FRAMES, SIDE, LEFT, ROUNDS = 12, 64, 8, 14, 60, 10
 

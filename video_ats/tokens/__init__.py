@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 from video_ats.tokens.configuration import SamplerConfig
 
 if TYPE_CHECKING:
+    from video_ats.tokens.grouping import Grouping
     from video_ats.tokens.mergers import TokenMerger
     from video_ats.tokens.samplers import TokenSampler
     from video_ats.tokens.static import StillPatches
-    from video_ats.tokens.token_set import Assignment, Grid, Grouping, Origin, TokenSet
+    from video_ats.tokens.token_set import Assignment, Grid, Origin, TokenSet
 
-_ROOMS = {"TokenMerger": "mergers", "TokenSampler": "samplers", "StillPatches": "static"}
+_ROOMS = {"Grouping": "grouping", "TokenMerger": "mergers", "TokenSampler": "samplers", "StillPatches": "static"}
 __all__ = [
     "Assignment",
     "Grid",

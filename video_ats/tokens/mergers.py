@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.tokens.configuration import SamplerConfig, Scope
+from video_ats.tokens.grouping import Grouping
 from video_ats.tokens.merging import match_bipartite, merge_similar, nearest, unit
 from video_ats.tokens.samplers import TokenSampler
-from video_ats.tokens.token_set import Assignment, Grouping, TokenSet
+from video_ats.tokens.token_set import Assignment, TokenSet
 
 
 class TokenMerger(nn.Module):

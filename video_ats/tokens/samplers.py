@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from video_ats.tokens.configuration import SamplerConfig, Scores
+from video_ats.tokens.grouping import Grouping
 from video_ats.tokens.sampling import keep_top, keep_uniform, sample_inverse, sample_reference
 from video_ats.tokens.scoring import at_least_float32
-from video_ats.tokens.token_set import Assignment, Grouping, Origin
+from video_ats.tokens.token_set import Assignment, Origin
 
 
 class TokenSampler(nn.Module):
