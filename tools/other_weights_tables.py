@@ -47,13 +47,14 @@ def sentences(result: dict[str, Any]) -> list[str]:
         of_share = sorted((row for row in methods if row["share"] == share), key=lambda row: -np.mean(_map(row)))
         best, following = of_share[:2]
         told.append(
-            f"At {share:.0%} of the dense GFLOPs the map of {best['method']} is the nearest to the dense one. Its "
-            f"correlation minus that of {following['method']}, the next: {_difference(best, following)}."
+            f"At {share:.0%} of the dense GFLOPs, nearest to the dense map: {best['method']}. Its correlation minus that "
+            f"of the next, {following['method']}: {_difference(best, following)}."
         )
     for row in rows.values():
         if row["follows"] is not None:
             followed = rows[row["follows"]]
-            told.append(f"{followed['method']} minus {row['method']} (the map): {_difference(followed, row)}.")
+            control = row["method"].partition(",")[0]
+            told.append(f"At equal tokens, `{followed['setting']}` minus {control}: {_difference(followed, row)}.")
     guess = estimate(result["guessed_map_correlation"]).format(".2f")
     told.append(f"For scale: the maps of a clip have a correlation of {guess} with the mean map of all other clips.")
     dense, colours = rows["dense"]["nearest_of_same_clip"], result["nearest_of_same_clip_by_colours"]

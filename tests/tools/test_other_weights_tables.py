@@ -29,9 +29,9 @@ RESULT: dict[str, Any] = {
     "rows": [
         row("dense", [1.0, 1.0], None),
         row("ATS", [0.5, 0.75]),
-        row("random", [0.5, 0.75], follows="ats"),
+        row("random, as many as ATS", [0.5, 0.75], follows="ats"),
         row("ToMe", [0.75, 1.0]),
-        row("uniform", [0.875, 1.125], follows="tome"),
+        row("uniform, as many as ToMe", [0.875, 1.125], follows="tome"),
         row("similar", [0.75, 0.875]),
     ],
 }
@@ -40,10 +40,10 @@ RESULT: dict[str, Any] = {
 def test_each_comparison_is_paired_and_says_what_it_shows() -> None:
     lines = other_weights(RESULT).splitlines()
     assert [line for line in lines if line.startswith("- ")] == [
-        "- At 50% of the dense GFLOPs the map of ToMe is the nearest to the dense one. Its correlation minus that of "
-        "similar, the next: +0.062 [+0.000, +0.125], which shows no difference.",
-        "- ATS minus random (the map): +0.000 [+0.000, +0.000], which shows no difference.",
-        "- ToMe minus uniform (the map): -0.125 [-0.125, -0.125].",
+        "- At 50% of the dense GFLOPs, nearest to the dense map: ToMe. Its correlation minus that of the next, similar: "
+        "+0.062 [+0.000, +0.125], which shows no difference.",
+        "- At equal tokens, `ats` minus random: +0.000 [+0.000, +0.000], which shows no difference.",
+        "- At equal tokens, `tome` minus uniform: -0.125 [-0.125, -0.125].",
         "- For scale: the maps of a clip have a correlation of 0.25 with the mean map of all other clips.",
         "- Nothing in the network reads the class token of its last block. By its dense cosine the nearest frame is of "
         "the same clip for 3 of the frames, by a histogram of colours for 4: its columns say little.",
