@@ -47,8 +47,8 @@ def sentences(result: dict[str, Any]) -> list[str]:
         of_share = sorted((row for row in methods if row["share"] == share), key=lambda row: -np.mean(_map(row)))
         best, following = of_share[:2]
         told.append(
-            f"At {share:.0%} of the dense GFLOPs, nearest to the dense map: {best['method']}. Its correlation minus that "
-            f"of the next, {following['method']}: {_difference(best, following)}."
+            f"At {share:.0%} of the dense GFLOPs, nearest to the dense map: {best['method']}. Its correlation minus "
+            f"that of the next, {following['method']}: {_difference(best, following)}."
         )
     for row in rows.values():
         if row["follows"] is not None:

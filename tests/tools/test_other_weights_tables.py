@@ -40,8 +40,8 @@ RESULT: dict[str, Any] = {
 def test_each_comparison_is_paired_and_says_what_it_shows() -> None:
     lines = other_weights(RESULT).splitlines()
     assert [line for line in lines if line.startswith("- ")] == [
-        "- At 50% of the dense GFLOPs, nearest to the dense map: ToMe. Its correlation minus that of the next, similar: "
-        "+0.062 [+0.000, +0.125], which shows no difference.",
+        "- At 50% of the dense GFLOPs, nearest to the dense map: ToMe. Its correlation minus that of the next, "
+        "similar: +0.062 [+0.000, +0.125], which shows no difference.",
         "- At equal tokens, `ats` minus random: +0.000 [+0.000, +0.000], which shows no difference.",
         "- At equal tokens, `tome` minus uniform: -0.125 [-0.125, -0.125].",
         "- For scale: the maps of a clip have a correlation of 0.25 with the mean map of all other clips.",
