@@ -25,7 +25,7 @@ from torch.nn import functional
 from turns import RESULTS
 
 from video_ats import SamplerConfig
-from video_ats.atomic import write_text
+from video_ats.atomic import replacing, write_text
 from video_ats.cli import run_tool
 from video_ats.mini_kinetics.photographs import GARMENTS, Photographs, read_photographs
 from video_ats.models.adapted import AdaptedModel
@@ -37,7 +37,9 @@ from video_ats.runs.settings import Setting, SweepConfig, make_settings
 from video_ats.tokens.configuration import Control
 
 FOLDER = RESULTS / Path(__file__).stem
+STATE = RESULTS.parents[1] / "outputs" / "photographs" / "training.pt"
 SIDE, CHOOSING = 28, 5_000
+_NOTED = 100  # steps between two notes of the training
 _MEAN, _SD = 0.286, 0.353  # of all pixels of the training split, from 0 to 1
 _CPU = torch.device("cpu")
 # Top-1 in percent on the same 10,000 photographs, as others submitted them: the table "Benchmark" of the data set's
@@ -57,14 +59,19 @@ _CONTROLS: list[Control] = ["random", "uniform", "topk"]
 class Recipe:
     """How the ViT is trained: once, on the official training split without the photographs for choosing."""
 
-    epochs: int = 4
+    steps: int = 3440
     batch_size: int = 64
     optimiser: str = "nmuon"
-    learning_rate: float = 0.01
+    learning_rate: float = 0.01  # after the warm-up, until it falls to 0 in a line
     weight_decay: float = 0.01
-    warm_up_steps: int = 200
+    warm_up_steps: int = 100
+    falling_steps: int = 860
     shift: int = 2  # pixels at most, both ways; and half of the photographs are flipped
     seed: int = 0
+
+    def rate_at(self, step: int) -> float:
+        """Share of the learning rate."""
+        return min((step + 1) / self.warm_up_steps, (self.steps - step) / self.falling_steps, 1.0)
 
 
 def main() -> None:
@@ -94,13 +101,17 @@ def photographs(split: Literal["training", "choosing", "validation"]) -> tuple[T
 
     FileNotFoundError if the photographs are not installed.
     """
-    images, labels = _split(split)
+    images, labels = part(split)
     return _normalised(torch.tensor(images)), torch.tensor(labels, dtype=torch.int64)
 
 
-def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = None) -> None:
-    """Train on the first ``most`` photographs, or all; writes the weights and ``train.json``, epoch by epoch."""
-    images, labels = (torch.tensor(each[:most]) for each in _split("training"))
+def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = None, state: Path = STATE) -> None:
+    """Train on the first ``most`` photographs, or all; writes the weights and ``train.json``, at the end.
+
+    What was trained before the rate falls is kept in ``state``. A run that was stopped continues there, exactly as if
+    it had not been, also with another number of ``steps``.
+    """
+    images, labels = (torch.tensor(each[:most]) for each in part("training"))
     chosen, answers = (each[:most] for each in photographs("choosing"))
     torch.manual_seed(recipe.seed)
     vit = build_vit()
@@ -108,41 +119,53 @@ def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = N
         vit, opt=recipe.optimiser, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     rates = [group["lr"] for group in optimiser.param_groups]
-    steps_each = math.ceil(len(images) / recipe.batch_size)
-    log: dict[str, Any] = {
-        "environment": describe_environment(_CPU),
-        "recipe": asdict(recipe),
-        "parameters": sum(parameter.numel() for parameter in vit.parameters()),
-        "photographs": {"training": len(images), "choosing": len(chosen)},
-        "epochs": [],
-    }
+    each = math.ceil(len(images) / recipe.batch_size)  # steps of an epoch
+    started = {"recipe": {**asdict(recipe), "steps": None}, "photographs": [len(images), len(chosen)]}
+    first, epochs, losses, seconds = 0, list[dict[str, float]](), list[float](), [0.0, 0.0]
+    if state.exists():
+        kept = torch.load(state, weights_only=True)
+        first, epochs, losses, seconds = (kept[name] for name in ("step", "epochs", "losses", "seconds"))
+        if kept["started"] != started or first > recipe.steps - recipe.falling_steps:
+            raise ValueError(f"{state}: is of another training; delete it")
+        vit.load_state_dict(kept["vit"])
+        optimiser.load_state_dict(kept["optimiser"])
     folder.mkdir(parents=True, exist_ok=True)
-    step = 0
-    for epoch in range(recipe.epochs):
-        since, cpu_since, losses = time.perf_counter(), time.process_time(), []
-        vit.train()
-        for rows in torch.randperm(len(images)).split(recipe.batch_size):
-            done = step / (steps_each * recipe.epochs)
-            share = min((step + 1) / recipe.warm_up_steps, 0.5 + 0.5 * math.cos(math.pi * done))
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * share
-            logits = vit(_normalised(_moved(images[rows], recipe.shift)))
-            loss = functional.cross_entropy(logits, labels[rows].long())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-            step += 1
-            if step % 100 == 0:
-                print(f"step {step} of {steps_each * recipe.epochs}: loss {sum(losses[-100:]) / 100:.3f}", flush=True)
-        seconds, cpu_seconds = time.perf_counter() - since, time.process_time() - cpu_since
-        right = _right(vit.eval(), chosen, answers)
-        row = {"epoch": epoch + 1, "loss": sum(losses) / len(losses), "choosing top-1": 100 * float(right.mean())}
-        row |= {"seconds": seconds, "processor seconds": cpu_seconds}
-        log["epochs"].append(row)
-        print(row, flush=True)
-        save_checkpoint(vit, folder / "vit.safetensors", dtype=torch.float16)
-        write_text(folder / "train.json", json.dumps(log, indent=1) + "\n")
+    state.parent.mkdir(parents=True, exist_ok=True)
+    for step in range(first, recipe.steps):
+        since = time.perf_counter(), time.process_time()
+        epoch, place = divmod(step, each)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(recipe.seed + epoch))
+        rows = order.split(recipe.batch_size)[place]
+        torch.manual_seed(recipe.seed * 1_000_003 + step)  # of the shifts
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * recipe.rate_at(step)
+        logits = vit.train()(_normalised(moved(images[rows], recipe.shift)))
+        loss = functional.cross_entropy(logits, labels[rows].long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        now = time.perf_counter(), time.process_time()
+        seconds = [total + end - begin for total, end, begin in zip(seconds, now, since, strict=True)]
+        done = step + 1
+        if done % _NOTED == 0:
+            print(f"step {done} of {recipe.steps}: loss {np.mean(losses[-_NOTED:]):.3f}", flush=True)
+        if place == each - 1 or done == recipe.steps:
+            right = _right(vit.eval(), chosen, answers)
+            row = {"steps": done, "loss": sum(losses) / len(losses), "choosing top-1": 100 * float(right.mean())}
+            epochs.append({**row, "seconds": seconds[0], "processor seconds": seconds[1]})
+            losses, seconds = [], [0.0, 0.0]
+            print(epochs[-1], flush=True)
+        if done % _NOTED == 0 and done <= recipe.steps - recipe.falling_steps:
+            kept = {"vit": vit.state_dict(), "optimiser": optimiser.state_dict(), "started": started, "step": done}
+            with replacing(state) as temporary:
+                torch.save({**kept, "epochs": epochs, "losses": losses, "seconds": seconds}, temporary)
+    save_checkpoint(vit, folder / "vit.safetensors", dtype=torch.float16)
+    counts = {"training": len(images), "choosing": len(chosen)}
+    log = {"environment": describe_environment(_CPU), "recipe": asdict(recipe), "photographs": counts}
+    log |= {"parameters": sum(parameter.numel() for parameter in vit.parameters()), "epochs": epochs}
+    write_text(folder / "train.json", json.dumps(log, indent=1) + "\n")
+    state.unlink(missing_ok=True)
 
 
 def settings() -> tuple[Setting, ...]:
@@ -188,7 +211,7 @@ def rows_of(
     return rows
 
 
-def _split(split: Literal["training", "choosing", "validation"]) -> Photographs:
+def part(split: Literal["training", "choosing", "validation"]) -> Photographs:
     """The photographs as they were published; training and choosing are parts of the official training split."""
     if split == "validation":
         return read_photographs("test")
@@ -203,7 +226,7 @@ def _normalised(images: Tensor) -> Tensor:
     return ((images / 255 - _MEAN) / _SD)[:, None].expand(-1, 3, -1, -1)
 
 
-def _moved(images: Tensor, shift: int) -> Tensor:
+def moved(images: Tensor, shift: int) -> Tensor:
     """Each photograph shifted on its black ground by up to ``shift`` pixels both ways, and flipped or not."""
     padded, side, count = functional.pad(images, (shift,) * 4), torch.arange(SIDE), len(images)
     rows, columns = (side + torch.randint(2 * shift + 1, (count, 1)) for _ in range(2))
