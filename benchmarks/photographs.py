@@ -39,9 +39,10 @@ from video_ats.tokens.configuration import Control
 FOLDER = RESULTS / Path(__file__).stem
 STATE = RESULTS.parents[1] / "outputs" / "photographs" / "training.pt"
 SIDE, CHOOSING = 28, 5_000
-_NOTED = 100  # steps between two notes of the training
+NOTED = 100  # steps between two notes of the training
 _MEAN, _SD = 0.286, 0.353  # of all pixels of the training split, from 0 to 1
 _CPU = torch.device("cpu")
+Split = Literal["training", "choosing", "validation"]
 # Top-1 in percent on the same 10,000 photographs, as others submitted them: the table "Benchmark" of the data set's
 # README (https://github.com/zalandoresearch/fashion-mnist, in the package too), which says that they were not checked.
 PUBLISHED = {
@@ -96,7 +97,7 @@ def load_vit(folder: Path = FOLDER) -> VisionTransformer:
     return vit
 
 
-def photographs(split: Literal["training", "choosing", "validation"]) -> tuple[Tensor, Tensor]:
+def photographs(split: Split) -> tuple[Tensor, Tensor]:
     """Normalised ``float32 Tensor[N, 3, 28, 28]`` and labels ``int64 Tensor[N]``; validation: the official test split.
 
     FileNotFoundError if the photographs are not installed.
@@ -148,15 +149,15 @@ def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = N
         now = time.perf_counter(), time.process_time()
         seconds = [total + end - begin for total, end, begin in zip(seconds, now, since, strict=True)]
         done = step + 1
-        if done % _NOTED == 0:
-            print(f"step {done} of {recipe.steps}: loss {np.mean(losses[-_NOTED:]):.3f}", flush=True)
+        if done % NOTED == 0:
+            print(f"step {done} of {recipe.steps}: loss {np.mean(losses[-NOTED:]):.3f}", flush=True)
         if place == each - 1 or done == recipe.steps:
             right = _right(vit.eval(), chosen, answers)
             row = {"steps": done, "loss": sum(losses) / len(losses), "choosing top-1": 100 * float(right.mean())}
             epochs.append({**row, "seconds": seconds[0], "processor seconds": seconds[1]})
             losses, seconds = [], [0.0, 0.0]
             print(epochs[-1], flush=True)
-        if done % _NOTED == 0 and done <= recipe.steps - recipe.falling_steps:
+        if done % NOTED == 0 and done <= recipe.steps - recipe.falling_steps:
             kept = {"vit": vit.state_dict(), "optimiser": optimiser.state_dict(), "started": started, "step": done}
             with replacing(state) as temporary:
                 torch.save({**kept, "epochs": epochs, "losses": losses, "seconds": seconds}, temporary)
@@ -211,7 +212,7 @@ def rows_of(
     return rows
 
 
-def part(split: Literal["training", "choosing", "validation"]) -> Photographs:
+def part(split: Split) -> Photographs:
     """The photographs as they were published; training and choosing are parts of the official training split."""
     if split == "validation":
         return read_photographs("test")

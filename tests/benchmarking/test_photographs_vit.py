@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,29 +16,55 @@ from photographs_tables import photographs_tables
 from video_ats.cli import run_tool
 from video_ats.mini_kinetics.photographs import FOLDER, read_photographs
 
+_WEIGHTS = "vit.safetensors"
 installed = pytest.mark.skipif(not Path(FOLDER).exists(), reason="needs Debian's package dataset-fashion-mnist")
 
 
 @installed
 def test_a_step_of_training_and_an_evaluation(tmp_path: Path) -> None:
-    before = photographs.build_vit().state_dict()
-    photographs.train(photographs.Recipe(epochs=1, batch_size=8), tmp_path, 8)
+    photographs.train(photographs.Recipe(steps=1, batch_size=8), tmp_path, 8, tmp_path / "state.pt")
     log = json.loads((tmp_path / "train.json").read_text())
     assert log["photographs"] == {"training": 8, "choosing": 8}
-    assert [epoch["epoch"] for epoch in log["epochs"]] == [1]
-    trained = photographs.load_vit(tmp_path).state_dict()
-    assert trained.keys() == before.keys()
+    assert [epoch["steps"] for epoch in log["epochs"]] == [1]
 
     photographs.evaluate(tmp_path, 20)
     rows = {row["setting"]: row for row in json.loads((tmp_path / "result.json").read_text())["rows"]}
     assert rows["dense"]["of_dense"] == 1
-    assert rows["dense"]["total"] == 20
+    images, labels = (each[:20] for each in photographs.photographs("validation"))
+    with torch.inference_mode():
+        right = photographs.load_vit(tmp_path)(images).argmax(dim=1) == labels
+    assert (rows["dense"]["correct"], rows["dense"]["total"]) == (int(right.sum()), 20)
     assert rows["dense"]["from dense"]["points"] == 0
     followed = [row for row in rows.values() if row["follows"]]
     assert len(followed) == 6
     for row in followed:
         assert row["tokens"] == rows[row["follows"]]["tokens"]
         assert row["of_dense"] <= rows[row["follows"]]["of_dense"] < 1
+
+
+@installed
+def test_a_stopped_training_continues_as_if_it_had_not_been_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, whole, continued = (tmp_path / name for name in ("state.pt", "whole", "continued"))
+    recipe = photographs.Recipe(steps=5, batch_size=4, warm_up_steps=2, falling_steps=2)
+    monkeypatch.setattr(photographs, "NOTED", 2)
+    photographs.train(recipe, whole, 6, state)
+    assert not state.exists()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photographs, "save_checkpoint", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            photographs.train(replace(recipe, steps=4), continued, 6, state)
+    assert torch.load(state, weights_only=True)["step"] == 2
+    with pytest.raises(ValueError, match="is of another training; delete it"):
+        photographs.train(replace(recipe, seed=1), continued, 6, state)
+    photographs.train(recipe, continued, 6, state)
+    assert (continued / _WEIGHTS).read_bytes() == (whole / _WEIGHTS).read_bytes()
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @installed
@@ -50,7 +77,7 @@ def test_the_shipped_weights_load_and_know_garments() -> None:
     assert right.float().mean() > 0.85
     result = json.loads((photographs.FOLDER / "result.json").read_text())
     assert result["rows"][0]["setting"] == "dense"
-    assert (photographs.FOLDER / "vit.safetensors").stat().st_size < 1.5e6
+    assert (photographs.FOLDER / _WEIGHTS).stat().st_size < 1.5e6
 
 
 @installed
