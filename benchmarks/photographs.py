@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,19 +60,24 @@ _CONTROLS: list[Control] = ["random", "uniform", "topk"]
 class Recipe:
     """How the ViT is trained: once, on the official training split without the photographs for choosing."""
 
-    steps: int = 3440
+    steps: int = 1020
     batch_size: int = 64
     optimiser: str = "nmuon"
     learning_rate: float = 0.01  # after the warm-up, until it falls to 0 in a line
     weight_decay: float = 0.01
     warm_up_steps: int = 100
-    falling_steps: int = 860
-    shift: int = 2  # pixels at most, both ways; and half of the photographs are flipped
+    falling_steps: int = 320
+    shift: int = 2  # pixels at most, both ways; and half of the photographs are flipped; not while the rate falls
     seed: int = 0
 
     def rate_at(self, step: int) -> float:
         """Share of the learning rate."""
         return min((step + 1) / self.warm_up_steps, (self.steps - step) / self.falling_steps, 1.0)
+
+    @property
+    def falls_from(self) -> int:
+        """The step; what was learned before does not depend on it."""
+        return self.steps - self.falling_steps
 
 
 def main() -> None:
@@ -110,7 +115,7 @@ def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = N
     """Train on the first ``most`` photographs, or all; writes the weights and ``train.json``, at the end.
 
     What was trained before the rate falls is kept in ``state``. A run that was stopped continues there, exactly as if
-    it had not been, also with another number of ``steps``.
+    it had not been, also if the rate falls at another step.
     """
     images, labels = (torch.tensor(each[:most]) for each in part("training"))
     chosen, answers = (each[:most] for each in photographs("choosing"))
@@ -121,12 +126,12 @@ def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = N
     )
     rates = [group["lr"] for group in optimiser.param_groups]
     each = math.ceil(len(images) / recipe.batch_size)  # steps of an epoch
-    started = {"recipe": {**asdict(recipe), "steps": None}, "photographs": [len(images), len(chosen)]}
+    started = {"recipe": asdict(replace(recipe, steps=0, falling_steps=0)), "photographs": [len(images), len(chosen)]}
     first, epochs, losses, seconds = 0, list[dict[str, float]](), list[float](), [0.0, 0.0]
     if state.exists():
         kept = torch.load(state, weights_only=True)
         first, epochs, losses, seconds = (kept[name] for name in ("step", "epochs", "losses", "seconds"))
-        if kept["started"] != started or first > recipe.steps - recipe.falling_steps:
+        if kept["started"] != started or first > recipe.falls_from:
             raise ValueError(f"{state}: is of another training; delete it")
         vit.load_state_dict(kept["vit"])
         optimiser.load_state_dict(kept["optimiser"])
@@ -140,7 +145,8 @@ def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = N
         torch.manual_seed(recipe.seed * 1_000_003 + step)  # of the shifts
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * recipe.rate_at(step)
-        logits = vit.train()(_normalised(moved(images[rows], recipe.shift)))
+        shown = moved(images[rows], recipe.shift) if step < recipe.falls_from else images[rows]
+        logits = vit.train()(_normalised(shown))
         loss = functional.cross_entropy(logits, labels[rows].long())
         optimiser.zero_grad()
         loss.backward()
@@ -157,7 +163,7 @@ def train(recipe: Recipe = Recipe(), folder: Path = FOLDER, most: int | None = N
             epochs.append({**row, "seconds": seconds[0], "processor seconds": seconds[1]})
             losses, seconds = [], [0.0, 0.0]
             print(epochs[-1], flush=True)
-        if done % NOTED == 0 and done <= recipe.steps - recipe.falling_steps:
+        if done % NOTED == 0 and done <= recipe.falls_from:
             kept = {"vit": vit.state_dict(), "optimiser": optimiser.state_dict(), "started": started, "step": done}
             with replacing(state) as temporary:
                 torch.save({**kept, "epochs": epochs, "losses": losses, "seconds": seconds}, temporary)
