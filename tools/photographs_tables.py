@@ -18,7 +18,8 @@ def photographs_tables(root: Path) -> str:
     trained, result = (json.loads((root / _RESULTS / name).read_text()) for name in ("train.json", "result.json"))
     header = ["setting", "top-1 %", "from dense, points", "GFLOPs, % of dense", "tokens after the last block"]
     here, epochs = result["environment"], trained["epochs"]
-    ours = f"ViT, {trained['parameters']:,} parameters, {len(epochs)} epochs: here, dense"
+    passes = trained["recipe"]["steps"] * trained["recipe"]["batch_size"] / trained["photographs"]["training"]
+    ours = f"ViT, {trained['parameters']:,} parameters, {passes:.1f} passes over the photographs (here, dense)"
     dense = next(row["percent"] for row in result["rows"] if row["setting"] == "dense")
     published = sorted({ours: dense, **result["published"]}.items(), key=lambda item: item[1])
     seconds = sum(epoch["processor seconds"] for epoch in epochs)
