@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import timm
@@ -12,9 +13,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.slow_reference import SlowResult, SlowSampler, SlowStatic, SlowTome, slow_motion, slow_runs
+from helpers.slow_vit import SlowLayer, SlowSequence, slow_vit
 from video_ats import SamplerConfig
 
 FRAMES, SIDE, PATCH = 4, 16, 4  # clips of 4 frames, of 4 x 4 patches
+SIDES = SIDE // PATCH
+TUBELET = 2  # frames, of ViViT and VideoMAE
 DEPTH, WIDTH, HEADS, CLASSES = 4, 24, 3, 5
 _SIZES = {
     "image_size": SIDE,
@@ -34,12 +39,12 @@ def timesformer(kind: str, **changes: Any) -> nn.Module:
 
 
 def vivit(**changes: Any) -> nn.Module:
-    config = transformers.VivitConfig(tubelet_size=[2, PATCH, PATCH], **{**_SIZES, **changes})
+    config = transformers.VivitConfig(tubelet_size=[TUBELET, PATCH, PATCH], **{**_SIZES, **changes})
     return spread(transformers.VivitForVideoClassification(config))
 
 
 def videomae(**changes: Any) -> nn.Module:
-    config = transformers.VideoMAEConfig(tubelet_size=2, patch_size=PATCH, **{**_SIZES, **changes})
+    config = transformers.VideoMAEConfig(tubelet_size=TUBELET, patch_size=PATCH, **{**_SIZES, **changes})
     return spread(transformers.VideoMAEForVideoClassification(config))
 
 
@@ -58,6 +63,7 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
     # registers, and layer scale; the one with more of everything
     "registers": lambda: timm_model("vit_small_patch14_reg4_dinov2"),
 }
+PLAIN = ("vit", "distilled", "registers", "vivit", "videomae")  # all tokens attend to each other
 TRANSFORMERS = tuple(name for name in HOSTS if name not in ("vit", "distilled", "registers"))
 
 
@@ -100,3 +106,72 @@ def counted_macs(call: Callable[[], object]) -> int:
     flops = counter.get_total_flops()
     assert flops % 2 == 0
     return flops // 2
+
+
+def rows(linear: Any, part: int) -> Callable[[Tensor], Tensor]:
+    """Query, key or value out of one linear layer."""
+    weight, bias = linear.weight.chunk(3)[part], linear.bias.chunk(3)[part]
+    return lambda x: x @ weight.T + bias
+
+
+def slow_layer(name: str, layer: Any) -> SlowLayer:
+    """A layer of one of the `PLAIN` for `slow_vit`."""
+    if name in ("vivit", "videomae"):
+        attention = layer.attention
+        if name == "vivit":
+            parts, out, mlp = (attention.q_proj, attention.k_proj, attention.v_proj), attention.o_proj, layer.mlp
+        else:
+            inner = attention.attention
+            parts, out = (inner.query, inner.key, inner.value), attention.output.dense
+            mlp = nn.Sequential(layer.intermediate, layer.output.dense)
+        return SlowLayer(layer.layernorm_before, *parts, out, layer.layernorm_after, mlp, HEADS)
+    query, key, value = (rows(layer.attn.qkv, part) for part in range(3))
+    out, mlp = nn.Sequential(layer.attn.proj, layer.ls1), nn.Sequential(layer.mlp, layer.ls2)
+    return SlowLayer(layer.norm1, query, key, value, out, layer.norm2, mlp, HEADS)
+
+
+def slow_adapter(
+    name: str,
+    model: Any,
+    clips: Tensor,
+    samplers: Mapping[int, SlowSampler | SlowTome],
+    static: SlowStatic | None = None,
+) -> list[SlowResult]:
+    """Each clip token by token through one of the `PLAIN`; embeddings and head are the host's own code."""
+    leading, grid = 1, (FRAMES // TUBELET, SIDES, SIDES)
+    if name == "vivit":
+        embedded, layers = model.vivit.embeddings(clips), model.vivit.layers
+    elif name == "videomae":
+        embedded, layers, leading = model.videomae.embeddings(clips, None), model.videomae.encoder.layer, 0
+    else:
+        embedded, layers = model.norm_pre(model._pos_embed(model.patch_embed(clips))), model.blocks
+        leading, grid = model.num_prefix_tokens, (1, SIDES, SIDES)
+    results = []
+    for clip, tokens in zip(clips, embedded, strict=True):
+        given: dict[str, Any] = {}
+        if name in TRANSFORMERS:
+            frames = clip.transpose(0, 1)
+            given = {"motion": slow_motion(frames, PATCH, TUBELET), "runs": slow_runs(frames, PATCH, static, TUBELET)}
+        slow = slow_vit([slow_layer(name, layer) for layer in layers], tokens, leading, grid, samplers, **given)
+        entered = torch.ones(grid, dtype=torch.bool)
+        if given:
+            entered = torch.tensor([place in given["runs"] for place in places(grid)]).view(grid)
+        results.append(SlowResult(_slow_head(name, model, slow), slow.kept, slow.stands, entered))
+    return results
+
+
+def places(grid: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    """Frame, row and column of each patch, in raster order."""
+    return list(itertools.product(*map(range, grid)))
+
+
+def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
+    if name == "vivit":
+        return model.classifier(model.vivit.layernorm(out.leading)[0])
+    if name == "videomae":
+        return model.classifier(model.fc_norm(out.mean))
+    normed = model.norm(out.leading)
+    heads = [model.head(normed[0])]
+    if name == "distilled":
+        heads.append(model.head_dist(normed[1]))
+    return torch.stack(heads).mean(dim=0)

@@ -7,6 +7,7 @@ counts two a multiply-add, measures what a clip costs. Choices are made in Pytho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -68,7 +69,8 @@ class SlowSampler:
     """What one block's sampler does: ``choose`` gets a group's scores and its points or count.
 
     ``per_frame`` is K, or the control's count; None is as many as a whole frame has patches. ``merged``: what is not
-    chosen is averaged into the most similar token that is.
+    chosen is averaged into the most similar token that is. ``scores``: class, received, sharpness, keys or motion;
+    None: class, or received without a class token.
     """
 
     scope: str
@@ -76,6 +78,12 @@ class SlowSampler:
     per_frame: int | None = None
     temper: float = 1.0
     merged: bool = False
+    scores: str | None = None
+
+    @property
+    def reads_all_rows(self) -> bool:
+        """Whether every token asks, not only those that stay."""
+        return self.scores in ("received", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -87,29 +95,108 @@ class SlowMerger:
     per_frame: int | None = None
 
 
-class Tokens:
-    """The patches that are left: places, features ``(P, D)``, and how many patches each stands for."""
+@dataclass(frozen=True)
+class SlowTome:
+    """Token merging on keys: of a frame, ``r`` tokens a block; of tubes, ``r`` positions."""
 
-    def __init__(self, places: list[Place], patches: Tensor, sizes: list[float] | None = None) -> None:
-        self.places, self.patches, self.sizes = places, patches, sizes or [1.0] * len(places)
+    scope: str
+    r: int
+
+
+Reducer = SlowSampler | SlowMerger | SlowTome
+
+
+@dataclass(frozen=True)
+class SlowStatic:
+    """Patches that differ from the frame before by less than ``threshold`` do not enter."""
+
+    threshold: float
+    length_encoding: bool = False
+
+
+class Tokens:
+    """The patches that are left: places, features ``(P, D)``, and the patches that each stands for, itself first."""
+
+    def __init__(self, places: list[Place], patches: Tensor, members: list[list[Place]] | None = None) -> None:
+        self.places, self.patches, self.members = places, patches, members or [[place] for place in places]
+
+    @property
+    def sizes(self) -> list[float]:
+        """How many patches each token stands for."""
+        return [float(len(members)) for members in self.members]
+
+    def chosen(self, stays: list[bool]) -> Tokens:
+        """Those that stay, with what they stand for."""
+        left = [token for token, stay in enumerate(stays) if stay]
+        places, members = ([table[token] for token in left] for table in (self.places, self.members))
+        return Tokens(places, self.patches[left], members)  # type: ignore[arg-type]
 
     def mixed(self, groups: list[list[int]]) -> Tokens:
         """The first of each group, as the weighted mean of the group; groups in order of their first."""
-        means, sizes = [], []
+        means, sizes = [], self.sizes
         for group in groups:
-            weights = [self.sizes[token] for token in group]
-            parts = [weight * self.patches[token] for weight, token in zip(weights, group, strict=True)]
-            means.append(torch.stack(parts).sum(dim=0) / sum(weights))
-            sizes.append(sum(weights))
-        return Tokens([self.places[group[0]] for group in groups], torch.stack(means), sizes)
+            parts = [sizes[token] * self.patches[token] for token in group]
+            means.append(torch.stack(parts).sum(dim=0) / sum(sizes[token] for token in group))
+        members = [[place for token in group for place in self.members[token]] for group in groups]
+        return Tokens([self.places[group[0]] for group in groups], torch.stack(means), members)
+
+    def on(self, grid: Place) -> tuple[Tensor, Tensor]:
+        """Two tables ``(T, H, W)``: where a token is left, and the raster index of the one that stands for a patch.
+
+        -1 where none does.
+        """
+        kept, stands = torch.zeros(grid, dtype=torch.bool), torch.full(grid, -1)
+        for place, members in zip(self.places, self.members, strict=True):
+            kept[place] = True
+            for patch in members:
+                stands[patch] = (place[0] * grid[1] + place[1]) * grid[2] + place[2]
+        return kept, stands
 
 
 @dataclass(frozen=True)
 class SlowResult:
-    """``logits (num_classes,)`` and, for each block, the tokens that leave it ``(T, H/P, W/P)``."""
+    """``logits (num_classes,)`` and tables ``(T, H/P, W/P)``.
+
+    ``kept``, ``stands``: of each block, see `Tokens.on`; ``entered``: the tokens that enter the first block.
+    """
 
     logits: Tensor
     kept: list[Tensor]
+    stands: list[Tensor]
+    entered: Tensor
+
+
+def slow_motion(clip: Tensor, size: int, tubelet: int = 1) -> dict[Place, float]:
+    """How much each patch of a clip ``(3, T, H, W)`` differs from the one before it at its place.
+
+    The mean absolute difference between the first frame of a tubelet and the last one before it. The first tubelets,
+    before which nothing is, have that of the second.
+    """
+    differences = {}
+    for t in range(1, clip.shape[1] // tubelet):
+        for r in range(clip.shape[2] // size):
+            for c in range(clip.shape[3] // size):
+                frames = clip[:, :, r * size : (r + 1) * size, c * size : (c + 1) * size].double()
+                now, before = (frames[:, frame].flatten().tolist() for frame in (t * tubelet, t * tubelet - 1))
+                numbers = [abs(one - other) for one, other in zip(now, before, strict=True)]
+                differences[t, r, c] = sum(numbers) / len(numbers)
+    first = {(0, *place[1:]): value for place, value in differences.items() if place[0] == 1}
+    return first | differences
+
+
+def slow_runs(clip: Tensor, size: int, static: SlowStatic | None, tubelet: int = 1) -> dict[Place, list[Place]]:
+    """The patches that enter, in raster order, each with those that it stands for: itself, then the static ones."""
+    motion = slow_motion(clip, size, tubelet) if static is not None else {}
+    runs: dict[Place, list[Place]] = {}
+    open_run: dict[Place, list[Place]] = {}  # by position
+    for t in range(clip.shape[1] // tubelet):
+        for r in range(clip.shape[2] // size):
+            for c in range(clip.shape[3] // size):
+                if static is not None and t > 0 and motion[t, r, c] < static.threshold:
+                    open_run[0, r, c].append((t, r, c))
+                else:
+                    runs[t, r, c] = open_run[0, r, c] = [(t, r, c)]
+    return runs
 
 
 def slow_timesformer(
@@ -119,26 +206,33 @@ def slow_timesformer(
     attention: str,
     num_heads: int,
     patch_size: int,
-    samplers: dict[int, SlowSampler | SlowMerger] | None = None,
+    samplers: dict[int, Reducer] | None = None,
+    static: SlowStatic | None = None,
 ) -> SlowResult:
     """TimeSformer for one clip ``(3, T, H, W)``, with published weights and a sampler in some blocks."""
     grid = (clip.shape[1], clip.shape[2] // patch_size, clip.shape[3] // patch_size)
-    places, patches, classes = _embed(state, clip, grid, patch_size, attention)
-    tokens = Tokens(places, patches)
-    kept = []
+    times = None
+    if attention != "space":  # nearest: an embedding of another length is read at floor(frame * old / new)
+        entries = state["time_embed"][0]
+        times = [entries[frame * len(entries) // grid[0]] for frame in range(grid[0])]
+    tokens, class_token = _embed(state, clip, grid, patch_size, times, static)
+    classes = class_token.repeat(grid[0] if attention == "space" else 1, 1)
+    motion, entered, left = slow_motion(clip, patch_size), tokens.on(grid)[0], []
     for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
         weights = {name.removeprefix(f"blocks.{index}."): value for name, value in state.items()}
         if attention == "divided":
             tokens.patches = tokens.patches + _over_time(weights, tokens.places, tokens.patches, num_heads)
         sampler = (samplers or {}).get(index)
-        tokens, classes = _with_class(weights, tokens, classes, grid, attention == "joint", num_heads, sampler)
+        tokens, classes = _with_class(weights, tokens, classes, grid, attention == "joint", num_heads, sampler, motion)
         tokens.patches = tokens.patches + _mlp(weights, tokens.patches)
         classes = classes + _mlp(weights, classes)
-        kept.append(torch.zeros(grid, dtype=torch.bool))
-        for place in tokens.places:
-            kept[-1][place] = True
+        left.append(tokens.on(grid))
     feature = _norm(state, "norm", classes.mean(dim=0, keepdim=True))
-    return SlowResult(_linear(state, "head", feature)[0], kept)
+    return _result(_linear(state, "head", feature)[0], left, entered)
+
+
+def _result(logits: Tensor, left: list[tuple[Tensor, Tensor]], entered: Tensor) -> SlowResult:
+    return SlowResult(logits, [kept for kept, _ in left], [stands for _, stands in left], entered)
 
 
 @dataclass(frozen=True)
@@ -156,37 +250,35 @@ def slow_xvit(
     shift: SlowShift,
     num_heads: int,
     patch_size: int,
-    samplers: dict[int, SlowSampler | SlowMerger] | None = None,
+    samplers: dict[int, Reducer] | None = None,
+    static: SlowStatic | None = None,
 ) -> SlowResult:
     """XViT for one clip ``(3, T, H, W)``, with weights under our names and a sampler in some blocks."""
     grid = (clip.shape[1], clip.shape[2] // patch_size, clip.shape[3] // patch_size)
-    times = state["time_embed"][0]
-    places, patches, classes = _embed({**state, "time_embed": times[:0]}, clip, grid, patch_size, "space")
-    patches = patches + torch.stack([times[place[0] % len(times)] for place in places])
-    classes = classes + torch.stack([times[frame % len(times)] for frame in range(grid[0])])
-    tokens = Tokens(places, patches)
-    kept = []
+    entries = state["time_embed"][0]
+    times = [entries[frame % len(entries)] for frame in range(grid[0])]
+    tokens, class_token = _embed(state, clip, grid, patch_size, times, static)
+    classes = class_token + torch.stack(times)
+    motion, entered, left = slow_motion(clip, patch_size), tokens.on(grid)[0], []
     for index in range(1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))):
         weights = {name.removeprefix(f"blocks.{index}."): value for name, value in state.items()}
         sampler = (samplers or {}).get(index)
-        tokens, classes = _with_class(weights, tokens, classes, grid, False, num_heads, sampler, shift)
+        tokens, classes = _with_class(weights, tokens, classes, grid, False, num_heads, sampler, motion, shift)
         tokens.patches = tokens.patches + _mlp(weights, tokens.patches)
         classes = classes + _mlp(weights, classes)
-        kept.append(torch.zeros(grid, dtype=torch.bool))
-        for place in tokens.places:
-            kept[-1][place] = True
+        left.append(tokens.on(grid))
     frames = _norm(state, "norm", classes)
     if "pre_logits.fc.weight" in state:
         frames = torch.tanh(_linear(state, "pre_logits.fc", frames))
     if "temporal_head.cls_token" not in state:
-        return SlowResult(_linear(state, "head", frames.mean(dim=0, keepdim=True))[0], kept)
+        return _result(_linear(state, "head", frames.mean(dim=0, keepdim=True))[0], left, entered)
     weights = {name.removeprefix("temporal_head."): value for name, value in state.items()}
     rows = torch.cat([weights["cls_token"][0], frames])
     q, k, v = F.linear(_norm(weights, "norm1", rows, 1e-5), weights["attn.qkv.weight"]).chunk(3, dim=1)
     rows = rows + _linear(weights, "attn.proj", _attend(q, k, v, num_heads))
     rows = rows + _mlp(weights, rows, 1e-5)
     feature = F.gelu(_linear(weights, "fc", _norm(weights, "norm", rows[:1], 1e-5)))
-    return SlowResult(_linear(state, "head", feature)[0], kept)
+    return _result(_linear(state, "head", feature)[0], left, entered)
 
 
 def _shifted(x: Tensor, classes: Tensor, places: list[Place], shift: SlowShift) -> tuple[Tensor, Tensor]:
@@ -209,27 +301,31 @@ def _shifted(x: Tensor, classes: Tensor, places: list[Place], shift: SlowShift) 
 
 
 def _embed(
-    state: dict[str, Tensor], clip: Tensor, grid: Place, size: int, attention: str
-) -> tuple[list[Place], Tensor, Tensor]:
-    frames, rows, columns = grid
+    state: dict[str, Tensor],
+    clip: Tensor,
+    grid: Place,
+    size: int,
+    times: list[Tensor] | None,
+    static: SlowStatic | None,
+) -> tuple[Tokens, Tensor]:
+    """The patches that enter, and the class token ``(1, D)``; ``times``: the time embedding of each frame."""
     side = round((state["pos_embed"].shape[1] - 1) ** 0.5)
     weight = state["patch_embed.proj.weight"].flatten(1)
-    places, tokens = [], []
-    for t in range(frames):
-        for r in range(rows):
-            for c in range(columns):
+    runs, embedded = slow_runs(clip, size, static), {}
+    for t in range(grid[0]):
+        for r in range(grid[1]):
+            for c in range(grid[2]):
                 pixels = clip[:, t, r * size : (r + 1) * size, c * size : (c + 1) * size].reshape(1, -1)
                 token = F.linear(pixels, weight, state["patch_embed.proj.bias"])
                 # nearest: an embedding of another size is read at floor(place * old / new)
-                entry = 1 + (r * side // rows) * side + c * side // columns
-                token = token + state["pos_embed"][:, entry]
-                if attention != "space":
-                    times = state["time_embed"]
-                    token = token + times[:, t * times.shape[1] // frames]
-                places.append((t, r, c))
-                tokens.append(token)
-    class_token = state["cls_token"][0] + state["pos_embed"][:, 0]
-    return places, torch.cat(tokens), class_token.repeat(frames if attention == "space" else 1, 1)
+                token = token + state["pos_embed"][:, 1 + (r * side // grid[1]) * side + c * side // grid[2]]
+                run = runs.get((t, r, c), [])
+                if times is not None and run:
+                    own = run if static is not None and static.length_encoding else run[:1]
+                    token = token + sum(times[place[0]] for place in own) / len(own)
+                embedded[t, r, c] = token
+    tokens = Tokens(list(runs), torch.cat([embedded[place] for place in runs]), list(runs.values()))
+    return tokens, state["cls_token"][0] + state["pos_embed"][:, 0]
 
 
 def _over_time(weights: dict[str, Tensor], places: list[Place], patches: Tensor, num_heads: int) -> Tensor:
@@ -249,7 +345,8 @@ def _with_class(
     grid: Place,
     joint: bool,
     num_heads: int,
-    sampler: SlowSampler | SlowMerger | None,
+    sampler: Reducer | None,
+    motion: dict[Place, float],
     shift: SlowShift | None = None,
 ) -> tuple[Tokens, Tensor]:
     """Attention with the class token, within each frame or the whole clip, and what the sampler makes of it."""
@@ -263,38 +360,101 @@ def _with_class(
         k, class_k = _shifted(k, class_k, places, shift)
         v, class_v = _shifted(v, class_v, places, shift)
 
+    chooses = isinstance(sampler, SlowSampler)
+    all_ask = isinstance(sampler, SlowSampler) and sampler.reads_all_rows
     groups, scores, class_out = [], [0.0] * len(places), []
     for group in range(1 if joint else grid[0]):
         members = _indices(joint or place[0] == group for place in places)
         own = slice(group, group + 1) if len(classes) > 1 else slice(0, 1)  # the clip's only class token is copied
         keys, values = torch.cat([class_k[own], k[members]]), torch.cat([class_v[own], v[members]])
-        rows = _attention(class_q[own], keys, num_heads)
-        class_out.append(_read(rows, values))
-        for column, token in enumerate(members.tolist(), start=1):
-            scores[token] = sum(row[0, column].item() for row in rows) * values[column].norm().item()
-        groups.append((members, keys, values))
+        # In token merging a key counts as often as it stands for patches.
+        counts = [1.0, *(tokens.sizes[token] for token in members.tolist())] if isinstance(sampler, SlowTome) else None
+        asking = F.linear(normed[members], weight[:dim], bias[:dim]) if all_ask else k[:0]
+        rows = _attention(torch.cat([class_q[own], asking]), keys, num_heads, counts)
+        class_out.append(_read([head[:1] for head in rows], values))
+        if isinstance(sampler, SlowSampler):
+            own_motion = [motion[places[token]] for token in members.tolist()] if motion else []
+            found = slow_scores(sampler.scores or "class", rows, keys, values, 1, own_motion)
+            for token, score in zip(members.tolist(), found, strict=True):
+                scores[token] = score
+        groups.append((members, keys, values, counts, [head[1:] for head in rows]))
 
     stays = _choose(scores, places, grid, sampler) if isinstance(sampler, SlowSampler) else [True] * len(places)
     out = torch.zeros_like(patches)
-    for members, keys, values in groups:
-        left = members[torch.tensor([stays[token] for token in members.tolist()], dtype=torch.bool)]
-        out[left] = _read(_attention(F.linear(normed[left], weight[:dim], bias[:dim]), keys, num_heads), values)
+    for members, keys, values, counts, rows in groups:
+        staying = [column for column, token in enumerate(members.tolist()) if stays[token]]
+        left = members[staying]
+        if not all_ask:
+            asking = F.linear(normed[left], weight[:dim], bias[:dim])
+            rows, staying = _attention(asking, keys, num_heads, counts), list(range(len(left)))
+        out[left] = _read([head[staying] for head in rows], values)
     read = torch.cat(class_out)
     if len(classes) == 1:
         read = read.mean(dim=0, keepdim=True)
     kept = _indices(stays)
     updated = patches.clone()
     updated[kept] = patches[kept] + _linear(weights, "attn.proj", out[kept])
-    after = Tokens(places, updated, tokens.sizes)
-    if isinstance(sampler, SlowMerger):
+    after = Tokens(places, updated, tokens.members)
+    if isinstance(sampler, SlowTome):
+        after = slow_tome(after, k, grid, sampler, num_heads, leading=1)
+    elif isinstance(sampler, SlowMerger):
         after = _merge_similar(after, grid, sampler)
-    elif sampler is not None and sampler.merged:
+    elif chooses and sampler.merged:
         after = after.mixed(_with_dropped(tokens, stays, grid, sampler.scope))
     else:
-        after = Tokens(
-            [places[token] for token in kept.tolist()], updated[kept], [tokens.sizes[t] for t in kept.tolist()]
-        )
+        after = after.chosen(stays)
     return after, classes + _linear(weights, "attn.proj", read)
+
+
+def slow_scores(
+    kind: str, rows: list[Tensor], keys: Tensor, values: Tensor, leading: int, motion: list[float]
+) -> list[float]:
+    """The scores of a group's patches, by a formula each.
+
+    ``rows``: of each head, all rows of the attention, or that of the class token alone, where no more is needed;
+    ``keys``, ``values`` ``(m, D)``: leading tokens first.
+    """
+    if kind == "motion":
+        return motion
+    heads, count = [head.tolist() for head in rows], len(keys)
+    norms = (keys if kind == "keys" else values).norm(dim=1).tolist()
+    scores = []
+    for column in range(leading, count):
+        if kind == "class":
+            score = sum(head[0][column] for head in heads) * norms[column]
+        elif kind == "received":
+            score = sum(head[row][column] for head in heads for row in range(count)) / count * norms[column]
+        elif kind == "sharpness":
+            mean = [sum(head[column][other] for head in heads) / len(heads) for other in range(count)]
+            score = math.log(count) + sum(part * math.log(part) for part in mean if part > 0)
+        else:
+            assert kind == "keys"
+            score = norms[column]
+        scores.append(score)
+    return scores
+
+
+def slow_tome(tokens: Tokens, keys: Tensor, grid: Place, tome: SlowTome, num_heads: int, leading: int) -> Tokens:
+    """One round of bipartite soft matching by ``keys (P, D)``, of a group's patches behind so many leading tokens."""
+    width = keys.shape[1] // num_heads
+    metric = torch.stack([key.view(num_heads, width).mean(dim=0) for key in keys]) if len(keys) else keys
+    into: dict[int, list[int]] = {token: [token] for token in range(len(tokens.places))}
+    for group in _bundles(tokens.places, grid, tome.scope):
+        # Every other token of the sequence is a source, the first leading token among them, which stays.
+        is_source = [(leading + place) % 2 == 0 for place in range(len(group))]
+        sources = [bundle for bundle, source in zip(group, is_source, strict=True) if source]
+        targets = [bundle for bundle, source in zip(group, is_source, strict=True) if not source]
+        most = tome.r * (grid[0] if tome.scope == "clip" else 1)
+        if not (sources and targets and most):
+            continue
+        table = _cosines(metric, sources, targets)
+        best = [max(range(len(targets)), key=lambda t, row=row: row[t]) for row in table]  # type: ignore[misc]
+        similar = [row[target] for row, target in zip(table, best, strict=True)]
+        for source in sorted(range(len(sources)), key=lambda source: -similar[source])[:most]:
+            for token, target in zip(sources[source], targets[best[source]], strict=True):
+                into[target].append(token)
+                del into[token]
+    return tokens.mixed(list(into.values()))
 
 
 def _bundles(places: list[Place], grid: Place, scope: str) -> list[list[list[int]]]:
@@ -393,11 +553,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
     return _read(_attention(q, k, num_heads), v)
 
 
-def _attention(q: Tensor, k: Tensor, num_heads: int) -> list[Tensor]:
-    """The softmax attention of each head, ``(queries, keys)``."""
+def _attention(q: Tensor, k: Tensor, num_heads: int, counts: list[float] | None = None) -> list[Tensor]:
+    """The softmax attention of each head, ``(queries, keys)``; a key counts as many times as ``counts`` says."""
     width = q.shape[1] // num_heads
     pairs = zip(q.split(width, dim=1), k.split(width, dim=1), strict=True)
-    return [torch.softmax(torch.matmul(one, other.T) / width**0.5, dim=1) for one, other in pairs]
+    heads = [torch.softmax(torch.matmul(one, other.T) / width**0.5, dim=1) for one, other in pairs]
+    if counts is None:
+        return heads
+    weighted = [head * torch.tensor(counts, dtype=head.dtype) for head in heads]
+    return [head / head.sum(dim=1, keepdim=True) for head in weighted]
 
 
 def _read(attention: list[Tensor], v: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ come as functions of one token, and every row of attention is computed by itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from helpers.slow_reference import SlowSampler, _choose
+from helpers.slow_reference import SlowSampler, SlowTome, Tokens, _choose, slow_scores, slow_tome
 
 Function = Callable[[Tensor], Tensor]
 Place = tuple[int, int, int]
@@ -32,50 +33,80 @@ class SlowLayer:
     num_heads: int
 
 
+@dataclass(frozen=True)
+class SlowSequence:
+    """What leaves the last layer, ``leading (R, D)`` and the patches; and of each layer the tables of `Tokens.on`."""
+
+    leading: Tensor
+    patches: Tokens
+    kept: list[Tensor]
+    stands: list[Tensor]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean over the patches, ``(D,)``, each token as often as it stands for one."""
+        sizes = self.patches.sizes
+        weighted = [size * token for size, token in zip(sizes, self.patches.patches, strict=True)]
+        return torch.stack(weighted).sum(dim=0) / sum(sizes)
+
+
 def slow_vit(
     layers: list[SlowLayer],
     tokens: Tensor,
     leading: int,
     grid: Place,
-    samplers: dict[int, SlowSampler],
-) -> tuple[Tensor, list[Tensor]]:
-    """All tokens that are left, ``(leading + left, D)``, and what leaves each layer, ``(T, H, W)``.
+    samplers: Mapping[int, SlowSampler | SlowTome],
+    *,
+    runs: dict[Place, list[Place]] | None = None,
+    motion: dict[Place, float] | None = None,
+) -> SlowSequence:
+    """One sequence ``(leading + T * H * W, D)``, embedded, frame after frame.
 
-    ``tokens (leading + T * H * W, D)``, embedded, frame after frame. Without leading tokens the mean over all rows of
-    attention scores.
+    ``runs``, ``motion``: of `slow_runs` and `slow_motion`.
     """
     places = [(t, r, c) for t in range(grid[0]) for r in range(grid[1]) for c in range(grid[2])]
-    kept = []
+    enter = [token for token, place in enumerate(places) if runs is None or place in runs]
+    members = None if runs is None else [runs[places[token]] for token in enter]
+    patches = Tokens([places[token] for token in enter], tokens[leading:][enter], members)
+    classes, left = tokens[:leading], []
     for index, layer in enumerate(layers):
-        normed = [layer.norm1(token[None]) for token in tokens]
-        keys = [layer.key(token)[0].split(token.shape[1] // layer.num_heads) for token in normed]
-        values = [layer.value(token)[0] for token in normed]
-        rows = [_row(layer.query(token)[0], keys, layer.num_heads) for token in normed]  # of (heads, tokens)
-        stays = [True] * len(places)
-        if index in samplers:
-            readers = rows[:1] if leading else rows
-            scores = [
-                sum(float(row[:, token].sum()) for row in readers) / len(readers) * float(values[token].norm())
-                for token in range(leading, len(normed))
-            ]
-            stays = _choose(scores, places, grid, samplers[index])
-        left = [*range(leading), *(leading + token for token, stay in enumerate(stays) if stay)]
-        places = [place for place, stay in zip(places, stays, strict=True) if stay]
-        tokens = torch.cat([tokens[token][None] + layer.out(_read(rows[token], values)) for token in left])
-        tokens = torch.cat([token[None] + layer.mlp(layer.norm2(token[None])) for token in tokens])
-        kept.append(torch.zeros(grid, dtype=torch.bool))
-        for place in places:
-            kept[-1][place] = True
-    return tokens, kept
+        sampler, heads = samplers.get(index), layer.num_heads
+        together = torch.cat([classes, patches.patches])
+        normed = [layer.norm1(token[None]) for token in together]
+        keys, values = (torch.cat([part(token) for token in normed]) for part in (layer.key, layer.value))
+        counts = [1.0] * leading + (patches.sizes if isinstance(sampler, SlowTome) else [1.0] * len(patches.places))
+        rows = [_row(layer.query(token)[0], keys, heads, counts) for token in normed]  # of (heads, tokens)
+        stays = [True] * len(patches.places)
+        if isinstance(sampler, SlowSampler):
+            own = [motion[place] for place in patches.places] if motion else []
+            by_head = [torch.stack([row[head] for row in rows]) for head in range(heads)]
+            kind = sampler.scores or ("class" if leading else "received")
+            scores = slow_scores(kind, by_head, keys, values, leading, own)
+            stays = _choose(scores, patches.places, grid, sampler)
+        read = [
+            token + layer.out(_read(row, values))[0] if stay else token
+            for token, row, stay in zip(together, rows, [True] * leading + stays, strict=True)
+        ]
+        updated = Tokens(patches.places, torch.stack(read[leading:]), patches.members)
+        if isinstance(sampler, SlowTome):
+            patches = slow_tome(updated, keys[leading:], grid, sampler, heads, leading)
+        else:
+            patches = updated.chosen(stays)
+        with_mlp = [token + layer.mlp(layer.norm2(token[None]))[0] for token in [*read[:leading], *patches.patches]]
+        classes, patches.patches = torch.stack(with_mlp).split([leading, len(patches.places)])
+        left.append(patches.on(grid))
+    return SlowSequence(classes, patches, [kept for kept, _ in left], [stands for _, stands in left])
 
 
-def _row(query: Tensor, keys: list[tuple[Tensor, ...]], num_heads: int) -> Tensor:
-    heads = query.split(len(query) // num_heads)
-    logits = [[float(one @ key[head]) / len(one) ** 0.5 for key in keys] for head, one in enumerate(heads)]
+def _row(query: Tensor, keys: Tensor, num_heads: int, counts: list[float]) -> Tensor:
+    width = len(query) // num_heads
+    logits = [
+        [float(query[part] @ key[part]) / width**0.5 + math.log(count) for key, count in zip(keys, counts, strict=True)]
+        for part in (slice(head * width, (head + 1) * width) for head in range(num_heads))
+    ]
     return torch.tensor(logits, dtype=query.dtype).softmax(dim=1)
 
 
-def _read(row: Tensor, values: list[Tensor]) -> Tensor:
-    width = len(values[0]) // len(row)
-    table = torch.stack(values)
-    return torch.cat([weights @ part for weights, part in zip(row, table.split(width, dim=1), strict=True)])[None]
+def _read(row: Tensor, values: Tensor) -> Tensor:
+    parts = values.split(values.shape[1] // len(row), dim=1)
+    return torch.cat([weights @ part for weights, part in zip(row, parts, strict=True)])[None]

@@ -6,27 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.cases import ATTENTIONS, DATA, SCOPES, random_clips, small_timesformer, small_xvit
-from helpers.slow_reference import (
-    SlowMerger,
-    SlowResult,
-    SlowSampler,
-    SlowShift,
-    slow_sample_reference,
-    slow_timesformer,
-    slow_topk,
-    slow_xvit,
-)
+from helpers.cases import DATA, SCOPES
+from helpers.reducer_cases import HOSTS, clips_of, model_of, slow_of
+from helpers.slow_reference import SlowMerger, SlowResult, SlowSampler, slow_sample_reference, slow_topk
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from video_ats import SamplerConfig, create_model, insert_samplers_, remove_samplers_
 from video_ats.models.host import VideoTransformer
-from video_ats.models.xvit import XViT
 
 BLOCKS = (1, 2, 3)
-HOSTS = (*ATTENTIONS, "xvit")
 # What is configured, and what the loops are told.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "similar": ({"kind": "similar", "threshold": 0.1}, {"threshold": 0.1}),
@@ -46,35 +36,14 @@ scopes = pytest.mark.parametrize("scope", SCOPES)
 cases = pytest.mark.parametrize("case", CASES)
 
 
-def model_of(host: str, dtype: torch.dtype = torch.float64) -> VideoTransformer:
-    return small_xvit(dtype) if host == "xvit" else small_timesformer(host, dtype)
-
-
-def clips_of(host: str, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Clips whose frames differ in contrast, so that the scopes differ; of even clips, two frames are alike.
-
-    Not equal: which of equal scores is larger is a matter of rounding, which differs between processors.
-    """
-    frames = 4 if host == "xvit" else 3
-    clips = random_clips(count, frames=frames).to(dtype) * torch.linspace(0.3, 2, frames, dtype=dtype)[:, None, None]
-    clips[::2, :, 1] = clips[::2, :, 0] + 0.1 * clips[::2, :, 2]
-    return clips
-
-
 def config_of(case: str, scope: str) -> SamplerConfig:
     return SamplerConfig(**{"kind": "ats", "scope": scope, "blocks": BLOCKS, **CASES[case][0]})
 
 
-def slow(model: VideoTransformer, clip: Tensor, host: str, case: str, scope: str) -> SlowResult:
+def slow(model: VideoTransformer, clip: Tensor, case: str, scope: str) -> SlowResult:
     told = CASES[case][1]
     sampler = SlowMerger(scope, **told) if case.startswith("similar") else SlowSampler(scope, **told)
-    samplers: dict[int, SlowSampler | SlowMerger] = dict.fromkeys(BLOCKS, sampler)
-    if isinstance(model, XViT):
-        shift = SlowShift(model.blocks[0].attn.mixing.segment_frames, model.blocks[0].attn.mixing.divisor)
-        return slow_xvit(model.state_dict(), clip, shift=shift, num_heads=3, patch_size=4, samplers=samplers)
-    return slow_timesformer(
-        dict(model.state_dict(keep_vars=True)), clip, attention=host, num_heads=3, patch_size=4, samplers=samplers
-    )
+    return slow_of(model, clip, dict.fromkeys(BLOCKS, sampler))
 
 
 @hosts
@@ -88,7 +57,7 @@ def test_loop_by_loop(host: str, scope: str, case: str) -> None:
     assert trace.kept_counts()[:, -1].max() < trace.kept[0][0].numel()
     for index, clip in enumerate(clips):
         with FlopCounterMode(display=False) as counter:
-            expected = slow(model, clip, host, case, scope)
+            expected = slow(model, clip, case, scope)
         for block, kept in enumerate(expected.kept):
             assert torch.equal(trace.kept[block][index], kept)
         torch.testing.assert_close(logits[index], expected.logits, atol=1e-9, rtol=0)
@@ -168,7 +137,7 @@ def test_gradients_are_those_of_the_loops(host: str, scope: str, case: str) -> N
     if host == "xvit":
         return
     model.zero_grad()
-    slow(model, clips[0], host, case, scope).logits.square().sum().backward()
+    slow(model, clips[0], case, scope).logits.square().sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-7, rtol=1e-7)
 

@@ -33,6 +33,16 @@ from video_ats.tokens import SamplerConfig
         (SamplerConfig("similar", "tube", blocks=(1, 2), threshold=(0.9, 0.85)), "similar-tube-t0.9,0.85-b1..2"),
         (SamplerConfig("similar", samples=60), "similar-frame-n60"),
         (SamplerConfig("similar", "tube").control("random"), "random-tube-matched:t0.9-merged"),
+        (SamplerConfig("tome", r=16), "tome-frame-r16"),
+        (SamplerConfig("tome", "clip", blocks=(1, 2), r=(8, 0)), "tome-clip-r8,0-b1..2"),
+        (SamplerConfig("tome", r=0), "tome-frame-r0"),
+        (SamplerConfig("tome", r=16).control("topk"), "topk-frame-matched:r16-merged"),
+        (SamplerConfig("static", static=0.1), "static-t0.1"),
+        (SamplerConfig("static", static=0.1, length_encoding=True), "static-t0.1-length"),
+        (SamplerConfig(scores="received"), "ats-frame-kfull-received"),
+        (SamplerConfig(samples=8, scores="keys").control("topk"), "topk-frame-matched:8-keys"),
+        (SamplerConfig("similar", static=0.1), "similar-frame-t0.9-static0.1"),
+        (SamplerConfig("random", samples=4, seed=2, static=0.1), "random-frame-n4-s2-static0.1"),
     ],
 )
 def test_names(config: SamplerConfig | None, name: str) -> None:
@@ -56,6 +66,13 @@ def test_names(config: SamplerConfig | None, name: str) -> None:
         {"dropped": "merged"},
         {"kind": "topk", "temper": 0.5},
         {"kind": "similar", "samples": None, "threshold": 0.8},
+        {"kind": "tome", "samples": None, "r": 9},
+        {"matched": True, "samples": None, "r": 9},
+        {"static": 0.1},
+        {"static": 0.1, "length_encoding": True},
+        {"kind": "static", "samples": None, "static": 0.1},
+        {"kind": "topk", "scores": "keys"},
+        {"matched": True, "scores": "class"},
     ],
     ids=str,
 )
@@ -76,7 +93,44 @@ def test_every_field_of_a_sampler_is_tried_above() -> None:
         "temper",
         "dropped",
         "threshold",
+        "r",
+        "static",
+        "length_encoding",
+        "scores",
     }
+
+
+def test_names_are_unique() -> None:
+    """Of settings of all kinds and fields, two that differ have two names, save for seeds that nothing reads."""
+    kinds: list[dict[str, Any]] = [
+        *({"kind": "ats", "samples": samples} for samples in (None, 9)),
+        *({"kind": "similar", "threshold": threshold} for threshold in (0.9, 0.1)),
+        {"kind": "similar", "samples": 9},
+        *({"kind": "tome", "r": r} for r in (0, 9, 1)),
+        *({"kind": "static", "static": static} for static in (0.0, 0.1, 9)),
+        *({"kind": "topk", "matched": True, **of} for of in ({}, {"samples": 9}, {"r": 9}, {"threshold": 0.9})),
+        *({"kind": kind, "samples": 9} for kind in ("topk", "random")),
+        {"kind": "random", "samples": 9, "seed": 1},
+    ]
+    others: list[dict[str, Any]] = [
+        {},
+        *({"scores": scores} for scores in ("class", "received", "keys")),
+        *({"static": static, "length_encoding": encode} for static in (0.0, 0.1, 9) for encode in (False, True)),
+        {"static": 0.1, "scores": "motion"},
+        {"static": 0.1, "dropped": "merged"},
+    ]
+    found: dict[SamplerConfig, str] = {}
+    for kind, scope, more in product(kinds, ("frame", "clip"), others):
+        try:
+            config = SamplerConfig(**{"scope": scope, **more, **kind})
+        except ValueError:
+            continue
+        found[config] = setting_name(config)
+    # A static threshold samples in no block: its scope is none, and neither is what becomes of other tokens.
+    names = [name for config, name in found.items() if config.kind != "static"]
+    assert len(found) > 150
+    assert len(set(names)) == len(names)
+    assert not {name for config, name in found.items() if config.kind == "static"} & set(names)
 
 
 def test_the_control_of_a_threshold_needs_the_setting_that_it_follows() -> None:

@@ -1,5 +1,6 @@
 """Sampler settings, and what a sampler keeps in each scope."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from helpers.slow_reference import slow_sample_inverse, slow_sample_reference
 from torch import Tensor
 
-from video_ats.tokens import Grid, Origin, SamplerConfig, TokenSampler
+from video_ats.tokens import Grid, Origin, SamplerConfig, StillPatches, TokenMerger, TokenSampler
 from video_ats.tokens.configuration import Scope
 
 GRID = Grid(clips=3, frames=4, rows=3, columns=4)
@@ -51,6 +52,36 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "similar", "threshold": 0.9, "samples": 4}, "0.9", "give one of the two"),
     ({"kind": "similar", "samples": 0}, "0", "a count >= 1"),
     ({"kind": "similar", "threshold": (0.9, 0.8), "blocks": (1, 2, 3)}, "2 values", "one per block"),
+    ({"kind": "tome"}, "None", "kind tome needs the number of tokens per frame"),
+    ({"kind": "tome", "r": -1}, "-1", "an integer >= 0, or one per block"),
+    ({"kind": "tome", "r": 2.5}, "2.5", "an integer >= 0, or one per block"),
+    ({"kind": "tome", "r": (4, -2), "blocks": (1, 2)}, "(4, -2)", "an integer >= 0, or one per block"),
+    ({"kind": "tome", "r": (4, 2), "blocks": (1, 2, 3)}, "2 values for 3 blocks", "one per block"),
+    ({"kind": "tome", "r": 4, "samples": 8}, "8", "r says how many are merged"),
+    ({"kind": "tome", "r": 4, "threshold": 0.9}, "0.9", "of kind similar; kind is 'tome'"),
+    ({"kind": "tome", "r": 4, "temper": 0.5}, "0.5", "reads no scores"),
+    ({"kind": "tome", "r": 4, "matched": True}, "True", "true only for topk, random, uniform"),
+    ({"r": 4}, "4", "of kind tome; kind is 'ats'"),
+    ({"kind": "similar", "r": 4}, "4", "of kind tome; kind is 'similar'"),
+    ({"kind": "topk", "samples": 4, "r": 4}, "4", "of kind tome; kind is 'topk'"),
+    ({"kind": "random", "matched": True, "r": 4, "threshold": 0.9}, "0.9", "give one of the two"),
+    ({"kind": "static"}, "None", "kind static needs the difference below which a patch is static"),
+    ({"kind": "static", "static": -0.1}, "-0.1", "a difference of normalised pixels, >= 0"),
+    ({"static": math.inf}, "inf", "a difference of normalised pixels, >= 0"),
+    ({"static": math.nan}, "nan", "a difference of normalised pixels, >= 0"),
+    ({"kind": "static", "static": 0.1, "samples": 4}, "4", "name a kind that samples in blocks"),
+    ({"kind": "static", "static": 0.1, "blocks": (0,)}, "(0,)", "samples in no block; leave it out"),
+    ({"kind": "static", "static": 0.1, "dropped": "merged"}, "'merged'", "samples in no block; leave it out"),
+    ({"kind": "static", "static": 0.1, "temper": 0.5}, "0.5", "reads no scores"),
+    ({"kind": "similar", "scope": "tube", "static": 0.1}, "0.1", "tubes cannot be merged"),
+    ({"kind": "tome", "r": 2, "scope": "tube", "static": 0.1}, "0.1", "tubes cannot be merged"),
+    ({"scope": "tube", "static": 0.1, "dropped": "merged"}, "0.1", "take scope frame"),
+    ({"length_encoding": True}, "True", "true only with static"),
+    ({"scores": "entropy"}, "'entropy'", "one of class, received, sharpness, keys, motion"),
+    ({"kind": "random", "samples": 4, "scores": "keys"}, "'keys'", "reads no scores; leave it out"),
+    ({"kind": "similar", "scores": "keys"}, "'keys'", "kind 'similar' reads no scores"),
+    ({"kind": "tome", "r": 4, "scores": "keys"}, "'keys'", "kind 'tome' reads no scores"),
+    ({"kind": "static", "static": 0.1, "scores": "motion"}, "'motion'", "kind 'static' reads no scores"),
 ]
 # Wrong types, which a YAML file or a hurried caller may well give.
 REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
@@ -63,6 +94,16 @@ REFUSED_TYPES: list[tuple[dict[str, Any], str]] = [
     ({"temper": "half"}, "'half'"),
     ({"kind": "similar", "threshold": "high"}, "'high'"),
     ({"seed": "x", "kind": "random", "samples": 4}, "'x'"),
+    ({"kind": "tome", "r": "8"}, "'8'"),
+    ({"kind": "tome", "r": True}, "True"),
+    ({"kind": "tome", "r": ()}, "()"),
+    ({"static": "little"}, "'little'"),
+    ({"static": True}, "True"),
+    ({"static": (0.1, 0.2)}, "(0.1, 0.2)"),
+    ({"static": 0.1, "length_encoding": "yes"}, "'yes'"),
+    ({"static": 0.1, "length_encoding": 1}, "1"),
+    ({"scores": 3}, "3"),
+    ({"scores": ("keys",)}, "('keys',)"),
     ({"seed": 2**32, "kind": "random", "samples": 4}, "4294967296"),
 ]
 
@@ -145,19 +186,56 @@ def test_similar_merges_from_block_1_while_the_cosine_exceeds_0_9_unless_told_ot
     assert SamplerConfig(kind="similar", samples=4).threshold is None
 
 
+def test_token_merging_is_in_all_blocks_and_merges_r_in_each() -> None:
+    merged = [(block, merger.config.r) for block, merger in SamplerConfig(kind="tome", r=8).for_depth(3).items()]
+    assert merged == [(0, 8), (1, 8), (2, 8)]
+    each = SamplerConfig(kind="tome", r=[8, 4], blocks=[1, 3])  # as YAML gives them
+    assert {block: merger.config.r for block, merger in each.for_depth(4).items()} == {1: 8, 3: 4}
+    assert each == SamplerConfig(kind="tome", r=(8, 4), blocks=(1, 3))
+    assert hash(each) == hash(SamplerConfig(kind="tome", r=(8, 4), blocks=(1, 3)))
+    assert each.dropped == "merged"
+    assert SamplerConfig(kind="tome", r=0).r == 0
+    with pytest.raises(ValueError, match="2 values for 3 blocks"):
+        SamplerConfig(kind="tome", r=(8, 4)).for_depth(3)
+    with pytest.raises(ValueError, match=r"r \(8, 4\): a single sampler takes one value"):
+        TokenMerger(each, 1)
+
+
+def test_static_samples_in_no_block_and_goes_with_what_does() -> None:
+    config = SamplerConfig(kind="static", static=0)
+    assert config.static == 0.0
+    assert config.for_depth(4) == {}
+    assert list(SamplerConfig(static=0.1, samples=4).for_depth(4)) == [3]
+    assert config.entrance().threshold == 0.0
+    assert SamplerConfig().entrance() is None
+    for kind in ("topk", "random", "uniform"):
+        with pytest.raises(ValueError, match="kind static: samples in no block"):
+            config.control(kind)
+    with pytest.raises(ValueError, match="static None"):
+        StillPatches(SamplerConfig())
+
+
 @pytest.mark.parametrize(
     "config",
     [
+        SamplerConfig(kind="tome", r=8),
+        SamplerConfig(kind="tome", scope="tube", r=(8, 4), blocks=(2, 3)),
+        SamplerConfig(kind="tome", r=2, static=0.1),
+        SamplerConfig(samples=8, scores="sharpness"),
+        SamplerConfig(samples=8, static=0.1, length_encoding=True),
+        SamplerConfig(kind="similar", threshold=0.8, static=0.1),
         SamplerConfig(samples=8, temper=0.5, dropped="merged"),
         SamplerConfig(kind="similar", threshold=0.8),
         SamplerConfig(kind="similar", threshold=(0.8, 0.9), blocks=(2, 3)),
     ],
 )
 def test_a_control_follows_what_it_is_the_control_of(config: SamplerConfig) -> None:
-    control = config.control("random")
-    assert control.is_control
-    assert control.followed() == config
-    assert list(control.for_depth(4)) == list(config.for_depth(4))
+    for kind in ("topk", "random", "uniform"):
+        control = config.control(kind)
+        assert control.is_control
+        assert control.followed() == config
+        assert list(control.for_depth(4)) == list(config.for_depth(4))
+        assert (control.static, control.length_encoding) == (config.static, config.length_encoding)
 
 
 def test_the_control_of_exact_counts_has_these_counts() -> None:

@@ -1,10 +1,12 @@
 """Scores against explicit attention, and their precision when the model runs in half."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from video_ats.tokens.scoring import all_attention, class_attention, mean_row, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, sharpness, significance
 
 halves = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 
@@ -77,3 +79,33 @@ def test_mean_row_is_the_mean_over_real_tokens_one_by_one(lengths: tuple[int, ..
             for one in query[group, head, :length]:
                 expected[:length] += torch.softmax(key[group, head, :length] @ one / 2, dim=0) / length
             torch.testing.assert_close(rows[group, head], expected)
+
+
+@pytest.mark.parametrize("lengths", [(3, 3), (3, 1), (2, 0)])
+def test_sharpness_is_the_logarithm_less_the_entropy_of_the_mean_row_one_by_one(lengths: tuple[int, ...]) -> None:
+    query, key = drawn(0, 2, 2, 3, 4), drawn(1, 2, 2, 3, 4)
+    mask = None if lengths == (3, 3) else torch.arange(3) < torch.tensor(lengths)[:, None]
+    scores = sharpness(all_attention(4 * query, key, mask), mask, torch.tensor(lengths))
+    for group, length in enumerate(lengths):
+        for token in range(length):
+            rows = [torch.softmax(key[group, head, :length] @ query[group, head, token] * 2, dim=0) for head in (0, 1)]
+            mean = ((rows[0] + rows[1]) / 2).tolist()
+            expected = math.log(length) + sum(part * math.log(part) for part in mean)
+            assert float(scores[group, token]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_sharpness_of_one_token_and_of_equal_attention_is_0_and_never_less() -> None:
+    for count in (1, 2, 7, 197):
+        equal = torch.full((1, 3, count, count), 1 / count)
+        scores = sharpness(equal, None, torch.tensor([count]))
+        assert (scores >= 0).all()
+        torch.testing.assert_close(scores, torch.zeros(1, count), rtol=0, atol=1e-5)
+    one = torch.eye(5).expand(1, 3, 5, 5)
+    torch.testing.assert_close(sharpness(one, None, torch.tensor([5])), torch.full((1, 5), math.log(5)))
+
+
+@halves
+def test_norms_of_half_precision_keys_are_over_the_concatenated_heads_in_float32(dtype: torch.dtype) -> None:
+    key = 100 * drawn(1, 2, 3, 5, 64).to(dtype)
+    expected = key.float().transpose(1, 2).flatten(2).norm(dim=2)
+    torch.testing.assert_close(norms(key), expected, rtol=1e-6, atol=0)

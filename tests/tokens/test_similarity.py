@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.slow_reference import SlowTome, Tokens, slow_tome
 
-from video_ats.tokens.merging import merge_similar, nearest, unit
+from video_ats.tokens.merging import match_bipartite, merge_similar, nearest, unit
 
 
 @pytest.mark.parametrize("features", [3, 24, 64, 768])
@@ -27,3 +28,41 @@ def test_no_cosine_exceeds_one(features: int, dtype: torch.dtype) -> None:
     assert (nearest(x, x, None)[1] == 1).all()
     places, _ = merge_similar(x.repeat(1, 1, 3, 1), torch.ones(8, 99), None, threshold=1.0)
     assert torch.equal(places, torch.arange(99).expand(8, -1))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("r", [0, 1, 2, 3, 100])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_one_round_of_matching_is_that_of_the_loops_whatever_the_padding(first: int, r: int, frames: int) -> None:
+    """Groups of 0 to 9 places in one table, behind ``first`` leading tokens."""
+    lengths = list(range(10))
+    keys = torch.randn(10, frames, 9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    keys[:, :, -2] = torch.nan  # padding, but of the two longest groups
+    keys[-2:] = torch.randn(2, frames, 9, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    target, products = match_bipartite(keys, torch.tensor(lengths), r, first=first)
+    for group, count in enumerate(lengths):
+        own = keys[group, :, :count]
+        grid = (frames, 1, count)
+        tokens = Tokens([(frame, 0, place) for frame in range(frames) for place in range(count)], own.flatten(0, 1))
+        expected = list(range(count))
+        if count:
+            merged = slow_tome(tokens, own.flatten(0, 1), grid, SlowTome("tube", r), num_heads=1, leading=first)
+            for place, members in zip(merged.places, merged.members, strict=True):
+                for _, _, source in members:
+                    expected[source] = place[2]
+        assert target[group, :count].tolist() == expected
+        sources = len(range(first, count, 2))
+        asked = r > 0 and count > 1
+        assert int(products[group]) == (frames * sources * (count - sources) if asked else 0)
+    alone, _ = match_bipartite(keys[-1:], None, r, first=first)
+    assert torch.equal(alone[0], target[-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_equal_sources_the_first_go(dtype: torch.dtype) -> None:
+    keys = torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).expand(3, 1, 11, 8).to(dtype)
+    for first in (0, 1):
+        target, _ = match_bipartite(keys.contiguous(), torch.tensor([11, 10, 7]), 2, first=first)
+        expected = list(range(11))
+        expected[first] = expected[first + 2] = 1 - first
+        assert target.tolist() == [expected] * 3

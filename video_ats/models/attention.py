@@ -130,7 +130,7 @@ class ClassAttention(nn.Module):
         keys = None
         if by_keys:
             keys = grouping.unpad(k[:, :, first:].mean(dim=1))
-            mask = _log_sizes(tokens.origin, grouping, mask, first)
+            mask = _log_sizes(tokens.origin, grouping, mask, first, torch.promote_types(k.dtype, torch.float32))
         out = attend(q, k, v, mask)
         return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), keys=keys)
 
@@ -232,14 +232,16 @@ def _led(leading: Tensor, table: Tensor) -> Tensor:
     return torch.cat([leading, table], dim=1) if leading.shape[1] else table
 
 
-def _log_sizes(origin: Origin, grouping: Grouping, mask: Tensor | None, leading: int) -> Tensor | None:
+def _log_sizes(
+    origin: Origin, grouping: Grouping, mask: Tensor | None, leading: int, dtype: torch.dtype
+) -> Tensor | None:
     """The logarithm of how many patches each key stands for, ``(G, R + N)``, minus infinity where there is none.
 
     ``mask (bool Tensor[G, R + N] or None)`` as it is where every token stands for itself.
     """
     if origin.stands is None:
         return mask
-    table = F.pad(grouping.pad(origin.sizes.log()), (leading, 0))
+    table = F.pad(grouping.pad(origin.sizes.to(dtype).log()), (leading, 0))
     return table if mask is None else table.masked_fill(~mask, -torch.inf)
 
 

@@ -46,7 +46,7 @@ def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
     if config.scores == "class" and not leading:
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
     if frames < 2 and (config.scores == "motion" or config.static is not None):
-        raise ValueError(f"sampler {_named(config)}: motion needs frames; {type(model).__name__} takes images")
+        raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
     if config.length_encoding and getattr(model, "time_embed", None) is None:
         raise ValueError(
             f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "
@@ -118,8 +118,13 @@ def own_blocks(model: nn.Module) -> nn.ModuleList | None:
 def _set_entrance_(model: nn.Module, entrance: StillPatches | None) -> None:
     """Set what keeps patches out of the first block: a slot of a model of ours, or of an adapted model's graft."""
     holder: Any = graft_of(model) or model
-    if entrance is not None or hasattr(holder, "entrance"):
+    if hasattr(holder, "entrance"):
         holder.entrance = entrance
+    elif entrance is not None:
+        raise ValueError(
+            f"sampler static {entrance.threshold}: {type(model).__name__} has no slot `entrance` before its blocks, as "
+            "a VideoTransformer has; leave it out"
+        )
 
 
 def _fill_(model: nn.Module, samplers: Mapping[int, Reducer], entrance: StillPatches | None) -> None:

@@ -200,16 +200,16 @@ def setting_name(config: SamplerConfig | None) -> str:
     amount: str | None = f"t{threshold}" if threshold else f"r{r}" if r else None
     if config.matched:
         amount = ":".join(filter(None, ["matched", counts, amount]))
-    elif amount is None and config.kind != "static":
+    elif config.kind == "static":
+        amount = f"t{config.static:g}"
+    elif amount is None:
         amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     return _joined(config, amount)
 
 
 def family_name(config: SamplerConfig) -> str:
     """Name of all settings that differ only in K, r, a count or a threshold, such as ``ats-frame-b2..5``."""
-    return _joined(
-        replace(config, static=0.0) if config.kind == "static" else config, "matched" if config.matched else None
-    )
+    return _joined(config, "matched" if config.matched else None)
 
 
 def _joined(config: SamplerConfig, amount: str | None) -> str:
@@ -226,8 +226,8 @@ def _joined(config: SamplerConfig, amount: str | None) -> str:
         parts.append(config.scheme)
     if config.kind == "random" and config.seed:
         parts.append(f"s{config.seed}")
-    if config.static is not None:
-        parts.append(f"t{config.static:g}" if config.kind == "static" else f"static{config.static:g}")
+    if config.static is not None and config.kind != "static":
+        parts.append(f"static{config.static:g}")
     if config.length_encoding:
         parts.append("length")
     return "-".join(parts)

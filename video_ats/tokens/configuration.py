@@ -172,7 +172,7 @@ class SamplerConfig:
             raise ValueError(f"sampler samples {self.samples!r}: must be a number, not text; {hint}")
         if self.samples is None and (self.least_samples == 2 or self.kind in ("similar", "tome", "static")):
             return None
-        if self.kind in ("tome", "static") or self.r is not None:
+        if self.kind in ("tome", "static") or (self.matched and self.r is not None):
             instead = "r says how many are merged" if self.kind != "static" else "name a kind that samples in blocks"
             raise ValueError(f"sampler samples {self.samples!r}: kind {self.kind!r} takes none; {instead}")
         counts: tuple[Any, ...] = tuple(self.samples) if isinstance(self.samples, Sequence) else (self.samples,)
@@ -227,8 +227,11 @@ class SamplerConfig:
         if not isinstance(self.static, int | float) or isinstance(self.static, bool) or not 0 <= self.static < math.inf:
             raise ValueError(f"sampler static {self.static!r}: must be a difference of normalised pixels, >= 0")
         object.__setattr__(self, "static", float(self.static))
-        if self.kind == "static" and self.blocks is not None:
-            raise ValueError(f"sampler blocks {list(self.blocks)}: kind static samples in no block; leave them out")
+        unused = {"blocks": None, "dropped": "gone", "scheme": "reference"}
+        given = [name for name, usual in unused.items() if getattr(self, name) != usual]
+        if self.kind == "static" and given:
+            value = getattr(self, given[0])
+            raise ValueError(f"sampler {given[0]} {value!r}: kind static samples in no block; leave it out")
         if self.scope == "tube" and self.dropped == "merged":
             raise ValueError(
                 f"sampler static {self.static}: tubes cannot be merged, as they are not whole; take scope frame"

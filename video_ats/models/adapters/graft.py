@@ -117,7 +117,8 @@ class LayerForward:
             raise ValueError(f"{name}: attention dropout {host.attention_dropout} in training: with samplers must be 0")
         if not self.graft.warned:
             self._warn_of_hooks()
-        if getattr(self.layer, "gradient_checkpointing", False) and self.graft.motion is not None:
+        recomputed = self.layer.training and getattr(self.layer, "gradient_checkpointing", False)
+        if recomputed and self.graft.motion is not None:
             raise ValueError(
                 f"{name}: gradient checkpointing with a sampler that reads motion, which is gone when the layer is "
                 "computed again; gradient_checkpointing_disable() first"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from video_ats.tokens import Grid, Origin, TokenSet
@@ -22,6 +21,7 @@ Order = Literal["frames", "positions", "frame_each"]
 _ORIGIN = "_video_ats_origin"
 # Channel 0 of a dropped token is NaN; the next hold a place of the clip as digits that bfloat16 can represent.
 _DIGITS, _BASE = slice(1, 4), 128
+_GONE = _BASE**3 - 1  # the place of no token: -1 in these digits
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,23 @@ class HiddenStates:
 
         Args:
             last: no layer follows. Dropped tokens are zero, not NaN, which would spread in the gradient of a norm.
-            pooled: the head reads the mean over all tokens. Dropped tokens of the last layer are the mean of the clip's
-                kept tokens, so that the mean over all is that over the kept ones; merged ones are the token that stands
-                for them, so that it counts as often as it stands for patches.
+            pooled: the head reads the mean over all tokens. Merged tokens of the last layer are the token that stands
+                for them, so that it counts as often as it stands for patches; those that are gone are the mean of the
+                clip's others, so that the mean over all is that over the others.
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
         size = origin.grid.clips * self._sequences, self.leading + self._length, dim
-        if pooled and last and origin.stands is not None:
-            hidden = F.pad(tokens.patches, (0, 0, 0, 1)).index_select(0, origin.stands)
-            rows = self._rows(origin.grid, torch.arange(origin.grid.size, device=hidden.device))
-            hidden = hidden.new_zeros(size[0] * size[1], dim).index_copy(0, rows, hidden)
-        elif pooled and last:
-            sums = tokens.patches.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, tokens.patches)
-            means = sums / origin.by_clip.lengths[:, None]
+        if pooled and last:
+            weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
+            sums = weighted.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, weighted)
+            counts = origin.sizes.new_zeros(origin.grid.clips).index_add(0, origin.clip, origin.sizes)
+            means = sums / counts[:, None].to(sums.dtype)
             hidden = means[:, None].expand(size).flatten(0, 1).contiguous()
+            if origin.stands is not None:
+                stood_for = (origin.stands < len(origin.index)).nonzero()[:, 0]
+                standing = tokens.patches.index_select(0, origin.stands[stood_for])
+                hidden = hidden.index_copy(0, self._rows(origin.grid, stood_for), standing)
         else:
             hidden = tokens.patches.new_full((size[0] * size[1], dim), empty)
         hidden = hidden.index_copy(0, self._rows(origin.grid, origin.index), tokens.patches)
@@ -114,11 +116,13 @@ class HiddenStates:
         kept = ~noted[:, 0].isnan()
         origin = Origin(grid, kept.nonzero()[:, 0])
         digits = noted[:, _DIGITS].nan_to_num(-1)
-        if kept.all() or (digits[~kept] < 0).any():  # nothing was dropped, or some are gone
+        if kept.all() or (digits[~kept] < 0).any():  # nothing was dropped, or nothing merged
             return origin
         place = (digits.long() * _BASE ** torch.arange(3, device=hidden.device)).sum(dim=1)
         stands = torch.where(kept, everywhere, everywhere // grid.per_clip * grid.per_clip + place)
-        return replace(origin, stands=(kept.cumsum(0) - 1)[stands])
+        gone = ~kept & (place == _GONE)
+        stands = (kept.cumsum(0) - 1)[stands.masked_fill(gone, 0)].masked_fill(gone, len(origin.index))
+        return replace(origin, stands=stands)
 
     def _note_(self, hidden: Tensor, origin: Origin) -> None:
         """Write into the dropped rows of the flattened hidden states which token stands for them."""
