@@ -163,8 +163,9 @@ def reducer_blocks(root: Path) -> dict[str, str]:
     results = pair_results(root)
     if not results:
         return dict.fromkeys(("winners", "claims", "differences", "figures"), _NOT_YET)
+    drawn = f"![Top-1 minus dense against the share of the GFLOPs](images/{PICTURE.name})\n\n"
     return {
-        "winners": "\n".join(f"- {told}" for told in winners(results)),
+        "winners": (drawn if (root / PICTURE).exists() else "") + "\n".join(f"- {told}" for told in winners(results)),
         "claims": "\n".join(f"- {told}" for told in claims(results)),
         "differences": "\n\n".join(map(difference_table, results)),
         "figures": "\n\n".join(map(figure_table, results)),

@@ -285,16 +285,16 @@ def main() -> int:
     """Rewrite the documents, or only compare them, and print the names of those that differ."""
     config = parse_config(DocsConfig, __doc__ or "")
     root = Path(__file__).resolve().parents[1]
+    if config.curves:  # before the texts, which show them
+        for report in sorted((root / "benchmarks" / "results").glob("**/report.json")):
+            print(f"drawn: {redraw_curve(report.parent).relative_to(root)}")
+        if (picture := draw_reducers(root)) is not None:
+            print(f"drawn: {picture.relative_to(root)}")
     outdated = {path: text for path, text in updated_documents(root).items() if path.read_text() != text}
     for path, text in outdated.items():
         print(("out of date: " if config.check else "rewritten: ") + str(path.relative_to(root)))
         if not config.check:
             path.write_text(text)
-    if config.curves:
-        for report in sorted((root / "benchmarks" / "results").glob("**/report.json")):
-            print(f"drawn: {redraw_curve(report.parent).relative_to(root)}")
-        if (picture := draw_reducers(root)) is not None:
-            print(f"drawn: {picture.relative_to(root)}")
     return int(bool(outdated) and config.check)
 
 
