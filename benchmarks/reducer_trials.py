@@ -124,6 +124,8 @@ def structures(method: Method, *, depth: int, frames: int, budget: float) -> lis
     # Trained scores are peaked: from an early block on, ATS keeps less than most of the budget, whatever its points.
     early = depth // 2 if method.number == "points" else 1
     firsts = {0.75: (early, early + (early < depth // 2) + 1), 0.5: (1, depth // 3)}.get(budget, (0, 1))
+    if method.number == "merged":  # a block merges half of its tokens at most
+        firsts = (0, 1)
     options: list[dict[str, Any]] = [{"scope": scope} for scope in ("frame", "tube", "clip")]
     if "scope" in method.options:
         firsts = (firsts[0] - 1, *firsts) if firsts[0] else (*firsts, depth // 3)

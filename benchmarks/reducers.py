@@ -140,7 +140,10 @@ def measure(pair: Pair, path: Path, budgets: Sequence[float] = BUDGETS) -> dict[
     model = pair.load()
     result = json.loads(path.read_text()) if path.exists() else _new(pair)
 
+    names = [method.name for method in METHODS]
+
     def keep() -> None:
+        result["rows"].sort(key=lambda row: (-row["budget"], names.index(row["method"])))
         write_text(path, json.dumps(result, indent=1) + "\n")
 
     benches: dict[str, Bench] = {}
