@@ -155,6 +155,8 @@ def measure(pair: Pair, path: Path, budgets: Sequence[float] = BUDGETS) -> dict[
             search = Search(benches["choosing"])
             result["choosing"] = len(search.bench.labels)
         for method in todo:
+            if method.needs_frames and search.frames == 1:
+                continue
             trials = [_told(trial) for trial in search.best(method, budget)]
             result["rows"].append({"method": method.name, "budget": budget, "trials": trials, "parts": {}})
             keep()
