@@ -79,11 +79,13 @@ class PairResult:
         self.saved: dict[str, Any] = json.loads(path.read_text())
         timed = path.with_name(f"time_{path.name}")
         self.times: list[dict[str, Any]] = json.loads(timed.read_text())["rows"] if timed.exists() else []
-        run = [row for row in self.saved["rows"] if row["parts"]]
-        # A part that is not finished is left out, but not the first one.
+        # Budgets that are not finished are left out, and so are later parts.
         first, *others = self.saved["dense"] or [""]
+        chosen = [row for row in self.saved["rows"] if row["trials"]]
+        unfinished = {row["budget"] for row in chosen if first not in row["parts"]}
+        run = [row for row in chosen if row["budget"] not in unfinished]
         self.parts = [first, *(part for part in others if all(part in row["parts"] for row in run))]
-        self.rows = [self._row(row) for row in run if first in row["parts"]]
+        self.rows = [self._row(row) for row in run]
 
     @property
     def name(self) -> str:
@@ -337,9 +339,9 @@ def _compared(results: Sequence[PairResult], one: str, other: str, name: str) ->
             if one in at and other in at:
                 found.append(difference(at[one].right, at[other].right).verdict)
     if not found:
-        return f"were not compared with {name} yet."
+        return f"against {name}: not measured."
     return (
-        f"against {name}, over {len(found)} pairs and budgets: better in {found.count(1)}, not told in "
+        f"against {name}, of {len(found)} pairs and budgets: better in {found.count(1)}, not told in "
         f"{found.count(0)}, worse in {found.count(-1)}."
     )
 
@@ -371,14 +373,16 @@ def draw_reducers(root: Path) -> Path | None:
                 [row.share for row in rows], points, zorder=1 if colour == _OTHER_SCORES else 2, **style
             )
         panel.axhline(0, color="#1a1a1a", linewidth=0.8, linestyle=":")
+        panel.set_xlim(0.2, 0.8)
         panel.set_title(result.name, fontsize=9)
         panel.set_xlabel("share of the dense GFLOPs", fontsize=8)
         panel.set_ylabel("top-1 minus dense, points", fontsize=8)
         panel.tick_params(labelsize=8)
     for panel in panels[len(results) :]:
         panel.remove()
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=4, fontsize=7.5, frameon=False)
-    figure.tight_layout(rect=(0, 0.12 if len(results) > 2 else 0.2, 1, 1))
+    columns = 4 if len(results) > 1 else 2
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=columns, fontsize=7.5, frameon=False)
+    figure.tight_layout(rect=(0, 0.12 if len(results) > 2 else 0.2 if len(results) > 1 else 0.3, 1, 1))
     path = root / PICTURE
     with replacing(path) as temporary:
         FigureCanvasAgg(figure).print_png(str(temporary))

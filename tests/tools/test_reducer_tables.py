@@ -109,7 +109,7 @@ def test_claims_are_counted(tmp_path: Path) -> None:
     assert "worse in 1." in told[0]
     assert "Here at 50%: -2.00 [" in told[1]
     assert "same GFLOPs: -1.00 [" in told[2]
-    assert told[3].endswith("were not compared with those of the class token yet.")
+    assert told[3].endswith("against those of the class token: not measured.")
     assert "Of 5 pairs and budgets, the other methods are better than random at equal tokens in 2, not told" in told[-1]
 
 
@@ -143,6 +143,14 @@ def test_parts_are_pooled_once_all_rows_have_them(tmp_path: Path) -> None:
     assert (len(pooled.dense), pooled.dense.sum()) == (2 * CLIPS, 190)
     assert pooled.at(0.5)["similar"].share == pytest.approx(0.6)
     assert pooled.at(0.5)["random"].right.sum() == 55 + 99
+
+
+def test_a_budget_is_shown_once_all_its_rows_are_run(tmp_path: Path) -> None:
+    waiting = row_of("tome", 12, budget=0.75) | {"parts": {}}
+    path = write(tmp_path, [*made_rows(), row_of("similar", 12, budget=0.75), waiting])
+    assert PairResult(path).budgets == [0.5]
+    write(tmp_path, [waiting])
+    assert reducer_blocks(tmp_path)["winners"] == "Not measured yet."
 
 
 def test_without_results_the_blocks_say_so(tmp_path: Path) -> None:
