@@ -34,8 +34,14 @@ Per = Literal["view", "video"]
 # Videos on which a target is met, unless it is said: a setting has half of them held out, and one view of each.
 TARGET_VIDEOS: dict[Finds, int] = {"setting": 48, "k": 8}
 
-Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
-DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
+Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics", "moving_fashion"]
+DATASET_CLASSES: dict[Dataset, int] = {
+    "kinetics400": 400,
+    "kinetics600": 600,
+    "ssv2": 174,
+    "mini_kinetics": 16,
+    "moving_fashion": 10,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from video_ats.video.fetch import is_url, read_bytes
 
 #: The Kinetics label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
-BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
+BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics", "moving_fashion")
 _TIMM = "timm:"
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")  # a longer one is no index; pandas writes 3.0 for 3
