@@ -159,7 +159,7 @@ def convert(config: ConvertConfig) -> None:
 
 
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:
-    """Draw the mini Kinetics or moving fashion: H.264 clips in class folders, a Kinetics CSV. Existing files are kept."""
+    """Draw the mini Kinetics or the moving fashion: H.264 clips in class folders and a Kinetics CSV; kept if there."""
     from video_ats.mini_kinetics import FAMILIES, draw_splits
     from video_ats.runs.tables import progress_bar
 

@@ -83,7 +83,7 @@ FAMILIES: dict[FamilyName, Family] = {
         {
             "validation": Split(10, 40, classes=_FASHION, photographs="validation"),
             "choosing": Split(11, 40, classes=_FASHION, photographs="choosing"),
-            "train": Split(12, 960, classes=_FASHION, photographs="train"),
+            "train": Split(12, 640, classes=_FASHION, photographs="train"),
             # For the first part of the training: in a third of the clips one garment alone on grey.
             "train_easy": Split(13, 640, levels=(-0.5, 1.0), classes=_FASHION, photographs="train"),
             "train_still": Split(14, 160, still=True, classes=_FASHION, photographs="train"),

@@ -172,6 +172,7 @@ class Scene:
     flicker_phase: float
 
     def ground_at(self, seconds: float) -> UInt8Array:
+        """A new frame (uint8 [H, W, 3]) of the ground alone."""
         down, right = (round(speed * seconds) for speed in self.ground_speed)
         return np.roll(self.ground, (down, right), axis=(0, 1))
 
@@ -192,6 +193,7 @@ def _draw_actor(random: _Random, path: Path, difficulty: Difficulty, height: int
 
 
 def draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int) -> Scene:
+    """Ground, distractors, noise and flicker of a clip."""
     short = min(height, width)
     still, drifting = random.integers(difficulty.distractors + 1, size=2).tolist()
     direction, speed = random.uniform(0, 2 * math.pi), random.uniform(0, difficulty.ground_speed) * short

@@ -22,6 +22,7 @@ from video_ats.mini_kinetics.photographs import GARMENTS, Photographs
 _Random = np.random.Generator
 _Velocity = npt.NDArray[np.float64]  # down and right, in pixels per second
 
+IN_VIEW = (4, 5)  # fewest and most garments
 SIZES = (0.26, 0.34)  # of a garment's square, in short sides
 SPEEDS = (0.15, 0.5)  # of the garment that moves, in short sides per second
 PANS = (0.1, 0.4)  # speeds of the camera
@@ -80,7 +81,8 @@ def draw_fashion(
 def draw_rail(name: str, random: _Random, level: float, photographs: Photographs, height: int, width: int) -> Rail:
     """The garments of a clip, of different kinds, and their motion."""
     short, kind = min(height, width), GARMENTS.index(name)
-    count = random.integers(1 + round(3 * level), 1 + round(4 * level), endpoint=True)
+    few, many = (1 + round((count - 1) * level) for count in IN_VIEW)
+    count = random.integers(few, many, endpoint=True)
     others = random.permutation([other for other in range(len(GARMENTS)) if other != kind])[: count - 1]
     kinds = random.permutation([kind, *others]).tolist()
     return Rail(
