@@ -162,7 +162,8 @@ class LabelledRunOptions(ClassOptions, RunOptions):
 
     Attributes:
         dataset: ``kinetics400``, ``kinetics600``, ``ssv2``, ``mini_kinetics`` or ``moving_fashion``: gives
-            ``num_classes`` and the labels of the videos where these are null. Something-Something v2 (``ssv2``) gives the number only.
+            ``num_classes`` and the labels of the videos where these are null. Something-Something v2 (``ssv2``) gives
+            the number only.
         precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
         target_gflops: mean GFLOPs that a view shall cost. Before the run begins, a setting that costs as much is found
             on a few of its videos: see ``calibrate`` of an evaluation; a training finds the K of ``sampler``.
