@@ -84,8 +84,9 @@ FAMILIES: dict[FamilyName, Family] = {
             "validation": Split(10, 40, classes=_FASHION, photographs="validation"),
             "choosing": Split(11, 40, classes=_FASHION, photographs="choosing"),
             "train": Split(12, 640, classes=_FASHION, photographs="train"),
-            # For the first part of the training: in a third of the clips one garment alone on grey.
-            "train_easy": Split(13, 640, levels=(-0.5, 1.0), classes=_FASHION, photographs="train"),
+            # For the first part of the training, at half the resolution: most clips show one large garment. At level 0 it
+            # has as many pixels as one of the validation clips has at full resolution.
+            "train_easy": Split(13, 640, levels=(-0.4, 0.6), classes=_FASHION, photographs="train"),
             "train_still": Split(14, 160, still=True, classes=_FASHION, photographs="train"),
             "validation_still": Split(15, 40, still=True, classes=_FASHION, photographs="validation"),
         },

@@ -60,8 +60,8 @@ def draw_fashion(
 ) -> Clip:
     """Draw a clip of a class of `GARMENTS`, of the same form as those of `drawing.draw_clip`.
 
-    ``level``, from 0 to 1: from one garment alone on plain grey without a pan, to four or five garments. ``still``
-    repeats one random frame. ValueError for another class, or photographs that lack a kind of garment.
+    ``level``, from 0 to 1: from one garment of twice the size, alone on plain grey without a pan, to the validation
+    clips. ``still`` repeats one random frame. ValueError for another class, or photographs that lack a kind of garment.
     """
     if name not in GARMENTS:
         raise ValueError(f"class {name!r}: the moving fashion has {', '.join(GARMENTS)}")
@@ -86,7 +86,7 @@ def draw_rail(name: str, random: _Random, level: float, photographs: Photographs
     others = random.permutation([other for other in range(len(GARMENTS)) if other != kind])[: count - 1]
     kinds = random.permutation([kind, *others]).tolist()
     return Rail(
-        garments=[_draw_garment(random, each, photographs, height, width) for each in kinds],
+        garments=[_draw_garment(random, each, level, photographs, height, width) for each in kinds],
         mover=kinds.index(kind),
         velocity=_draw_velocity(random, SPEEDS, short),
         pan=_draw_velocity(random, PANS, short) * (random.uniform() < level / 2),
@@ -98,12 +98,14 @@ def _draw_velocity(random: _Random, speeds: tuple[float, float], short: int) -> 
     return speed * np.array([math.sin(direction), math.cos(direction)])
 
 
-def _draw_garment(random: _Random, kind: int, photographs: Photographs, height: int, width: int) -> Garment:
+def _draw_garment(
+    random: _Random, kind: int, level: float, photographs: Photographs, height: int, width: int
+) -> Garment:
     candidates = np.flatnonzero(photographs.labels == kind)
     if not len(candidates):
         raise ValueError(f"photographs: none of {len(photographs.labels)} shows a {GARMENTS[kind]}")
     photograph = int(random.choice(candidates))
-    side = round(random.uniform(*SIZES) * min(height, width))
+    side = round(random.uniform(*SIZES) * (2 - level) * min(height, width))
     sprite = tinted(photographs.images[photograph], side, random.uniform(60, 255, 3))
     return Garment(kind, photograph, sprite, random.uniform(0, height), random.uniform(0, width))
 
