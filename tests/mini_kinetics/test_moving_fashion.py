@@ -70,9 +70,20 @@ def test_level_zero_is_one_garment_on_grey_that_moves(made: Photographs) -> None
     for seed in range(3):
         frames, _ = clip_of(made, seed, level=0)
         garment = (frames != 128).any(axis=3)
-        assert 0.005 < garment.mean() < 0.12
+        assert 0.02 < garment.mean() < 0.45
         assert np.ptp(garment.sum(axis=(1, 2))) == 0  # nothing is lost at the edges
         assert (garment[0] != garment[-1]).any()
+
+
+@pytest.mark.parametrize(("level", "numbers", "factor"), [(0, {1}, 2), (0.5, {3}, 1.5), (1, {4, 5}, 1)])
+def test_easier_clips_have_fewer_and_larger_garments(level: float, numbers: set[int], factor: float) -> None:
+    image = np.full((10, 28, 28), 255, dtype=np.uint8)  # squares that fill the photograph
+    squares = Photographs(image, np.arange(10, dtype=np.uint8))
+    drawn = [draw_rail("bag", np.random.default_rng(seed), level, squares, 200, 240) for seed in range(40)]
+    sides = [np.ptp(garment.sprite.rows) + 1 for rail in drawn for garment in rail.garments]
+    assert {len(rail.garments) for rail in drawn} == numbers
+    assert 52 * factor - 1 <= min(sides) < max(sides) <= 68 * factor + 1
+    assert np.ptp(sides) > 8 * factor
 
 
 def test_still_repeats_one_frame_of_the_clip(made: Photographs) -> None:
