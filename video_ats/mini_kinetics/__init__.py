@@ -83,10 +83,7 @@ FAMILIES: dict[FamilyName, Family] = {
         {
             "validation": Split(10, 40, classes=_FASHION, photographs="validation"),
             "choosing": Split(11, 40, classes=_FASHION, photographs="choosing"),
-            "train": Split(12, 640, classes=_FASHION, photographs="train"),
-            # For the first part of the training, at half the resolution: most clips show one large garment. At level 0 it
-            # has as many pixels as one of the validation clips has at full resolution.
-            "train_easy": Split(13, 640, levels=(-0.4, 0.6), classes=_FASHION, photographs="train"),
+            "train": Split(12, 480, classes=_FASHION, photographs="train"),
             "train_still": Split(14, 160, still=True, classes=_FASHION, photographs="train"),
             "validation_still": Split(15, 40, still=True, classes=_FASHION, photographs="validation"),
         },
@@ -102,8 +99,8 @@ class MiniKineticsConfig:
         output: folder to write to. Existing files are kept.
         family: ``mini_kinetics``: the class is the motion of a figure. ``moving_fashion``: the class is the garment
             that moves among photographs of garments; needs Debian's package ``dataset-fashion-mnist``.
-        splits: parts to draw: validation, choosing, train_easy, train, train_still, validation_still; of
-            ``mini_kinetics`` also train_directions, train_rising.
+        splits: parts to draw: validation, choosing, train, train_still, validation_still; of ``mini_kinetics`` also
+            train_directions, train_easy, train_rising.
         clips_per_class: clips in each class; null: the number of the split (validation: 25, of garments 40).
         seed: of the whole data set; 0 for the published one.
         processes: processes that draw at the same time; null: one for each core.
@@ -228,7 +225,7 @@ def _draw(row: _Row, split: Split) -> Clip:
     level = max(random.uniform(*split.levels), 0.0)
     if split.photographs is None:
         return draw_clip(row.name, random, level, still=split.still)
-    return draw_fashion(row.name, random, level, still=split.still, photographs=read_part(split.photographs))
+    return draw_fashion(row.name, random, still=split.still, photographs=read_part(split.photographs))
 
 
 def _write(path: Path, row: _Row, split: Split) -> None:

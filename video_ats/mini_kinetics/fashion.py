@@ -15,7 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from video_ats.mini_kinetics.drawing import Clip, Difficulty, Form, Sprite, UInt8Array, draw_frames, draw_scene, paint
+from video_ats.mini_kinetics.drawing import (
+    Clip,
+    Difficulty,
+    Form,
+    Scene,
+    Sprite,
+    UInt8Array,
+    draw_frames,
+    draw_scene,
+    paint,
+)
 from video_ats.mini_kinetics.motion import Floats
 from video_ats.mini_kinetics.photographs import GARMENTS, Photographs
 
@@ -25,6 +35,7 @@ _Velocity = npt.NDArray[np.float64]  # down and right, in pixels per second
 IN_VIEW = (4, 5)  # fewest and most garments
 SIZES = (0.26, 0.34)  # of a garment's square, in short sides
 SPEEDS = (0.15, 0.5)  # of the garment that moves, in short sides per second
+TINT = (150, 255)  # red, green and blue of what is white in a photograph
 PANS = (0.1, 0.4)  # speeds of the camera
 _SEEN = 24  # grey level from which a pixel of a photograph belongs to the garment
 
@@ -54,42 +65,48 @@ class Rail:
         own = self.velocity if index == self.mover else np.zeros(2)
         return np.array([garment.y, garment.x]) + (own + self.pan) * seconds
 
+    def paint(self, frame: UInt8Array, seconds: float) -> None:
+        """Paint the garments into a frame (uint8 [H, W, 3]), in place."""
+        for number, garment in enumerate(self.garments):
+            y, x = self.position(number, seconds).tolist()
+            paint(frame, garment.sprite, y, x)
 
-def draw_fashion(
-    name: str, random: _Random, level: float = 1.0, *, photographs: Photographs, still: bool = False
-) -> Clip:
+
+def draw_fashion(name: str, random: _Random, *, photographs: Photographs, still: bool = False) -> Clip:
     """Draw a clip of a class of `GARMENTS`, of the same form as those of `drawing.draw_clip`.
 
-    ``level``, from 0 to 1: from one garment of twice the size, alone on plain grey without a pan, to the validation
-    clips. ``still`` repeats one random frame. ValueError for another class, or photographs that lack a kind of garment.
+    ``still`` repeats one random frame. ValueError for another class, or photographs that lack a kind of garment.
     """
     if name not in GARMENTS:
         raise ValueError(f"class {name!r}: the moving fashion has {', '.join(GARMENTS)}")
     form = Form.draw(random)
-    rail = draw_rail(name, random, level, photographs, form.height, form.width)
-    scene = draw_scene(random, replace(Difficulty.at(level), distractors=0), form.height, form.width)
+    rail = draw_rail(name, random, photographs, form.height, form.width)
+    scene = draw_dark_scene(random, form.height, form.width)
     down, right = np.add(scene.ground_speed, rail.pan).tolist()
 
     def add_garments(frame: UInt8Array, index: int) -> None:
-        for number, garment in enumerate(rail.garments):
-            y, x = rail.position(number, form.seconds[index]).tolist()
-            paint(frame, garment.sprite, y, x)
+        rail.paint(frame, form.seconds[index])
 
     return draw_frames(random, form, replace(scene, ground_speed=(down, right)), add_garments, still=still)
 
 
-def draw_rail(name: str, random: _Random, level: float, photographs: Photographs, height: int, width: int) -> Rail:
+def draw_dark_scene(random: _Random, height: int, width: int) -> Scene:
+    """What is behind the garments: darker than most of them, as the ground of the photographs is."""
+    scene = draw_scene(random, replace(Difficulty.at(1), distractors=0), height, width)
+    return replace(scene, ground=scene.ground // 3)
+
+
+def draw_rail(name: str, random: _Random, photographs: Photographs, height: int, width: int) -> Rail:
     """The garments of a clip, of different kinds, and their motion."""
     short, kind = min(height, width), GARMENTS.index(name)
-    few, many = (1 + round((count - 1) * level) for count in IN_VIEW)
-    count = random.integers(few, many, endpoint=True)
+    count = random.integers(*IN_VIEW, endpoint=True)
     others = random.permutation([other for other in range(len(GARMENTS)) if other != kind])[: count - 1]
     kinds = random.permutation([kind, *others]).tolist()
     return Rail(
-        garments=[_draw_garment(random, each, level, photographs, height, width) for each in kinds],
+        garments=[_draw_garment(random, each, photographs, height, width) for each in kinds],
         mover=kinds.index(kind),
         velocity=_draw_velocity(random, SPEEDS, short),
-        pan=_draw_velocity(random, PANS, short) * (random.uniform() < level / 2),
+        pan=_draw_velocity(random, PANS, short) * (random.uniform() < 0.5),
     )
 
 
@@ -98,15 +115,13 @@ def _draw_velocity(random: _Random, speeds: tuple[float, float], short: int) -> 
     return speed * np.array([math.sin(direction), math.cos(direction)])
 
 
-def _draw_garment(
-    random: _Random, kind: int, level: float, photographs: Photographs, height: int, width: int
-) -> Garment:
+def _draw_garment(random: _Random, kind: int, photographs: Photographs, height: int, width: int) -> Garment:
     candidates = np.flatnonzero(photographs.labels == kind)
     if not len(candidates):
         raise ValueError(f"photographs: none of {len(photographs.labels)} shows a {GARMENTS[kind]}")
     photograph = int(random.choice(candidates))
-    side = round(random.uniform(*SIZES) * (2 - level) * min(height, width))
-    sprite = tinted(photographs.images[photograph], side, random.uniform(60, 255, 3))
+    side = round(random.uniform(*SIZES) * min(height, width))
+    sprite = tinted(photographs.images[photograph], side, random.uniform(*TINT, 3))
     return Garment(kind, photograph, sprite, random.uniform(0, height), random.uniform(0, width))
 
 
