@@ -145,7 +145,7 @@ def main() -> None:
     for line in train(config, model):
         print(line, flush=True)
         lines.append(json.dumps(line))
-    metadata = {"model": "timesformer_mini", "label_names": json.dumps(CLASSES)}
+    metadata = {"model": json.dumps("timesformer_mini"), "label_names": json.dumps(CLASSES)}
     save_checkpoint(model, output / "last.safetensors", metadata=metadata)
     write_text(output / "run.json", json.dumps({"config": asdict(config)}, indent=1) + "\n")
     write_text(output / "metrics.jsonl", "\n".join(lines) + "\n")
