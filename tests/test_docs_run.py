@@ -38,7 +38,8 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("configs/README.md", "video-ats evaluate"): RUN,
     ("configs/README.md", "video-ats train"): RUN,
     # many hours; tests/test_configs.py makes all of these recipes, tests/tools/test_ship_weights.py runs the last step
-    ("video_ats/weights/README.md", "video-ats make-mini-kinetics"): PARSE,
+    ("video_ats/weights/README.md", "video-ats make-mini-kinetics --output"): PARSE,
+    ("video_ats/weights/README.md", "video-ats make-mini-kinetics --family"): PARSE,
     ("video_ats/weights/README.md", "video-ats convert"): PARSE,
     ("docs/method.md", "score_j"): DRAWING,
     ("docs/method.md", "temper:"): DRAWING,
