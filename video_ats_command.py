@@ -121,10 +121,10 @@ COMMANDS = {
     "make-mini-kinetics": Command(
         "draw a small data set of moving shapes; nothing is downloaded",
         "video_ats.mini_kinetics:MiniKineticsConfig",
-        "output splits clips_per_class seed processes",
+        "output family splits clips_per_class seed processes",
         "--output mini_kinetics",
         "--output mini_kinetics --splits '[train, validation]'",
-        "--output small --clips_per_class 2 --processes 1",
+        "--output moving_fashion --family moving_fashion",
     ),
 }
 

@@ -1,4 +1,5 @@
-"""Evaluate the shipped models on the mini Kinetics; tables in README.md and docs/ are made from the results.
+"""Evaluate the shipped models on the mini Kinetics, and train on one frame of these clips and of the moving fashion.
+Tables in README.md and docs/ are made from the results.
 
 Usage: python benchmarks/mini_kinetics.py [RUN ...]
 
@@ -60,7 +61,7 @@ def evaluate(run: str) -> int:
 
 def train(run: str) -> int:
     """Train one configuration and keep its log; returns the exit code."""
-    code = draw("train_still, validation_still")
+    code = draw("train_still, validation_still", family="moving_fashion" if "fashion" in run else "mini_kinetics")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "tools/train.py"]
     command += ["--config", f"configs/mini/{run}.yaml", "--device", "cpu", "--resume", "auto"]
     code = code or subprocess.run(command, check=False, cwd=ROOT).returncode
@@ -71,15 +72,16 @@ def train(run: str) -> int:
     return code
 
 
-def draw(splits: str, seed: int = 0) -> int:
-    """Draw splits of the mini Kinetics; existing clips are kept."""
-    command = [sys.executable, "tools/make_mini_kinetics.py", "--output", drawn(seed), "--seed", str(seed)]
-    return subprocess.run([*command, "--splits", f"[{splits}]"], check=False, cwd=ROOT).returncode
+def draw(splits: str, seed: int = 0, family: str = "mini_kinetics") -> int:
+    """Draw splits of a family; existing clips are kept."""
+    command = [sys.executable, "tools/make_mini_kinetics.py", "--family", family, "--output", drawn(seed, family)]
+    command += ["--seed", str(seed), "--splits", f"[{splits}]"]
+    return subprocess.run(command, check=False, cwd=ROOT).returncode
 
 
-def drawn(seed: int) -> str:
+def drawn(seed: int, family: str = "mini_kinetics") -> str:
     """The folder of the clips of a generator seed; 0 is the published one."""
-    return "outputs/mini_kinetics" + (f"_seed{seed}" if seed else "")
+    return f"outputs/{family}" + (f"_seed{seed}" if seed else "")
 
 
 if __name__ == "__main__":

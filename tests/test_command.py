@@ -24,7 +24,7 @@ from video_ats.plain_yaml import list_keys
 
 COMMANDS = video_ats_command.COMMANDS
 # Of the repository, not of an installation.
-UPKEEP = {"ship_weights.py", "update_docs.py"}
+UPKEEP = {"contact_sheet.py", "ship_weights.py", "train_on_photographs.py", "update_docs.py"}
 # The others run a command; the file has its name.
 STUBS = {
     "convert" if tool == "convert_checkpoint.py" else tool.removesuffix(".py").replace("_", "-"): tool

@@ -208,11 +208,11 @@ def test_a_recipe_can_be_made(path: Path, dataset: str | None) -> None:
 @every_training_file
 def test_a_recipe_has_the_classes_and_the_name_of_its_data_set(path: Path, dataset: str | None) -> None:
     config = parse_training(path, dataset)
-    labels = dataset or "mini_kinetics"
+    labels = dataset or ("moving_fashion" if "_fashion" in path.stem else "mini_kinetics")
     assert config.train.labels == config.validation.labels == labels
     assert config.num_classes == len(load_label_names(labels))
     assert config.output == f"outputs/{path.parent.name}/{path.stem}"
-    assert config.model in path.stem
+    assert config.model.replace("mini", "fashion" if labels == "moving_fashion" else "mini") in path.stem
     kind = config.sampler.kind if config.sampler else None
     assert kind == {"ats": "ats", "similar": "similar"}.get(path.stem.rpartition("_")[2])
     assert config.views.crops == 1

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from speed_tables import gpu_tables, long_videos_sentence, speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.mini_kinetics.fashion import IN_VIEW
 from video_ats.models.registry import Published, create_model, get_variant
 from video_ats.runs.options import RANDOM_WEIGHTS
 from video_ats.runs.settings import setting_name
@@ -50,7 +52,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         for runs in ("*_full/report.json", "choose_*/report.json")
     )
     shown = [accuracy_table(report, path, _default_settings(root, report)) for path, report in validation.items()]
-    stills = sorted((root / _MINI_RUNS).glob("*_still/metrics.jsonl"))
+    stills = {name: sorted((root / _MINI_RUNS).glob(f"train_*_{name}_still")) for name in ("mini", "fashion")}
     blocks = {
         "configs/README.md": {"configs": config_table(root / "configs"), "recipes": recipe_table(root / "configs")},
         "README.md": {"headline": headline_table(root)},
@@ -63,7 +65,11 @@ def updated_documents(root: Path) -> dict[Path, str]:
             "validation": "\n\n".join(control_table(report, path) for path, report in validation.items()),
             "beyond": beyond_tables(root),
         },
-        "docs/mini_kinetics.md": {"single frame": "\n\n".join(single_frame(path.parent) for path in stills)},
+        "docs/mini_kinetics.md": {
+            "single frame": "\n\n".join(single_frame(path, [16]) for path in stills["mini"]),
+            "single frame of garments": "\n\n".join(single_frame(path, IN_VIEW) for path in stills["fashion"])
+            or "Not measured yet: `python benchmarks/mini_kinetics.py train_timesformer_fashion_still`.",
+        },
         "docs/speed.md": speed_blocks(root),
         "docs/gpu.md": {"gpu": gpu_tables(root)},
         "docs/predict.md": {"long videos": long_videos_sentence(root)},
@@ -226,17 +232,19 @@ def choosing_table(report: Mapping[str, Any], source: Path) -> str:
     return "\n".join([*rows, "", measured(report, source)])
 
 
-def single_frame(folder: Path) -> str:
-    """A sentence on a training with clips that repeat one frame."""
+def single_frame(folder: Path, in_view: Sequence[int]) -> str:
+    """A sentence on a training with clips that repeat one frame, of which each number of ``in_view`` classes that a
+    frame leaves open is as frequent."""
     run = json.loads((folder / "run.json").read_text())["config"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     loss, last = next(line["loss"] for line in reversed(lines) if "loss" in line), lines[-1]
-    source, classes = f"benchmarks/results/{folder.parent.name}/{folder.name}", run["num_classes"]
+    source = f"benchmarks/results/{folder.parent.name}/{folder.name}"
+    guessing = 100 * fmean(1 / count for count in in_view)
     return (
         f"`{run['model']}`, trained on for {run['epochs']} epochs on `train_still` ({last['videos_read']:,} clips "
         f"read; `{source}`), has {last['val_top1']:.2f}% of the {last['val_evaluated']} clips of `validation_still` "
-        f"right, where guessing has {100 / classes:.2f}%; its training loss ended at {loss:.2f}, that of guessing is "
-        f"{math.log(classes):.2f}."
+        f"right, where guessing has {guessing:.2f}%; its training loss ended at {loss:.2f}, that of guessing is "
+        f"{fmean(map(math.log, in_view)):.2f}."
     )
 
 

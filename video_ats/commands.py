@@ -159,8 +159,8 @@ def convert(config: ConvertConfig) -> None:
 
 
 def make_mini_kinetics(config: MiniKineticsConfig) -> None:
-    """Draw the mini Kinetics: H.264 clips in class folders and a Kinetics CSV. Existing files are kept."""
-    from video_ats.mini_kinetics import draw_splits
+    """Draw the mini Kinetics or the moving fashion: H.264 clips in class folders and a Kinetics CSV; kept if there."""
+    from video_ats.mini_kinetics import FAMILIES, draw_splits
     from video_ats.runs.tables import progress_bar
 
     for split, total, progress in draw_splits(config):
@@ -169,7 +169,7 @@ def make_mini_kinetics(config: MiniKineticsConfig) -> None:
             for done in progress:
                 bar.update(done - there)
                 there = done
-    print(f"mini Kinetics: {config.output} ({', '.join(config.splits)})")
+    print(f"{FAMILIES[config.family].title}: {config.output} ({', '.join(config.splits)})")
 
 
 @contextlib.contextmanager

@@ -103,7 +103,8 @@ def configuration_of(tool: str) -> type:
         found: type = resolve_name(COMMANDS[command].config)
         return found
     names = runpy.run_path(str(path))
-    return next(value for name, value in names.items() if name.endswith("Config") and is_dataclass(value))
+    own = (value for name, value in names.items() if name.endswith("Config") and is_dataclass(value))
+    return next(value for value in own if isinstance(value, type) and value.__module__ == names["__name__"])
 
 
 def keys_of(config: type, prefix: str = "") -> set[str]:

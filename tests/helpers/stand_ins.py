@@ -91,8 +91,9 @@ def draw_a_clip(root: Path) -> None:
 
 def shorten_mini_kinetics(monkeypatch: pytest.MonkeyPatch) -> None:
     """One class, drawn in this process: workers take seconds to start."""
-    one = {name: replace(split, classes=split.classes[:1]) for name, split in mini_kinetics.SPLITS.items()}
-    monkeypatch.setattr(mini_kinetics, "SPLITS", one)
+    for name, family in mini_kinetics.FAMILIES.items():
+        one = {split: replace(drawn, classes=drawn.classes[:1]) for split, drawn in family.splits.items()}
+        monkeypatch.setitem(mini_kinetics.FAMILIES, name, replace(family, splits=one))
     monkeypatch.setattr(mini_kinetics, "ProcessPoolExecutor", lambda processes, mp_context: ThreadPoolExecutor(1))
 
 

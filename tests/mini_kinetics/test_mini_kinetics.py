@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats import mini_kinetics
-from video_ats.mini_kinetics import SPLITS, _rows, _write, write_mini_kinetics
+from video_ats.mini_kinetics import FAMILIES, FamilyName, MiniKineticsConfig, _draw, _rows, _write, write_mini_kinetics
 from video_ats.mini_kinetics.drawing import FRAME_RATES, Difficulty
 from video_ats.mini_kinetics.motion import CLASSES
 from video_ats.video import DecodedFrames
@@ -21,6 +23,8 @@ from video_ats.video.decoders import read_frames
 from video_ats.video.lists.annotations import read_video_list
 
 Tool = Callable[..., Ended]
+SPLITS = FAMILIES["mini_kinetics"].splits
+every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 class InThisProcess(ThreadPoolExecutor):
@@ -112,13 +116,16 @@ def test_stopped_half_way_there_is_no_list(tmp_path: Path, here: None) -> None:
     assert not (tmp_path / "choosing.csv").exists()
 
 
-def test_no_two_splits_share_a_clip() -> None:
-    names = {split: {row.video_id for row in _rows(split, 40, seed=0)} for split in SPLITS}
-    seeds = {row.seed for split in SPLITS for row in _rows(split, 40, seed=0)}
-    counts = {split: 40 * len(SPLITS[split].classes) for split in SPLITS}
-    assert {split: len(ids) for split, ids in names.items()} == counts
+def test_no_two_splits_of_any_family_share_a_clip() -> None:
+    every = [(family, split) for family in FAMILIES for split in FAMILIES[family].splits]
+    names = {each: {row.video_id for row in _rows(*each, 40, seed=0)} for each in every}
+    seeds = {row.seed for each in every for row in _rows(*each, 40, seed=0)}
+    counts = {(family, split): 40 * len(FAMILIES[family].splits[split].classes) for family, split in every}
+    assert {each: len(ids) for each, ids in names.items()} == counts
     assert len(set.union(*names.values())) == len(seeds) == sum(counts.values())
-    assert names["validation"].isdisjoint(row.video_id for row in _rows("validation", 40, seed=1))
+    for family in FAMILIES:
+        other = {row.video_id for row in _rows(family, "validation", 40, seed=1)}
+        assert names[family, "validation"].isdisjoint(other)
 
 
 def test_a_split_of_four_classes_keeps_their_labels(tmp_path: Path, here: None) -> None:
@@ -138,23 +145,26 @@ def test_splits_are_balanced() -> None:
         "validation_still",
     ]
     assert all(split.clips_per_class >= 100 for name, split in SPLITS.items() if name.startswith("train"))
-    assert len({split.number for split in SPLITS.values()}) == len(SPLITS)
-    assert {name for name, split in SPLITS.items() if split.still} == {"train_still", "validation_still"}
-    labels = [row.name for row in _rows("train", 3, seed=0)]
+    for family in FAMILIES.values():
+        assert {name for name, split in family.splits.items() if split.still} == {"train_still", "validation_still"}
+    labels = [row.name for row in _rows("mini_kinetics", "train", 3, seed=0)]
     assert labels == 3 * list(CLASSES)
 
 
-def test_the_documentation_counts_the_clips_of_every_split() -> None:
+@every_family
+def test_the_documentation_counts_the_clips_of_every_split(family: FamilyName) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "mini_kinetics.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| `")]
-    for name, split in SPLITS.items():
+    tables = [part for part in text.split("\n\n") if part.startswith("| split |")]
+    rows = tables[list(FAMILIES).index(family)].splitlines()[2:]
+    splits = FAMILIES[family].splits
+    for name, split in splits.items():
         (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
         assert f"{split.clips_per_class * len(split.classes):,}" in row.split("|")[2]
-    assert sum(row.count("`") for row in rows) == 2 * len(SPLITS)
+    assert sum(row.split("|")[1].count("`") for row in rows) == 2 * len(splits)
 
 
 def test_a_still_clip_stands_still(tmp_path: Path) -> None:
-    row = next(row for row in _rows("validation_still", 1, seed=0) if row.name == "moving right")
+    row = next(row for row in _rows("mini_kinetics", "validation_still", 1, seed=0) if row.name == "moving right")
     _write(tmp_path / "still.mp4", row, SPLITS["validation_still"])
     frames = read_all(str(tmp_path / "still.mp4")).frames.numpy().astype(int)
     assert len(frames) >= 30
@@ -165,7 +175,7 @@ def test_levels_rise_from_a_third_of_easy_clips(monkeypatch: pytest.MonkeyPatch)
     levels = []
     monkeypatch.setattr(mini_kinetics, "draw_clip", lambda name, random, level, still: levels.append(level) or Clip())
     monkeypatch.setattr("video_ats.video.encode.write_video", lambda *args, **options: None)
-    for row in _rows("train_rising", 20, seed=0):
+    for row in _rows("mini_kinetics", "train_rising", 20, seed=0):
         _write(Path(), row, SPLITS["train_rising"])
     assert 0.25 < np.mean(np.array(levels) == 0) < 0.42
     assert 1.8 < max(levels) <= 2
@@ -205,10 +215,26 @@ def test_another_seed_or_version_in_the_same_folder_is_refused(
     )
     with pytest.raises(ValueError, match=message):
         next(write_mini_kinetics(validation, "choosing", seed=1))
-    monkeypatch.setattr(mini_kinetics, "VERSION", 3)
+    later = replace(FAMILIES["mini_kinetics"], version=3)
+    monkeypatch.setitem(mini_kinetics.FAMILIES, "mini_kinetics", later)
     with pytest.raises(ValueError, match=r"wanted is \{'version': 3, 'seed': 0\}"):
         next(write_mini_kinetics(validation, "choosing"))
     assert not (validation / "choosing").exists()
+
+
+def test_the_folder_of_another_family_is_refused(validation: Path) -> None:
+    message = f"^folder {validation}: holds the mini Kinetics; name another folder for moving_fashion$"
+    with pytest.raises(ValueError, match=message):
+        MiniKineticsConfig(str(validation), family="moving_fashion").check_output()
+
+
+def test_the_published_clips_are_drawn_as_ever() -> None:
+    digest = hashlib.sha256()
+    for split in ("validation", "train_rising", "train_still"):
+        for row in list(_rows("mini_kinetics", split, 1, seed=0))[::5]:
+            clip = _draw(row, SPLITS[split])
+            digest.update(f"{row.video_id} {clip.frame_rate}".encode() + clip.frames.tobytes())
+    assert digest.hexdigest() == "2bc70f27043195cb9f7393dd65e4e019ac2356836304596b7632b7e4718b4625"
 
 
 def test_the_tool_says_where(validation: Path, tool: Tool) -> None:

@@ -345,7 +345,7 @@ def test_videomae_has_no_class_token() -> None:
 
 @pytest.mark.parametrize("name", ["vit", "distilled"])
 def test_images_do_not_move(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^sampler scores 'motion': motion needs frames; VisionTransformer.* images$"):
+    with pytest.raises(ValueError, match=r"^sampler scores 'motion': motion needs two .*; VisionTransformer.* one$"):
         insert_samplers_(ADAPTED[name](), ats("motion"))
 
 

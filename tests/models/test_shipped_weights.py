@@ -8,7 +8,7 @@ import torch
 
 from video_ats import create_model
 from video_ats.cli import parse_config
-from video_ats.mini_kinetics.motion import CLASSES
+from video_ats.mini_kinetics import FAMILIES
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.without_torch import list_shipped_weights
 from video_ats.runs.weights import describe_weights
@@ -17,6 +17,13 @@ from video_ats.training.configuration import TrainConfig
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "video_ats" / "weights"
 LOGS = ROOT / "benchmarks" / "results" / "weights"
+
+# Model and classes of weights whose name begins with the key.
+MADE_FOR = {
+    "timesformer_mini": ("timesformer_mini", FAMILIES["mini_kinetics"].classes),
+    "xvit_mini": ("xvit_mini", FAMILIES["mini_kinetics"].classes),
+    "timesformer_fashion": ("timesformer_mini", FAMILIES["moving_fashion"].classes),
+}
 
 TRAINED_WITH = {
     "timesformer_mini_ats": "ats-tube-k32-b2..5",
@@ -31,9 +38,15 @@ def test_a_name_that_is_not_shipped_lists_those_that_are() -> None:
         read_checkpoint("shipped/none")
 
 
+def made_for(name: str) -> tuple[str, tuple[str, ...]]:
+    return next(found for key, found in MADE_FOR.items() if name.startswith(key))
+
+
 @pytest.mark.parametrize("name", list_shipped_weights())
 def test_they_load_and_are_small(name: str) -> None:
-    model = create_model(name.removesuffix("_similar"), num_classes=16, checkpoint=f"shipped/{name}")
+    host, classes = made_for(name)
+    ats = "_ats" if name.endswith("_ats") else ""
+    model = create_model(host + ats, num_classes=len(classes), checkpoint=f"shipped/{name}")
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     tensors = read_checkpoint(f"shipped/{name}").entries
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
@@ -43,8 +56,7 @@ def test_they_load_and_are_small(name: str) -> None:
 @pytest.mark.parametrize("name", list_shipped_weights())
 def test_they_say_what_they_are(name: str) -> None:
     told = describe_weights(f"shipped/{name}")
-    assert told.model == name.removesuffix("_ats").removesuffix("_similar")
-    assert told.label_names == tuple(CLASSES)
+    assert (told.model, told.label_names) == made_for(name)
     assert told.trained_with == TRAINED_WITH.get(name, "dense")
     last = sorted((LOGS / name).iterdir())[-1]
     recipe = json.loads(read_checkpoint(f"shipped/{name}").metadata["recipe"])
@@ -58,7 +70,7 @@ def test_the_runs_that_made_them_are_those_of_the_configurations(name: str) -> N
     for folder in folders:
         recorded = json.loads((folder / "run.json").read_text())["config"]
         written = parse_config(TrainConfig, "", ["--config", str(ROOT / "configs" / "mini" / f"{folder.name}.yaml")])
-        assert recorded["model"] == written.model == name.removesuffix("_ats").removesuffix("_similar")
+        assert recorded["model"] == written.model == made_for(name)[0]
         assert recorded["seed"] == written.seed
         for key in ("epochs", "batch_size", "crop_size", "precision"):
             assert recorded[key] == getattr(written, key), key

@@ -334,7 +334,7 @@ def test_every_patch_is_embedded_and_block_0_is_charged_for_what_enters() -> Non
 @pytest.mark.parametrize("name", ["vit", "distilled"])
 @torch.no_grad()
 def test_an_image_has_no_frame_before(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^sampler static 0.1: motion needs frames; VisionTransformer.* images$"):
+    with pytest.raises(ValueError, match=r"^sampler static 0.1: motion needs two .*; VisionTransformer.* one$"):
         insert_samplers_(ADAPTED[name](), static())
 
 

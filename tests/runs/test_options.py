@@ -29,6 +29,7 @@ VIDEOS = DataConfig(videos="v")
         ("xvit_base_16_224_ssv2", {}, 174, None),
         ("timesformer_mini", {"dataset": "kinetics600"}, 600, "kinetics600"),
         ("timesformer_mini", {"dataset": "mini_kinetics"}, 16, "mini_kinetics"),
+        ("timesformer_mini", {"dataset": "moving_fashion"}, 10, "moving_fashion"),
         ("timesformer_mini", {"dataset": "ssv2"}, 174, None),
         ("timesformer_mini", {"num_classes": 7}, 7, None),
         ("xvit_base_16_224_ssv2", {"dataset": "kinetics400"}, 400, "kinetics400"),

@@ -214,7 +214,9 @@ def test_a_run_draws_its_clips_and_names_them(
     assert mini_kinetics.evaluate(run) == 0
     drawing, evaluating = (" ".join(command) for command in commands)
     clips = f"outputs/mini_kinetics{folder}"
-    assert drawing == f"tools/make_mini_kinetics.py --output {clips} --seed {seed} --splits [validation]"
+    assert drawing == (
+        f"tools/make_mini_kinetics.py --family mini_kinetics --output {clips} --seed {seed} --splits [validation]"
+    )
     videos = f"--data.videos {clips}/validation --data.annotations {clips}/validation.csv"
     assert (videos in evaluating) is bool(seed)
     assert f"--config configs/mini/{run.partition('_seed')[0]}.yaml" in evaluating

@@ -198,16 +198,19 @@ def test_settings_to_choose_from_stand_with_and_without_training() -> None:
 def test_a_training_on_single_frames_is_a_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "train_some_still"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text('{"config": {"model": "some_model", "epochs": 3, "num_classes": 16}}')
+    (folder / "run.json").write_text('{"config": {"model": "some_model", "epochs": 3}}')
     lines = (
         '{"step": 9, "loss": 2.804, "videos_read": 4000}\n'
         '{"val_epoch": 3, "val_top1": 5.5, "val_evaluated": 400, "videos_read": 4800}\n'
     )
     (folder / "metrics.jsonl").write_text(lines)
-    sentence = single_frame(folder)
+    sentence = single_frame(folder, [16])
     assert "for 3 epochs on `train_still` (4,800 clips read; `benchmarks/results/runs/train_some_still`)" in sentence
     assert "has 5.50% of the 400 clips of `validation_still` right, where guessing has 6.25%" in sentence
     assert sentence.endswith("its training loss ended at 2.80, that of guessing is 2.77.")
+    among = single_frame(folder, (4, 5))
+    assert "where guessing has 22.50%;" in among
+    assert among.endswith("that of guessing is 1.50.")
 
 
 def test_a_block_is_replaced_and_the_rest_left(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ class DemoConfig(RunOptions):
     Attributes:
         videos: files; they may stand on the command line by themselves. Without any, a clip is drawn.
         model: as in the other commands; null without a checkpoint that says it: timesformer_mini.
-        labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
-            has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
+        labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics``, ``moving_fashion`` or a file of class names, as
+            many as the checkpoint has classes; null: those of the checkpoint, else mini_kinetics for the mini models,
+            kinetics400 for others.
         sweep: samplers to run beside the dense model. Pictures show the first setting with a sampler, the page all;
             ``attention.png`` shows the first that has scores.
         samplers: samplers to run, one by one.

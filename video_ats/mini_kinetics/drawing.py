@@ -9,6 +9,7 @@ distributed, and so are their opposites.) Only the actor has a border, a white r
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -65,30 +66,55 @@ def draw_clip(name: str, random: _Random, level: float = 1.0, *, still: bool = F
     """
     if name not in CLASSES:
         raise ValueError(f"class {name!r}: the mini Kinetics has {', '.join(CLASSES)}")
-    rate = int(random.choice(FRAME_RATES))
-    t = np.arange(round(rate * random.uniform(2.0, 4.0))) / rate
-    short, aspect = random.uniform(128, 176), random.uniform(1.0, 1.25)
-    height, width = 2 * round(short / 2), 2 * round(short * aspect / 2)
-    if random.uniform() < 0.2:
-        height, width = width, height
+    form = Form.draw(random)
+    t, height, width = form.seconds, form.height, form.width
     difficulty = Difficulty.at(level)
     actor = _draw_actor(random, CLASSES[name](random, t), difficulty, height, width)
-    scene = _draw_scene(random, difficulty, height, width)
-    moments = random.integers(len(t), size=1) if still else np.arange(len(t))
-    frames = np.stack([_frame(scene, actor, int(moment), t[moment], random) for moment in moments])
-    return Clip(frames.repeat(len(t), axis=0) if still else frames, Fraction(rate))
+    scene = draw_scene(random, difficulty, height, width)
+
+    def add_actor(frame: UInt8Array, index: int) -> None:
+        figure = actor.figure.negative() if actor.negative[index] else actor.figure
+        sprite = _sprite(figure, actor.radius[index], actor.angle[index])
+        paint(frame, sprite, actor.y[index], actor.x[index])
+
+    return draw_frames(random, form, scene, add_actor, still=still)
 
 
-def _frame(scene: _Scene, actor: _Actor, index: int, seconds: float, random: _Random) -> UInt8Array:
-    frame = scene.ground_at(seconds)
-    for sprite, y, x, speed_y, speed_x in scene.things:
-        _paint(frame, sprite, y + speed_y * seconds, x + speed_x * seconds)
-    figure = actor.figure.negative() if actor.negative[index] else actor.figure
-    sprite = _sprite(figure, actor.radius[index], actor.angle[index])
-    _paint(frame, sprite, actor.y[index], actor.x[index])
-    gain = 1 + scene.flicker * math.sin(2 * math.pi * (scene.flicker_phase + scene.flicker_rate * seconds))
-    noise = scene.noise[random.integers(scene.noise.size - frame.size) :][: frame.size].reshape(frame.shape)
-    return np.clip(frame * np.float32(gain) + noise, 0, 255).astype(np.uint8)
+class Form(NamedTuple):
+    """Frame rate, the time of each frame in seconds (float64 [T]), and the size of the frames in pixels."""
+
+    rate: int
+    seconds: Floats
+    height: int
+    width: int
+
+    @staticmethod
+    def draw(random: _Random) -> Form:
+        """2 to 4 seconds, one of `FRAME_RATES`, short side 128 to 176 pixels, a fifth of the clips upright."""
+        rate = int(random.choice(FRAME_RATES))
+        seconds = np.arange(round(rate * random.uniform(2.0, 4.0))) / rate
+        short, aspect = random.uniform(128, 176), random.uniform(1.0, 1.25)
+        height, width = 2 * round(short / 2), 2 * round(short * aspect / 2)
+        upright = random.uniform() < 0.2
+        return Form(rate, seconds, width, height) if upright else Form(rate, seconds, height, width)
+
+
+def draw_frames(
+    random: _Random, form: Form, scene: Scene, add: Callable[[UInt8Array, int], None], *, still: bool
+) -> Clip:
+    """The scene in every frame (``still``: in a random one, repeated), and what ``add(frame, index)`` paints into it,
+    under flicker and noise."""
+    frames = []
+    for index in random.integers(len(form.seconds), size=1) if still else range(len(form.seconds)):
+        seconds = form.seconds[index]
+        frame = scene.ground_at(seconds)
+        for sprite, y, x, speed_y, speed_x in scene.things:
+            paint(frame, sprite, y + speed_y * seconds, x + speed_x * seconds)
+        add(frame, int(index))
+        gain = 1 + scene.flicker * math.sin(2 * math.pi * (scene.flicker_phase + scene.flicker_rate * seconds))
+        noise = scene.noise[random.integers(scene.noise.size - frame.size) :][: frame.size].reshape(frame.shape)
+        frames.append(np.clip(frame * np.float32(gain) + noise, 0, 255).astype(np.uint8))
+    return Clip(np.stack(frames).repeat(len(form.seconds) if still else 1, axis=0), Fraction(form.rate))
 
 
 @dataclass(frozen=True)
@@ -103,7 +129,7 @@ class _Figure:
         return replace(self, colours=255 - self.colours)
 
 
-class _Sprite(NamedTuple):
+class Sprite(NamedTuple):
     """Pixels around a centre: offsets (int [N]) and colours (uint8 [N, 3])."""
 
     rows: npt.NDArray[np.int64]
@@ -126,7 +152,7 @@ class _Actor:
 class _Thing(NamedTuple):
     """A distractor: centre at the start in pixels, speed in pixels per second."""
 
-    sprite: _Sprite
+    sprite: Sprite
     y: float
     x: float
     speed_y: float
@@ -134,8 +160,8 @@ class _Thing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """All but the actor."""
+class Scene:
+    """All but the actor. Speed of the ground down and right, in pixels per second."""
 
     ground: UInt8Array
     ground_speed: tuple[float, float]
@@ -146,6 +172,7 @@ class _Scene:
     flicker_phase: float
 
     def ground_at(self, seconds: float) -> UInt8Array:
+        """A new frame (uint8 [H, W, 3]) of the ground alone."""
         down, right = (round(speed * seconds) for speed in self.ground_speed)
         return np.roll(self.ground, (down, right), axis=(0, 1))
 
@@ -165,11 +192,12 @@ def _draw_actor(random: _Random, path: Path, difficulty: Difficulty, height: int
     )
 
 
-def _draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int) -> _Scene:
+def draw_scene(random: _Random, difficulty: Difficulty, height: int, width: int) -> Scene:
+    """Ground, distractors, noise and flicker of a clip."""
     short = min(height, width)
     still, drifting = random.integers(difficulty.distractors + 1, size=2).tolist()
     direction, speed = random.uniform(0, 2 * math.pi), random.uniform(0, difficulty.ground_speed) * short
-    return _Scene(
+    return Scene(
         ground=_draw_ground(random, difficulty, height, width),
         ground_speed=(speed * math.sin(direction), speed * math.cos(direction)),
         things=[_draw_thing(random, difficulty, height, width, moves=i >= still) for i in range(still + drifting)],
@@ -205,7 +233,7 @@ def _draw_ground(random: _Random, difficulty: Difficulty, height: int, width: in
     return np.clip(colour + difficulty.ground_contrast * 70 * noise, 0, 255).astype(np.uint8)
 
 
-def _sprite(figure: _Figure, radius: float, angle: float = 0.0) -> _Sprite:
+def _sprite(figure: _Figure, radius: float, angle: float = 0.0) -> Sprite:
     """The pixels of a figure."""
     reach = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
     down, right = reach[:, None] / radius, reach[None] / radius
@@ -219,10 +247,10 @@ def _sprite(figure: _Figure, radius: float, angle: float = 0.0) -> _Sprite:
     if figure.border:
         colours[outline[row, column] > 0.6] = 255
         colours[outline[row, column] > 0.8] = 0
-    return _Sprite(reach[row], reach[column], colours)
+    return Sprite(reach[row], reach[column], colours)
 
 
-def _paint(frame: UInt8Array, sprite: _Sprite, y: float, x: float) -> None:
+def paint(frame: UInt8Array, sprite: Sprite, y: float, x: float) -> None:
     """Paint a sprite around a centre, in place; over the edge it comes in again on the other side."""
     height, width, _ = frame.shape
     frame[(sprite.rows + round(y)) % height, (sprite.columns + round(x)) % width] = sprite.colours

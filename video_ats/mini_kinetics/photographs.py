@@ -5,6 +5,7 @@ arXiv 1708.07747, MIT licence), as Debian's package ``dataset-fashion-mnist`` in
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,7 @@ GARMENTS = (
     "bag",
     "ankle boot",
 )
+Part = Literal["train", "validation", "choosing"]
 FOLDER = "/usr/share/datasets/fashion-mnist"
 _FILES = {"train": "train", "test": "t10k"}
 _IMAGES, _LABELS = 0x0803, 0x0801  # IDX files: unsigned bytes of three dimensions, and of one
@@ -52,12 +54,35 @@ def read_photographs(split: Literal["train", "test"], folder: str = FOLDER) -> P
     return Photographs(images, labels)
 
 
-def _read(path: Path, magic: int, rank: int) -> npt.NDArray[np.uint8]:
+def read_part(part: Part) -> Photographs:
+    """The official training split, or one half of the official test split."""
+    return _read_parts(FOLDER, part)
+
+
+@cache
+def _read_parts(folder: str, part: Part) -> Photographs:
+    if part == "train":
+        return read_photographs("train", folder)
+    half = slice(0 if part == "validation" else 1, None, 2)
+    return Photographs(*(values[half] for values in read_photographs("test", folder)))
+
+
+def check_installed() -> None:
+    """Raise FileNotFoundError where the photographs are not installed; one line says how to install them."""
+    for name in _FILES.values():
+        _check_exists(Path(FOLDER) / f"{name}-images-idx3-ubyte.gz")
+
+
+def _check_exists(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(
             f"{path}: no such file; the photographs are in Debian's package dataset-fashion-mnist: "
             "apt-get install dataset-fashion-mnist"
         )
+
+
+def _read(path: Path, magic: int, rank: int) -> npt.NDArray[np.uint8]:
+    _check_exists(path)
     content = gzip.decompress(path.read_bytes())
     header = np.frombuffer(content[: 4 * (1 + rank)], dtype=">u4").tolist()
     start = 4 * (1 + rank)

@@ -67,8 +67,8 @@ class ConvertConfig:
         checkpoint_key: which weights of a source with several, such as ``model_ema``; null: those that are no average
             of others.
         num_heads: attention heads, for config.json; null: from the source, or one for each 64 channels.
-        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file; null: from
-            the source, or none.
+        labels: class names for config.json: ``kinetics400``, ``kinetics600``, ``mini_kinetics``, ``moving_fashion`` or
+            a file; null: from the source, or none.
     """
 
     source: str

@@ -41,8 +41,9 @@ class PredictConfig(RunOptions):
     Attributes:
         videos: files, folders, patterns such as ``clips/*.mp4``, lists with or without labels (``.txt``, ``.csv``,
             ``.json``), URLs, and with data.fps folders of frames; they may stand on the command line by themselves.
-        labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics`` or a file of class names, as many as the checkpoint
-            has classes; null: those of the checkpoint, else mini_kinetics for the mini models, kinetics400 for others.
+        labels: ``kinetics400``, ``kinetics600``, ``mini_kinetics``, ``moving_fashion`` or a file of class names, as
+            many as the checkpoint has classes; null: those of the checkpoint, else mini_kinetics for the mini models,
+            kinetics400 for others.
         data: how videos are read. data.videos is the folder that paths in lists start from.
         views: which views of each video, or with ``every`` of each window, which has one clip and by default one crop.
         sampler: a sampler in the model, such as ``{samples: 32}``, or ``dense``; null: that of a model whose name ends

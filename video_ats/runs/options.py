@@ -34,8 +34,14 @@ Per = Literal["view", "video"]
 # Videos on which a target is met, unless it is said: a setting has half of them held out, and one view of each.
 TARGET_VIDEOS: dict[Finds, int] = {"setting": 48, "k": 8}
 
-Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics"]
-DATASET_CLASSES: dict[Dataset, int] = {"kinetics400": 400, "kinetics600": 600, "ssv2": 174, "mini_kinetics": 16}
+Dataset = Literal["kinetics400", "kinetics600", "ssv2", "mini_kinetics", "moving_fashion"]
+DATASET_CLASSES: dict[Dataset, int] = {
+    "kinetics400": 400,
+    "kinetics600": 600,
+    "ssv2": 174,
+    "mini_kinetics": 16,
+    "moving_fashion": 10,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +161,9 @@ class LabelledRunOptions(ClassOptions, RunOptions):
     """Options of a run over labelled videos: an evaluation or a training.
 
     Attributes:
-        dataset: ``kinetics400``, ``kinetics600``, ``ssv2`` or ``mini_kinetics``: gives ``num_classes`` and the labels
-            of the videos where these are null. Something-Something v2 (``ssv2``) gives the number only.
+        dataset: ``kinetics400``, ``kinetics600``, ``ssv2``, ``mini_kinetics`` or ``moving_fashion``: gives
+            ``num_classes`` and the labels of the videos where these are null. Something-Something v2 (``ssv2``) gives
+            the number only.
         precision: ``float32``, or autocast to ``bfloat16`` or ``float16``.
         target_gflops: mean GFLOPs that a view shall cost. Before the run begins, a setting that costs as much is found
             on a few of its videos: see ``calibrate`` of an evaluation; a training finds the K of ``sampler``.

@@ -111,7 +111,7 @@ def test_the_encoding_of_a_label_list(tmp_path):
 
 
 def test_missing_label_list_and_folder(tmp_path):
-    lists = "neither 'kinetics400' nor 'kinetics600' nor 'mini_kinetics' nor an existing"
+    lists = "neither 'kinetics400' nor 'kinetics600' nor 'mini_kinetics' nor 'moving_fashion' nor an existing"
     with pytest.raises(FileNotFoundError, match=lists):
         load_label_names("kinetics700")
     with pytest.raises(ValueError, match="is a folder"):
@@ -124,6 +124,7 @@ def test_missing_label_list_and_folder(tmp_path):
         ("kinetics400", 400, "abseiling", "zumba"),
         ("kinetics600", 600, "abseiling", "zumba"),
         ("mini_kinetics", 16, "bouncing up and down", "zigzagging"),
+        ("moving_fashion", 10, "T-shirt or top", "trouser"),
     ],
 )
 def test_shipped_lists(labels, count, first, last):

@@ -19,7 +19,7 @@ from video_ats.video.fetch import is_url, read_bytes
 
 #: The Kinetics label lists that come with the package, by number of classes.
 KINETICS_LISTS = {400: "kinetics400", 600: "kinetics600"}
-BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics")
+BUILT_IN_LISTS = (*KINETICS_LISTS.values(), "mini_kinetics", "moving_fashion")
 _TIMM = "timm:"
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")  # a longer one is no index; pandas writes 3.0 for 3
@@ -159,8 +159,8 @@ def load_label_list(labels: str, encoding: str | None = None) -> LabelList:
     """Class names in label order.
 
     Args:
-        labels: ``"kinetics400"``, ``"kinetics600"`` or ``"mini_kinetics"`` (the lists of the package, even where a file
-            of that name exists), ``"timm:imagenet-1k"`` or another list of timm's, or the path of a file:
+        labels: ``"kinetics400"`` or another of `BUILT_IN_LISTS` (the lists of the package, even where a file of that
+            name exists), ``"timm:imagenet-1k"`` or another list of timm's, or the path of a file:
 
             - one name per line, the first with index 0;
             - an index before (``0 abseiling``) or after (``abseiling,0``) every name, separated by white space or a
