@@ -1,7 +1,6 @@
 """The compared ways to reduce tokens, and the search of each one's best setting for a number of multiply-adds."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
 from video_ats.models.calibrate import TOLERANCE
-from video_ats.models.insert import sampler_slots
+from video_ats.models.insert import following, sampler_slots
+from video_ats.models.search import skipping, standing_in, unchanged
 from video_ats.tokens import TokenSet
 
 COSTED = 2  # batches on which the number of a trial is found, the first one of them before the others
@@ -206,7 +206,7 @@ class Bench:
             followed = None
             if as_random is not None:
                 entrance.present, followed = as_random.entered[place], as_random.kept[place]
-            with _skipping(blocks, tokens, _first(sampler)), _following(blocks, followed):
+            with standing_in(blocks, skipping(_first(sampler), tokens)), following(blocks, followed):
                 output, trace = trace_of(self.model, batch.float())
             logits.append(output)
             macs.append(trace.macs())
@@ -233,10 +233,8 @@ class Bench:
             before = self._entering.get((known, key[1]), [])
             hook = blocks[first - 1].register_forward_hook(lambda _, given, out: noted.append(out))
             for batch, tokens in zip_longest(self.views.split(self.batch), before):
-                with (
-                    _standing_in(blocks, dict.fromkeys(range(first, len(blocks)), _unchanged)),
-                    _skipping(blocks, tokens, known),
-                ):
+                rest = dict.fromkeys(range(first, len(blocks)), unchanged)
+                with standing_in(blocks, {**skipping(known, tokens), **rest}):
                     self.model(batch.float())
             hook.remove()
             self._entering[key] = noted
@@ -352,40 +350,3 @@ def _nearest(cost: Callable[[int], float], most: int, step: int, target: float) 
 
 def _first(sampler: SamplerConfig | None) -> int:
     return 0 if sampler is None or sampler.blocks is None else min(sampler.blocks)
-
-
-def _unchanged(tokens: TokenSet) -> TokenSet:
-    return tokens
-
-
-@contextmanager
-def _standing_in(blocks: nn.ModuleList, forwards: dict[int, Callable[[TokenSet], TokenSet]]) -> Iterator[None]:
-    """Within, some blocks compute something else; their hooks run."""
-    try:
-        for index, forward in forwards.items():
-            blocks[index].forward = forward
-        yield
-    finally:
-        for index in forwards:
-            del blocks[index].forward
-
-
-@contextmanager
-def _skipping(blocks: nn.ModuleList, tokens: TokenSet | None, first: int) -> Iterator[None]:
-    """Within, ``tokens`` enter block ``first``, and those before it compute nothing."""
-    forwards = {} if tokens is None else dict.fromkeys(range(first - 1), _unchanged) | {first - 1: lambda _: tokens}
-    with _standing_in(blocks, forwards):
-        yield
-
-
-@contextmanager
-def _following(blocks: nn.ModuleList, presence: tuple[Tensor, ...] | None) -> Iterator[None]:
-    """Within, the controls in the blocks keep as many tokens as are present."""
-    if presence is None:
-        yield
-        return
-    with ExitStack() as stack:
-        for block, tokens in zip(blocks, presence, strict=True):
-            if block.sampler is not None:
-                stack.enter_context(block.sampler.following(tokens))
-        yield

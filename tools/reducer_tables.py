@@ -166,12 +166,19 @@ def reducer_blocks(root: Path) -> dict[str, str]:
     if not results:
         return dict.fromkeys(("winners", "claims", "differences", "figures"), _NOT_YET)
     drawn = f"![Top-1 minus dense against the share of the GFLOPs](images/{PICTURE.name})\n\n"
+    told = "\n".join(f"- {each}" for each in (run_so_far(results), *winners(results)))
     return {
-        "winners": (drawn if (root / PICTURE).exists() else "") + "\n".join(f"- {told}" for told in winners(results)),
+        "winners": (drawn if (root / PICTURE).exists() else "") + told,
         "claims": "\n".join(f"- {told}" for told in claims(results)),
         "differences": "\n\n".join(map(difference_table, results)),
         "figures": "\n\n".join(map(figure_table, results)),
     }
+
+
+def run_so_far(results: Sequence[PairResult]) -> str:
+    """Which pairs and budgets have been run; the page speaks of no others."""
+    each = (f"{result.name} at {', '.join(f'{budget:.0%}' for budget in result.budgets)}" for result in results)
+    return f"Run so far: {'; '.join(each)}."
 
 
 def difference_table(result: PairResult) -> str:
@@ -326,9 +333,13 @@ def _versus_random(results: Sequence[PairResult], methods: Sequence[str]) -> str
         return "Random at equal tokens was not run."
     name = f"{methods[0]} is" if len(methods) == 1 else "the other methods are"
     return (
-        f"Of {len(found)} pairs and budgets, {name} better than random at equal tokens in {found.count(1)}, not told "
+        f"Of {_comparisons(found)}, {name} better than random at equal tokens in {found.count(1)}, not told "
         f"from it in {found.count(0)}, worse in {found.count(-1)}."
     )
+
+
+def _comparisons(found: Sequence[int]) -> str:
+    return f"{len(found)} comparison{'s' * (len(found) != 1)}"
 
 
 def _compared(results: Sequence[PairResult], one: str, other: str, name: str) -> str:
@@ -341,7 +352,7 @@ def _compared(results: Sequence[PairResult], one: str, other: str, name: str) ->
     if not found:
         return f"against {name}: not measured."
     return (
-        f"against {name}, of {len(found)} pairs and budgets: better in {found.count(1)}, not told in "
+        f"against {name}, of {_comparisons(found)}: better in {found.count(1)}, not told in "
         f"{found.count(0)}, worse in {found.count(-1)}."
     )
 

@@ -24,7 +24,7 @@ from video_ats.atomic import write_text
 from video_ats.cli import parse_config, run_tool
 from video_ats.mini_kinetics import FAMILIES
 from video_ats.mini_kinetics.drawing import Form, draw_frames
-from video_ats.mini_kinetics.fashion import Rail, draw_dark_scene, draw_rail
+from video_ats.mini_kinetics.fashion import Layout, draw_dark_scene, draw_layout
 from video_ats.mini_kinetics.photographs import GARMENTS, read_part
 from video_ats.models.checkpoints import save_checkpoint
 from video_ats.models.host import VideoTransformer
@@ -73,22 +73,22 @@ class Frames(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng((self.seed, index))
         form = Form(rate=15, seconds=np.zeros(1), height=_SIDE, width=_SIDE)
-        rail = draw_rail(GARMENTS[index % 10], random, read_part("train"), _SIDE, _SIDE)
+        layout = draw_layout(GARMENTS[index % 10], random, read_part("train"), _SIDE, _SIDE)
         scene = draw_dark_scene(random, _SIDE, _SIDE)
-        frame = draw_frames(random, form, scene, lambda frame, _: rail.paint(frame, 0.0), still=True).frames[0]
-        return torch.from_numpy(frame).permute(2, 0, 1), torch.from_numpy(labels_of_patches(rail))
+        frame = draw_frames(random, form, scene, lambda frame, _: layout.paint(frame, 0.0), still=True).frames[0]
+        return torch.from_numpy(frame).permute(2, 0, 1), torch.from_numpy(labels_of_patches(layout))
 
 
-def labels_of_patches(rail: Rail) -> npt.NDArray[np.int64]:
+def labels_of_patches(layout: Layout) -> npt.NDArray[np.int64]:
     """What each patch of the frame at the start shows, [144]."""
     labelled = [
         garment._replace(
             sprite=garment.sprite._replace(colours=np.full((len(garment.sprite.rows), 3), 1 + garment.kind))
         )
-        for garment in rail.garments
+        for garment in layout.garments
     ]
     kinds = np.zeros((_SIDE, _SIDE, 3), dtype=np.uint8)
-    replace(rail, garments=labelled).paint(kinds, 0.0)
+    replace(layout, garments=labelled).paint(kinds, 0.0)
     patches = (
         kinds[..., 0].reshape(_SIDE // _PATCH, _PATCH, _SIDE // _PATCH, _PATCH).swapaxes(1, 2).reshape(-1, _PATCH**2)
     )

@@ -13,7 +13,14 @@ from helpers.tools_in_process import run_tool_file
 
 from video_ats.mini_kinetics import FAMILIES, fashion, photographs
 from video_ats.mini_kinetics.drawing import FRAME_RATES, Clip
-from video_ats.mini_kinetics.fashion import IN_VIEW, Rail, draw_dark_scene, draw_fashion, draw_rail, tinted
+from video_ats.mini_kinetics.fashion import (
+    IN_VIEW,
+    Layout,
+    draw_dark_scene,
+    draw_fashion,
+    draw_layout,
+    tinted,
+)
 from video_ats.mini_kinetics.photographs import FOLDER, GARMENTS, Photographs, read_part, read_photographs
 from video_ats.video.lists.label_names import is_mirror_safe, load_label_names
 
@@ -32,10 +39,10 @@ def made() -> Photographs:
 
 
 @pytest.fixture(scope="module")
-def rails(made: Photographs) -> list[Rail]:
+def layouts(made: Photographs) -> list[Layout]:
     """Of all classes in turn."""
     return [
-        draw_rail(GARMENTS[seed % 10], np.random.default_rng((seed, 7)), made, HEIGHT, WIDTH) for seed in range(800)
+        draw_layout(GARMENTS[seed % 10], np.random.default_rng((seed, 7)), made, HEIGHT, WIDTH) for seed in range(800)
     ]
 
 
@@ -67,19 +74,19 @@ def test_clips_have_the_form_of_the_mini_kinetics(made: Photographs) -> None:
 
 def test_garments_are_brighter_than_the_ground(made: Photographs) -> None:
     scene = draw_dark_scene(np.random.default_rng(0), HEIGHT, WIDTH)
-    rail = draw_rail("bag", np.random.default_rng(0), made, HEIGHT, WIDTH)
-    assert scene.ground.max() < 0.4 * max(garment.sprite.colours.max() for garment in rail.garments)
+    layout = draw_layout("bag", np.random.default_rng(0), made, HEIGHT, WIDTH)
+    assert scene.ground.max() < 0.4 * max(garment.sprite.colours.max() for garment in layout.garments)
     assert scene.ground.std() > 2
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.7])
 def test_garments_lie_where_the_rail_says(made: Photographs, seconds: float) -> None:
     """Beside a slow loop over pixels: the last garment of the order is seen."""
-    rail = draw_rail("coat", np.random.default_rng(5), made, HEIGHT, WIDTH)
+    layout = draw_layout("coat", np.random.default_rng(5), made, HEIGHT, WIDTH)
     frame, slow = np.zeros((2, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    rail.paint(frame, seconds)
-    for index, garment in enumerate(rail.garments):
-        y, x = rail.position(index, seconds)
+    layout.paint(frame, seconds)
+    for index, garment in enumerate(layout.garments):
+        y, x = layout.position(index, seconds)
         for row, column, colour in zip(*garment.sprite, strict=True):
             slow[(round(y) + row) % HEIGHT, (round(x) + column) % WIDTH] = colour
     assert np.array_equal(frame, slow)
@@ -88,8 +95,8 @@ def test_garments_lie_where_the_rail_says(made: Photographs, seconds: float) -> 
 
 def test_garments_have_their_size(made: Photographs) -> None:
     squares = Photographs(np.full((10, 28, 28), 255, dtype=np.uint8), np.arange(10, dtype=np.uint8))
-    drawn = [draw_rail("bag", np.random.default_rng(seed), squares, 200, 240) for seed in range(20)]
-    sides = [np.ptp(garment.sprite.rows) + 1 for rail in drawn for garment in rail.garments]
+    drawn = [draw_layout("bag", np.random.default_rng(seed), squares, 200, 240) for seed in range(20)]
+    sides = [np.ptp(garment.sprite.rows) + 1 for layout in drawn for garment in layout.garments]
     assert 51 <= min(sides) < 54
     assert 66 < max(sides) <= 69
 
@@ -124,14 +131,14 @@ def test_resizing_to_the_same_size_changes_nothing(made: Photographs) -> None:
 # --- one garment moves by itself
 
 
-def test_exactly_one_moves_against_the_others(rails: list[Rail]) -> None:
+def test_exactly_one_moves_against_the_others(layouts: list[Layout]) -> None:
     panned = 0
-    for seed, rail in enumerate(rails[:200]):
-        assert GARMENTS[rail.garments[rail.mover].kind] == GARMENTS[seed % 10]
-        steps = np.array([rail.position(i, 1.5) - rail.position(i, 0.5) for i in range(len(rail.garments))])
-        others = np.delete(steps, rail.mover, axis=0)
+    for seed, layout in enumerate(layouts[:200]):
+        assert GARMENTS[layout.garments[layout.mover].kind] == GARMENTS[seed % 10]
+        steps = np.array([layout.position(i, 1.5) - layout.position(i, 0.5) for i in range(len(layout.garments))])
+        others = np.delete(steps, layout.mover, axis=0)
         np.testing.assert_allclose(others, others[:1].repeat(len(others), axis=0), atol=1e-9)
-        assert 0.15 <= np.hypot(*(steps[rail.mover] - others[0])) / HEIGHT <= 0.5
+        assert 0.15 <= np.hypot(*(steps[layout.mover] - others[0])) / HEIGHT <= 0.5
         panned += bool(np.hypot(*others[0]) > 1e-9)
     assert 0.38 < panned / 200 < 0.62
 
@@ -150,41 +157,41 @@ def test_the_ground_pans_with_the_garments(made: Photographs, monkeypatch: pytes
 # --- one frame does not tell which
 
 
-def test_four_or_five_garments_of_different_kinds(rails: list[Rail]) -> None:
-    counts = Counter(len(rail.garments) for rail in rails)
+def test_four_or_five_garments_of_different_kinds(layouts: list[Layout]) -> None:
+    counts = Counter(len(layout.garments) for layout in layouts)
     assert tuple(sorted(counts)) == IN_VIEW == (4, 5)
     assert 330 < counts[4] < 470
-    for rail in rails:
-        assert len({garment.kind for garment in rail.garments}) == len(rail.garments)
+    for layout in layouts:
+        assert len({garment.kind for garment in layout.garments}) == len(layout.garments)
 
 
-def test_the_mover_is_any_of_the_garments_in_view(rails: list[Rail]) -> None:
+def test_the_mover_is_any_of_the_garments_in_view(layouts: list[Layout]) -> None:
     for count in IN_VIEW:
-        chosen = [rail for rail in rails if len(rail.garments) == count]
-        places = np.bincount([rail.mover for rail in chosen], minlength=count) / len(chosen)
+        chosen = [layout for layout in layouts if len(layout.garments) == count]
+        places = np.bincount([layout.mover for layout in chosen], minlength=count) / len(chosen)
         assert np.abs(places - 1 / count).max() < 5 * math.sqrt(0.25 / len(chosen))
         # of the garments in view, each kind is as often the mover as any other
         shown, moved = Counter(), Counter()
-        for rail in chosen:
-            shown.update(garment.kind for garment in rail.garments)
-            moved[rail.garments[rail.mover].kind] += 1
+        for layout in chosen:
+            shown.update(garment.kind for garment in layout.garments)
+            moved[layout.garments[layout.mover].kind] += 1
         for kind in range(10):
             assert abs(moved[kind] / shown[kind] - 1 / count) < 5 * math.sqrt(0.2 / shown[kind])
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.7, 2.0, None])
-def test_at_every_moment_movers_and_others_are_distributed_alike(rails: list[Rail], seconds: float | None) -> None:
+def test_at_every_moment_movers_and_others_are_distributed_alike(layouts: list[Layout], seconds: float | None) -> None:
     """Sizes, tints and positions on the torus, and where the other garments are from there."""
     chance = np.random.default_rng(3)
     found: dict[bool, list[list[float]]] = {True: [], False: []}
-    for rail in rails:
+    for layout in layouts:
         moment = chance.uniform(0, 4) if seconds is None else seconds
-        turns = [rail.position(i, moment) * math.tau / (HEIGHT, WIDTH) for i in range(len(rail.garments))]
-        for index, garment in enumerate(rail.garments):
+        turns = [layout.position(i, moment) * math.tau / (HEIGHT, WIDTH) for i in range(len(layout.garments))]
+        for index, garment in enumerate(layout.garments):
             near = [np.cos(turns[index] - other) for i, other in enumerate(turns) if i != index]
             shown = [*np.cos(turns[index]), *np.sin(turns[index]), *np.mean(near, axis=0)]
             colour = garment.sprite.colours.max(axis=0) / 255
-            found[index == rail.mover].append([*shown, np.ptp(garment.sprite.columns) / HEIGHT, *colour])
+            found[index == layout.mover].append([*shown, np.ptp(garment.sprite.columns) / HEIGHT, *colour])
     movers, others = (np.array(found[moves]) for moves in (True, False))
     error = np.sqrt(movers.var(axis=0) / len(movers) + others.var(axis=0) / len(others))
     assert np.abs((movers.mean(axis=0) - others.mean(axis=0)) / error).max() < 4.5

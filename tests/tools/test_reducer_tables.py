@@ -105,12 +105,12 @@ def test_the_best_and_those_that_cannot_be_told_from_it_are_named(tmp_path: Path
 def test_claims_are_counted(tmp_path: Path) -> None:
     rows = [*made_rows(), row_of("static", 11, 14, budget=0.75)]
     told = list(claims([PairResult(write(tmp_path, rows))]))
-    assert "Of 1 pairs and budgets, ATS, per frame is better than random at equal tokens in 0" in told[0]
+    assert "Of 1 comparison, ATS, per frame is better than random at equal tokens in 0" in told[0]
     assert "worse in 1." in told[0]
     assert "Here at 50%: -2.00 [" in told[1]
     assert "same GFLOPs: -1.00 [" in told[2]
     assert told[3].endswith("against those of the class token: not measured.")
-    assert "Of 5 pairs and budgets, the other methods are better than random at equal tokens in 2, not told" in told[-1]
+    assert "Of 5 comparisons, the other methods are better than random at equal tokens in 2, not told" in told[-1]
 
 
 def test_every_chosen_setting_has_its_accuracy_and_its_time(tmp_path: Path) -> None:
@@ -149,6 +149,7 @@ def test_a_budget_is_shown_once_all_its_rows_are_run(tmp_path: Path) -> None:
     waiting = row_of("tome", 12, budget=0.75) | {"parts": {}}
     path = write(tmp_path, [*made_rows(), row_of("similar", 12, budget=0.75), waiting])
     assert PairResult(path).budgets == [0.5]
+    assert reducer_blocks(tmp_path)["winners"].startswith("- Run so far: one on drawn at 50%.\n")
     write(tmp_path, [waiting])
     assert reducer_blocks(tmp_path)["winners"] == "Not measured yet."
 

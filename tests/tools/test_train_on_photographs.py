@@ -9,7 +9,7 @@ import train_on_photographs as tool
 
 from video_ats import create_model
 from video_ats.mini_kinetics import FAMILIES
-from video_ats.mini_kinetics.fashion import draw_rail
+from video_ats.mini_kinetics.fashion import draw_layout
 from video_ats.mini_kinetics.photographs import GARMENTS, Photographs
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.host import VideoTransformer
@@ -34,19 +34,19 @@ def model() -> VideoTransformer:
 
 
 def test_a_patch_shows_the_garment_that_covers_most_of_it(squares: Photographs) -> None:
-    rail = draw_rail("bag", np.random.default_rng(2), squares, 96, 96)
+    layout = draw_layout("bag", np.random.default_rng(2), squares, 96, 96)
     seen = np.full((96, 96), -1)
-    for garment in rail.garments:  # later ones lie on top
+    for garment in layout.garments:  # later ones lie on top
         for row, column in zip(garment.sprite.rows, garment.sprite.columns, strict=True):
             seen[(round(garment.y) + row) % 96, (round(garment.x) + column) % 96] = garment.kind
-    labels = tool.labels_of_patches(rail)
+    labels = tool.labels_of_patches(layout)
     assert labels.shape == (144,)
     for patch, label in enumerate(labels.tolist()):
         row, column = 8 * (patch // 12), 8 * (patch % 12)
         pixels = seen[row : row + 8, column : column + 8].ravel().tolist()
         most = max(range(10), key=pixels.count)
         assert label == (CLASSES.index(GARMENTS[most]) if pixels.count(most) >= 0.4 * 64 else -1)
-    assert {-1, *(CLASSES.index(GARMENTS[garment.kind]) for garment in rail.garments)} >= set(labels.tolist())
+    assert {-1, *(CLASSES.index(GARMENTS[garment.kind]) for garment in layout.garments)} >= set(labels.tolist())
     assert len(set(labels.tolist())) >= 4
 
 

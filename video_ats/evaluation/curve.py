@@ -35,7 +35,7 @@ _COLOURS = {
     _TUNED_DENSE: "#009E73",
     _ATS: "#1a7fc4",
     _MERGING: "#a8609a",
-    _STATIC: "#CC79A7",
+    _STATIC: "#5b6ee1",
     _TUNED: "#009E73",
 }
 _COLOURS |= {_MATCHED: "#D55E00", _FIXED: "#b8860b"}

@@ -51,7 +51,7 @@ class Garment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rail:
+class Layout:
     """Garments in the order of painting, which of them moves, its own velocity and that of all."""
 
     garments: list[Garment]
@@ -80,12 +80,12 @@ def draw_fashion(name: str, random: _Random, *, photographs: Photographs, still:
     if name not in GARMENTS:
         raise ValueError(f"class {name!r}: the moving fashion has {', '.join(GARMENTS)}")
     form = Form.draw(random)
-    rail = draw_rail(name, random, photographs, form.height, form.width)
+    layout = draw_layout(name, random, photographs, form.height, form.width)
     scene = draw_dark_scene(random, form.height, form.width)
-    down, right = np.add(scene.ground_speed, rail.pan).tolist()
+    down, right = np.add(scene.ground_speed, layout.pan).tolist()
 
     def add_garments(frame: UInt8Array, index: int) -> None:
-        rail.paint(frame, form.seconds[index])
+        layout.paint(frame, form.seconds[index])
 
     return draw_frames(random, form, replace(scene, ground_speed=(down, right)), add_garments, still=still)
 
@@ -96,13 +96,13 @@ def draw_dark_scene(random: _Random, height: int, width: int) -> Scene:
     return replace(scene, ground=scene.ground // 3)
 
 
-def draw_rail(name: str, random: _Random, photographs: Photographs, height: int, width: int) -> Rail:
+def draw_layout(name: str, random: _Random, photographs: Photographs, height: int, width: int) -> Layout:
     """The garments of a clip, of different kinds, and their motion."""
     short, kind = min(height, width), GARMENTS.index(name)
     count = random.integers(*IN_VIEW, endpoint=True)
     others = random.permutation([other for other in range(len(GARMENTS)) if other != kind])[: count - 1]
     kinds = random.permutation([kind, *others]).tolist()
-    return Rail(
+    return Layout(
         garments=[_draw_garment(random, each, photographs, height, width) for each in kinds],
         mover=kinds.index(kind),
         velocity=_draw_velocity(random, SPEEDS, short),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
@@ -82,6 +82,20 @@ def sampling(model: nn.Module, config: SamplerConfig | None) -> Iterator[None]:
         yield
     finally:
         remove_samplers_(model)
+
+
+@contextmanager
+def following(blocks: nn.ModuleList, presence: Sequence[Tensor] | None) -> Iterator[None]:
+    """Within, every control keeps as many tokens as are present; see `TokenSampler.following`.
+
+    ``presence (bool Tensor[B, T, H, W], one per block)``: the tokens that leave each block in the followed run; None:
+    nothing is followed.
+    """
+    with ExitStack() as stack:
+        for block, tokens in zip(blocks, presence, strict=True) if presence is not None else ():
+            if isinstance(block.sampler, TokenSampler):
+                stack.enter_context(block.sampler.following(tokens))
+        yield
 
 
 @contextmanager

@@ -291,7 +291,7 @@ class _Bench:
             self._enter(blocks, first)
         macs, logs = list[int](), list[Tensor]()
         for batch, tokens in zip(self.batches, self.entering, strict=True):
-            with _standing_in(blocks, _skipping(first, tokens)):
+            with standing_in(blocks, skipping(first, tokens)):
                 output, trace = trace_of(self.model, batch.to(self.device))
             macs += trace.macs().tolist()
             logs.append(_log_probabilities(output, len(batch)))
@@ -308,10 +308,10 @@ class _Bench:
             self.first, self.entering = 0, [None] * len(self.batches)
         if first == 0:
             return
-        rest = dict.fromkeys(range(first, len(blocks)), _unchanged)
+        rest = dict.fromkeys(range(first, len(blocks)), unchanged)
         for place, batch in enumerate(self.batches):
             with (
-                _standing_in(blocks, {**_skipping(self.first, self.entering[place]), **rest}),
+                standing_in(blocks, {**skipping(self.first, self.entering[place]), **rest}),
                 _noting(blocks[first - 1]) as noted,
             ):
                 self.model(batch.to(self.device))
@@ -319,19 +319,20 @@ class _Bench:
         self.first = first
 
 
-def _skipping(first: int, tokens: TokenSet | None) -> dict[int, Callable[[TokenSet], TokenSet]]:
+def skipping(first: int, tokens: TokenSet | None) -> dict[int, Callable[[TokenSet], TokenSet]]:
     """What stands in for the blocks before ``first``, which ``tokens`` enter."""
     if tokens is None:
         return {}
-    return dict.fromkeys(range(first - 1), _unchanged) | {first - 1: lambda _: tokens}
+    return dict.fromkeys(range(first - 1), unchanged) | {first - 1: lambda _: tokens}
 
 
-def _unchanged(tokens: TokenSet) -> TokenSet:
+def unchanged(tokens: TokenSet) -> TokenSet:
+    """Stands in for a block that is left out."""
     return tokens
 
 
 @contextmanager
-def _standing_in(blocks: nn.ModuleList, forwards: Mapping[int, Callable[[TokenSet], TokenSet]]) -> Iterator[None]:
+def standing_in(blocks: nn.ModuleList, forwards: Mapping[int, Callable[[TokenSet], TokenSet]]) -> Iterator[None]:
     """Within, some blocks compute something else, in our hosts and in adapted ones alike; their hooks run."""
     try:
         for index, forward in forwards.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from video_ats.models.insert import sampling
+from video_ats.models.insert import following, sampler_slots, sampling
 from video_ats.models.trace import Trace
 from video_ats.runs.execution import Execution
 from video_ats.runs.options import Ensemble
@@ -145,11 +144,7 @@ def _forward_traced(
     model: nn.Module, batch: Tensor, followed: Presence | None, execution: Execution, embed: bool
 ) -> tuple[Tensor, Trace, Tensor | None]:
     """Logits (float32), trace and embeddings of a batch; the samplers take their counts from ``followed``."""
-    with ExitStack() as stack:
-        for block, presence in zip(model.blocks, followed or (), strict=False):  # type: ignore[arg-type]
-            if block.sampler is not None:
-                stack.enter_context(block.sampler.following(presence))
-        stack.enter_context(execution.autocast())
+    with following(sampler_slots(model), followed), execution.autocast():
         if not embed:
             logits, trace = model(batch, return_trace=True)
             return logits.float(), trace, None
