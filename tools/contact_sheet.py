@@ -29,6 +29,8 @@ class SheetConfig:
 def main() -> None:
     """Read the frames, put them side by side and write the picture."""
     config = parse_config(SheetConfig, __doc__ or "")
+    if not config.videos:
+        raise ValueError("videos []: name at least one file")
     rows = []
     for video in config.videos:
         read = read_frames(video, lambda count, rate: [i * count // config.frames for i in range(config.frames)])

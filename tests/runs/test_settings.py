@@ -133,12 +133,15 @@ def test_names_are_unique() -> None:
     assert not {name for config, name in found.items() if config.kind == "static"} & set(names)
 
 
-def test_the_control_of_a_threshold_needs_the_setting_that_it_follows() -> None:
-    similar = SamplerConfig("similar", "tube")
-    control = similar.control("random")
-    with pytest.raises(ValueError, match=r"follows .similar-tube-t0\.9., which is not among the settings; add it"):
+@pytest.mark.parametrize(
+    ("merging", "name"),
+    [(SamplerConfig("similar", "tube"), "similar-tube-t0.9"), (SamplerConfig("tome", r=8), "tome-frame-r8")],
+)
+def test_the_control_of_merging_needs_the_setting_that_it_follows(merging: SamplerConfig, name: str) -> None:
+    control = merging.control("random")
+    with pytest.raises(ValueError, match=rf"follows '{re.escape(name)}', which is not among the settings; add it"):
         make_settings(SweepConfig(samples=[]), [control])
-    assert make_settings(SweepConfig(samples=[]), [similar, control])[-1].follows == "similar-tube-t0.9"
+    assert make_settings(SweepConfig(samples=[]), [merging, control])[-1].follows == name
 
 
 def test_a_sweep_is_a_product_and_each_ats_setting_is_followed_by_its_controls() -> None:

@@ -220,6 +220,7 @@ def test_demo_where_nothing_may_be_written(tool: RunTool, workplace: Path, monke
         ("--output out --clips_per_class 0", "0 clips per class"),
         ("--output out --seed -1", "seed -1"),
         ("--output out --splits [validaton]", "splits ['validaton']: must be among validation, choosing"),
+        ("--output out --splits []", "splits []: must be among validation, choosing"),
         ("--output out --clips_per_class two", "Got value: two"),
         ("--output out --clips 2", "did you mean splits?"),
         ("--output file", "file: "),

@@ -27,3 +27,12 @@ def test_rows_are_videos_and_columns_are_frames(
         for column in range(4):
             cell = sheet[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
             assert np.abs(cell - (start + 30 * column)).max() <= 3
+
+
+def test_no_videos_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = run_tool_file(
+        "contact_sheet.py", ["--output", str(tmp_path / "sheet.png"), "--videos", "[]"], monkeypatch, capsys
+    )
+    assert (ended.code, ended.err) == (2, "error: videos []: name at least one file\n")

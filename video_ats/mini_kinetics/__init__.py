@@ -123,8 +123,8 @@ def draw_splits(config: MiniKineticsConfig) -> Iterator[tuple[str, int, Iterator
     processes = (os.cpu_count() or 1) if config.processes is None else config.processes
     splits = FAMILIES[config.family].splits
     unknown = [split for split in config.splits if split not in splits]
-    if unknown:
-        raise ValueError(f"splits {unknown}: must be among {', '.join(splits)}")
+    if unknown or not config.splits:
+        raise ValueError(f"splits {unknown}: must be among {', '.join(splits)}, at least one")
     for name in config.splits:
         count = splits[name].clips_per_class if config.clips_per_class is None else config.clips_per_class
         options = {"clips_per_class": count, "seed": config.seed, "processes": processes}

@@ -160,7 +160,8 @@ def make_settings(
     for name, config in zip(names, configs, strict=True):
         ats = None if config is None else config.followed()
         follows = None if ats is None else setting_name(ats)
-        if config is not None and config.matched and config.threshold is not None and follows not in names:
+        only_follows = config is not None and config.matched and ats is not None and ats.kind != "ats"
+        if only_follows and follows not in names:
             raise ValueError(f"setting {name!r}: follows {follows!r}, which is not among the settings; add it")
         settings.append(Setting(name, config, follows if follows in names else None))
     if finetuned:
