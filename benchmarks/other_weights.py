@@ -85,9 +85,8 @@ class FocusNet(nn.Module):
             for wide, narrow in pairwise(widths)
         ]
         self.decoder = nn.Sequential(*(layer for stage in stages for layer in stage), nn.Conv2d(widths[-1], 1, 1))
-        missing, unexpected = self.decoder.load_state_dict(decoder_weights(released), strict=False)
-        assert not unexpected, unexpected
-        assert all(name.endswith("num_batches_tracked") for name in missing), missing
+        counters = {name: t for name, t in self.decoder.state_dict().items() if name.endswith("num_batches_tracked")}
+        self.decoder.load_state_dict({**counters, **decoder_weights(released)})  # which training alone reads
         self.vit: VisionTransformer = vit
         self.eval()
 
