@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,6 +49,15 @@ def videomae(**changes: Any) -> nn.Module:
     return spread(transformers.VideoMAEForVideoClassification(config))
 
 
+def vjepa2(**changes: Any) -> nn.Module:
+    sizes = {"crop_size": SIDE, "frames_per_clip": FRAMES, "mlp_ratio": 1.5, "num_pooler_layers": 2}
+    sizes |= {"pred_hidden_size": WIDTH, "pred_num_hidden_layers": 1, "pred_num_attention_heads": HEADS}
+    sizes = {**_SIZES, **sizes, "tubelet_size": TUBELET, "patch_size": PATCH, **changes}
+    for key in ("image_size", "num_frames", "intermediate_size"):
+        del sizes[key]
+    return spread(transformers.VJEPA2ForVideoClassification(transformers.VJEPA2Config(**sizes)))
+
+
 def timm_model(name: str, **changes: Any) -> nn.Module:
     return spread(timm.create_model(name, num_classes=CLASSES, **{**_IMAGE, **changes}))
 
@@ -58,12 +68,13 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
     "space": lambda: timesformer("space_only"),
     "vivit": vivit,
     "videomae": videomae,
+    "vjepa2": vjepa2,
     "vit": lambda: timm_model("vit_tiny_patch16_224"),
     "distilled": lambda: timm_model("deit_tiny_distilled_patch16_224"),
     # registers, and layer scale; the one with more of everything
     "registers": lambda: timm_model("vit_small_patch14_reg4_dinov2"),
 }
-PLAIN = ("vit", "distilled", "registers", "vivit", "videomae")  # all tokens attend to each other
+PLAIN = ("vit", "distilled", "registers", "vivit", "videomae", "vjepa2")  # all tokens attend to each other
 TRANSFORMERS = tuple(name for name in HOSTS if name not in ("vit", "distilled", "registers"))
 
 
@@ -114,8 +125,27 @@ def rows(linear: Any, part: int) -> Callable[[Tensor], Tensor]:
     return lambda x: x @ weight.T + bias
 
 
+def turn_in_3d(x: Tensor, place: tuple[int, int, int]) -> Tensor:
+    """A query or key ``(heads * d,)`` of V-JEPA 2, channel by channel: a third each by time, height and width."""
+    head = x.shape[0] // HEADS
+    third = 2 * (head // 3 // 2)
+    out = x.clone()
+    for start in range(0, x.shape[0], head):
+        for axis, at in enumerate(place):
+            for channel in range(third):
+                # Frequencies go 0 1 2 0 1 2, pairs are neighbours.
+                angle = at / 10_000 ** (channel % (third // 2) / (third / 2))
+                here = start + axis * third + channel
+                other = -x[here + 1] if channel % 2 == 0 else x[here - 1]
+                out[here] = x[here] * math.cos(angle) + other * math.sin(angle)
+    return out
+
+
 def slow_layer(name: str, layer: Any) -> SlowLayer:
     """A layer of one of the `PLAIN` for `slow_vit`."""
+    if name == "vjepa2":
+        parts = layer.attention.query, layer.attention.key, layer.attention.value
+        return SlowLayer(layer.norm1, *parts, layer.attention.proj, layer.norm2, layer.mlp, HEADS, turn_in_3d)
     if name in ("vivit", "videomae"):
         attention = layer.attention
         if name == "vivit":
@@ -143,6 +173,8 @@ def slow_adapter(
         embedded, layers = model.vivit.embeddings(clips), model.vivit.layers
     elif name == "videomae":
         embedded, layers, leading = model.videomae.embeddings(clips, None), model.videomae.encoder.layer, 0
+    elif name == "vjepa2":
+        embedded, layers, leading = model.vjepa2.encoder.embeddings(clips), model.vjepa2.encoder.layer, 0
     else:
         embedded, layers = model.norm_pre(model._pos_embed(model.patch_embed(clips))), model.blocks
         leading, grid = model.num_prefix_tokens, (1, SIDES, SIDES)
@@ -170,6 +202,13 @@ def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
         return model.classifier(model.vivit.layernorm(out.leading)[0])
     if name == "videomae":
         return model.classifier(model.fc_norm(out.mean))
+    if name == "vjepa2":  # the host's own code on the tokens that are left, each as often as it stands for a patch
+        tokens = model.vjepa2.encoder.layernorm(out.patches.patches)[None]
+        for layer in model.pooler.self_attention_layers:
+            tokens = layer(tokens, attention_mask=None)[0]
+        often = torch.cat([token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens[0], strict=True)])
+        query = model.pooler.query_tokens
+        return model.classifier(model.pooler.cross_attention_layer(query, often[None])[0][0, 0])
     normed = model.norm(out.leading)
     heads = [model.head(normed[0])]
     if name == "distilled":

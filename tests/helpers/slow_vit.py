@@ -21,7 +21,10 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class SlowLayer:
-    """Each function takes ``(1, D)``; ``out`` and ``mlp`` give what is added, layer scale included."""
+    """Each function takes ``(1, D)``; ``out`` and ``mlp`` give what is added, layer scale included.
+
+    ``turn``: of a query or key ``(heads * d,)`` of a patch, by its place.
+    """
 
     norm1: Function
     query: Function
@@ -31,6 +34,7 @@ class SlowLayer:
     norm2: Function
     mlp: Function
     num_heads: int
+    turn: Callable[[Tensor, Place], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,14 @@ def slow_vit(
         sampler, heads = samplers.get(index), layer.num_heads
         together = torch.cat([classes, patches.patches])
         normed = [layer.norm1(token[None]) for token in together]
-        keys, values = (torch.cat([part(token) for token in normed]) for part in (layer.key, layer.value))
+        queries, keys, values = (
+            torch.cat([part(token) for token in normed]) for part in (layer.query, layer.key, layer.value)
+        )
+        if layer.turn is not None:
+            for at, place in enumerate(patches.places, leading):
+                queries[at], keys[at] = layer.turn(queries[at], place), layer.turn(keys[at], place)
         counts = [1.0] * leading + (patches.sizes if isinstance(sampler, SlowTome) else [1.0] * len(patches.places))
-        rows = [_row(layer.query(token)[0], keys, heads, counts) for token in normed]  # of (heads, tokens)
+        rows = [_row(query, keys, heads, counts) for query in queries]  # of (heads, tokens)
         stays = [True] * len(patches.places)
         if isinstance(sampler, SlowSampler):
             own = [motion[place] for place in patches.places] if motion else []

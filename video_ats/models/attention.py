@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_ats.models.kernels import attend, attend_within, in_few_sizes
+from video_ats.models.rotary import QueriesAndKeys
 from video_ats.tokens import Assignment, Grouping, Origin, TokenMerger, TokenSet
 from video_ats.tokens.configuration import Scores
 from video_ats.tokens.mergers import Reducer
 from video_ats.tokens.samplers import scores_read, select
 from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, sharpness, significance
 
-Groups = Literal["frame", "clip"]
+Groups = Literal["frame", "clip", "position"]
 ALL_ROWS: tuple[Scores | None, ...] = ("received", "sharpness")  # scores that need the whole attention matrix
 
 
@@ -99,25 +100,39 @@ class ClassAttention(nn.Module):
     Args:
         mixing: of keys and values among tokens before attention, as in XViT: packed ``(P, n, heads, d)``,
             ``(B, C, n, heads, d)`` and an `Origin` to the same shapes.
+        prepare: norms and rotary positions of queries and keys.
+        softcap: c of logits ``c tanh(q k / (c sqrt(d)))``, as in VideoPrism; None: they are not capped.
+        usual_scores: those of a sampler that names none; ``class`` if the first leading token is a class token.
     """
 
-    def __init__(self, projections: Projections, num_heads: int, *, mixing: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        projections: Projections,
+        num_heads: int,
+        *,
+        mixing: nn.Module | None = None,
+        prepare: QueriesAndKeys | None = None,
+        softcap: float | None = None,
+        usual_scores: Scores = "class",
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv, self.proj = projections
-        self.mixing = mixing
+        self.mixing, self.prepare = mixing, prepare
+        self.softcap, self.usual_scores = softcap, usual_scores
 
     def forward(self, tokens: TokenSet, groups: Groups, sampler: Reducer | None = None) -> Attended:
         """Attend within each group of normalised tokens; a merger merges nothing yet."""
         if sampler is None or isinstance(sampler, TokenMerger):
             out, leading, chosen, keys = self._dense(tokens, groups, by_keys=sampler is not None and sampler.by_keys)
         else:
-            all_rows = scores_read(sampler, tokens.leading) in ALL_ROWS
+            all_rows = scores_read(sampler, self.usual_scores) in ALL_ROWS
             attend_sampled = self._sampled_by_all if all_rows else self._sampled
             out, leading, chosen, keys = attend_sampled(tokens, groups, sampler)
         origin = tokens.origin if chosen is None else chosen.origin
         clips, count = tokens.class_tokens.shape[:2]
-        if count == tokens.leading:  # one set per clip, the mean of its copies: (G, R, heads, d) -> (B, R, heads, d)
+        # One set per clip is the mean of its copies: (G, R, heads, d) -> (B, R, heads, d).
+        if count and count == tokens.leading:
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
         update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
@@ -130,8 +145,8 @@ class ClassAttention(nn.Module):
         keys = None
         if by_keys:
             keys = grouping.unpad(k[:, :, first:].mean(dim=1))
-            mask = _log_sizes(tokens.origin, grouping, mask, first, torch.promote_types(k.dtype, torch.float32))
-        out = attend(q, k, v, mask)
+            mask = log_sizes(tokens.origin, grouping, mask, first, torch.promote_types(k.dtype, torch.float32))
+        out = attend(q, k, v, mask, self.softcap)
         return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), keys=keys)
 
     def _sampled(self, tokens: TokenSet, groups: Groups, sampler: nn.Module) -> _Heads:
@@ -145,9 +160,10 @@ class ClassAttention(nn.Module):
         queries = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
         row = None
         if first:
-            queries = _per_group(_project(self, tokens.class_tokens, 0, 1).squeeze(-3), grouping, first)
-            row = class_attention(queries[:, 0], k, mask)  # (G, heads, R + N)
-        match scores_read(sampler, first):
+            queries = self._prepared(_project(self, tokens.class_tokens, 0, 1), 0, None).squeeze(-3)
+            queries = _per_group(queries, grouping, first)
+            row = class_attention(queries[:, 0], k, mask, self.softcap)  # (G, heads, R + N)
+        match scores_read(sampler, self.usual_scores):
             case "keys":
                 scores = grouping.unpad(norms(k)[:, first:])
             case "motion":
@@ -161,9 +177,10 @@ class ClassAttention(nn.Module):
         chosen = select(sampler, scores, tokens.origin)
         kept = _grouping(chosen.origin, groups)
         staying = tokens.patches.index_select(0, chosen.rows)
-        own = _project(self, staying, 0, 1, ragged=True).squeeze(-3)  # (P', heads, d)
+        own = self._prepared(_project(self, staying, 0, 1, ragged=True), 0, chosen.origin).squeeze(-3)  # (P', heads, d)
         others = queries[:, 1:]  # of the leading tokens but the class token
-        out = attend(_led(others, kept.pad(own)).transpose(1, 2), k, v, mask)  # (G, heads, R - 1 + N', d)
+        q = _led(others, kept.pad(own)).transpose(1, 2)
+        out = attend(q, k, v, mask, self.softcap)  # (G, heads, R - 1 + N', d)
         leading, patches_out = out.split([others.shape[1], out.shape[2] - others.shape[1]], dim=2)
         leading = leading.transpose(1, 2)
         if row is not None:
@@ -174,8 +191,8 @@ class ClassAttention(nn.Module):
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         q, k, v = self._tables(tokens, grouping)  # (G, heads, R + N, d)
         mask, lengths = _mask_with_leading(grouping, first), grouping.lengths + first
-        attention = all_attention(q, k, mask)  # (G, heads, R + N, R + N)
-        if scores_read(sampler, first) == "sharpness":
+        attention = all_attention(q, k, mask, self.softcap)  # (G, heads, R + N, R + N)
+        if scores_read(sampler, self.usual_scores) == "sharpness":
             scores = sharpness(attention, mask, lengths)
         else:
             scores = significance(mean_row(attention, mask, lengths), v)
@@ -201,19 +218,30 @@ class ClassAttention(nn.Module):
 
     def _heads(self, tokens: TokenSet, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Of patch tokens ``(P, stop - start, heads, d)`` and class tokens ``(B, C, stop - start, heads, d)``."""
-        return tokens.split(_project(self, tokens.joined, start, stop, ragged=not tokens.origin.is_whole))
+        projected = _project(self, tokens.joined, start, stop, ragged=not tokens.origin.is_whole)
+        patches, classes = tokens.split(projected)
+        return self._prepared(patches, start, tokens.origin), self._prepared(classes, start, None)
+
+    def _prepared(self, parts: Tensor, start: int, origin: Origin | None) -> Tensor:
+        """Queries and keys among ``parts (..., n, heads, d)`` from ``start`` on made ready; None: of leading tokens."""
+        if self.prepare is None or not parts.numel():
+            return parts
+        each = zip(("query", "key", "value")[start:], parts.unbind(-3), strict=False)
+        return torch.stack([x if part == "value" else self.prepare(x, part, origin) for part, x in each], dim=-3)
 
 
 def _grouping(origin: Origin, groups: Groups) -> Grouping:
-    if groups not in ("frame", "clip"):
-        raise ValueError(f"groups {groups!r}: must be frame or clip")
-    return origin.by_frame if groups == "frame" else origin.by_clip
+    if groups not in ("frame", "clip", "position"):
+        raise ValueError(f"groups {groups!r}: must be frame, clip or position")
+    return getattr(origin, f"by_{groups}")
 
 
 def _per_group(classes: Tensor, grouping: Grouping, leading: int) -> Tensor:
     """``(B, C, ...)`` to ``(G, R, ...)``: a clip's only set of leading tokens is repeated for each of its groups."""
+    if not leading:
+        return classes.new_zeros(grouping.num_groups, 0, *classes.shape[2:])
     clips, count = classes.shape[:2]
-    sets = count // leading if leading else 1
+    sets = count // leading
     by_set = classes.unflatten(1, (sets, leading))
     return by_set.expand(clips, grouping.num_groups // clips, *by_set.shape[2:]).flatten(0, 1)
 
@@ -232,7 +260,7 @@ def _led(leading: Tensor, table: Tensor) -> Tensor:
     return torch.cat([leading, table], dim=1) if leading.shape[1] else table
 
 
-def _log_sizes(
+def log_sizes(
     origin: Origin, grouping: Grouping, mask: Tensor | None, leading: int, dtype: torch.dtype
 ) -> Tensor | None:
     """The logarithm of how many patches each key stands for, ``(G, R + N)``, minus infinity where there is none.

@@ -27,9 +27,10 @@ def forward_features(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Ten
     Raises:
         TypeError: for a model that cannot have samplers.
     """
-    if _host(model) is None:
+    host = _host(model)
+    if host is None:
         return model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
-    return model.base_model(*inputs, **named_inputs)[0]  # type: ignore[operator]
+    return model.base_model(*inputs, **host.of_features, **named_inputs)[0]  # type: ignore[operator]
 
 
 def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -43,8 +44,12 @@ def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tenso
     host = _host(model)
     if host is None:
         return model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
-    pooled = x.mean(dim=1) if host.pooled else x[:, 0]
-    norm, classifier = getattr(model, "fc_norm", None), getattr(model, "classifier", None)
+    classifier = getattr(model, "classifier", None)
+    if host.embed is not None and classifier is not None:
+        embedding = host.embed(model, x)
+        return embedding if pre_logits else classifier(embedding)
+    pooled = x.mean(dim=1) if host.pooled or host.embed is not None else x[:, 0]
+    norm = getattr(model, "fc_norm", None)
     pooled = pooled if norm is None else norm(pooled)
     return pooled if pre_logits or classifier is None else classifier(pooled)
 

@@ -39,11 +39,11 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
     """Raise ValueError for blocks, a class token, several frames or a time embedding that the model does not have."""
     config.for_depth(len(sampler_slots(model)))
-    graft, leading, frames = graft_of(model), 1, 2
-    if graft is not None or own_blocks(model) is None:
-        hidden = (recognise(model) if graft is None else graft.host).hidden
-        leading, frames = hidden.leading, hidden.frames
-    if config.scores == "class" and not leading:
+    graft, frames, blocks = graft_of(model), 2, own_blocks(model)
+    if blocks is None:
+        host = recognise(model) if graft is None else graft.host
+        frames, blocks = host.hidden.frames, host.blocks
+    if config.scores == "class" and any(block.attn.usual_scores != "class" for block in blocks):
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
     if frames < 2 and (config.scores == "motion" or config.static is not None):
         raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")

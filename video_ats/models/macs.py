@@ -122,6 +122,27 @@ class XvitShape:
 
 
 @dataclass(frozen=True)
+class PoolingShape:
+    """Sizes of a head in which one query reads the tokens that are left, after layers of attention among them.
+
+    Attributes:
+        embed_dim: width of the keys and values that the query reads.
+        inputs: width of the tokens.
+        layers, mlp_weights: their number, and the weights of the MLP of each.
+    """
+
+    embed_dim: int
+    inputs: int
+    layers: int = 0
+    mlp_weights: int = 0
+
+    def macs(self, left: Tensor) -> Tensor:
+        """Of so many tokens (int64 Tensor[B]); what is computed once, whatever is left, is not among them."""
+        layer = _attend(left, left, left**2, self.inputs) + left * self.mlp_weights
+        return self.layers * layer + left * 2 * self.inputs * self.embed_dim + left * 2 * self.embed_dim
+
+
+@dataclass(frozen=True)
 class VitShape:
     """Sizes of a plain vision transformer of images or clips: all tokens of a clip attend to each other.
 
@@ -129,6 +150,8 @@ class VitShape:
         mlp_weights: weights of the linear layers of an MLP, which are its multiply-adds per token.
         patch_inputs: numbers in a patch.
         leading: tokens in front of the patches that always stay.
+        head_macs: of a head that reads one token or a mean.
+        pooling: of a head that reads all tokens that are left.
     """
 
     embed_dim: int
@@ -136,6 +159,7 @@ class VitShape:
     patch_inputs: int
     leading: int
     head_macs: int
+    pooling: PoolingShape | None = None
 
     def macs(self, passes: Sequence[Pass]) -> Tensor:
         """See `HostShape.macs`."""
@@ -146,7 +170,7 @@ class VitShape:
             total = total + _attend(came, own, came * own, dim) + left * self.mlp_weights
             if all_rows:
                 total = total + _rows_dropped(came - own, came * (came - own), dim)
-        return total
+        return total if self.pooling is None else total + self.pooling.macs(left)
 
 
 def linear_weights(*modules: nn.Module) -> int:

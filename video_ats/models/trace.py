@@ -126,7 +126,7 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
         kept.append(out.origin.presence())
         asked.append(given[0].origin.presence() if isinstance(sampler, TokenMerger) else kept[-1])
         chooses = isinstance(sampler, nn.Module) and not isinstance(sampler, TokenMerger)
-        all_rows.append(chooses and scores_read(sampler, given[0].leading) in ALL_ROWS)
+        all_rows.append(chooses and scores_read(sampler, block.attn.usual_scores) in ALL_ROWS)
         deciding.append(out.macs)
         stands.append(out.origin.standing_places())
 

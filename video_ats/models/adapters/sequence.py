@@ -15,7 +15,7 @@ from torch import Tensor
 
 from video_ats.tokens import Grid, Origin, TokenSet
 
-Order = Literal["frames", "positions", "frame_each"]
+Order = Literal["frames", "positions", "frame_each", "position_each"]
 
 # An attribute of the tensor that saves looking for NaN and grouping again; a tensor without it works as well.
 _ORIGIN = "_video_ats_origin"
@@ -33,6 +33,7 @@ class HiddenStates:
         frames, rows, columns: the patch grid of a clip.
         order: ``frames``: one sequence per clip, frame after frame, each in raster order. ``positions``: one sequence
             per clip, position after position, each through all frames. ``frame_each``: one sequence per frame.
+            ``position_each``: one sequence per position, through all frames.
     """
 
     leading: int
@@ -41,23 +42,27 @@ class HiddenStates:
     columns: int
     order: Order = "frames"
 
-    def resized(self, hidden: Tensor, rows: int, columns: int) -> HiddenStates:
-        """The layout of clips of another size, whose frames have ``rows`` times ``columns`` patches."""
-        length, frames = hidden.shape[1] - self.leading, self.frames
-        # TimeSformer alone takes other numbers of frames; elsewhere a mask may have dropped tokens.
-        if self.order == "positions" and length % (rows * columns) == 0:
-            frames = length // (rows * columns)
+    def resized(self, hidden: Tensor, frames: int | None, rows: int, columns: int) -> HiddenStates:
+        """The layout of clips of another size, whose frames have ``rows`` times ``columns`` patches.
+
+        ``frames``: steps in time, where patches span several frames; None: to be found out.
+        """
+        length = hidden.shape[1] - self.leading
+        if frames is None:
+            # TimeSformer alone takes other numbers of frames; elsewhere a mask may have dropped tokens.
+            fits = self.order == "positions" and length % (rows * columns) == 0
+            frames = length // (rows * columns) if fits else self.frames
         return replace(self, frames=frames, rows=rows, columns=columns)
 
-    def take(self, hidden: Tensor) -> TokenSet:
-        """The tokens that are left in ``hidden (Tensor[S, R + N, D])``.
+    def take(self, hidden: Tensor, origin: Origin | None = None) -> TokenSet:
+        """The tokens that are left in ``hidden (Tensor[S, R + N, D])``; ``origin``: where that is known.
 
         Raises:
             ValueError: for another number of tokens or sequences than the model's clips have.
         """
-        origin = getattr(hidden, _ORIGIN, None)
-        if not isinstance(origin, Origin):
-            origin = self._origin(hidden)
+        noted = getattr(hidden, _ORIGIN, None)
+        if origin is None:
+            origin = noted if isinstance(noted, Origin) else self._origin(hidden)
         leading = hidden[:, : self.leading].reshape(origin.grid.clips, -1, hidden.shape[-1])  # (B, R or T * R, D)
         rows = self._rows(origin.grid, origin.index)
         return TokenSet.of(hidden.flatten(0, 1)[rows], leading, origin, self.leading)
@@ -73,7 +78,7 @@ class HiddenStates:
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
-        size = origin.grid.clips * self._sequences, self.leading + self._length, dim
+        size = origin.grid.clips * self._sequences, self.leading + self.length, dim
         if pooled and last:
             weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
             sums = weighted.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, weighted)
@@ -96,17 +101,18 @@ class HiddenStates:
 
     @property
     def _sequences(self) -> int:
-        return self.frames if self.order == "frame_each" else 1
+        return {"frame_each": self.frames, "position_each": self.rows * self.columns}.get(self.order, 1)
 
     @property
-    def _length(self) -> int:
-        return self.rows * self.columns * (1 if self.order == "frame_each" else self.frames)
+    def length(self) -> int:
+        """N, the patch tokens of a sequence."""
+        return self.frames * self.rows * self.columns // self._sequences
 
     def _origin(self, hidden: Tensor) -> Origin:
         count = hidden.shape[0] // self._sequences
-        if hidden.shape[1] != self.leading + self._length or hidden.shape[0] != count * self._sequences:
+        if hidden.shape[1] != self.leading + self.length or hidden.shape[0] != count * self._sequences:
             raise ValueError(
-                f"hidden states {tuple(hidden.shape)}: with samplers must be {self.leading} + {self._length} tokens "
+                f"hidden states {tuple(hidden.shape)}: with samplers must be {self.leading} + {self.length} tokens "
                 f"in {self._sequences} sequences per clip ({self.frames} x {self.rows} x {self.columns} patches); is "
                 "the input of the size that the model was made for, and does nothing else drop tokens?"
             )
@@ -135,8 +141,10 @@ class HiddenStates:
     def _rows(self, grid: Grid, index: Tensor) -> Tensor:
         """``int64 Tensor[P]``: where patches of the grid stand in the flattened ``(S * (R + N), D)``."""
         clip, frame, position = index // grid.per_clip, index // grid.positions % grid.frames, index % grid.positions
-        step = self.leading + self._length
+        step = self.leading + self.length
         if self.order == "frame_each":
             return (clip * grid.frames + frame) * step + self.leading + position
+        if self.order == "position_each":
+            return (clip * grid.positions + position) * step + self.leading + frame
         place = frame * grid.positions + position if self.order == "frames" else position * grid.frames + frame
         return clip * step + self.leading + place
