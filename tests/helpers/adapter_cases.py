@@ -206,7 +206,9 @@ def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
         tokens = model.vjepa2.encoder.layernorm(out.patches.patches)[None]
         for layer in model.pooler.self_attention_layers:
             tokens = layer(tokens, attention_mask=None)[0]
-        often = torch.cat([token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens[0], strict=True)])
+        often = torch.cat(
+            [token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens[0], strict=True)]
+        )
         query = model.pooler.query_tokens
         return model.classifier(model.pooler.cross_attention_layer(query, often[None])[0][0, 0])
     normed = model.norm(out.leading)

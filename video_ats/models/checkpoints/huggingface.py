@@ -36,6 +36,7 @@ _SIZES = (
     ("num_attention_heads", "num_heads", 12),
 )
 
+
 @dataclass(frozen=True)
 class HuggingFaceModel:
     """A model as its configuration describes it; None: that does not say it."""
@@ -68,7 +69,7 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     if path is None:
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind in KINDS:
         arguments = {
             "config": config,
