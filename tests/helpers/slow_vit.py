@@ -90,7 +90,7 @@ def slow_vit(
             own = [motion[place] for place in patches.places] if motion else []
             by_head = [torch.stack([row[head] for row in rows]) for head in range(heads)]
             kind = sampler.scores or ("class" if leading else "received")
-            scores = slow_scores(kind, by_head, keys, values, leading, own)
+            scores = slow_scores(kind, by_head, keys, values, leading, own, sampler.score_rows)
             stays = _choose(scores, patches.places, grid, sampler)
         read = [
             token + layer.out(_read(row, values))[0] if stay else token

@@ -46,6 +46,8 @@ def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
         frames, blocks = host.hidden.frames, host.blocks
     if config.scores == "class" and any(block.attn.usual_scores != "class" for block in blocks):
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
+    if config.scores == "query" and any(block.query is None for block in blocks):
+        raise ValueError("sampler scores 'query': the model's head has no query that reads tokens; received fits")
     if frames < 2 and (config.scores == "motion" or config.static is not None):
         raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
     if config.length_encoding and getattr(model, "time_embed", None) is None:
