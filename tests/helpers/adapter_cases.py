@@ -58,6 +58,13 @@ def vjepa2(**changes: Any) -> nn.Module:
     return spread(transformers.VJEPA2ForVideoClassification(transformers.VJEPA2Config(**sizes)))
 
 
+def videoprism(**changes: Any) -> nn.Module:
+    sizes = {"num_spatial_layers": DEPTH, "num_temporal_layers": 2, "attn_logit_softcapping": 2.0}  # low: it must show
+    sizes = {**_SIZES, **sizes, "intermediate_size": 42, "tubelet_size": [1, PATCH, PATCH], **changes}
+    del sizes["num_hidden_layers"]
+    return spread(transformers.VideoPrismForVideoClassification(transformers.VideoPrismVisionConfig(**sizes)))
+
+
 def timm_model(name: str, **changes: Any) -> nn.Module:
     return spread(timm.create_model(name, num_classes=CLASSES, **{**_IMAGE, **changes}))
 
@@ -69,6 +76,7 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
     "vivit": vivit,
     "videomae": videomae,
     "vjepa2": vjepa2,
+    "videoprism": videoprism,
     "vit": lambda: timm_model("vit_tiny_patch16_224"),
     "distilled": lambda: timm_model("deit_tiny_distilled_patch16_224"),
     # registers, and layer scale; the one with more of everything

@@ -273,6 +273,23 @@ def log_sizes(
     return table if mask is None else table.masked_fill(~mask, -torch.inf)
 
 
+def read_by_queries(queries: Tensor, keys: Tensor, values: Tensor, origin: Origin) -> Tensor:
+    """What queries read of each clip's tokens, a merged one as often as it stands for a patch; as a pooling head does.
+
+    Args:
+        queries (Tensor[1, Q, heads, d]): the same for all clips.
+        keys, values (Tensor[P, heads * d]): of the tokens that are left.
+
+    Returns:
+        Tensor[B, Q, heads * d].
+    """
+    groups, num_heads = origin.by_clip, queries.shape[2]
+    q = queries.expand(groups.num_groups, -1, -1, -1).transpose(1, 2)
+    k, v = (groups.pad(part).unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (keys, values))
+    mask = log_sizes(origin, groups, groups.mask, 0, torch.promote_types(k.dtype, torch.float32))
+    return attend(q, k, v, mask).transpose(1, 2).flatten(2)
+
+
 def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (leading, 0), value=True)
 

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from video_ats.models.adapters.graft import Host, Readout
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.adapters.transformers_video import checked_layers
-from video_ats.models.attention import ClassAttention, Projections, SeparateQkv, log_sizes
+from video_ats.models.attention import ClassAttention, Projections, SeparateQkv, read_by_queries
 from video_ats.models.blocks import Block
-from video_ats.models.kernels import attend
 from video_ats.models.macs import PoolingShape, VitShape, linear_weights
 from video_ats.models.rotary import Angles, QueriesAndKeys
 from video_ats.tokens import Origin, TokenSet
@@ -102,19 +101,15 @@ class Pool:
         """``Tensor[B, D]``; see `Readout.pool`."""
         for block in self.blocks:
             tokens = block(tokens)
-        layer, groups = pooler.cross_attention_layer, tokens.origin.by_clip
+        layer = pooler.cross_attention_layer
         attention, normed = layer.cross_attn, layer.layer_norm1(tokens.patches)
-        query = pooler.query_tokens.repeat(groups.num_groups, 1, 1)  # (B, 1, D)
-        q, k, v = (
-            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, 1 or N, d)
-            for part in (
-                attention.q_proj(query),
-                groups.pad(attention.k_proj(normed)),
-                groups.pad(attention.v_proj(normed)),
-            )
+        query = pooler.query_tokens  # (1, 1, D)
+        read = query + read_by_queries(
+            attention.q_proj(query).unflatten(-1, (attention.num_heads, -1)),
+            attention.k_proj(normed),
+            attention.v_proj(normed),
+            tokens.origin,
         )
-        mask = log_sizes(tokens.origin, groups, groups.mask, 0, torch.promote_types(k.dtype, torch.float32))
-        read = query + attend(q, k, v, mask).transpose(1, 2).flatten(2)
         return (read + layer.mlp(layer.layer_norm2(read)))[:, 0]
 
 
