@@ -23,7 +23,8 @@ from transformers.utils import logging
 
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
-from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, read_pixels
+from video_ats.models.adapters.kinds import usual_pixels
+from video_ats.models.checkpoints.huggingface import read_pixels
 from video_ats.models.registry import create_model, get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video.decoders.windows import read_every
@@ -44,7 +45,7 @@ SIZES: dict[str, Any] = {
     "id2label": NAMES,
     "label2id": {name: number for number, name in NAMES.items()},
 }
-KINDS = ("timesformer", "videomae", "vivit")
+KINDS = ("timesformer", "videomae", "vivit", "vjepa2")
 
 
 def theirs(kind: str, **changes: Any) -> nn.Module:
@@ -57,6 +58,11 @@ def theirs(kind: str, **changes: Any) -> nn.Module:
         model = transformers.VideoMAEForVideoClassification(
             transformers.VideoMAEConfig(patch_size=8, tubelet_size=2, **sizes)
         )
+    elif kind == "vjepa2":
+        other = {"image_size": "crop_size", "num_frames": "frames_per_clip"}
+        sizes = {other.get(key, key): value for key, value in sizes.items() if key != "intermediate_size"}
+        sizes |= {"pred_hidden_size": 24, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 3}
+        model = transformers.VJEPA2ForVideoClassification(transformers.VJEPA2Config(patch_size=8, **sizes))
     else:
         model = transformers.VivitForVideoClassification(transformers.VivitConfig(tubelet_size=[2, 8, 8], **sizes))
     with torch.no_grad():
@@ -210,7 +216,7 @@ def test_a_sampling_rate_that_is_not_said_is_the_usual_one_and_that_is_said(
     assert not any("is usual for" in note and "frames apart" in note for note in variant.notes)
     if kind != "timesformer":
         assert any("has no preprocessor_config.json" in note for note in variant.notes)
-        assert variant.mean == DEFAULT_PIXELS[kind].mean
+        assert variant.mean == usual_pixels(kind).mean
 
 
 @pytest.mark.parametrize(
@@ -287,7 +293,7 @@ def test_a_model_without_a_head_gives_embeddings_and_nothing_else(
     views = make_views(window.frames, torch.arange(4)[None], plan)
     with torch.no_grad():
         states = base(views.transpose(1, 2)).last_hidden_state
-    wanted = states.mean(dim=1) if kind == "videomae" else states[:, 0]
+    wanted = states.mean(dim=1) if kind in ("videomae", "vjepa2") else states[:, 0]
     np.testing.assert_allclose(written[:1], wanted.numpy(), rtol=1e-4, atol=1e-4)
     assert wanted.std() > 0.1
     data, training = ("--data.videos", videos), ("--train.videos", videos)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, overload
 
 import timm
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from video_ats.extras import require_extra
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import Host, graft_, graft_of
+from video_ats.models.adapters.kinds import KINDS
 from video_ats.models.features import forward_features, forward_head
 from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import dense_passes
@@ -120,11 +120,11 @@ def create_transformers(
     drop_path_rate: float = 0.0,
     sampler: SamplerConfig | None = None,
 ) -> AdaptedModel:
-    """Build a VideoMAE or ViViT of transformers with random weights; it needs the extra ``hf``.
+    """Build a model of one of `KINDS` of transformers with random weights; it needs the extra ``hf``.
 
     Args:
         config: the content of its config.json. Code that it names is not run.
-        num_frames, crop_size: must be those of ``config``.
+        num_frames, crop_size: must be those of ``config``, unless the positions are for any size.
         num_classes: outputs of the head; others than the configuration's give it other labels; 0: no head.
 
     Raises:
@@ -133,30 +133,27 @@ def create_transformers(
     require_extra("hf", "transformers")
     import transformers
 
-    # Configuration, model, and model without a head, of which nothing reads the pooler.
-    builders: dict[str, tuple[Any, Callable[[Any], nn.Module], Callable[[Any], nn.Module]]] = {
-        "videomae": (
-            transformers.VideoMAEConfig,
-            transformers.VideoMAEForVideoClassification,
-            transformers.VideoMAEModel,
-        ),
-        "vivit": (
-            transformers.VivitConfig,
-            transformers.VivitForVideoClassification,
-            partial(transformers.VivitModel, add_pooling_layer=False),
-        ),
-    }
-    kind = config["model_type"]
-    if drop_path_rate:
-        raise ValueError(f"drop_path {drop_path_rate}: {kind} of transformers has no stochastic depth; leave it out")
-    of_kind, build, build_base = builders[kind]
-    read = of_kind.from_dict(dict(config))
-    for name, given, own in (("num_frames", num_frames, read.num_frames), ("crop_size", crop_size, read.image_size)):
-        if given != own:
-            raise ValueError(f"{name} {given}: the positions of this {kind} are for {own}; leave {name} out")
+    name = config["model_type"]
+    kind = KINDS[name]
+    read = getattr(transformers, kind.config).from_dict(dict(config))
+    if kind.drop_path is not None:
+        setattr(read, kind.drop_path, drop_path_rate)
+    elif drop_path_rate:
+        raise ValueError(f"drop_path {drop_path_rate}: {name} of transformers has no stochastic depth; leave it out")
+    for argument, given, (key, _) in (("num_frames", num_frames, kind.frames), ("crop_size", crop_size, kind.side)):
+        if kind.any_size:
+            setattr(read, key, given)
+        elif given != getattr(read, key):
+            fixed = f"the positions of this {name} are for {getattr(read, key)}; leave {argument} out"
+            raise ValueError(f"{argument} {given}: {fixed}")
     if num_classes and read.num_labels != num_classes:
         read.num_labels = num_classes
-    model = AdaptedModel((build if num_classes else build_base)(read), num_frames=num_frames, crop_size=crop_size)
+    inner = (
+        getattr(transformers, kind.classifier)(read)
+        if num_classes
+        else getattr(transformers, kind.base)(read, **kind.base_options)
+    )
+    model = AdaptedModel(inner, num_frames=num_frames, crop_size=crop_size)
     return insert_samplers_(model, sampler) if sampler is not None else model
 
 

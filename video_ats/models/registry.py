@@ -17,8 +17,9 @@ from timm.data import infer_imagenet_subset
 from torch import nn
 
 from video_ats.models.adapted import create_timm, create_transformers
+from video_ats.models.adapters.kinds import usual_pixels, usual_stride
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, describe_huggingface, huggingface_source
+from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.without_torch import HUGGINGFACE_PREFIX
 from video_ats.models.xvit import create_xvit
@@ -26,8 +27,6 @@ from video_ats.tokens import SamplerConfig
 
 TIMM_PREFIX = "timm:"
 _KINETICS_CLASSES = (400, 600)
-# Frames between those of a clip, as the authors trained; for configurations that do not say it.
-_USUAL_STRIDES = {"timesformer": 32, "videomae": 4, "vivit": 2}
 _BASE_SIZES = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
 _XVIT = "XViT paper (arXiv 2106.05968) and the model zoo of its released code"
@@ -158,14 +157,14 @@ def _of_huggingface(name: str) -> Variant:
         row = Variant(name, create_transformers, {}, "centred", frame_stride=None, crops=1)
     stride, notes = found.frame_stride or row.frame_stride, []
     if stride is None:
-        stride = _USUAL_STRIDES[found.kind]
+        stride = usual_stride(found.kind)
         notes.append(
             f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} is usual "
             f"for {found.kind}, --views.frame_stride N is another"
         )
     pixels, crop, short = found.pixels, arguments["crop_size"], None
     if pixels is None and found.kind != "timesformer":
-        pixels = DEFAULT_PIXELS[found.kind]
+        pixels = usual_pixels(found.kind)
         notes.append(f"{name} has no preprocessor_config.json; pixels are normalised as is usual for {found.kind}")
     if pixels is not None:
         row = replace(row, mean=pixels.mean, std=pixels.std)

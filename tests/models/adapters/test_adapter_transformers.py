@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 import transformers
-from helpers.adapter_cases import DEPTH, HOSTS, TRANSFORMERS, counted_macs, inputs, timesformer, videomae, vivit
+from helpers.adapter_cases import DEPTH, HOSTS, TRANSFORMERS, counted_macs, inputs, timesformer, videomae, vivit, vjepa2
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,9 +22,10 @@ def test_loss_tuple_and_signature(name):
     signature = inspect.signature(model.forward)
     insert_samplers_(model, SOME)
     assert inspect.signature(model.forward) == signature
-    rows = len(model(pixel_values=clips).logits)
+    given = {model.main_input_name: clips}
+    rows = len(model(**given).logits)
     labels = torch.arange(rows) % 3
-    output = model(pixel_values=clips, labels=labels)
+    output = model(**given, labels=labels)
     torch.testing.assert_close(output.loss, nn.functional.cross_entropy(output.logits, labels))
     output.loss.backward()
     assert model.classifier.weight.grad.any()
@@ -49,7 +50,7 @@ def test_hidden_states_are_of_the_tokens_that_are_left(name):
 
 def leading(name):
     """Class tokens of two clips of four frames."""
-    return {"space": 8, "videomae": 0}.get(name, 2)
+    return {"space": 8, "videomae": 0, "vjepa2": 0}.get(name, 2)
 
 
 @hosts
@@ -101,9 +102,48 @@ def test_the_head_of_videomae_reads_the_mean_of_what_is_left():
 
 
 @torch.no_grad()
+def test_the_head_of_vjepa2_counts_a_merged_token_as_the_patches_it_stands_for():
+    """As if the query read a token once for each of them."""
+    model, clips = insert_samplers_(vjepa2(num_pooler_layers=0), SamplerConfig("similar", samples=6)), inputs("vjepa2")
+    output, trace = trace_of(model, clips)
+    features = model.vjepa2(clips, skip_predictor=True).last_hidden_state
+    for clip, (kept, stands) in enumerate(zip(trace.kept[-1].flatten(1), trace.stands[-1].flatten(1), strict=True)):
+        assert 1 < int(kept.sum()) < len(kept)
+        remove_samplers_(model)
+        expected = model.classifier(model.pooler(features[clip : clip + 1, stands]))
+        torch.testing.assert_close(output.logits[clip : clip + 1], expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_model_of_vjepa2_gives_embeddings_without_its_predictor():
+    model, clips = vjepa2().vjepa2, inputs("vjepa2")
+    dense = model(clips, skip_predictor=True).last_hidden_state
+    insert_samplers_(model, SOME)
+    with pytest.raises(ValueError, match=r"VJEPA2Predictor: reads all tokens.*pass skip_predictor=True"):
+        model(clips)
+    states = model(clips, skip_predictor=True).last_hidden_state
+    assert states.shape == dense.shape
+    kept = trace_of(model, clips, skip_predictor=True)[1].kept[-1].flatten(1)
+    for clip in range(2):  # the mean over all is that over the tokens that are left
+        torch.testing.assert_close(states[clip].mean(dim=0), states[clip][kept[clip]].mean(dim=0), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_vjepa2_takes_more_frames_than_its_configuration_says():
+    model = vjepa2()
+    clips = torch.cat([inputs("vjepa2"), inputs("vjepa2", seed=1)], dim=1)
+    dense = model(clips).logits
+    insert_samplers_(model, SamplerConfig("topk", blocks=range(DEPTH), samples=1000))
+    torch.testing.assert_close(model(clips).logits, dense, rtol=0, atol=1e-4)
+    _, trace = trace_of(insert_samplers_(model, SOME), clips)
+    assert trace.kept[0].shape[1] == 4
+    assert int(trace.kept[-1].sum()) == 2 * 4 * 6
+
+
+@torch.no_grad()
 def test_dense_costs_are_the_hosts_own():
     """Divided attention aside, where the host computes the class token once a frame and we once a clip."""
-    for name in ("joint", "space", "vivit", "videomae"):
+    for name in ("joint", "space", "vivit", "videomae", "vjepa2"):
         model, clips = HOSTS[name](), inputs(name, 1)
         _, trace = trace_of(model, clips)
         assert int(trace.macs()) == counted_macs(lambda model=model, clips=clips: model(clips)), name

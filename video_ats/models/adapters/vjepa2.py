@@ -54,6 +54,7 @@ def vjepa2(model: Any) -> Host:
         ),
         attention_dropout=max(config.attention_probs_dropout_prob, config.attention_dropout if pooler else 0.0),
         in_tuple=True,
+        pooled=True,
         config=config,
         entry=entry,
         readout=Readout(

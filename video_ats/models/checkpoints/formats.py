@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from video_ats.models.adapters.kinds import KINDS
 from video_ats.models.checkpoints.find import Weights, any_block, find_weights
 from video_ats.models.checkpoints.huggingface import is_base
 from video_ats.models.checkpoints.pickles import check_tensors
@@ -238,12 +239,13 @@ def _any_begins(names: Collection[str], *beginnings: str) -> bool:
 
 
 def _is_of_transformers(target: Collection[str]) -> bool:
-    """Whether the target is a ViViT or VideoMAE, which have no names of ours."""
-    return _any_begins(target, "vivit.", "videomae.")
+    """Whether the target is one of `KINDS`, which have no names of ours."""
+    return _any_begins(target, *(kind.prefix for kind in KINDS.values()))
 
 
 def _for_transformers(state: dict[str, Tensor]) -> Translated:
-    ignored = tuple(name for name in state if name.startswith("vivit.pooler."))  # not by a head, nor as an embedding
+    # No head reads this pooler, and it gives no embedding.
+    ignored = tuple(name for name in state if name.startswith("vivit.pooler."))
     state = {name: tensor for name, tensor in state.items() if name not in ignored}
     if not any(re.match(r"blocks\.\d+\.attn\.qkv\.weight$", name) for name in state):
         return Translated("transformers", rename_all(state, VIVIT | VIDEOMAE), ignored=ignored)
