@@ -72,12 +72,13 @@ def test_a_clip_does_not_depend_on_its_batch_mates(name, reducer):
 @hosts
 def test_multiply_adds_are_those_that_torch_counts(name):
     """Of single clips and equal counts: what a frame or position is padded with is charged to no clip."""
-    model, clips = HOSTS[name](), inputs(name, 1)
+    # torch's counter stumbles over a parameter that is expanded without a gradient
+    model, clips = HOSTS[name]().requires_grad_(False), inputs(name, 1)
     insert_samplers_(model, everything())
     _, trace = trace_of(model, clips)
     assert torch.equal(trace.macs(), trace.dense_macs())
     assert int(trace.macs()) == counted_macs(lambda: model(clips))
-    scope = "tube" if name == "divided" else "frame"
+    scope = "tube" if name in ("divided", "videoprism") else "frame"
     exact = [
         SamplerConfig("topk", scope, (1, 3), 6),
         SamplerConfig("topk", scope, (1, 3), 6, dropped="merged"),

@@ -43,7 +43,7 @@ def videoprism(model: Any) -> Host:
             pooling=None if head is None else PoolingShape(head.k_proj.out_features, config.hidden_size),
         ),
         attention_dropout=config.attention_probs_dropout_prob,
-        pooled=head is None,
+        pooled=True,
         config=config,
         entry=entry,
         readout=Readout(
