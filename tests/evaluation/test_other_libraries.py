@@ -45,7 +45,7 @@ SIZES: dict[str, Any] = {
     "id2label": NAMES,
     "label2id": {name: number for number, name in NAMES.items()},
 }
-KINDS = ("timesformer", "videomae", "vivit", "vjepa2")
+KINDS = ("timesformer", "videomae", "vivit", "vjepa2", "videoprism_vision_model")
 
 
 def theirs(kind: str, **changes: Any) -> nn.Module:
@@ -63,6 +63,11 @@ def theirs(kind: str, **changes: Any) -> nn.Module:
         sizes = {other.get(key, key): value for key, value in sizes.items() if key != "intermediate_size"}
         sizes |= {"pred_hidden_size": 24, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 3}
         model = transformers.VJEPA2ForVideoClassification(transformers.VJEPA2Config(patch_size=8, **sizes))
+    elif kind == "videoprism_vision_model":
+        sizes |= {"num_spatial_layers": sizes.pop("num_hidden_layers"), "num_temporal_layers": 1, "intermediate_size": 42}
+        model = transformers.VideoPrismForVideoClassification(
+            transformers.VideoPrismVisionConfig(tubelet_size=[1, 8, 8], **sizes)
+        )
     else:
         model = transformers.VivitForVideoClassification(transformers.VivitConfig(tubelet_size=[2, 8, 8], **sizes))
     with torch.no_grad():
@@ -113,7 +118,7 @@ def test_logits_are_those_of_the_librarys_own_pipeline(kind: str, workplace: Pat
     processor = transformers.AutoImageProcessor.from_pretrained(workplace / kind)
     pixels = processor(list(frames.numpy()), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(views.transpose(1, 2), pixels, rtol=0, atol=2e-5)
-    wanted = transformers.AutoModelForVideoClassification.from_pretrained(workplace / kind).eval()(pixels).logits
+    wanted = transformers.AutoModelForVideoClassification.from_pretrained(workplace / kind).eval()(pixels).logits.flatten(1)
     model: Any = create_model(str(workplace / kind))
     logits, trace = model(views, return_trace=True)
     torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-4)
@@ -293,7 +298,7 @@ def test_a_model_without_a_head_gives_embeddings_and_nothing_else(
     views = make_views(window.frames, torch.arange(4)[None], plan)
     with torch.no_grad():
         states = base(views.transpose(1, 2)).last_hidden_state
-    wanted = states.mean(dim=1) if kind in ("videomae", "vjepa2") else states[:, 0]
+    wanted = states.mean(dim=1) if kind in ("videomae", "vjepa2", "videoprism_vision_model") else states[:, 0]
     np.testing.assert_allclose(written[:1], wanted.numpy(), rtol=1e-4, atol=1e-4)
     assert wanted.std() > 0.1
     data, training = ("--data.videos", videos), ("--train.videos", videos)
