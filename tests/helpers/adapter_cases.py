@@ -155,7 +155,10 @@ def slow_layer(name: str, layer: Any) -> SlowLayer:
     """A layer of one of the `PLAIN` for `slow_vit`."""
     if name == "videoprism":
         attention = layer.attention
-        parts, norms = (attention.q_proj, attention.k_proj, attention.v_proj), (layer.layernorm_before, layer.layernorm_after)
+        parts, norms = (
+            (attention.q_proj, attention.k_proj, attention.v_proj),
+            (layer.layernorm_before, layer.layernorm_after),
+        )
         by_frame, cap = lambda place: place[0], attention.attn_logit_softcapping
         return SlowLayer(norms[0], *parts, attention.o_proj, norms[1], layer.mlp, HEADS, group=by_frame, softcap=cap)
     if name == "vjepa2":
@@ -192,7 +195,10 @@ def slow_adapter(
         embedded, layers, leading = model.vjepa2.encoder.embeddings(clips), model.vjepa2.encoder.layer, 0
     elif name == "videoprism":
         entry, leading, grid = model.vision_model, 0, (FRAMES, SIDES, SIDES)
-        embedded, layers = entry.spatial_embeddings(clips).unflatten(0, (len(clips), -1)).flatten(1, 2), entry.spatial_layers
+        embedded, layers = (
+            entry.spatial_embeddings(clips).unflatten(0, (len(clips), -1)).flatten(1, 2),
+            entry.spatial_layers,
+        )
         later = slow_temporal_layers(entry)
     else:
         embedded, layers = model.norm_pre(model._pos_embed(model.patch_embed(clips))), model.blocks
@@ -216,7 +222,9 @@ def slow_adapter(
 def slow_temporal_layers(entry: Any) -> list[SlowLayer]:
     """Those of VideoPrism: among the frames in which a position is left, after a norm and with a place in time."""
     times = entry.temporal_embeddings.position_embeddings[0]
-    layers = [replace(slow_layer("videoprism", layer), group=lambda place: place[1:]) for layer in entry.temporal_layers]
+    layers = [
+        replace(slow_layer("videoprism", layer), group=lambda place: place[1:]) for layer in entry.temporal_layers
+    ]
     return [replace(layers[0], before=lambda token, place: entry.layernorm1(token) + times[place[0]]), *layers[1:]]
 
 
@@ -234,7 +242,9 @@ def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
         tokens = model.vjepa2.encoder.layernorm(out.patches.patches)[None]
         for layer in model.pooler.self_attention_layers:
             tokens = layer(tokens, attention_mask=None)[0]
-        often = torch.cat([token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens[0], strict=True)])
+        often = torch.cat(
+            [token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens[0], strict=True)]
+        )
         query = model.pooler.query_tokens
         return model.classifier(model.pooler.cross_attention_layer(query, often[None])[0][0, 0])
     if name == "videoprism":  # each head of the query by itself, which reads a token as often as it stands for a patch

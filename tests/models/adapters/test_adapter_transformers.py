@@ -5,7 +5,19 @@ import inspect
 import pytest
 import torch
 import transformers
-from helpers.adapter_cases import DEPTH, HOSTS, TRANSFORMERS, counted_macs, inputs, logits_of, timesformer, videomae, vivit, vjepa2
+from helpers.adapter_cases import (
+    DEPTH,
+    HOSTS,
+    TRANSFORMERS,
+    counted_macs,
+    inputs,
+    logits_of,
+    timesformer,
+    videomae,
+    videoprism,
+    vivit,
+    vjepa2,
+)
 from safetensors.torch import load_file
 from torch import nn
 
@@ -128,6 +140,29 @@ def test_the_model_of_vjepa2_gives_embeddings_without_its_predictor():
         torch.testing.assert_close(states[clip].mean(dim=0), states[clip][kept[clip]].mean(dim=0), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("config", [SOME, SamplerConfig("similar", samples=6)])
+@torch.no_grad()
+def test_the_features_of_videoprism_are_those_of_what_is_left(config):
+    """So that the mean over all is that over the patches of the tokens that are left; no later layer sees others."""
+    model, clips = insert_samplers_(videoprism().vision_model, config), inputs("videoprism")
+    output, trace = trace_of(model, clips)
+    kept, stands = trace.kept[-1].flatten(1), trace.tokens_of_patches(-1).flatten(1)
+    for clip, states in enumerate(output.last_hidden_state):
+        assert 1 < int(kept[clip].sum()) < kept[clip].numel()
+        of_patches = states[stands[clip][stands[clip] >= 0]]
+        torch.testing.assert_close(states.mean(dim=0), of_patches.mean(dim=0), rtol=0, atol=1e-5)
+
+
+def test_videoprism_of_one_frame_needs_its_positions_resized():
+    """The host itself repeats the frame then, once for each of its positions in time."""
+    model, frame = insert_samplers_(videoprism(), SOME), inputs("videoprism")[:, :1]
+    with pytest.raises(ValueError, match=r"is the input of the size that the model was made for"):
+        model(frame)
+    assert trace_of(model, frame, interpolate_pos_encoding=True)[1].kept[-1].shape[1] == 1
+    with pytest.raises(ValueError, match=r"attention dropout 0.1 in training"):
+        insert_samplers_(videoprism(attention_probs_dropout_prob=0.1), SOME).train()(inputs("videoprism"))
+
+
 @torch.no_grad()
 def test_vjepa2_takes_more_frames_than_its_configuration_says():
     model = vjepa2()
@@ -143,8 +178,8 @@ def test_vjepa2_takes_more_frames_than_its_configuration_says():
 @torch.no_grad()
 def test_dense_costs_are_the_hosts_own():
     """Divided attention aside, where the host computes the class token once a frame and we once a clip."""
-    for name in ("joint", "space", "vivit", "videomae", "vjepa2"):
-        model, clips = HOSTS[name](), inputs(name, 1)
+    for name in ("joint", "space", "vivit", "videomae", "vjepa2", "videoprism"):
+        model, clips = HOSTS[name]().requires_grad_(False), inputs(name, 1)
         _, trace = trace_of(model, clips)
         assert int(trace.macs()) == counted_macs(lambda model=model, clips=clips: model(clips)), name
 
@@ -158,6 +193,7 @@ def wrapped():
     [
         (wrapped, r"it is a wrapper; pass what it wraps, its \.module \(VivitForVideoClassification\)"),
         (lambda: videomae(use_mean_pooling=False), "its head reads the first patch"),
+        (lambda: transformers.VideoPrismVideoModel(videoprism().config), "its auxiliary layers read all tokens"),
         (lambda: HOSTS["divided"]().timesformer.encoder, "pass the model itself, not its wrapper or a part of it"),
         (
             lambda: transformers.SwinForImageClassification(transformers.SwinConfig(depths=[1], num_heads=[1])),

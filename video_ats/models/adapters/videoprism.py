@@ -14,7 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from video_ats.models.adapters.graft import Host, Readout, Stage
+from video_ats.models.adapters.graft import Host, Readout, Stage, refuse
 from video_ats.models.adapters.transformers_video import checked_layers, hidden_states
 from video_ats.models.attention import ClassAttention, Groups, Projections, SeparateQkv, read_by_queries
 from video_ats.models.blocks import Block
@@ -40,7 +40,9 @@ def videoprism(model: Any) -> Host:
             patch_inputs=projection.weight[0].numel(),
             later=len(later),
             head_macs=0 if head is None else linear_weights(head.q_proj, head.o_proj, model.classifier),
-            pooling=None if head is None else PoolingShape(head.k_proj.out_features, config.hidden_size),
+            pooling=None
+            if head is None
+            else PoolingShape(head.head_dim * config.num_attention_heads, config.hidden_size),
         ),
         attention_dropout=config.attention_probs_dropout_prob,
         pooled=True,
@@ -53,6 +55,15 @@ def videoprism(model: Any) -> Host:
             pool=_pool,
         ),
         embed=_embed,
+    )
+
+
+def videoprism_of_text(model: Any) -> Host:
+    """A TypeError: of the `VideoPrismVideoModel` and the `VideoPrismClipModel`, which compare clips with text."""
+    refuse(
+        model,
+        "its auxiliary layers read all tokens of the clip; VideoPrismVisionModel and VideoPrismForVideoClassification "
+        "have none",
     )
 
 

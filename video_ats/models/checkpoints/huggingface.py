@@ -36,6 +36,7 @@ _SIZES = (
     ("num_attention_heads", "num_heads", 12),
 )
 
+
 @dataclass(frozen=True)
 class HuggingFaceModel:
     """A model as its configuration describes it; None: that does not say it."""
