@@ -24,8 +24,8 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     quantisation) before, not after.
 
     Args:
-        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT and VideoMAE for
-            video classification. Of a wrapper pass ``.module``.
+        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT, VideoMAE and
+            V-JEPA 2. Of a wrapper pass ``.module``.
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
@@ -39,7 +39,8 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
     """Raise ValueError for blocks, a class token, several frames or a time embedding that the model does not have."""
     config.for_depth(len(sampler_slots(model)))
-    graft, frames, blocks = graft_of(model), 2, own_blocks(model)
+    graft, frames = graft_of(model), 2
+    blocks: Any = own_blocks(model)
     if blocks is None:
         host = recognise(model) if graft is None else graft.host
         frames, blocks = host.hidden.frames, host.blocks

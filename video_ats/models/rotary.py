@@ -53,7 +53,7 @@ class QueriesAndKeys(nn.Module):
         self.rotation, self.halves = rotation, halves
 
     def forward(self, x: Tensor, part: Literal["query", "key"], origin: Origin | None) -> Tensor:
-        """Queries or keys ``(P, heads, d)`` of patch tokens, or ``(B, C, heads, d)`` of leading ones, ``origin`` None."""
+        """Queries or keys ``(P, heads, d)`` of patch tokens; of leading ones ``(B, C, heads, d)`` without origin."""
         norm = self.query_norm if part == "query" else self.key_norm
         x = x if norm is None else norm(x)
         angles = None if origin is None or self.rotation is None else self.rotation(origin, x)

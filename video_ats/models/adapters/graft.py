@@ -22,8 +22,8 @@ from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
     "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT and VideoMAE, as ...Model and as "
-    "...ForVideoClassification"
+    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT, VideoMAE and V-JEPA 2, as ...Model and "
+    "as ...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")
@@ -260,7 +260,7 @@ def graft_(host: Host) -> Graft:
             first, last = layer is host.layers[0], layer is layers[-1]
             forwards.append((layer, LayerForward(graft, layer, block, hidden, first=first, last=last)))
     others = [host.projection, host.entry, readout.pooler]
-    others += [module for module, *_ in (*readout.restated, *readout.refused)]
+    others += [module for module, _, _ in readout.restated] + [module for module, _ in readout.refused]
     forwards += [(module, OwnForward(graft, module)) for module in others if module is not None]
     for module, forward in forwards:
         graft.replaced.append((module, module.__dict__.get("forward")))

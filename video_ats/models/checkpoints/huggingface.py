@@ -69,7 +69,7 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     if path is None:
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind in KINDS:
         arguments = {
             "config": config,
