@@ -102,7 +102,7 @@ def slow_vit(
                 own = [motion[patches.places[token - leading]] for token in group[leading:]] if motion else []
                 by_head = [torch.stack([row[head] for row in rows]) for head in range(heads)]
                 kind = sampler.scores or ("class" if leading else "received")
-                found = slow_scores(kind, by_head, own_keys, own_values, leading, own)
+                found = slow_scores(kind, by_head, own_keys, own_values, leading, own, sampler.score_rows)
                 for token, score in zip(group[leading:], found, strict=True):
                     scores[token - leading] = score
         stays = [True] * len(patches.places)

@@ -13,11 +13,11 @@ from video_ats.models.rotary import QueriesAndKeys
 from video_ats.tokens import Assignment, Grouping, Origin, TokenMerger, TokenSet
 from video_ats.tokens.configuration import Scores
 from video_ats.tokens.mergers import Reducer
-from video_ats.tokens.samplers import scores_read, select
+from video_ats.tokens.samplers import TokenSampler, scores_read, select
+from video_ats.tokens.sampling import keep_uniform
 from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, sharpness, significance
 
 Groups = Literal["frame", "clip", "position"]
-ALL_ROWS: tuple[Scores | None, ...] = ("received", "sharpness")  # scores that need the whole attention matrix
 
 
 class Attended(NamedTuple):
@@ -27,11 +27,13 @@ class Attended(NamedTuple):
         update: what attention adds to the tokens that stay, with their origin.
         chosen: which patch tokens stay; None where all do.
         keys (Tensor[P, d] or None): of the patch tokens, means over the heads; for a merger that decides by them.
+        macs (int64 Tensor[B] or None): multiply-adds that were computed for the scores alone.
     """
 
     update: TokenSet
     chosen: Assignment | None
     keys: Tensor | None
+    macs: Tensor | None
 
 
 class _Heads(NamedTuple):
@@ -41,6 +43,7 @@ class _Heads(NamedTuple):
     leading: Tensor  # (G, R, heads, d)
     chosen: Assignment | None = None
     keys: Tensor | None = None
+    macs: Tensor | None = None
 
 
 class Projections(NamedTuple):
@@ -92,7 +95,8 @@ class ClassAttention(nn.Module):
     the dense model only. The class token's row gives the scores and the class token's output.
 
     Departures, of which the paper has none: other scores than the class token's (`tokens.scoring`). Where they need all
-    rows of the attention, as in hosts without a class token (VideoMAE) by default, all queries are computed.
+    rows of the attention, as in hosts without a class token (VideoMAE) by default, all queries are computed; with
+    ``score_rows``, those of some tokens are computed apart.
 
     With a merger that decides by keys (token merging) attention is proportional, ``softmax(q k / sqrt(d) + log s)``,
     where a key stands for s patches (ToMe, eq. 1).
@@ -121,14 +125,20 @@ class ClassAttention(nn.Module):
         self.mixing, self.prepare = mixing, prepare
         self.softcap, self.usual_scores = softcap, usual_scores
 
-    def forward(self, tokens: TokenSet, groups: Groups, sampler: Reducer | None = None) -> Attended:
-        """Attend within each group of normalised tokens; a merger merges nothing yet."""
+    def forward(
+        self, tokens: TokenSet, groups: Groups, sampler: Reducer | None = None, query_scores: Tensor | None = None
+    ) -> Attended:
+        """Attend within each group of normalised tokens; a merger merges nothing yet.
+
+        ``query_scores (Tensor[P])``: of the query of the model's head, for a sampler that reads them.
+        """
         if sampler is None or isinstance(sampler, TokenMerger):
-            out, leading, chosen, keys = self._dense(tokens, groups, by_keys=sampler is not None and sampler.by_keys)
+            heads = self._dense(tokens, groups, by_keys=sampler is not None and sampler.by_keys)
+        elif _reads_all_rows(sampler, self.usual_scores):
+            heads = self._sampled_by_all(tokens, groups, sampler)
         else:
-            all_rows = scores_read(sampler, self.usual_scores) in ALL_ROWS
-            attend_sampled = self._sampled_by_all if all_rows else self._sampled
-            out, leading, chosen, keys = attend_sampled(tokens, groups, sampler)
+            heads = self._sampled(tokens, groups, sampler, query_scores)
+        out, leading, chosen, keys, macs = heads
         origin = tokens.origin if chosen is None else chosen.origin
         clips, count = tokens.class_tokens.shape[:2]
         # One set per clip is the mean of its copies: (G, R, heads, d) -> (B, R, heads, d).
@@ -136,7 +146,7 @@ class ClassAttention(nn.Module):
             leading = leading.unflatten(0, (clips, -1)).mean(dim=1)
         joined = _grouping(origin, groups).unpad(out.transpose(1, 2), leading.flatten(0, 1))  # (P' + B * C, heads, d)
         update = in_few_sizes(self.proj, joined.flatten(1), ragged=not origin.is_whole)
-        return Attended(tokens.with_joined(update, origin), chosen, keys)
+        return Attended(tokens.with_joined(update, origin), chosen, keys, macs)
 
     def _dense(self, tokens: TokenSet, groups: Groups, *, by_keys: bool) -> _Heads:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
@@ -149,7 +159,9 @@ class ClassAttention(nn.Module):
         out = attend(q, k, v, mask, self.softcap)
         return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), keys=keys)
 
-    def _sampled(self, tokens: TokenSet, groups: Groups, sampler: nn.Module) -> _Heads:
+    def _sampled(
+        self, tokens: TokenSet, groups: Groups, sampler: nn.Module, query_scores: Tensor | None = None
+    ) -> _Heads:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
         patches, classes = self._heads(tokens, 1, 3)  # keys and values: (P, 2, heads, d) and (B, C, 2, heads, d)
         if self.mixing is not None:
@@ -158,7 +170,7 @@ class ClassAttention(nn.Module):
         mask = _mask_with_leading(grouping, first)
 
         queries = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
-        row = None
+        row = macs = None
         if first:
             queries = self._prepared(_project(self, tokens.class_tokens, 0, 1), 0, None).squeeze(-3)
             queries = _per_group(queries, grouping, first)
@@ -169,6 +181,13 @@ class ClassAttention(nn.Module):
             case "motion":
                 assert tokens.origin.motion is not None
                 scores = tokens.origin.motion.index_select(0, tokens.origin.index)
+            case "query":
+                assert query_scores is not None
+                scores = query_scores
+            case "received":
+                assert isinstance(sampler, TokenSampler)
+                assert sampler.config.score_rows is not None
+                scores, macs = self._received_from(tokens, grouping, groups, sampler.config.score_rows, k, v)
             case None:
                 scores = torch.zeros(len(tokens.origin.index), device=v.device)
             case _:
@@ -185,7 +204,22 @@ class ClassAttention(nn.Module):
         leading = leading.transpose(1, 2)
         if row is not None:
             leading = _led(torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None], leading)  # (G, R, heads, d)
-        return _Heads(patches_out, leading, chosen)
+        return _Heads(patches_out, leading, chosen, macs=macs)
+
+    def _received_from(
+        self, tokens: TokenSet, grouping: Grouping, groups: Groups, rows: int, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scores ``received`` from so many patch tokens of each group, evenly spaced: ``Tensor[P]``, and their cost."""
+        first, mask = tokens.leading, _mask_with_leading(grouping, tokens.leading)
+        lengths = None if grouping.mask is None else grouping.lengths
+        table = keep_uniform(k.new_zeros(grouping.num_groups, grouping.longest), lengths, rows)
+        some = tokens.origin.select(grouping.unpad(table))
+        asking = _grouping(some.origin, groups)
+        queries = _project(self, tokens.patches.index_select(0, some.rows), 0, 1, ragged=True)
+        q = asking.pad(self._prepared(queries, 0, some.origin).squeeze(-3)).transpose(1, 2)  # (G, heads, r, d)
+        mean = mean_row(all_attention(q, k, mask, self.softcap), asking.mask, asking.lengths)
+        scores = grouping.unpad(significance(mean, v)[:, first:])
+        return scores, _cost_of_rows(tokens, asking.lengths, grouping.lengths, k)
 
     def _sampled_by_all(self, tokens: TokenSet, groups: Groups, sampler: nn.Module) -> _Heads:
         grouping, first = _grouping(tokens.origin, groups), tokens.leading
@@ -202,7 +236,8 @@ class ClassAttention(nn.Module):
         leading = torch.arange(first, device=rows.device).expand(len(rows), -1)
         rows = _led(leading, rows)[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
         out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, R + N', d)
-        return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), chosen)
+        macs = _cost_of_rows(tokens, grouping.lengths - kept.lengths, grouping.lengths, k)
+        return _Heads(out[:, :, first:], out[:, :, :first].transpose(1, 2), chosen, macs=macs)
 
     def _tables(self, tokens: TokenSet, grouping: Grouping) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all tokens, ``(G, heads, R + N, d)`` each."""
@@ -228,6 +263,22 @@ class ClassAttention(nn.Module):
             return parts
         each = zip(("query", "key", "value")[start:], parts.unbind(-3), strict=False)
         return torch.stack([x if part == "value" else self.prepare(x, part, origin) for part, x in each], dim=-3)
+
+
+def _reads_all_rows(sampler: nn.Module, usual: Scores) -> bool:
+    """Whether the scores of a sampler need the whole attention matrix."""
+    scores = scores_read(sampler, usual)
+    of_some = isinstance(sampler, TokenSampler) and sampler.config.score_rows is not None
+    return scores == "sharpness" or (scores == "received" and not of_some)
+
+
+def _cost_of_rows(tokens: TokenSet, rows: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
+    """Multiply-adds (int64 Tensor[B]) of so many queries of each group and of their logits.
+
+    ``rows``, ``lengths (int64 Tensor[G])``: queries and patch tokens; ``keys (Tensor[G, heads, R + N, d])``.
+    """
+    each = rows * keys.shape[1] * keys.shape[3] * (tokens.joined.shape[1] + tokens.leading + lengths)
+    return each.view(tokens.origin.grid.clips, -1).sum(dim=1)
 
 
 def _grouping(origin: Origin, groups: Groups) -> Grouping:

@@ -24,8 +24,8 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     quantisation) before, not after.
 
     Args:
-        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT, VideoMAE and
-            V-JEPA 2. Of a wrapper pass ``.module``.
+        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT, VideoMAE,
+            V-JEPA 2 and VideoPrism. Of a wrapper pass ``.module``.
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
@@ -46,6 +46,8 @@ def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
         frames, blocks = host.hidden.frames, host.blocks
     if config.scores == "class" and any(block.attn.usual_scores != "class" for block in blocks):
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
+    if config.scores == "query" and any(block.query is None for block in blocks):
+        raise ValueError("sampler scores 'query': the model's head has no query that reads tokens; received fits")
     if frames < 2 and (config.scores == "motion" or config.static is not None):
         raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
     if config.length_encoding and getattr(model, "time_embed", None) is None:

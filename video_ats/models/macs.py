@@ -1,8 +1,9 @@
 """Multiply-adds of each clip in closed form, from the tokens that each block kept.
 
 A multiply-add counts once, as in the papers and fvcore. Linear layers, the patch projection, the two matrix products of
-attention and what is computed to merge (`Trace.macs`) count; norms, softmax, activations, sums and the sampling itself
-do not, as in the papers' counters. A clip is charged for its own tokens only, not for padding, but for embedding all.
+attention and what is computed only to score and to merge (`Trace.deciding`) count; norms, softmax, activations, sums
+and the sampling itself do not, as in the papers' counters. A clip is charged for its own tokens only, not for padding,
+but for embedding all.
 """
 
 from __future__ import annotations
@@ -23,13 +24,11 @@ class Pass(NamedTuple):
     Attributes:
         came, left: that come in, and that leave.
         asked: with a query in the attention with the class token, of which the output is used.
-        all_rows: whether the queries and logits of all tokens are computed, for the scores.
     """
 
     came: Tensor
     left: Tensor
     asked: Tensor
-    all_rows: bool = False
 
 
 def dense_passes(whole: Tensor, depth: int) -> list[Pass]:
@@ -71,7 +70,7 @@ class TimesformerShape:
         dim, frames = self.embed_dim, passes[0].came.shape[1]
         rows, classes = frames if self.logits_per_frame else 1, frames if self.attention == "space" else 1
         total = _embedding(passes, self.patch_inputs * dim) + rows * dim * self.num_classes
-        for before, after, queries, all_rows in passes:
+        for before, after, queries in passes:
             came, left, own = _count(before), _count(after), _count(queries)
             if self.attention == "divided":
                 along_time = before.sum(dim=1).flatten(1)  # tokens left at each position
@@ -79,8 +78,6 @@ class TimesformerShape:
                 total = total + 5 * came * dim**2 + 2 * along_time.square().sum(dim=1) * dim
             within = _pairs_in_clips if self.attention == "joint" else _pairs_in_frames
             total = total + _attend(came + classes, own + classes, within(before, queries), dim)
-            if all_rows:
-                total = total + _rows_dropped(came - own, within(before, before) - within(before, queries), dim)
             total = total + (left + classes) * 2 * dim * self.mlp_dim
         return total
 
@@ -105,11 +102,9 @@ class XvitShape:
         """See `HostShape.macs`."""
         frames, dim = passes[0].came.shape[1], self.embed_dim
         total = _embedding(passes, self.patch_inputs * dim)
-        for before, after, queries, all_rows in passes:
+        for before, after, queries in passes:
             came, own, pairs = _count(before), _count(queries), _pairs_in_frames(before, queries)
             total = total + _attend(came + frames, own + frames, pairs, dim)
-            if all_rows:
-                total = total + _rows_dropped(came - own, _pairs_in_frames(before, before) - pairs, dim)
             total = total + (_count(after) + frames) * 2 * dim * self.mlp_dim
         if self.pre_logits_dim is not None:
             total, dim = total + frames * dim * self.pre_logits_dim, self.pre_logits_dim
@@ -165,11 +160,9 @@ class VitShape:
         """See `HostShape.macs`."""
         dim = self.embed_dim
         total = _embedding(passes, self.patch_inputs * dim) + self.head_macs
-        for before, after, queries, all_rows in passes:
+        for before, after, queries in passes:
             came, left, own = (_count(tokens) + self.leading for tokens in (before, after, queries))
             total = total + _attend(came, own, came * own, dim) + left * self.mlp_weights
-            if all_rows:
-                total = total + _rows_dropped(came - own, came * (came - own), dim)
         return total if self.pooling is None else total + self.pooling.macs(left)
 
 
@@ -192,12 +185,10 @@ class FactorisedShape:
         """See `HostShape.macs`."""
         dim = self.embed_dim
         total = _embedding(passes, self.patch_inputs * dim) + self.head_macs
-        for before, after, queries, all_rows in passes:
+        for before, after, queries in passes:
             came, left, own = _count(before), _count(after), _count(queries)
-            pairs = _pairs_in_frames(before, queries, classes=0)
-            total = total + _attend(came, own, pairs, dim) + left * self.mlp_weights
-            if all_rows:
-                total = total + _rows_dropped(came - own, _pairs_in_frames(before, before, classes=0) - pairs, dim)
+            total = total + _attend(came, own, _pairs_in_frames(before, queries, classes=0), dim)
+            total = total + left * self.mlp_weights
         along_time = after.sum(dim=1).flatten(1)  # tokens left at each position
         layer = _attend(left, left, along_time.square().sum(dim=1), dim) + left * self.mlp_weights
         total = total + self.later * layer
@@ -218,11 +209,6 @@ def _embedding(passes: Sequence[Pass], per_patch: int) -> Tensor:
     """The projection of all patches of each clip."""
     whole = passes[0].came
     return torch.full((len(whole),), whole[0].numel() * per_patch, device=whole.device)
-
-
-def _rows_dropped(tokens: Tensor, pairs: Tensor, dim: int) -> Tensor:
-    """What all rows cost beyond those of the tokens with an output: the queries and the logits."""
-    return tokens * dim**2 + pairs * dim
 
 
 def _pairs_in_clips(before: Tensor, after: Tensor) -> Tensor:

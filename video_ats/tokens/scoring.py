@@ -1,6 +1,7 @@
 """Significance scores: how much the class token reads from each token (ATS paper, section 3.1, eq. 3), and others.
 
 ``class``: `significance` of the class token's row, as published. ``received``: of the mean over all rows, ours.
+``query``: of the row of the query that reads the tokens in the model's head, with the head's values, ours.
 ``sharpness``: see there. ``keys``: their `norms`. ``motion``: how much a patch differs from the one before, see
 `tokens.static`. All are raw, at least 0, and larger where a token matters more.
 """

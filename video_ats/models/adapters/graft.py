@@ -22,8 +22,8 @@ from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
     "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT, VideoMAE and V-JEPA 2, as ...Model and "
-    "as ...ForVideoClassification"
+    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT, VideoMAE, V-JEPA 2 and VideoPrism, as "
+    "...Model and as ...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")

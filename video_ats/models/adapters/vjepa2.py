@@ -22,6 +22,7 @@ from video_ats.models.blocks import Block
 from video_ats.models.macs import PoolingShape, VitShape, linear_weights
 from video_ats.models.rotary import Angles, QueriesAndKeys
 from video_ats.tokens import Origin, TokenSet
+from video_ats.tokens.scoring import class_attention, significance
 
 _BASE = 10_000  # of the wavelengths of the rotation
 
@@ -39,9 +40,10 @@ def vjepa2(model: Any) -> Host:
     if pooler is not None:
         inner = list(pooler.self_attention_layers)
         pooling = PoolingShape(width, width, len(inner), linear_weights(inner[0].mlp) if inner else 0)
+    query = None if pooler is None else Query(entry.encoder.layernorm, pooler)
     return Host(
         layers=layers,
-        blocks=nn.ModuleList(map(_block, layers)),
+        blocks=nn.ModuleList(_block(layer, query) for layer in layers),
         projection=projection,
         hidden=hidden,
         shape=VitShape(
@@ -114,13 +116,40 @@ class Pool:
         return (read + layer.mlp(layer.layer_norm2(read)))[:, 0]
 
 
+@dataclass(frozen=True)
+class Query:
+    """The scores that the head's query gives to tokens between the layers, as if they came to it; see `Block`.
+
+    Departure: the layers of the head before the query are left out.
+    """
+
+    norm: nn.Module  # after the last layer
+    pooler: nn.Module
+
+    def __call__(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
+        """Scores ``Tensor[P]`` and multiply-adds ``int64 Tensor[B]``."""
+        pooler: Any = self.pooler
+        attention, groups = pooler.cross_attention_layer.cross_attn, tokens.origin.by_clip
+        # Its class's forward: the module's own is that of whole hidden states, while samplers are in.
+        x = type(self.norm).forward(self.norm, tokens.patches)
+        normed = pooler.cross_attention_layer.layer_norm1(x)
+        k, v = (
+            groups.pad(part(normed)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
+            for part in (attention.k_proj, attention.v_proj)
+        )
+        query = attention.q_proj(pooler.query_tokens.repeat(len(k), 1, 1)).view(len(k), attention.num_heads, -1)
+        width = attention.embed_dim
+        macs = groups.lengths * (2 * width + 1) * width + width**2
+        return groups.unpad(significance(class_attention(query, k, groups.mask), v)), macs
+
+
 def _embed(model: Any, features: Tensor) -> Tensor:
     """What the classifier reads, ``Tensor[B, D]``."""
     embedding: Tensor = model.pooler(features)
     return embedding
 
 
-def _block(layer: Any) -> Block:
+def _block(layer: Any, query: Query | None) -> Block:
     attention = layer.attention
     qkv = SeparateQkv(attention.query, attention.key, attention.value)
     rotation = Rotation3d(attention.grid_size, attention.attention_head_size)
@@ -136,6 +165,7 @@ def _block(layer: Any) -> Block:
         mlp=layer.mlp,
         groups="clip",
         drop_path=None if isinstance(layer.drop_path, nn.Identity) else layer.drop_path,
+        query=query,
     )
 
 
