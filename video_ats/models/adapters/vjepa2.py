@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from video_ats.models.adapters.graft import Host, Readout
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.adapters.transformers_video import checked_layers
-from video_ats.models.attention import ClassAttention, Projections, SeparateQkv, read_by_queries
+from video_ats.models.attention import ClassAttention, Projections, SeparateQkv, read_by_queries, scores_by_query
 from video_ats.models.blocks import Block
 from video_ats.models.macs import PoolingShape, VitShape, linear_weights
 from video_ats.models.rotary import Angles, QueriesAndKeys
 from video_ats.tokens import Origin, TokenSet
-from video_ats.tokens.scoring import class_attention, significance
 
 _BASE = 10_000  # of the wavelengths of the rotation
 
@@ -129,18 +128,13 @@ class Query:
     def __call__(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
         """Scores ``Tensor[P]`` and multiply-adds ``int64 Tensor[B]``."""
         pooler: Any = self.pooler
-        attention, groups = pooler.cross_attention_layer.cross_attn, tokens.origin.by_clip
+        attention, width = pooler.cross_attention_layer.cross_attn, pooler.query_tokens.shape[-1]
         # Its class's forward: the module's own is that of whole hidden states, while samplers are in.
         x = type(self.norm).forward(self.norm, tokens.patches)
         normed = pooler.cross_attention_layer.layer_norm1(x)
-        k, v = (
-            groups.pad(part(normed)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
-            for part in (attention.k_proj, attention.v_proj)
-        )
-        query = attention.q_proj(pooler.query_tokens.repeat(len(k), 1, 1)).view(len(k), attention.num_heads, -1)
-        width = attention.embed_dim
-        macs = groups.lengths * (2 * width + 1) * width + width**2
-        return groups.unpad(significance(class_attention(query, k, groups.mask), v)), macs
+        query = attention.q_proj(pooler.query_tokens).unflatten(-1, (attention.num_heads, -1))
+        scores = scores_by_query(query, attention.k_proj(normed), attention.v_proj(normed), tokens.origin)
+        return scores, tokens.origin.by_clip.lengths * (2 * width + 1) * width + width**2
 
 
 def _embed(model: Any, features: Tensor) -> Tensor:
