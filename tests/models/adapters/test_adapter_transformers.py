@@ -12,6 +12,7 @@ from helpers.adapter_cases import (
     counted_macs,
     inputs,
     logits_of,
+    spread,
     timesformer,
     videomae,
     videoprism,
@@ -22,6 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_
+from video_ats.models.features import forward_features, forward_head
 from video_ats.models.trace import trace_of
 
 SOME = SamplerConfig(kind="topk", blocks=(1, 3), samples=6)
@@ -153,6 +155,37 @@ def test_the_features_of_videoprism_are_those_of_what_is_left(config):
         torch.testing.assert_close(states.mean(dim=0), of_patches.mean(dim=0), rtol=0, atol=1e-5)
 
 
+def clip_of_videoprism():
+    text = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1, "vocab_size": 8}
+    return transformers.VideoPrismConfig(vision_config=videoprism().config.to_dict(), text_config=text)
+
+
+@pytest.mark.parametrize("config", [SOME, SamplerConfig("similar", scope="tube", samples=6)])
+def test_the_video_model_of_videoprism_embeds_what_is_left(config):
+    """Its joint layers and its head, by the host's own code on the tokens that are left, which need not be merged."""
+    model = spread(transformers.VideoPrismVideoModel(videoprism().config)).requires_grad_(False)
+    clip, dense = inputs("videoprism", 1), None
+    dense = model(clip).pooler_output[:, 0]
+    insert_samplers_(model, SamplerConfig("topk", blocks=range(DEPTH), samples=1000))
+    torch.testing.assert_close(model(clip).pooler_output[:, 0], dense, rtol=0, atol=1e-5)
+    insert_samplers_(model, config)
+    output, trace = trace_of(model, clip)
+    assert (output.pooler_output[:, 0] - dense).abs().max() > 1e-3
+    if config.scope == "tube":
+        assert int(trace.macs()) == counted_macs(lambda: model(clip)) < int(trace.dense_macs())
+    torch.testing.assert_close(forward_head(model, forward_features(model, clip)), output.pooler_output[:, 0])
+    insert_samplers_(model.vision_model, config)
+    tokens = model.vision_model(clip).last_hidden_state[:, trace.kept[-1].flatten()]
+    remove_samplers_(model)
+    for layer in model.auxiliary_layers:
+        tokens = layer(tokens)
+    torch.testing.assert_close(output.last_hidden_state[:, trace.kept[-1].flatten()], tokens, rtol=0, atol=1e-4)
+    often = trace.tokens_of_patches(-1).flatten()
+    read = output.last_hidden_state[:, often[often >= 0]]
+    expected = model.head_layernorm(model.head(read)[0])[:, 0]
+    torch.testing.assert_close(output.pooler_output[:, 0], expected / expected.norm(), rtol=0, atol=1e-5)
+
+
 def test_videoprism_of_one_frame_needs_its_positions_resized():
     """The host itself repeats the frame then, once for each of its positions in time."""
     model, frame = insert_samplers_(videoprism(), SOME), inputs("videoprism")[:, :1]
@@ -193,7 +226,7 @@ def wrapped():
     [
         (wrapped, r"it is a wrapper; pass what it wraps, its \.module \(VivitForVideoClassification\)"),
         (lambda: videomae(use_mean_pooling=False), "its head reads the first patch"),
-        (lambda: transformers.VideoPrismVideoModel(videoprism().config), "its auxiliary layers read all tokens"),
+        (lambda: transformers.VideoPrismClipModel(clip_of_videoprism()), "into its video_model, in place; pass that"),
         (lambda: HOSTS["divided"]().timesformer.encoder, "pass the model itself, not its wrapper or a part of it"),
         (
             lambda: transformers.SwinForImageClassification(transformers.SwinConfig(depths=[1], num_heads=[1])),

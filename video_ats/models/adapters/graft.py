@@ -72,7 +72,7 @@ class Host:
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
     readout: Readout = field(default_factory=Readout)
-    embed: Callable[[Any, Tensor], Tensor] | None = None  # a model's features to what its classifier reads
+    embed: Callable[[Any, Tensor], Tensor] | None = None  # a model's features to what its head makes of them
     of_features: Mapping[str, Any] = field(default_factory=dict)  # arguments of a model that only gives features
     note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None  # a layer's other arguments, to its block
 

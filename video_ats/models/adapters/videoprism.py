@@ -1,8 +1,9 @@
-"""transformers' VideoPrism (arXiv 2402.13217): its vision encoder, with a classifier or without.
+"""transformers' VideoPrism (arXiv 2402.13217): its vision encoder, with a classifier, with the video head, or without.
 
 Spatial layers attend within each frame, temporal layers after them within each position; no token is a class token.
-Samplers sit in the spatial layers. The temporal layers, and the query that reads all tokens for the classifier, see the
-tokens that are left only: a position's group is the frames in which it is left.
+Samplers sit in the spatial layers. What follows sees the tokens that are left only: the temporal layers, where the
+group of a position is the frames in which it is left; the joint layers of the video head; and the query that reads all
+tokens for the classifier or the embedding.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from video_ats.models.adapters.graft import Host, Readout, Stage, refuse
+from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.adapters.transformers_video import checked_layers, hidden_states
 from video_ats.models.attention import (
     ClassAttention,
@@ -28,51 +30,60 @@ from video_ats.models.blocks import Block
 from video_ats.models.macs import FactorisedShape, PoolingShape, linear_weights
 from video_ats.tokens import TokenSet
 
+_EPS = 1e-6  # of the norm of an embedding
+
 
 def videoprism(model: Any) -> Host:
-    """The host of a `VideoPrismVisionModel` or `VideoPrismForVideoClassification`."""
-    config, entry, head = model.config, model.base_model, getattr(model, "head", None)
-    layers, later = checked_layers(model, entry.spatial_layers), list(entry.temporal_layers)
-    projection = entry.spatial_embeddings.patch_embeddings.projection
-    hidden = hidden_states(config, projection, leading=0, order="frame_each")
-    query = None if head is None else Query(entry.layernorm1, entry.layernorm2, head)
-    in_time = replace(hidden, order="position_each")
+    """The host of a `VideoPrismVisionModel`, `VideoPrismForVideoClassification` or `VideoPrismVideoModel`."""
+    config, encoder, head = model.config, model.base_model, getattr(model, "head", None)
+    layers, temporal = checked_layers(model, encoder.spatial_layers), encoder.temporal_layers
+    joint = getattr(model, "auxiliary_layers", nn.ModuleList())
+    projection = encoder.spatial_embeddings.patch_embeddings.projection
+    of_frames = hidden_states(config, projection, leading=0, order="frame_each")
+    of_positions, of_clips = replace(of_frames, order="position_each"), replace(of_frames, order="frames")
+    later: list[tuple[nn.ModuleList, Groups, HiddenStates]]
+    later = [(temporal, "position", of_positions), (joint, "clip", of_clips)]
+    query, pooling, once, mlp_weights = None, None, 0, linear_weights(layers[0].mlp)
+    if head is not None:
+        query = Query(encoder.layernorm1, encoder.layernorm2, head)
+        pooling = PoolingShape(config.num_attention_heads * head.head_dim, config.hidden_size, len(joint), mlp_weights)
+        once = linear_weights(head.q_proj, head.o_proj, *filter(None, [getattr(model, "classifier", None)]))
     return Host(
         layers=layers,
         blocks=nn.ModuleList(_block(layer, "frame", query) for layer in layers),
         projection=projection,
-        hidden=hidden,
+        hidden=of_frames,
         shape=FactorisedShape(
             embed_dim=config.hidden_size,
-            mlp_weights=linear_weights(layers[0].mlp),
+            mlp_weights=mlp_weights,
             patch_inputs=projection.weight[0].numel(),
-            later=len(later),
-            head_macs=0 if head is None else linear_weights(head.q_proj, head.o_proj, model.classifier),
-            pooling=None
-            if head is None
-            else PoolingShape(head.head_dim * config.num_attention_heads, config.hidden_size),
+            later=len(temporal),
+            head_macs=once,
+            pooling=pooling,
         ),
         attention_dropout=config.attention_probs_dropout_prob,
         pooled=True,
         config=config,
-        entry=entry,
+        entry=model if len(joint) else encoder,
         readout=Readout(
-            later=[Stage(later, nn.ModuleList(_block(layer, "position") for layer in later), in_time)],
-            restated=[(entry.temporal_embeddings, in_time, False), (entry.layernorm2, in_time, True)],
+            later=[
+                Stage(list(stage), nn.ModuleList(_block(layer, groups) for layer in stage), hidden)
+                for stage, groups, hidden in later
+            ],
+            restated=[
+                (encoder.temporal_embeddings, of_positions, False),
+                (encoder.layernorm2, of_positions, not len(joint)),
+            ],
             pooler=head,
             pool=_pool,
         ),
-        embed=_embed,
+        embed=None if head is None else _embed,
     )
 
 
-def videoprism_of_text(model: Any) -> Host:
-    """A TypeError: of the `VideoPrismVideoModel` and the `VideoPrismClipModel`, which compare clips with text."""
-    refuse(
-        model,
-        "its auxiliary layers read all tokens of the clip; VideoPrismVisionModel and VideoPrismForVideoClassification "
-        "have none",
-    )
+def videoprism_clip(model: Any) -> Host:
+    """A TypeError, for a `VideoPrismClipModel`."""
+    refuse(model, "samplers go into its video_model, in place; pass that")
 
 
 def _block(layer: Any, groups: Groups, query: Query | None = None) -> Block:
@@ -129,6 +140,8 @@ def _pool(own: Callable[..., Any], head: Any, tokens: TokenSet) -> tuple[Tensor,
 
 
 def _embed(model: Any, features: Tensor) -> Tensor:
-    """What the classifier reads, ``Tensor[B, D]``; in the model itself ``(B, 1, D)``."""
-    embedding: Tensor = model.head_layernorm(model.head(features)[0])
-    return embedding[:, 0]
+    """What the classifier reads, or the embedding of the clip, ``Tensor[B, D]``; in the model itself ``(B, 1, D)``."""
+    embedding: Tensor = model.head_layernorm(model.head(features)[0])[:, 0]
+    if hasattr(model, "classifier") or not model.config.apply_l2norm:
+        return embedding
+    return embedding * (embedding.square().sum(dim=-1, keepdim=True) + _EPS).rsqrt()

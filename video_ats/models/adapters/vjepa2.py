@@ -64,7 +64,7 @@ def vjepa2(model: Any) -> Host:
             pool=None if pooler is None else Pool(nn.ModuleList(map(_pooler_block, pooler.self_attention_layers))),
             refused=[(entry.predictor, "pass skip_predictor=True")],
         ),
-        embed=_embed,
+        embed=None if pooler is None else _embed,
         of_features={"skip_predictor": True},
     )
 
