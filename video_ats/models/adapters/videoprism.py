@@ -36,12 +36,12 @@ _EPS = 1e-6  # of the norm of an embedding
 def videoprism(model: Any) -> Host:
     """The host of a `VideoPrismVisionModel`, `VideoPrismForVideoClassification` or `VideoPrismVideoModel`."""
     config, encoder, head = model.config, model.base_model, getattr(model, "head", None)
-    layers, temporal = checked_layers(model, encoder.spatial_layers), encoder.temporal_layers
-    joint = getattr(model, "auxiliary_layers", nn.ModuleList())
+    layers, temporal = (checked_layers(model, of) for of in (encoder.spatial_layers, encoder.temporal_layers))
+    joint = list(getattr(model, "auxiliary_layers", ()))
     projection = encoder.spatial_embeddings.patch_embeddings.projection
     of_frames = hidden_states(config, projection, leading=0, order="frame_each")
     of_positions, of_clips = replace(of_frames, order="position_each"), replace(of_frames, order="frames")
-    later: list[tuple[nn.ModuleList, Groups, HiddenStates]]
+    later: list[tuple[list[Any], Groups, HiddenStates]]
     later = [(temporal, "position", of_positions), (joint, "clip", of_clips)]
     query, pooling, once, mlp_weights = None, None, 0, linear_weights(layers[0].mlp)
     if head is not None:
@@ -64,15 +64,15 @@ def videoprism(model: Any) -> Host:
         attention_dropout=config.attention_probs_dropout_prob,
         pooled=True,
         config=config,
-        entry=model if len(joint) else encoder,
+        entry=model if joint else encoder,
         readout=Readout(
             later=[
-                Stage(list(stage), nn.ModuleList(_block(layer, groups) for layer in stage), hidden)
+                Stage(stage, nn.ModuleList(_block(layer, groups) for layer in stage), hidden)
                 for stage, groups, hidden in later
             ],
             restated=[
                 (encoder.temporal_embeddings, of_positions, False),
-                (encoder.layernorm2, of_positions, not len(joint)),
+                (encoder.layernorm2, of_positions, not joint),
             ],
             pooler=head,
             pool=_pool,
