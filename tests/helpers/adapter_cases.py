@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -58,6 +59,13 @@ def vjepa2(**changes: Any) -> nn.Module:
     return spread(transformers.VJEPA2ForVideoClassification(transformers.VJEPA2Config(**sizes)))
 
 
+def videoprism(**changes: Any) -> nn.Module:
+    sizes = {"num_spatial_layers": DEPTH, "num_temporal_layers": 2, "attn_logit_softcapping": 2.0}  # low: it must show
+    sizes = {**_SIZES, **sizes, "intermediate_size": 42, "tubelet_size": [1, PATCH, PATCH], **changes}
+    del sizes["num_hidden_layers"]
+    return spread(transformers.VideoPrismForVideoClassification(transformers.VideoPrismVisionConfig(**sizes)))
+
+
 def timm_model(name: str, **changes: Any) -> nn.Module:
     return spread(timm.create_model(name, num_classes=CLASSES, **{**_IMAGE, **changes}))
 
@@ -69,12 +77,13 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
     "vivit": vivit,
     "videomae": videomae,
     "vjepa2": vjepa2,
+    "videoprism": videoprism,
     "vit": lambda: timm_model("vit_tiny_patch16_224"),
     "distilled": lambda: timm_model("deit_tiny_distilled_patch16_224"),
     # registers, and layer scale; the one with more of everything
     "registers": lambda: timm_model("vit_small_patch14_reg4_dinov2"),
 }
-PLAIN = ("vit", "distilled", "registers", "vivit", "videomae", "vjepa2")  # all tokens attend to each other
+PLAIN = ("vit", "distilled", "registers", "vivit", "videomae", "vjepa2", "videoprism")  # `slow_adapter` can run them
 TRANSFORMERS = tuple(name for name in HOSTS if name not in ("vit", "distilled", "registers"))
 
 
@@ -96,8 +105,9 @@ def inputs(name: str, count: int = 2, seed: int = 0) -> Tensor:
 
 
 def logits_of(output: Any) -> Tensor:
+    """``(B, classes)``; VideoPrism's keep a dimension of one query."""
     logits: Tensor = output if isinstance(output, Tensor) else output.logits
-    return logits
+    return logits.flatten(1)
 
 
 def by_clip(logits: Tensor, clips: int) -> Tensor:
@@ -143,6 +153,14 @@ def turn_in_3d(x: Tensor, place: tuple[int, int, int]) -> Tensor:
 
 def slow_layer(name: str, layer: Any) -> SlowLayer:
     """A layer of one of the `PLAIN` for `slow_vit`."""
+    if name == "videoprism":
+        attention = layer.attention
+        parts, norms = (
+            (attention.q_proj, attention.k_proj, attention.v_proj),
+            (layer.layernorm_before, layer.layernorm_after),
+        )
+        by_frame, cap = lambda place: place[0], attention.attn_logit_softcapping
+        return SlowLayer(norms[0], *parts, attention.o_proj, norms[1], layer.mlp, HEADS, group=by_frame, softcap=cap)
     if name == "vjepa2":
         parts = layer.attention.query, layer.attention.key, layer.attention.value
         return SlowLayer(layer.norm1, *parts, layer.attention.proj, layer.norm2, layer.mlp, HEADS, turn_in_3d)
@@ -168,13 +186,20 @@ def slow_adapter(
     static: SlowStatic | None = None,
 ) -> list[SlowResult]:
     """Each clip token by token through one of the `PLAIN`; embeddings and head are the host's own code."""
-    leading, grid = 1, (FRAMES // TUBELET, SIDES, SIDES)
+    leading, grid, later = 1, (FRAMES // TUBELET, SIDES, SIDES), []
     if name == "vivit":
         embedded, layers = model.vivit.embeddings(clips), model.vivit.layers
     elif name == "videomae":
         embedded, layers, leading = model.videomae.embeddings(clips, None), model.videomae.encoder.layer, 0
     elif name == "vjepa2":
         embedded, layers, leading = model.vjepa2.encoder.embeddings(clips), model.vjepa2.encoder.layer, 0
+    elif name == "videoprism":
+        entry, leading, grid = model.vision_model, 0, (FRAMES, SIDES, SIDES)
+        embedded, layers = (
+            entry.spatial_embeddings(clips).unflatten(0, (len(clips), -1)).flatten(1, 2),
+            entry.spatial_layers,
+        )
+        later = slow_temporal_layers(entry)
     else:
         embedded, layers = model.norm_pre(model._pos_embed(model.patch_embed(clips))), model.blocks
         leading, grid = model.num_prefix_tokens, (1, SIDES, SIDES)
@@ -183,13 +208,24 @@ def slow_adapter(
         given: dict[str, Any] = {}
         if name in TRANSFORMERS:
             frames = clip.transpose(0, 1)
-            given = {"motion": slow_motion(frames, PATCH, TUBELET), "runs": slow_runs(frames, PATCH, static, TUBELET)}
-        slow = slow_vit([slow_layer(name, layer) for layer in layers], tokens, leading, grid, samplers, **given)
+            step = FRAMES // grid[0]
+            given = {"motion": slow_motion(frames, PATCH, step), "runs": slow_runs(frames, PATCH, static, step)}
+        slow_layers = [slow_layer(name, layer) for layer in layers] + later
+        slow = slow_vit(slow_layers, tokens, leading, grid, samplers, **given)
         entered = torch.ones(grid, dtype=torch.bool)
         if given:
             entered = torch.tensor([place in given["runs"] for place in places(grid)]).view(grid)
-        results.append(SlowResult(_slow_head(name, model, slow), slow.kept, slow.stands, entered))
+        results.append(SlowResult(_slow_head(name, model, slow), slow.kept[:DEPTH], slow.stands[:DEPTH], entered))
     return results
+
+
+def slow_temporal_layers(entry: Any) -> list[SlowLayer]:
+    """Those of VideoPrism: among the frames in which a position is left, after a norm and with a place in time."""
+    times = entry.temporal_embeddings.position_embeddings[0]
+    layers = [
+        replace(slow_layer("videoprism", layer), group=lambda place: place[1:]) for layer in entry.temporal_layers
+    ]
+    return [replace(layers[0], before=lambda token, place: entry.layernorm1(token) + times[place[0]]), *layers[1:]]
 
 
 def places(grid: tuple[int, int, int]) -> list[tuple[int, int, int]]:
@@ -211,6 +247,16 @@ def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
         )
         query = model.pooler.query_tokens
         return model.classifier(model.pooler.cross_attention_layer(query, often[None])[0][0, 0])
+    if name == "videoprism":  # each head of the query by itself, which reads a token as often as it stands for a patch
+        head, tokens = model.head, model.vision_model.layernorm2(out.patches.patches)
+        often = torch.cat([token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens, strict=True)])
+        query, keys, values = head.q_proj(head.pooling_attention_query[0, 0]), head.k_proj(often), head.v_proj(often)
+        scale = (1 + head.per_dim_scale.exp()).log() / math.log(2) / head.head_dim**0.5
+        read = []
+        for part in (slice(start, start + head.head_dim) for start in range(0, len(query), head.head_dim)):
+            weights = (keys[:, part] @ (query[part] * scale)).softmax(dim=0)
+            read.append(weights @ values[:, part])
+        return model.classifier(model.head_layernorm(head.o_proj(torch.cat(read))))
     normed = model.norm(out.leading)
     heads = [model.head(normed[0])]
     if name == "distilled":

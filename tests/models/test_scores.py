@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from helpers.adapter_cases import HOSTS as ADAPTED
-from helpers.adapter_cases import by_clip, counted_macs, inputs, logits_of, slow_adapter, vjepa2
+from helpers.adapter_cases import by_clip, counted_macs, inputs, logits_of, slow_adapter, videoprism, vjepa2
 from helpers.cases import SCOPES, random_clips, small_timesformer
 from helpers.reducer_cases import HOSTS, clips_of, compare, compare_alone, model_of, same_tokens, slow_of
 from helpers.slow_reference import SlowSampler, slow_sample_inverse, slow_sample_reference, slow_topk
@@ -363,6 +363,24 @@ def test_the_query_of_the_head_scores_with_the_weights_that_its_own_attention_gi
     for other in (ADAPTED["videomae"](), vjepa2().vjepa2):
         with pytest.raises(ValueError, match="head has no query"):
             insert_samplers_(other, ats("query"))
+
+
+@torch.no_grad()
+def test_the_query_of_the_head_of_videoprism_scores() -> None:
+    model, clips = videoprism().requires_grad_(False), inputs("videoprism")
+    insert_samplers_(model, ats("query", "tube", blocks=(3,)))
+    seen: list[Tensor] = []
+    sampler_slots(model)[3].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    _, trace = trace_of(model, clips)
+    insert_samplers_(model, ats("query", "tube", kind="topk"))
+    _, costs = trace_of(model, clips[:1])
+    assert int(costs.macs()) == counted_macs(lambda: model(clips[:1]))
+    remove_samplers_(model)
+    for clip, own in enumerate(seen[0].patches.split(64)):
+        normed = model.vision_model.layernorm2(model.vision_model.layernorm1(own))
+        _, weights = model.head(normed[None])  # (1, heads, 1, N)
+        expected = weights[0, :, 0].sum(dim=0) * model.head.v_proj(normed).norm(dim=1)
+        torch.testing.assert_close(trace.scores[3][clip].flatten(), expected)
 
 
 def test_score_rows_are_of_received() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, overload
 
 import timm
@@ -19,6 +20,9 @@ from video_ats.models.insert import insert_samplers_
 from video_ats.models.macs import dense_passes
 from video_ats.models.trace import Trace, trace_of
 from video_ats.tokens import SamplerConfig
+
+# What makes tokens of pixels, by the names of its parameters.
+_STEM = re.compile(r"[._](embeddings|patch_embed|pos_embed|(cls|dist|reg)_token)\b")
 
 
 class AdaptedModel(nn.Module):
@@ -92,12 +96,15 @@ class AdaptedModel(nn.Module):
         else:
             (inner.gradient_checkpointing_enable if enable else inner.gradient_checkpointing_disable)()
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Names of the parameters by depth, for timm's layer-wise learning rate decay."""
-        return {
-            "stem": r"embeddings|_embed|_token",
-            "blocks": [(r"\.(?:layers?|blocks)\.(\d+)\.", None), (r"norm|classifier|head", (99999,))],
-        }
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """The depth of each parameter by its name, for timm's layer-wise learning rate decay."""
+        layers = [*self._host.layers, *(layer for stage in self._host.readout.later for layer in stage.layers)]
+        of_layers = {parameter: depth for depth, layer in enumerate(layers, 1) for parameter in layer.parameters()}
+        depths = {}
+        for name, parameter in self.named_parameters():
+            elsewhere = 0 if _STEM.search(name) else len(layers) + 1
+            depths[name] = of_layers.get(parameter, elsewhere)
+        return depths.__getitem__
 
 
 class _Features(nn.Module):

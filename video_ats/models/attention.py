@@ -324,6 +324,36 @@ def log_sizes(
     return table if mask is None else table.masked_fill(~mask, -torch.inf)
 
 
+def read_by_queries(queries: Tensor, keys: Tensor, values: Tensor, origin: Origin) -> Tensor:
+    """What queries read of each clip's tokens, a merged one as often as it stands for a patch; as a pooling head does.
+
+    Args:
+        queries (Tensor[1, Q, heads, d]): the same for all clips.
+        keys, values (Tensor[P, heads * d]): of the tokens that are left.
+
+    Returns:
+        Tensor[B, Q, heads * d].
+    """
+    groups = origin.by_clip
+    q, k, v = _of_clips(queries, keys, values, groups)
+    mask = log_sizes(origin, groups, groups.mask, 0, torch.promote_types(k.dtype, torch.float32))
+    return attend(q, k, v, mask).transpose(1, 2).flatten(2)
+
+
+def scores_by_query(query: Tensor, keys: Tensor, values: Tensor, origin: Origin) -> Tensor:
+    """`significance` of what one query reads of each clip's tokens, ``Tensor[P]``; arguments of `read_by_queries`."""
+    groups = origin.by_clip
+    q, k, v = _of_clips(query, keys, values, groups)
+    return groups.unpad(significance(class_attention(q[:, :, 0], k, groups.mask), v))
+
+
+def _of_clips(queries: Tensor, keys: Tensor, values: Tensor, groups: Grouping) -> tuple[Tensor, Tensor, Tensor]:
+    """Three tables ``(B, heads, Q or N, d)``."""
+    q = queries.expand(groups.num_groups, -1, -1, -1).transpose(1, 2)
+    k, v = (groups.pad(part).unflatten(-1, (queries.shape[2], -1)).transpose(1, 2) for part in (keys, values))
+    return q, k, v
+
+
 def _mask_with_leading(grouping: Grouping, leading: int) -> Tensor | None:
     return None if grouping.mask is None else F.pad(grouping.mask, (leading, 0), value=True)
 

@@ -30,7 +30,8 @@ def forward_features(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Ten
     host = _host(model)
     if host is None:
         return model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
-    return model.base_model(*inputs, **host.of_features, **named_inputs)[0]  # type: ignore[operator]
+    entry: Any = host.entry or model.base_model
+    return entry(*inputs, **host.of_features, **named_inputs)[0]
 
 
 def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -45,12 +46,12 @@ def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tenso
     if host is None:
         return model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
     classifier = getattr(model, "classifier", None)
-    if host.embed is not None and classifier is not None:
-        embedding = host.embed(model, x)
-        return embedding if pre_logits else classifier(embedding)
-    pooled = x.mean(dim=1) if host.pooled or host.embed is not None else x[:, 0]
-    norm = getattr(model, "fc_norm", None)
-    pooled = pooled if norm is None else norm(pooled)
+    if host.embed is not None:
+        pooled = host.embed(model, x)
+    else:
+        pooled = x.mean(dim=1) if host.pooled else x[:, 0]
+        norm = getattr(model, "fc_norm", None)
+        pooled = pooled if norm is None else norm(pooled)
     return pooled if pre_logits or classifier is None else classifier(pooled)
 
 

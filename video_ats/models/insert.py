@@ -24,8 +24,8 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     quantisation) before, not after.
 
     Args:
-        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT, VideoMAE and
-            V-JEPA 2. Of a wrapper pass ``.module``.
+        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT, VideoMAE,
+            V-JEPA 2 and VideoPrism. Of a wrapper pass ``.module``.
 
     Raises:
         TypeError: for a model of no supported family; the message says why.

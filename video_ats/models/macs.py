@@ -166,6 +166,35 @@ class VitShape:
         return total if self.pooling is None else total + self.pooling.macs(left)
 
 
+@dataclass(frozen=True)
+class FactorisedShape:
+    """Sizes of a model that attends within frames, then within positions, without class token; see `VitShape`.
+
+    Attributes:
+        later: layers within positions, of the tokens that are left.
+    """
+
+    embed_dim: int
+    mlp_weights: int
+    patch_inputs: int
+    later: int
+    head_macs: int
+    pooling: PoolingShape | None = None
+
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
+        """See `HostShape.macs`."""
+        dim = self.embed_dim
+        total = _embedding(passes, self.patch_inputs * dim) + self.head_macs
+        for before, after, queries in passes:
+            came, left, own = _count(before), _count(after), _count(queries)
+            total = total + _attend(came, own, _pairs_in_frames(before, queries, classes=0), dim)
+            total = total + left * self.mlp_weights
+        along_time = after.sum(dim=1).flatten(1)  # tokens left at each position
+        layer = _attend(left, left, along_time.square().sum(dim=1), dim) + left * self.mlp_weights
+        total = total + self.later * layer
+        return total if self.pooling is None else total + self.pooling.macs(left)
+
+
 def linear_weights(*modules: nn.Module) -> int:
     """Weights of all linear layers in ``modules``, which are the multiply-adds of one token."""
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]
@@ -187,9 +216,9 @@ def _pairs_in_clips(before: Tensor, after: Tensor) -> Tensor:
     return (_count(before) + 1) * (_count(after) + 1)
 
 
-def _pairs_in_frames(before: Tensor, after: Tensor) -> Tensor:
-    """Entries of the attention matrices of all frames, with their class tokens."""
-    return ((before.flatten(2).sum(dim=2) + 1) * (after.flatten(2).sum(dim=2) + 1)).sum(dim=1)
+def _pairs_in_frames(before: Tensor, after: Tensor, classes: int = 1) -> Tensor:
+    """Entries of the attention matrices of all frames, with so many class tokens each."""
+    return ((before.flatten(2).sum(dim=2) + classes) * (after.flatten(2).sum(dim=2) + classes)).sum(dim=1)
 
 
 def _attend(came: Tensor, asked: Tensor, pairs: Tensor, dim: int) -> Tensor:

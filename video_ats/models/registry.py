@@ -157,10 +157,10 @@ def _of_huggingface(name: str) -> Variant:
         row = Variant(name, create_transformers, {}, "centred", frame_stride=None, crops=1)
     stride, notes = found.frame_stride or row.frame_stride, []
     if stride is None:
-        stride = usual_stride(found.kind)
+        stride, whose = usual_stride(found.kind)
         notes.append(
-            f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} is usual "
-            f"for {found.kind}, --views.frame_stride N is another"
+            f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} "
+            f"{whose}, --views.frame_stride N is another"
         )
     pixels, crop, short = found.pixels, arguments["crop_size"], None
     if pixels is None and found.kind != "timesformer":

@@ -11,6 +11,7 @@ from torch import nn
 from video_ats.models.adapters.graft import Host, refuse
 from video_ats.models.adapters.timm_vit import timm_vit
 from video_ats.models.adapters.transformers_video import timesformer, videomae, vivit
+from video_ats.models.adapters.videoprism import videoprism, videoprism_clip
 from video_ats.models.adapters.vjepa2 import vjepa2
 
 # By name, so that transformers is not imported for other models.
@@ -23,6 +24,10 @@ _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
     "VideoMAEModel": videomae,
     "VJEPA2ForVideoClassification": vjepa2,
     "VJEPA2Model": vjepa2,
+    "VideoPrismForVideoClassification": videoprism,
+    "VideoPrismVisionModel": videoprism,
+    "VideoPrismVideoModel": videoprism,
+    "VideoPrismClipModel": videoprism_clip,
 }
 _WINDOWS = "its attention runs in windows, where no class token reads all patches"
 _POOLED = "its attention pools keys and values on the grid, which must be whole"

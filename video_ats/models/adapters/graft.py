@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,19 @@ from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
     "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT, VideoMAE and V-JEPA 2, as ...Model and "
-    "as ...ForVideoClassification"
+    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT, VideoMAE, V-JEPA 2 and VideoPrism, as "
+    "...Model and as ...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")
+
+
+class Stage(NamedTuple):
+    """Layers that follow those with slots, and run on the tokens that are left."""
+
+    layers: Sequence[nn.Module]
+    blocks: nn.ModuleList
+    hidden: HiddenStates
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Readout:
     """What comes after the layers with slots and reads patch tokens; it gets those that are left.
 
     Attributes:
-        later: layers that follow, without slots, and their blocks, each in the layout of `later_hidden`.
+        later: layers that follow, without slots.
         restated: modules after which the hidden states are those of the tokens that are left again; each with their
             layout, and whether no layer follows.
         pooler: the module that reads the tokens of a clip, or of a frame where each is a sequence of its own.
@@ -42,8 +50,7 @@ class Readout:
         refused: modules that cannot have tokens dropped, and what to do instead.
     """
 
-    later: Sequence[tuple[nn.Module, nn.Module]] = ()
-    later_hidden: HiddenStates | None = None
+    later: Sequence[Stage] = ()
     restated: Sequence[tuple[nn.Module, HiddenStates, bool]] = ()
     pooler: nn.Module | None = None
     pool: Callable[[Callable[..., Any], Any, TokenSet], Any] | None = None
@@ -65,7 +72,7 @@ class Host:
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
     readout: Readout = field(default_factory=Readout)
-    embed: Callable[[Any, Tensor], Tensor] | None = None  # a model's features to what its classifier reads
+    embed: Callable[[Any, Tensor], Tensor] | None = None  # a model's features to what its head makes of them
     of_features: Mapping[str, Any] = field(default_factory=dict)  # arguments of a model that only gives features
     note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None  # a layer's other arguments, to its block
 
@@ -101,7 +108,7 @@ class Graft:
         """
         assert self.left is not None
         layout = self.laid_out(x, replace(self.host.hidden, leading=0))
-        if layout.order == "positions":
+        if x.shape[0] == self.left.grid.clips:
             layout = replace(layout, order="frames")
         leading = x.shape[1] - layout.length
         layout = replace(layout, leading=leading)
@@ -248,12 +255,9 @@ def _no_attention_matrices(module: nn.Module, given: str) -> ValueError:
 def graft_(host: Host) -> Graft:
     """Let the layers of a host run its blocks, in place."""
     graft, readout, forwards = Graft(host), host.readout, list[tuple[nn.Module, Any]]()
-    for layers, hidden in (
-        (list(zip(host.layers, host.blocks, strict=True)), host.hidden),
-        (readout.later, readout.later_hidden or host.hidden),
-    ):
-        for place, (layer, block) in enumerate(layers):
-            first, last = layer is host.layers[0], place == len(layers) - 1
+    for layers, blocks, hidden in (Stage(host.layers, host.blocks, host.hidden), *readout.later):
+        for layer, block in zip(layers, blocks, strict=True):
+            first, last = layer is host.layers[0], layer is layers[-1]
             forwards.append((layer, LayerForward(graft, layer, block, hidden, first=first, last=last)))
     others = [host.projection, host.entry, readout.pooler]
     others += [module for module, _, _ in readout.restated] + [module for module, _ in readout.refused]

@@ -28,6 +28,7 @@ class Kind:
         config, classifier, base: names in transformers of the configuration, of the model, and of that without a head.
         frames, side: the key for the frames of a clip and for the side of a frame in pixels, and transformers' default.
         stride: frames between those of a clip, as the authors trained.
+        published_stride: whether they say so; else ``stride`` is ours, most of a video of ten seconds.
         pixels: what transformers' processor does without a file.
         prefix: what the names of a model's tensors begin with.
         any_size: whether its positions are for clips of any size.
@@ -43,6 +44,7 @@ class Kind:
     stride: int
     pixels: Pixels
     prefix: str
+    published_stride: bool = True
     any_size: bool = False
     drop_path: str | None = None
     base_options: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +86,17 @@ KINDS: Mapping[str, Kind] = {
         any_size=True,
         drop_path="drop_path_rate",
     ),
+    "videoprism_vision_model": Kind(
+        "VideoPrismVisionConfig",
+        "VideoPrismForVideoClassification",
+        "VideoPrismVisionModel",
+        ("num_frames", 16),
+        ("image_size", 288),
+        16,
+        Pixels((0.0,) * 3, (1.0,) * 3),
+        "vision_model.",
+        published_stride=False,
+    ),
 }
 # Of those that our own `create_timesformer` makes: pixels and stride, as above.
 TIMESFORMER_PIXELS, TIMESFORMER_STRIDE = Pixels((0.45,) * 3, (0.225,) * 3), 32
@@ -94,6 +107,9 @@ def usual_pixels(kind: str) -> Pixels:
     return KINDS[kind].pixels if kind in KINDS else TIMESFORMER_PIXELS
 
 
-def usual_stride(kind: str) -> int:
-    """Frames between those of a clip, as the authors of a kind trained."""
-    return KINDS[kind].stride if kind in KINDS else TIMESFORMER_STRIDE
+def usual_stride(kind: str) -> tuple[int, str]:
+    """Frames between those of a clip, and whose number that is, in words."""
+    if kind not in KINDS:
+        return TIMESFORMER_STRIDE, f"is usual for {kind}"
+    row = KINDS[kind]
+    return row.stride, f"is usual for {kind}" if row.published_stride else "is ours, as its authors name none"

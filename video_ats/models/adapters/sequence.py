@@ -60,6 +60,7 @@ class HiddenStates:
         Raises:
             ValueError: for another number of tokens or sequences than the model's clips have.
         """
+        self._check(hidden)
         noted = getattr(hidden, _ORIGIN, None)
         if origin is None:
             origin = noted if isinstance(noted, Origin) else self._origin(hidden)
@@ -84,7 +85,7 @@ class HiddenStates:
             sums = weighted.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, weighted)
             counts = origin.sizes.new_zeros(origin.grid.clips).index_add(0, origin.clip, origin.sizes)
             means = sums / counts[:, None].to(sums.dtype)
-            hidden = means[:, None].expand(size).flatten(0, 1).contiguous()
+            hidden = means.repeat_interleave(size[0] * size[1] // len(means), dim=0)
             if origin.stands is not None:
                 stood_for = (origin.stands < len(origin.index)).nonzero()[:, 0]
                 standing = tokens.patches.index_select(0, origin.stands[stood_for])
@@ -108,7 +109,7 @@ class HiddenStates:
         """N, the patch tokens of a sequence."""
         return self.frames * self.rows * self.columns // self._sequences
 
-    def _origin(self, hidden: Tensor) -> Origin:
+    def _check(self, hidden: Tensor) -> None:
         count = hidden.shape[0] // self._sequences
         if hidden.shape[1] != self.leading + self.length or hidden.shape[0] != count * self._sequences:
             raise ValueError(
@@ -116,13 +117,17 @@ class HiddenStates:
                 f"in {self._sequences} sequences per clip ({self.frames} x {self.rows} x {self.columns} patches); is "
                 "the input of the size that the model was made for, and does nothing else drop tokens?"
             )
-        grid = Grid(count, self.frames, self.rows, self.columns)
+
+    def _origin(self, hidden: Tensor) -> Origin:
+        grid = Grid(hidden.shape[0] // self._sequences, self.frames, self.rows, self.columns)
         everywhere = torch.arange(grid.size, device=hidden.device)
         noted = hidden.detach().flatten(0, 1)[self._rows(grid, everywhere)][:, : _DIGITS.stop]  # in raster order
         kept = ~noted[:, 0].isnan()
+        if kept.all():
+            return Origin.whole(grid, hidden.device)
         origin = Origin(grid, kept.nonzero()[:, 0])
         digits = noted[:, _DIGITS].nan_to_num(-1)
-        if kept.all() or (digits[~kept] < 0).any():  # nothing was dropped, or nothing merged
+        if (digits[~kept] < 0).any():  # nothing was merged
             return origin
         place = (digits.long() * _BASE ** torch.arange(3, device=hidden.device)).sum(dim=1)
         stands = torch.where(kept, everywhere, everywhere // grid.per_clip * grid.per_clip + place)

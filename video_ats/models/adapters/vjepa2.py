@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from video_ats.models.adapters.graft import Host, Readout
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.adapters.transformers_video import checked_layers
-from video_ats.models.attention import ClassAttention, Projections, SeparateQkv, log_sizes
+from video_ats.models.attention import ClassAttention, Projections, SeparateQkv, read_by_queries, scores_by_query
 from video_ats.models.blocks import Block
-from video_ats.models.kernels import attend
 from video_ats.models.macs import PoolingShape, VitShape, linear_weights
 from video_ats.models.rotary import Angles, QueriesAndKeys
 from video_ats.tokens import Origin, TokenSet
-from video_ats.tokens.scoring import class_attention, significance
 
 _BASE = 10_000  # of the wavelengths of the rotation
 
@@ -66,7 +64,7 @@ def vjepa2(model: Any) -> Host:
             pool=None if pooler is None else Pool(nn.ModuleList(map(_pooler_block, pooler.self_attention_layers))),
             refused=[(entry.predictor, "pass skip_predictor=True")],
         ),
-        embed=_embed,
+        embed=None if pooler is None else _embed,
         of_features={"skip_predictor": True},
     )
 
@@ -105,19 +103,15 @@ class Pool:
         """``Tensor[B, D]``; see `Readout.pool`."""
         for block in self.blocks:
             tokens = block(tokens)
-        layer, groups = pooler.cross_attention_layer, tokens.origin.by_clip
+        layer = pooler.cross_attention_layer
         attention, normed = layer.cross_attn, layer.layer_norm1(tokens.patches)
-        query = pooler.query_tokens.repeat(groups.num_groups, 1, 1)  # (B, 1, D)
-        q, k, v = (
-            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, 1 or N, d)
-            for part in (
-                attention.q_proj(query),
-                groups.pad(attention.k_proj(normed)),
-                groups.pad(attention.v_proj(normed)),
-            )
+        query = pooler.query_tokens  # (1, 1, D)
+        read = query + read_by_queries(
+            attention.q_proj(query).unflatten(-1, (attention.num_heads, -1)),
+            attention.k_proj(normed),
+            attention.v_proj(normed),
+            tokens.origin,
         )
-        mask = log_sizes(tokens.origin, groups, groups.mask, 0, torch.promote_types(k.dtype, torch.float32))
-        read = query + attend(q, k, v, mask).transpose(1, 2).flatten(2)
         return (read + layer.mlp(layer.layer_norm2(read)))[:, 0]
 
 
@@ -134,18 +128,13 @@ class Query:
     def __call__(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
         """Scores ``Tensor[P]`` and multiply-adds ``int64 Tensor[B]``."""
         pooler: Any = self.pooler
-        attention, groups = pooler.cross_attention_layer.cross_attn, tokens.origin.by_clip
+        attention, width = pooler.cross_attention_layer.cross_attn, pooler.query_tokens.shape[-1]
         # Its class's forward: the module's own is that of whole hidden states, while samplers are in.
         x = type(self.norm).forward(self.norm, tokens.patches)
         normed = pooler.cross_attention_layer.layer_norm1(x)
-        k, v = (
-            groups.pad(part(normed)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
-            for part in (attention.k_proj, attention.v_proj)
-        )
-        query = attention.q_proj(pooler.query_tokens.repeat(len(k), 1, 1)).view(len(k), attention.num_heads, -1)
-        width = attention.embed_dim
-        macs = groups.lengths * (2 * width + 1) * width + width**2
-        return groups.unpad(significance(class_attention(query, k, groups.mask), v)), macs
+        query = attention.q_proj(pooler.query_tokens).unflatten(-1, (attention.num_heads, -1))
+        scores = scores_by_query(query, attention.k_proj(normed), attention.v_proj(normed), tokens.origin)
+        return scores, tokens.origin.by_clip.lengths * (2 * width + 1) * width + width**2
 
 
 def _embed(model: Any, features: Tensor) -> Tensor:

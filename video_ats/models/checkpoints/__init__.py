@@ -25,8 +25,8 @@ class LoadReport:
     """What `load_checkpoint` did.
 
     ``source_format`` is ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``,
-    ``timesformer_mmaction2``, ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (its
-    ViViT and VideoMAE) or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are
+    ``timesformer_mmaction2``, ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (all
+    but its TimeSformer) or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are
     our names, and count as ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
     """
 

@@ -17,7 +17,14 @@ from video_ats.models.xvit import create_xvit
 
 _LISTED = 3  # of each kind of problem
 # Keys of config.json that change what a model of transformers computes, and no shape.
-_NO_SHAPE = ("num_attention_heads", "layer_norm_eps", "hidden_act", "attention_type", "use_mean_pooling")
+_NO_SHAPE = (
+    "num_attention_heads",
+    "layer_norm_eps",
+    "hidden_act",
+    "attention_type",
+    "use_mean_pooling",
+    "attn_logit_softcapping",
+)
 # Tensors whose shapes tell the architecture, with their numbers of dimensions.
 _SIZED = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "head.weight": 2, "blocks.0.mlp.fc1.weight": 2}
 _SIZED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}

@@ -188,13 +188,17 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None 
             TimeSformer or XViT.
     """
     # A model of transformers without a head saves its names without the prefix that they have in one with a head.
-    prefix = f"{raw.config['model_type']}." if is_base(raw.config) else ""
+    prefix = _prefix(raw.config["model_type"]) if is_base(raw.config) else ""
     entries = {f"{prefix}{name}": entry for name, entry in raw.entries.items()} if prefix else raw.entries
     found = find_weights(raw.label, entries, _known_names(target or _whole_models()), key)
     if raw.pickled:
         check_tensors(raw.label, found.state)
     translated = _translate(found, target, is_ours=raw.metadata.get("format") == OUR_FORMAT)
     return replace(translated, ignored=found.left_out + translated.ignored, taken=str(found))
+
+
+def _prefix(model_type: str) -> str:
+    return KINDS[model_type].prefix if model_type in KINDS else f"{model_type}."
 
 
 def _known_names(target: Collection[str]) -> set[str]:
