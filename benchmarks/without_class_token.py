@@ -1,14 +1,15 @@
-"""Which scores fit video models without a class token: a small VideoMAE and V-JEPA 2 on the mini Kinetics.
+"""Make and train a small VideoMAE and V-JEPA 2 on the mini Kinetics: video models without a class token.
 
-Usage: python benchmarks/without_class_token.py make | evaluate
+Usage: python benchmarks/without_class_token.py [videomae_mini | vjepa2_mini ...]
 
-``make`` writes both models of transformers to outputs/mini, with the patch projection and the blocks of
-shipped/timesformer_mini, for configs/mini/train_videomae_mini.yaml and train_vjepa2_mini.yaml. ``evaluate`` compares
-the scores at equal counts on the validation split, with what these configurations trained; results go to
-benchmarks/results/without_class_token.
+Writes each as a model of transformers to outputs/mini, with the patch projection and the spatial blocks of
+shipped/timesformer_mini, and trains it; an interrupted training goes on. The log goes to
+benchmarks/results/without_class_token. `benchmarks/reducers.py` then compares what scores their tokens.
 """
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import (
     VJEPA2Config,
     VJEPA2ForVideoClassification,
 )
+from turns import RESULTS
 
 from video_ats import create_model
 from video_ats.atomic import write_text
@@ -79,6 +81,12 @@ _BUILDERS = {
         "vjepa2.encoder.embeddings.patch_embeddings.proj",
     ),
 }
+_RECIPE = [
+    *("--train.num_workers", "1", "--device", "cpu", "--precision", "bfloat16", "--resume", "auto"),
+    *("--augment.short_side", "[96, 104]", "--log_steps", "25"),
+    *("--optimiser.name", "nmuon", "--optimiser.lr", "0.003", "--optimiser.momentum", "0.95"),
+    *("--optimiser.warmup_epochs", "0.1", "--epochs", "3", "--batch_size", "16", "--micro_batch_size", "8"),
+]
 _OURS = ("attn.proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
 
 
@@ -105,10 +113,33 @@ def make(name: str, folder: Path) -> None:
     write_text(folder / "preprocessor_config.json", json.dumps(_PIXELS, indent=1) + "\n")
 
 
+def train(name: str) -> int:
+    """Train a model that `make` wrote, and keep its log; returns the exit code."""
+    data = {part: f"outputs/mini_kinetics/{split}" for part, split in (("train", "train"), ("validation", "choosing"))}
+    words = [f"--{part}.{key}" for part in data for key in ("videos", "annotations", "labels")]
+    values = [value for split in data.values() for value in (split, f"{split}.csv", "mini_kinetics")]
+    given = [word for pair in zip(words, values, strict=True) for word in pair]
+    output = Path("outputs", "mini", f"train_{name}")
+    command = [sys.executable, "tools/train.py", "--model", f"outputs/mini/{name}", *given, *_RECIPE]
+    code = subprocess.run([*command, "--output", str(output)], check=False, cwd=ROOT).returncode
+    if not code:
+        kept = RESULTS / Path(__file__).stem / name
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in ("run.json", "metrics.jsonl"):
+            shutil.copyfile(ROOT / output / file, kept / file)
+    return code
+
+
 def main() -> int:
-    """See the top of the file."""
-    for name in _BUILDERS:
-        make(name, MODELS / name)
+    """Make and train the named models, or both."""
+    for name in sys.argv[1:] or _BUILDERS:
+        if name not in _BUILDERS:
+            print(f"{name}: must be one of {', '.join(_BUILDERS)}", file=sys.stderr)
+            return 1
+        if not (MODELS / name).exists():
+            make(name, MODELS / name)
+        if code := train(name):
+            return code
     return 0
 
 

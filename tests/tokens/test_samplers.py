@@ -77,7 +77,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "tome", "r": 2, "scope": "tube", "static": 0.1}, "0.1", "tubes cannot be merged"),
     ({"scope": "tube", "static": 0.1, "dropped": "merged"}, "0.1", "take scope frame"),
     ({"length_encoding": True}, "True", "true only with static"),
-    ({"scores": "entropy"}, "'entropy'", "one of class, received, sharpness, keys, motion"),
+    ({"scores": "entropy"}, "'entropy'", "one of class, received, query, sharpness, keys, motion"),
     ({"kind": "random", "samples": 4, "scores": "keys"}, "'keys'", "reads no scores; leave it out"),
     ({"kind": "similar", "scores": "keys"}, "'keys'", "kind 'similar' reads no scores"),
     ({"kind": "tome", "r": 4, "scores": "keys"}, "'keys'", "kind 'tome' reads no scores"),
