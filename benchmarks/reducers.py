@@ -12,7 +12,7 @@ writes time_PAIR.json; run it on an idle machine.
 import copy
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -161,7 +161,7 @@ PAIRS = {
 }
 
 
-def measure(pair: Pair, path: Path, budgets: Sequence[float] | None = None) -> dict[str, Any]:
+def measure(pair: Pair, path: Path) -> dict[str, Any]:
     """Choose all settings, then run the chosen ones on each part; what ``path`` has is kept."""
     model = pair.load()
     result = json.loads(path.read_text()) if path.exists() else _new(pair)
@@ -173,7 +173,7 @@ def measure(pair: Pair, path: Path, budgets: Sequence[float] | None = None) -> d
         write_text(path, json.dumps(result, indent=1) + "\n")
 
     benches: dict[str, Bench] = {}
-    for budget in pair.budgets if budgets is None else budgets:
+    for budget in pair.budgets:
         chosen = [row["method"] for row in result["rows"] if row["budget"] == budget]
         todo = [method for method in pair.methods if method.name not in chosen]
         if todo and "choosing" not in benches:

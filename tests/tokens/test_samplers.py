@@ -244,6 +244,9 @@ def test_the_control_of_exact_counts_has_these_counts() -> None:
     assert (control.samples, control.blocks, control.matched, control.followed()) == ((6, 4), (1, 2), False, exact)
     with pytest.raises(ValueError, match="samples 6 of kind similar: name its blocks"):
         SamplerConfig(kind="similar", samples=6).control("random")
+    topk = SamplerConfig(kind="topk", samples=(2, 1), blocks=(1, 2), scores="received", score_rows=4, temper=0.5)
+    assert topk.control("uniform") == SamplerConfig(kind="uniform", samples=(2, 1), blocks=(1, 2))
+    assert topk.control("topk") == topk
 
 
 def test_temper_1_is_the_published_method_to_the_bit() -> None:

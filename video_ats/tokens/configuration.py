@@ -120,9 +120,11 @@ class SamplerConfig:
             raise ValueError("sampler kind static: samples in no block, so no control has its counts")
         if self.kind == "similar" and self.samples is not None and self.blocks is None:
             raise ValueError(f"sampler samples {self.samples} of kind similar: name its blocks, for the controls")
-        counted = self.kind == "similar" and self.samples is not None
-        temper = self.temper if kind == "topk" or not counted else 1.0
-        return replace(self, kind=kind, matched=not counted, temper=temper)
+        exact = (self.kind == "similar" and self.samples is not None) or (self.is_control and not self.matched)
+        control = replace(self, kind="topk", matched=not exact)
+        if exact and kind != "topk":  # reads no scores
+            control = replace(control, temper=1.0, scores=None, score_rows=None)
+        return replace(control, kind=kind)
 
     def followed(self) -> SamplerConfig | None:
         """The configuration whose counts a control has: of ``similar`` for one of exact counts in the same blocks;
