@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -24,8 +24,8 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     quantisation) before, not after.
 
     Args:
-        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT and VideoMAE for
-            video classification. Of a wrapper pass ``.module``.
+        model: ours; timm's VisionTransformer and Eva; transformers' TimeSformer, ViViT and VideoMAE for video
+            classification. Of a wrapper pass ``.module``.
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
@@ -39,13 +39,13 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
     """Raise ValueError for blocks, a class token, several frames or a time embedding that the model does not have."""
     config.for_depth(len(sampler_slots(model)))
-    graft, frames, blocks = graft_of(model), 2, own_blocks(model)
-    if blocks is None:
+    graft, host = graft_of(model), None
+    if graft is not None or own_blocks(model) is None:
         host = recognise(model) if graft is None else graft.host
-        frames, blocks = host.hidden.frames, host.blocks
+    blocks: Iterable[Any] = sampler_slots(model)
     if config.scores == "class" and any(block.attn.usual_scores != "class" for block in blocks):
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
-    if frames < 2 and (config.scores == "motion" or config.static is not None):
+    if host is not None and host.hidden.frames < 2 and (config.scores == "motion" or config.static is not None):
         raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
     if config.length_encoding and getattr(model, "time_embed", None) is None:
         raise ValueError(

@@ -129,15 +129,18 @@ class PoolingShape:
         embed_dim: width of the keys and values that the query reads.
         inputs: width of the tokens.
         layers, mlp_weights: their number, and the weights of the MLP of each.
+        leading: tokens that it reads beside the patches.
     """
 
     embed_dim: int
     inputs: int
     layers: int = 0
     mlp_weights: int = 0
+    leading: int = 0
 
     def macs(self, left: Tensor) -> Tensor:
-        """Of so many tokens (int64 Tensor[B]); what is computed once, whatever is left, is not among them."""
+        """Of so many patches (int64 Tensor[B]); what is computed once, whatever is left, is not among them."""
+        left = left + self.leading
         layer = _attend(left, left, left**2, self.inputs) + left * self.mlp_weights
         return self.layers * layer + left * 2 * self.inputs * self.embed_dim + left * 2 * self.embed_dim
 
@@ -170,7 +173,7 @@ class VitShape:
             total = total + _attend(came, own, came * own, dim) + left * self.mlp_weights
             if all_rows:
                 total = total + _rows_dropped(came - own, came * (came - own), dim)
-        return total if self.pooling is None else total + self.pooling.macs(left)
+        return total if self.pooling is None else total + self.pooling.macs(_count(passes[-1].left))
 
 
 def linear_weights(*modules: nn.Module) -> int:

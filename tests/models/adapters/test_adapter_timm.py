@@ -131,13 +131,16 @@ def unweighted(name):
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (
-            lambda: timm_model("vit_tiny_patch16_224", class_token=False, global_pool="avg"),
-            "no class token to score by",
-        ),
-        (lambda: timm_model("vit_tiny_patch16_224", global_pool="avg"), "its head pools by 'avg'"),
+        (lambda: timm_model("vit_tiny_patch16_224", global_pool="prr"), "its head is AttentionPoolPrr"),
+        (lambda: timm_model("vit_tiny_patch16_224", global_pool=""), "its head classifies every token"),
         (lambda: timm_model("vit_tiny_patch16_224", block_fn=ResPostBlock), "its blocks are ResPostBlock"),
-        (lambda: timm_model("vit_tiny_patch16_224", qk_norm=True), "its attention has q_norm and k_norm"),
+        (lambda: timm_model("vit_tiny_patch16_224", attn_layer="diff"), "its attention is DiffAttention"),
+        (lambda: exchanged(gate=nn.Linear(24, 24)), "its attention has a gate"),
+        (lambda: timm_model("eva02_tiny_patch14_224", use_post_norm=True), "its blocks are EvaBlockPostNorm"),
+        (
+            lambda: timm_model("vit_small_patch16_rope_224", qkv_fused=False, num_kv_heads=1),
+            r"its heads share keys and values \(grouped-query attention\)",
+        ),
         (lambda: exchanged(qkv=OtherLinear(24, 72)), "qkv is OtherLinear, not nn.Linear; merge"),
         (lambda: unweighted("swin_tiny_patch4_window7_224"), "runs in windows"),
         (lambda: unweighted("mvitv2_tiny"), "pools keys and values"),

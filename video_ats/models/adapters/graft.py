@@ -21,9 +21,8 @@ from video_ats.tokens import Grid, Origin, StillPatches, TokenSet
 from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
-    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT and VideoMAE, as ...Model and as "
-    "...ForVideoClassification"
+    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer and Eva (vit_*, deit_*, eva*); "
+    "transformers' TimeSformer, ViViT and VideoMAE, as ...Model and as ...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from video_ats.models.adapted import AdaptedModel
+from video_ats.models.adapters import FRAME_ENCODERS
 from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
 from video_ats.models.checkpoints.formats import Translated, host_names, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
@@ -98,7 +98,7 @@ def load_checkpoint(
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
-    is_timm = isinstance(model, VisionTransformer)
+    is_timm = isinstance(model, FRAME_ENCODERS)
     mode: ResizeMode = "bicubic" if is_timm else getattr(model, "resize_mode", "nearest")
     tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode)
     replaced = _other_head(found, target)
