@@ -176,10 +176,44 @@ class VitShape:
         return total if self.pooling is None else total + self.pooling.macs(_count(passes[-1].left))
 
 
+@dataclass(frozen=True)
+class FramesShape:
+    """Sizes of an encoder of images that runs on each frame of a clip.
+
+    Attributes:
+        frame: of the encoder.
+        head_macs, pooling: as of `VitShape`, of a head that reads the embeddings of all frames.
+    """
+
+    frame: HostShape
+    head_macs: int = 0
+    pooling: PoolingShape | None = None
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D."""
+        return self.frame.embed_dim
+
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
+        """See `HostShape.macs`."""
+        frames = passes[0].came.shape[1]
+        images = [
+            one._replace(**{name: _one_by_one(getattr(one, name)) for name in ("came", "left", "asked")})
+            for one in passes
+        ]
+        total = self.frame.macs(images).unflatten(0, (-1, frames)).sum(dim=1) + self.head_macs
+        return total if self.pooling is None else total + self.pooling.macs(torch.full_like(total, frames))
+
+
 def linear_weights(*modules: nn.Module) -> int:
     """Weights of all linear layers in ``modules``, which are the multiply-adds of one token."""
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]
     return sum(layer.in_features * layer.out_features for layer in layers)
+
+
+def _one_by_one(tokens: Tensor) -> Tensor:
+    """The frames of clips as clips of one frame."""
+    return tokens.flatten(0, 1)[:, None]
 
 
 def _count(tokens: Tensor) -> Tensor:

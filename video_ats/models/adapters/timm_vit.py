@@ -61,6 +61,7 @@ def image_host(
         pooling = PoolingShape(
             pool.kv.out_features // 2, model.embed_dim, leading=model.num_prefix_tokens if reads_leading else 0
         )
+    pooled = pool is None and model.global_pool not in ("token", "")
     # A norm turns the means that stand for dropped tokens into others than those of what it makes of the kept ones.
     normed = pool is None and model.global_pool != "token" and not isinstance(model.norm, nn.Identity)
     return Host(
@@ -77,7 +78,8 @@ def image_host(
             pooling=pooling,
         ),
         attention_dropout=max(layer.attn.attn_drop.p for layer in layers),
-        pooled=pool is None and model.global_pool not in ("token", ""),
+        pooled=pooled,
+        needs_patches=pooled or (pool is not None and not reads_leading),
         readout=Readout(restated=[(model.norm, hidden, True)] if normed else (), pooler=pool, pool=_read),
         **of_host,
     )

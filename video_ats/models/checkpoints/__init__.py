@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.checkpoints.write import save_checkpoint
 from video_ats.models.host import ResizeMode, resize_positions, resize_time
 from video_ats.models.xvit import XViT
+
+_FRAMES_HEAD = "frames_head."  # of an ensemble of frames
 
 __all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
 
@@ -84,9 +86,11 @@ def load_checkpoint(
         FileNotFoundError: if there is no such file.
         ConnectionError: if a hub name cannot be downloaded.
     """
+    whole, beside = model, dict[str, Tensor]()
     if isinstance(model, AdaptedModel):
+        beside = {name: value for name, value in model.state_dict().items() if name.startswith(_FRAMES_HEAD)}
         model = model.inner
-    raw, state = read_checkpoint(source), model.state_dict()
+    raw, state = read_checkpoint(source), model.state_dict() | beside
     prefix = f"{model.base_model_prefix}." if getattr(model, "base_model", None) is model else ""
     names = host_names([f"{prefix}{name}" for name in state])  # as of a model with a head
     names = {name: own.removeprefix(prefix) for name, own in names.items()}
@@ -95,6 +99,8 @@ def load_checkpoint(
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
     check_config(raw, model)
     found = translate(raw, target, key)
+    if beside:
+        found = _without_head_of_images(found, target)
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
@@ -108,7 +114,9 @@ def load_checkpoint(
         resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
         model.set_time_embed_frames_(frames)
     # The target has the values of the replaced names. All shapes are checked, so this cannot fail half way.
-    model.load_state_dict({names[name]: tensor for name, tensor in {**target, **tensors}.items()})
+    fitted = {names[name]: tensor for name, tensor in {**target, **tensors}.items()}
+    model.load_state_dict({name: fitted[name] for name in fitted.keys() - beside.keys()})
+    whole.load_state_dict({name: fitted[name] for name in beside}, strict=False)
     return LoadReport(
         "vit_timm" if is_timm else found.source_format,
         tuple(names[name] for name in target if name in tensors and name not in found.made),
@@ -162,9 +170,22 @@ def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[
     return (rows, width) == (wanted[0], wanted[2]) and length not in (0, wanted[1])
 
 
+def _without_head_of_images(found: Translated, target: Mapping[str, Tensor]) -> Translated:
+    """The weights without a classifier of images, in whose place the target has a head that reads all frames."""
+    heads = [name for name in found.tensors if name.startswith(("head.", "head_dist.")) and name not in target]
+    sentence = ("head: classifies images; the model has one for clips",) if heads else ()
+    tensors = {name: tensor for name, tensor in found.tensors.items() if name not in heads}
+    return replace(found, tensors=tensors, ignored=found.ignored + sentence)
+
+
 def _other_head(found: Translated, target: Mapping[str, Tensor]) -> dict[str, str]:
     """The names of a head that the checkpoint lacks or has for another number of classes, each with a sentence."""
-    tensors, name = found.tensors, "classifier" if "classifier.weight" in target else "head"
+    tensors = found.tensors
+    heads = (f"{_FRAMES_HEAD}classifier", "classifier", "head")
+    name = next((name for name in heads if f"{name}.weight" in target), "head")
+    of_frames = [name for name in target if name.startswith(_FRAMES_HEAD)]
+    if of_frames and not any(name in tensors for name in of_frames):
+        return {name: f"{name}: the checkpoint has no head; left at its initial values" for name in of_frames}
     if found.source_format == "vit_timm" and not any(name.startswith("head.") for name in tensors):
         sentence = "the checkpoint has no head; left at its initial values"
         return {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}
