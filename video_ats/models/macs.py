@@ -198,8 +198,8 @@ class FramesShape:
         """See `HostShape.macs`."""
         frames = passes[0].came.shape[1]
         images = [
-            one._replace(**{name: _one_by_one(getattr(one, name)) for name in ("came", "left", "asked")})
-            for one in passes
+            Pass(_one_by_one(came), _one_by_one(left), _one_by_one(asked), all_rows)
+            for came, left, asked, all_rows in passes
         ]
         total = self.frame.macs(images).unflatten(0, (-1, frames)).sum(dim=1) + self.head_macs
         return total if self.pooling is None else total + self.pooling.macs(torch.full_like(total, frames))

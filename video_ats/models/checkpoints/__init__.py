@@ -43,7 +43,7 @@ class LoadReport:
     @property
     def head_replaced(self) -> bool:
         """Whether the head is untrained. Then the logits mean nothing until it is fine-tuned."""
-        return any(sentence.startswith(("head.", "classifier.")) for sentence in self.replaced)
+        return any(sentence.startswith((_FRAMES_HEAD, "head.", "classifier.")) for sentence in self.replaced)
 
     def __str__(self) -> str:
         taken = f" from {self.taken}" if self.taken else ""
