@@ -59,7 +59,7 @@ def vjepa2(**changes: Any) -> nn.Module:
 
 
 def timm_model(name: str, **changes: Any) -> nn.Module:
-    return spread(timm.create_model(name, num_classes=CLASSES, **{**_IMAGE, **changes}))
+    return spread(timm.create_model(name, **{**_IMAGE, "num_classes": CLASSES, **changes}))
 
 
 HOSTS: dict[str, Callable[[], nn.Module]] = {

@@ -166,7 +166,7 @@ def test_weights_of_the_encoder_and_of_the_ensemble(tmp_path: Path) -> None:
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
     other = create_frame_ensemble(**PE, num_classes=6, head="attentive")
     assert "checkpoint has 5 classes, the model 6" in str(load_checkpoint(other, tmp_path / "ensemble.safetensors"))
-    with pytest.raises(ValueError, match="missing head.weight"):
+    with pytest.raises(ValueError, match=r"missing head\.weight"):
         load_checkpoint(create_frame_ensemble(**PE, num_classes=5), tmp_path / "ensemble.safetensors")
 
 
@@ -189,7 +189,9 @@ def test_a_head_that_reads_patches_needs_some_in_each_frame() -> None:
     for name in ("siglip", "dinov3"):
         model = ensemble(name)
         for config in (SamplerConfig(scope="clip"), SamplerConfig("static", static=0.1)):
-            with pytest.raises(ValueError, match="^sampler (scope clip|static 0.1): may leave a frame without patches"):
+            with pytest.raises(
+                ValueError, match=r"^sampler (scope clip|static 0\.1): may leave a frame without patches"
+            ):
                 insert_samplers_(model, config)
     still = clips(1)[:, :, :1].expand(-1, -1, FRAMES, -1, -1)
     model = insert_samplers_(ensemble("mixed"), SamplerConfig("static", static=0.1))  # reads the class token, too

@@ -47,13 +47,13 @@ def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
     if host is not None and host.hidden.frames < 2 and (config.scores == "motion" or config.static is not None):
         raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
-    if host is not None and host.needs_patches and host.hidden.frames > 1 and host.hidden.order == "frame_each":
-        if config.scope == "clip" or config.static is not None:
-            named = "scope clip" if config.scope == "clip" else f"static {config.static}"
-            raise ValueError(
-                f"sampler {named}: may leave a frame without patches, and the head reads nothing else; scopes frame "
-                "and tube, without static, leave some in each"
-            )
+    of_frames = host is not None and host.needs_patches and host.hidden.frames > 1
+    if of_frames and (config.scope == "clip" or config.static is not None):
+        named = "scope clip" if config.scope == "clip" else f"static {config.static}"
+        raise ValueError(
+            f"sampler {named}: may leave a frame without patches, and the head reads nothing else; scopes frame and "
+            "tube, without static, leave some in each"
+        )
     if config.length_encoding and getattr(model, "time_embed", None) is None:
         raise ValueError(
             f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "

@@ -61,7 +61,7 @@ class Host:
     attention_dropout: float = 0.0  # must be 0 in training, as our attention has none
     in_tuple: bool = False  # a layer returns ``(hidden,)``
     pooled: bool = False  # the head reads the mean over all tokens
-    needs_patches: bool = False  # the head reads patches only, and cannot read a sequence without
+    needs_patches: bool = False  # the head reads the patches of each frame, and nothing else
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
     readout: Readout = field(default_factory=Readout)
