@@ -109,7 +109,7 @@ def test_a_vit_is_our_space_only_timesformer(config: SamplerConfig) -> None:
 @pytest.mark.parametrize("name", ["siglip", "dinov3", "mixed"])
 def test_each_frame_is_an_image(name: str) -> None:
     """With samplers that decide in each frame, however many tokens its neighbours keep; also the gradients."""
-    config = SamplerConfig(blocks=(0, 2), samples=6, dropped="merged")
+    config = SamplerConfig(blocks=(0, 2), samples=6)
     model, image = insert_samplers_(ensemble(name), config), insert_samplers_(HOSTS[name](), config)
     of_frames = model.forward_frames(clips())
     alone = torch.stack([image(frame[None])[0] for frame in images(clips())]).view(2, FRAMES, CLASSES)
