@@ -106,7 +106,7 @@ def load_checkpoint(
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
     is_timm = isinstance(model, FRAME_ENCODERS)
     mode: ResizeMode = "bicubic" if is_timm else getattr(model, "resize_mode", "nearest")
-    tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode)
+    tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode, _leading_positions(model))
     replaced = _other_head(found, target)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in replaced}
     check_fit(raw.label, tensors, {name: tensor for name, tensor in target.items() if name not in replaced})
@@ -147,14 +147,22 @@ def _time_embed_frames(
     return frames
 
 
+def _leading_positions(model: nn.Module) -> int:
+    """Tokens in front of the patches with an entry in the position embedding."""
+    if not isinstance(model, FRAME_ENCODERS):
+        return 1
+    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
+
+
 def _resize_embeddings(
-    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], mode: ResizeMode
+    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], mode: ResizeMode, leading: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """All tensors, with position and time embeddings as long as the target's, and a sentence for each change."""
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
-        rows, wanted = table_rows(label, tensors["pos_embed"]), table_rows("of the model", target["pos_embed"])
-        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted), mode)
+        wanted = table_rows("of the model", target["pos_embed"], leading)
+        rows = table_rows(label, tensors["pos_embed"], leading)
+        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted), mode, leading)
         resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, {mode}")
     if _differ_in_length("time_embed", tensors, target):
         frames, wanted = tensors["time_embed"].shape[1], target["time_embed"].shape[1]
