@@ -64,17 +64,7 @@ class AdaptedModel(nn.Module):
         self.frames_head = frames_head
         host = recognise(inner)
         if isinstance(inner, FRAME_ENCODERS):
-            host = replace(
-                host,
-                hidden=replace(host.hidden, frames=num_frames),
-                shape=_frames_shape(host, frames_head),
-                readout=replace(
-                    host.readout,
-                    restated=[
-                        (norm, replace(layout, frames=num_frames), last) for norm, layout, last in host.readout.restated
-                    ],
-                ),
-            )
+            host = replace(host.of_frames(num_frames), shape=_frames_shape(host, frames_head))
         graft_(host)
 
     @property

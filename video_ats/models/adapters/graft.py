@@ -69,6 +69,13 @@ class Host:
     of_features: Mapping[str, Any] = field(default_factory=dict)  # arguments of a model that only gives features
     note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None  # a layer's other arguments, to its block
 
+    def of_frames(self, count: int) -> Host:
+        """A host of images for clips of so many frames, each of which is one."""
+        restated = [(after, replace(hidden, frames=count), last) for after, hidden, last in self.readout.restated]
+        return replace(
+            self, hidden=replace(self.hidden, frames=count), readout=replace(self.readout, restated=restated)
+        )
+
 
 @dataclass(eq=False)
 class Graft:

@@ -6,7 +6,7 @@ reads the class token, a mean or maximum over the patches that are left, or a le
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def image_host(
     block: Callable[[Any, Scores], Block],
     *,
     reads_leading: bool,
-    **of_host: Any,
+    note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None,
 ) -> Host:
     """The host of an encoder of images.
 
@@ -45,7 +45,7 @@ def image_host(
         misfit: why samplers do not fit a layer, or None.
         block: of a layer, with the scores that its samplers usually take.
         reads_leading: whether a head that pools reads the leading tokens, too.
-        **of_host: of `Host`.
+        note: see `Host`.
     """
     layers: list[Any] = list(model.blocks)
     reason = next(filter(None, [_model_misfit(model), *map(misfit, layers)]), None)
@@ -81,7 +81,7 @@ def image_host(
         pooled=pooled,
         needs_patches=pooled or (pool is not None and not reads_leading),
         readout=Readout(restated=[(model.norm, hidden, True)] if normed else (), pooler=pool, pool=_read),
-        **of_host,
+        note=note,
     )
 
 
