@@ -417,6 +417,23 @@ def test_an_image_model_of_timm_goes_through_every_tool(
 
 
 @torch.no_grad()
+def test_an_eva_runs_in_a_tool_with_its_weights(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inner: Any = timm.create_model("eva02_tiny_patch14_224", num_classes=2).eval()
+    torch.save(inner.state_dict(), "two.pth")
+    model: Any = create_model("timm:eva02_tiny_patch14_224", num_classes=2, checkpoint="two.pth")
+    images = torch.randn(1, 3, 1, 224, 224, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(images), inner(images[:, :, 0]), rtol=0, atol=1e-4)
+    given = ["--model", "timm:eva02_tiny_patch14_224", "--checkpoint", "two.pth", "--num_classes", "2"]
+    given += ["--data.videos", str(pictures / "tree"), "--data.num_workers", "0", "--device", "cpu"]
+    ended = run_tool_file("evaluate.py", [*given, "--sweep.samples", "[16]", "--output", "out"], monkeypatch, capsys)
+    assert ended.code == 0, ended.err
+    assert json.loads(Path("out/report.json").read_text())["evaluated"] == 2
+
+
+@torch.no_grad()
 def test_its_logits_are_timms(pictures: Path) -> None:
     inner = timm.create_model("vit_tiny_patch16_224", num_classes=2).eval()
     inner.load_state_dict(torch.load(pictures / "two.pth", weights_only=True))

@@ -67,7 +67,7 @@ def videoprism(**changes: Any) -> nn.Module:
 
 
 def timm_model(name: str, **changes: Any) -> nn.Module:
-    return spread(timm.create_model(name, num_classes=CLASSES, **{**_IMAGE, **changes}))
+    return spread(timm.create_model(name, **{**_IMAGE, "num_classes": CLASSES, **changes}))
 
 
 HOSTS: dict[str, Callable[[], nn.Module]] = {
@@ -82,9 +82,18 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
     "distilled": lambda: timm_model("deit_tiny_distilled_patch16_224"),
     # registers, and layer scale; the one with more of everything
     "registers": lambda: timm_model("vit_small_patch14_reg4_dinov2"),
+    # no class token: a query reads the patches
+    "siglip": lambda: timm_model("vit_base_patch16_siglip_224", qk_norm=True),
+    # three projections, a norm in attention, and the mean over the patches, before its norm
+    "eva02": lambda: timm_model("eva02_base_patch14_224"),
+    # halves turn, and the mean over the patches comes after the norm
+    "dinov3": lambda: timm_model("vit_small_patch16_dinov3"),
+    # each head of each layer turns by its own angles, which are learned; a query reads the class token, too
+    "mixed": lambda: timm_model("vit_pe_core_tiny_patch16_384", rope_type="mixed", attn_pool_num_heads=HEADS),
 }
-PLAIN = ("vit", "distilled", "registers", "vivit", "videomae", "vjepa2", "videoprism")  # `slow_adapter` can run them
-TRANSFORMERS = tuple(name for name in HOSTS if name not in ("vit", "distilled", "registers"))
+TIMM = ("vit", "distilled", "registers", "siglip", "eva02", "dinov3", "mixed")
+PLAIN = (*TIMM, "vivit", "videomae", "vjepa2", "videoprism")  # `slow_adapter` can run them
+TRANSFORMERS = tuple(name for name in HOSTS if name not in TIMM)
 
 
 def spread(model: nn.Module) -> nn.Module:
@@ -122,7 +131,8 @@ def everything() -> SamplerConfig:
 
 def counted_macs(call: Callable[[], object]) -> int:
     """Multiply-adds that torch sees, with attention as two matrix products."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+    # With gradients: without them, torch's counter stumbles over an expanded parameter, as in timm's attention pooling.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.enable_grad():
         call()
     flops = counter.get_total_flops()
     assert flops % 2 == 0
@@ -131,8 +141,32 @@ def counted_macs(call: Callable[[], object]) -> int:
 
 def rows(linear: Any, part: int) -> Callable[[Tensor], Tensor]:
     """Query, key or value out of one linear layer."""
-    weight, bias = linear.weight.chunk(3)[part], linear.bias.chunk(3)[part]
-    return lambda x: x @ weight.T + bias
+    weight, bias = linear.weight.chunk(3)[part], None if linear.bias is None else linear.bias.chunk(3)[part]
+    return lambda x: nn.functional.linear(x, weight, bias)
+
+
+def normed_heads(project: Callable[[Tensor], Tensor], norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A projection, and a norm of each head."""
+    return lambda x: torch.cat([norm(head) for head in project(x).chunk(HEADS, dim=-1)], dim=-1)
+
+
+def turn_by_table(table: Tensor, *, halves: bool) -> Callable[[Tensor, tuple[int, int, int]], Tensor]:
+    """Of timm's Eva: sines and cosines of each place ``(N, 2 * d)``, or of each head and place."""
+
+    def turn(x: Tensor, place: tuple[int, int, int]) -> Tensor:
+        width, out = table.shape[-1] // 2, x.clone()
+        for head in range(HEADS):
+            of_head = table if table.dim() == 2 else table[head]
+            angles = of_head[place[1] * SIDES + place[2]]
+            for channel in range(width):
+                step = width // 2 if halves else 1
+                first = channel < width // 2 if halves else channel % 2 == 0
+                here = head * width + channel
+                other = -x[here + step] if first else x[here - step]
+                out[here] = x[here] * angles[width + channel] + other * angles[channel]
+        return out
+
+    return turn
 
 
 def turn_in_3d(x: Tensor, place: tuple[int, int, int]) -> Tensor:
@@ -151,8 +185,8 @@ def turn_in_3d(x: Tensor, place: tuple[int, int, int]) -> Tensor:
     return out
 
 
-def slow_layer(name: str, layer: Any) -> SlowLayer:
-    """A layer of one of the `PLAIN` for `slow_vit`."""
+def slow_layer(name: str, layer: Any, angles: Tensor | None = None) -> SlowLayer:
+    """A layer of one of the `PLAIN` for `slow_vit`; ``angles``: timm's table."""
     if name == "videoprism":
         attention = layer.attention
         parts, norms = (
@@ -173,9 +207,29 @@ def slow_layer(name: str, layer: Any) -> SlowLayer:
             parts, out = (inner.query, inner.key, inner.value), attention.output.dense
             mlp = nn.Sequential(layer.intermediate, layer.output.dense)
         return SlowLayer(layer.layernorm_before, *parts, out, layer.layernorm_after, mlp, HEADS)
-    query, key, value = (rows(layer.attn.qkv, part) for part in range(3))
-    out, mlp = nn.Sequential(layer.attn.proj, layer.ls1), nn.Sequential(layer.mlp, layer.ls2)
-    return SlowLayer(layer.norm1, query, key, value, out, layer.norm2, mlp, HEADS)
+    attention = layer.attn
+    if attention.qkv is None:
+        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+    else:
+        query, key, value = (rows(attention.qkv, part) for part in range(3))
+    query, key = normed_heads(query, attention.q_norm), normed_heads(key, attention.k_norm)
+    scaled = [getattr(layer, name, None) for name in ("gamma_1", "gamma_2")]
+    scales = [
+        (lambda x, gamma=gamma: x * gamma) if gamma is not None else getattr(layer, name, nn.Identity())
+        for gamma, name in zip(scaled, ("ls1", "ls2"), strict=True)
+    ]
+    turn = None if angles is None else turn_by_table(angles, halves=attention.rotate_half)
+    return SlowLayer(
+        layer.norm1,
+        query,
+        key,
+        value,
+        lambda x: scales[0](attention.proj(attention.norm(x))),
+        layer.norm2,
+        lambda x: scales[1](layer.mlp(x)),
+        HEADS,
+        turn,
+    )
 
 
 def slow_adapter(
@@ -186,7 +240,7 @@ def slow_adapter(
     static: SlowStatic | None = None,
 ) -> list[SlowResult]:
     """Each clip token by token through one of the `PLAIN`; embeddings and head are the host's own code."""
-    leading, grid, later = 1, (FRAMES // TUBELET, SIDES, SIDES), []
+    leading, grid, later, angles = 1, (FRAMES // TUBELET, SIDES, SIDES), [], None
     if name == "vivit":
         embedded, layers = model.vivit.embeddings(clips), model.vivit.layers
     elif name == "videomae":
@@ -201,8 +255,11 @@ def slow_adapter(
         )
         later = slow_temporal_layers(entry)
     else:
-        embedded, layers = model.norm_pre(model._pos_embed(model.patch_embed(clips))), model.blocks
-        leading, grid = model.num_prefix_tokens, (1, SIDES, SIDES)
+        embedded, layers = model._pos_embed(model.patch_embed(clips)), model.blocks
+        if name in ("eva02", "dinov3", "mixed"):
+            embedded, table = embedded
+            angles = list(table) if name == "mixed" else [table] * DEPTH
+        embedded, leading, grid = model.norm_pre(embedded), model.num_prefix_tokens, (1, SIDES, SIDES)
     results = []
     for clip, tokens in zip(clips, embedded, strict=True):
         given: dict[str, Any] = {}
@@ -210,7 +267,8 @@ def slow_adapter(
             frames = clip.transpose(0, 1)
             step = FRAMES // grid[0]
             given = {"motion": slow_motion(frames, PATCH, step), "runs": slow_runs(frames, PATCH, static, step)}
-        slow_layers = [slow_layer(name, layer) for layer in layers] + later
+        tables = [None] * len(layers) if angles is None else angles
+        slow_layers = [slow_layer(name, layer, table) for layer, table in zip(layers, tables, strict=True)] + later
         slow = slow_vit(slow_layers, tokens, leading, grid, samplers, **given)
         entered = torch.ones(grid, dtype=torch.bool)
         if given:
@@ -242,14 +300,10 @@ def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
         tokens = model.vjepa2.encoder.layernorm(out.patches.patches)[None]
         for layer in model.pooler.self_attention_layers:
             tokens = layer(tokens, attention_mask=None)[0]
-        often = torch.cat(
-            [token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens[0], strict=True)]
-        )
-        query = model.pooler.query_tokens
+        query, often = model.pooler.query_tokens, _often(tokens[0], out)
         return model.classifier(model.pooler.cross_attention_layer(query, often[None])[0][0, 0])
     if name == "videoprism":  # each head of the query by itself, which reads a token as often as it stands for a patch
-        head, tokens = model.head, model.vision_model.layernorm2(out.patches.patches)
-        often = torch.cat([token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens, strict=True)])
+        head, often = model.head, _often(model.vision_model.layernorm2(out.patches.patches), out)
         query, keys, values = head.q_proj(head.pooling_attention_query[0, 0]), head.k_proj(often), head.v_proj(often)
         scale = (1 + head.per_dim_scale.exp()).log() / math.log(2) / head.head_dim**0.5
         read = []
@@ -257,8 +311,10 @@ def _slow_head(name: str, model: Any, out: SlowSequence) -> Tensor:
             weights = (keys[:, part] @ (query[part] * scale)).softmax(dim=0)
             read.append(weights @ values[:, part])
         return model.classifier(model.head_layernorm(head.o_proj(torch.cat(read))))
-    normed = model.norm(out.leading)
-    heads = [model.head(normed[0])]
-    if name == "distilled":
-        heads.append(model.head_dist(normed[1]))
-    return torch.stack(heads).mean(dim=0)
+    read = torch.cat([model.norm(out.leading), _often(model.norm(out.patches.patches), out)])
+    return model.forward_head(read[None])[0]
+
+
+def _often(tokens: Tensor, out: SlowSequence) -> Tensor:
+    """Each token as often as it stands for a patch."""
+    return torch.cat([token.expand(int(size), -1) for size, token in zip(out.patches.sizes, tokens, strict=True)])

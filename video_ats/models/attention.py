@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,8 @@ class _Heads(NamedTuple):
 class Projections(NamedTuple):
     """The linear layers of an attention."""
 
-    qkv: nn.Module  # `nn.Linear` to queries, keys and values in this order, heads concatenated; or `SeparateQkv`
+    # `nn.Linear` to queries, keys and values in this order, heads concatenated, or one alike; or `SeparateQkv`
+    qkv: nn.Module
     proj: nn.Module  # from the concatenated heads back to the width, per token; linear, but for dropout
 
 
@@ -372,9 +373,9 @@ def _project(
     elif (start, stop) == (0, 3):
         out = in_few_sizes(qkv, x, ragged=ragged)
     else:
-        assert isinstance(qkv, nn.Linear)
-        part = qkv.out_features // 3
+        linear: Any = qkv
+        part = len(linear.weight) // 3
         rows = slice(start * part, stop * part)
-        weight, bias = qkv.weight[rows], None if qkv.bias is None else qkv.bias[rows]
+        weight, bias = linear.weight[rows], None if linear.bias is None else linear.bias[rows]
         out = in_few_sizes(lambda x: F.linear(x, weight, bias), x, ragged=ragged)
     return out.unflatten(-1, (stop - start, attention.num_heads, -1))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from video_ats.models.adapters import recognise
+from video_ats.models.adapters import FRAME_ENCODERS, recognise
 from video_ats.models.adapters.graft import Host, graft_of
 from video_ats.models.insert import own_blocks
 
@@ -57,7 +56,7 @@ def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tenso
 
 def _host(model: nn.Module) -> Host | None:
     """The host of a model of transformers; None: the model has both halves itself."""
-    if own_blocks(model) is not None or isinstance(model, VisionTransformer):
+    if own_blocks(model) is not None or isinstance(model, FRAME_ENCODERS):
         return None
     graft = graft_of(model)
     return recognise(model) if graft is None else graft.host

@@ -124,15 +124,18 @@ class PoolingShape:
         embed_dim: width of the keys and values that the query reads.
         inputs: width of the tokens.
         layers, mlp_weights: their number, and the weights of the MLP of each.
+        leading: tokens that it reads beside the patches.
     """
 
     embed_dim: int
     inputs: int
     layers: int = 0
     mlp_weights: int = 0
+    leading: int = 0
 
     def macs(self, left: Tensor) -> Tensor:
-        """Of so many tokens (int64 Tensor[B]); what is computed once, whatever is left, is not among them."""
+        """Of so many patches (int64 Tensor[B]); what is computed once, whatever is left, is not among them."""
+        left = left + self.leading
         layer = _attend(left, left, left**2, self.inputs) + left * self.mlp_weights
         return self.layers * layer + left * 2 * self.inputs * self.embed_dim + left * 2 * self.embed_dim
 
@@ -163,7 +166,7 @@ class VitShape:
         for before, after, queries in passes:
             came, left, own = (_count(tokens) + self.leading for tokens in (before, after, queries))
             total = total + _attend(came, own, came * own, dim) + left * self.mlp_weights
-        return total if self.pooling is None else total + self.pooling.macs(left)
+        return total if self.pooling is None else total + self.pooling.macs(_count(passes[-1].left))
 
 
 @dataclass(frozen=True)
@@ -195,10 +198,41 @@ class FactorisedShape:
         return total if self.pooling is None else total + self.pooling.macs(left)
 
 
+@dataclass(frozen=True)
+class FramesShape:
+    """Sizes of an encoder of images that runs on each frame of a clip.
+
+    Attributes:
+        frame: of the encoder.
+        head_macs, pooling: as of `VitShape`, of a head that reads the embeddings of all frames.
+    """
+
+    frame: HostShape
+    head_macs: int = 0
+    pooling: PoolingShape | None = None
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D."""
+        return self.frame.embed_dim
+
+    def macs(self, passes: Sequence[Pass]) -> Tensor:
+        """See `HostShape.macs`."""
+        frames = passes[0].came.shape[1]
+        images = [Pass(*map(_one_by_one, tokens)) for tokens in passes]
+        total = self.frame.macs(images).unflatten(0, (-1, frames)).sum(dim=1) + self.head_macs
+        return total if self.pooling is None else total + self.pooling.macs(torch.full_like(total, frames))
+
+
 def linear_weights(*modules: nn.Module) -> int:
     """Weights of all linear layers in ``modules``, which are the multiply-adds of one token."""
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]
     return sum(layer.in_features * layer.out_features for layer in layers)
+
+
+def _one_by_one(tokens: Tensor) -> Tensor:
+    """The frames of clips as clips of one frame."""
+    return tokens.flatten(0, 1)[:, None]
 
 
 def _count(tokens: Tensor) -> Tensor:

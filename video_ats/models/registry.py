@@ -16,7 +16,7 @@ import timm
 from timm.data import infer_imagenet_subset
 from torch import nn
 
-from video_ats.models.adapted import create_timm, create_transformers
+from video_ats.models.adapted import create_frame_ensemble, create_transformers
 from video_ats.models.adapters.kinds import usual_pixels, usual_stride
 from video_ats.models.checkpoints import load_checkpoint
 from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
@@ -207,7 +207,7 @@ def _of_timm(name: str) -> Variant:
     )
     return Variant(
         name,
-        create_timm,
+        create_frame_ensemble,
         MappingProxyType({"model": model, "num_frames": 1, "crop_size": crop, "num_classes": told.num_classes}),
         "centred",
         frame_stride=1,

@@ -15,6 +15,7 @@ from helpers.adapter_cases import (
     inputs,
     spread,
     timesformer,
+    timm_model,
     videoprism,
     vivit,
 )
@@ -39,6 +40,13 @@ def dynamic() -> Any:
         # resizes its positions in space and time
         (videoprism, (2, 6, 3, 24, 24), {"interpolate_pos_encoding": True}, (6, 6, 6)),
         (dynamic, (2, 3, 24, 16), {}, (1, 6, 4)),
+        (HOSTS["dinov3"], (2, 3, 24, 16), {}, (1, 6, 4)),
+        (
+            lambda: timm_model("vit_pe_core_tiny_patch16_384", rope_type="mixed", dynamic_img_size=True),
+            (2, 3, 16, 24),
+            {},
+            (1, 4, 6),
+        ),
     ],
 )
 @torch.no_grad()

@@ -224,7 +224,7 @@ def test_a_budget_is_found_and_samplers_stay_as_they_were(name):
 
 @torch.no_grad()
 def test_device_and_dtype_follow_the_host():
-    for name in ("vit", "divided", "videomae"):
+    for name in ("vit", "divided", "videomae", "siglip", "mixed"):
         model = insert_samplers_(HOSTS[name](), SOME).double()
         assert logits_of(model(inputs(name).double())).dtype == torch.float64
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -21,9 +21,8 @@ from video_ats.tokens import Grid, Origin, StillPatches, TokenSet
 from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
-    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT, VideoMAE, V-JEPA 2 and VideoPrism, as "
-    "...Model and as ...ForVideoClassification"
+    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer and Eva (vit_*, deit_*, eva*); "
+    "transformers' TimeSformer, ViViT, VideoMAE, V-JEPA 2 and VideoPrism, as ...Model and as ...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")
@@ -69,12 +68,20 @@ class Host:
     attention_dropout: float = 0.0  # must be 0 in training, as our attention has none
     in_tuple: bool = False  # a layer returns ``(hidden,)``
     pooled: bool = False  # the head reads the mean over all tokens
+    needs_patches: bool = False  # the head reads the patches of each frame, and nothing else
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
     readout: Readout = field(default_factory=Readout)
     embed: Callable[[Any, Tensor], Tensor] | None = None  # a model's features to what its head makes of them
     of_features: Mapping[str, Any] = field(default_factory=dict)  # arguments of a model that only gives features
     note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None  # a layer's other arguments, to its block
+
+    def of_frames(self, count: int) -> Host:
+        """A host of images for clips of so many frames, each of which is one."""
+        restated = [(after, replace(hidden, frames=count), last) for after, hidden, last in self.readout.restated]
+        return replace(
+            self, hidden=replace(self.hidden, frames=count), readout=replace(self.readout, restated=restated)
+        )
 
 
 @dataclass(eq=False)

@@ -75,15 +75,16 @@ class HiddenStates:
             last: no layer follows. Dropped tokens are zero, not NaN, which would spread in the gradient of a norm.
             pooled: the head reads the mean over all tokens. Merged tokens of the last layer are the token that stands
                 for them, so that it counts as often as it stands for patches; those that are gone are the mean of the
-                clip's others, so that the mean over all is that over the others.
+                sequence's others, so that the mean and the maximum over all are those over the others.
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
         size = origin.grid.clips * self._sequences, self.leading + self.length, dim
         if pooled and last:
+            sequence = self._rows(origin.grid, origin.index) // size[1]
             weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
-            sums = weighted.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, weighted)
-            counts = origin.sizes.new_zeros(origin.grid.clips).index_add(0, origin.clip, origin.sizes)
+            sums = weighted.new_zeros(size[0], dim).index_add(0, sequence, weighted)
+            counts = origin.sizes.new_zeros(size[0]).index_add(0, sequence, origin.sizes)
             means = sums / counts[:, None].to(sums.dtype)
             hidden = means.repeat_interleave(size[0] * size[1] // len(means), dim=0)
             if origin.stands is not None:

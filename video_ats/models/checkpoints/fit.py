@@ -58,13 +58,13 @@ def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
         )
 
 
-def table_rows(label: str, pos_embed: Tensor) -> int:
-    """Number of patch rows (= columns) of a position embedding ``(1, 1 + rows * rows, D)``."""
-    positions = pos_embed.shape[1] - 1
+def table_rows(label: str, pos_embed: Tensor, leading: int = 1) -> int:
+    """Number of patch rows (= columns) of a position embedding ``(1, leading + rows * rows, D)``."""
+    positions = pos_embed.shape[1] - leading
     rows = isqrt(max(positions, 0))
     if rows < 1 or rows**2 != positions:
         raise ValueError(
-            f"checkpoint {label}: pos_embed {tuple(pos_embed.shape)} must be (1, 1 + rows * rows, D) to be "
+            f"checkpoint {label}: pos_embed {tuple(pos_embed.shape)} must be (1, {leading} + rows * rows, D) to be "
             "resized; is it of a model with more class tokens, or for frames that are not square?"
         )
     return rows
