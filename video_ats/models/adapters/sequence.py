@@ -75,18 +75,20 @@ class HiddenStates:
             last: no layer follows. Dropped tokens are zero, not NaN, which would spread in the gradient of a norm.
             pooled: the head reads the mean over all tokens. Merged tokens of the last layer are the token that stands
                 for them, so that it counts as often as it stands for patches; those that are gone are the mean of the
-                sequence's others, so that the mean and the maximum over all are those over the others.
+                others of the sequence, of the clip if positions are sequences, so that the mean and the maximum over
+                all are those over the others.
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
         size = origin.grid.clips * self._sequences, self.leading + self.length, dim
         if pooled and last:
-            sequence = self._rows(origin.grid, origin.index) // size[1]
+            # A frame may be an image of its own, or have no token left; a position never is one.
+            per_clip = self._sequences if self.order == "position_each" else 1
+            read = self._rows(origin.grid, origin.index) // (size[1] * per_clip)
             weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
-            sums = weighted.new_zeros(size[0], dim).index_add(0, sequence, weighted)
-            counts = origin.sizes.new_zeros(size[0]).index_add(0, sequence, origin.sizes)
-            means = sums / counts[:, None].to(sums.dtype)
-            hidden = means.repeat_interleave(size[0] * size[1] // len(means), dim=0)
+            sums = weighted.new_zeros(size[0] // per_clip, dim).index_add(0, read, weighted)
+            counts = origin.sizes.new_zeros(len(sums)).index_add(0, read, origin.sizes).clamp(min=1)
+            hidden = (sums / counts[:, None].to(sums.dtype)).repeat_interleave(size[1] * per_clip, dim=0)
             if origin.stands is not None:
                 stood_for = (origin.stands < len(origin.index)).nonzero()[:, 0]
                 standing = tokens.patches.index_select(0, origin.stands[stood_for])
