@@ -417,8 +417,8 @@ def test_an_image_model_of_timm_goes_through_every_tool(
 
 
 @torch.no_grad()
-def test_an_eva_runs_in_a_tool_with_its_weights(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_eva_runs_in_a_tool_with_its_weights_on_one_frame_or_two(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     inner: Any = timm.create_model("eva02_tiny_patch14_224", num_classes=2).eval()
@@ -426,11 +426,19 @@ def test_an_eva_runs_in_a_tool_with_its_weights(
     model: Any = create_model("timm:eva02_tiny_patch14_224", num_classes=2, checkpoint="two.pth")
     images = torch.randn(1, 3, 1, 224, 224, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(model(images), inner(images[:, :, 0]), rtol=0, atol=1e-4)
-    given = ["--model", "timm:eva02_tiny_patch14_224", "--checkpoint", "two.pth", "--num_classes", "2"]
-    given += ["--data.videos", str(pictures / "tree"), "--data.num_workers", "0", "--device", "cpu"]
+    # The mean over two frames of each video.
+    two, clip = "timm:eva02_tiny_patch14_224@2", images.repeat(1, 1, 2, 1, 1) * torch.tensor([1.0, 0.5]).view(2, 1, 1)
+    of_two: Any = create_model(two, num_classes=2, checkpoint="two.pth")
+    frames = torch.stack([inner(clip[:, :, 0]), inner(clip[:, :, 1])], dim=1)
+    torch.testing.assert_close(of_two(clip), frames.mean(dim=1), rtol=0, atol=1e-4)
+    given = ["--model", two, "--checkpoint", "two.pth", "--num_classes", "2", "--views.frame_stride", "8"]
+    given += ["--data.videos", str(workplace / "videos"), "--data.num_workers", "0", "--device", "cpu"]
     ended = run_tool_file("evaluate.py", [*given, "--sweep.samples", "[16]", "--output", "out"], monkeypatch, capsys)
     assert ended.code == 0, ended.err
-    assert json.loads(Path("out/report.json").read_text())["evaluated"] == 2
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["evaluated"] == 4
+    assert report["settings"][0]["gflops_view"]["mean"] == pytest.approx(2 * model.dense_macs() / 1e9, rel=1e-3)
+    assert any(note.startswith(f"clips for {two}: 2 frames, 32 apart") for note in report["notes"])
 
 
 @torch.no_grad()
@@ -449,6 +457,8 @@ def test_its_logits_are_timms(pictures: Path) -> None:
     [
         ("timm:vit_tiny_patch16_22", "timm has no such model; did you mean .*vit_tiny_patch16_224"),
         ("timm:resnet18", "resnet18: is no ViT; supported are vit_"),
+        ("timm:vit_tiny_patch16_224@0", "@0: must be a number of frames of a clip"),
+        ("timm:vit_tiny_patch16_224@", "@: must be a number of frames of a clip"),
     ],
 )
 def test_models_of_timm_that_do_not_fit(name: str, said: str) -> None:

@@ -204,6 +204,8 @@ def create_transformers(
 
     name = config["model_type"]
     kind = KINDS[name]
+    if not hasattr(transformers, kind.config):
+        raise ValueError(f"{name}: transformers {transformers.__version__} has no such model; install a newer one")
     read = getattr(transformers, kind.config).from_dict(dict(config))
     if kind.drop_path is not None:
         setattr(read, kind.drop_path, drop_path_rate)

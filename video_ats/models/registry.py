@@ -27,6 +27,8 @@ from video_ats.tokens import SamplerConfig
 
 TIMM_PREFIX = "timm:"
 _KINETICS_CLASSES = (400, 600)
+# Frames between those that an encoder of images sees: eight of them are most of a clip of Kinetics, as of TimeSformer.
+_ENSEMBLE_STRIDE = 32
 _BASE_SIZES = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
 _XVIT = "XViT paper (arXiv 2106.05968) and the model zoo of its released code"
@@ -133,6 +135,8 @@ def list_models(pattern: str = "*") -> list[str]:
 def get_variant(name: str) -> Variant:
     """The row of a registered variant, or one made for ``hf:ORG/NAME``, ``hf:FOLDER``, its folder, or ``timm:NAME``.
 
+    ``timm:NAME@8`` runs on 8 frames of each clip, see `create_frame_ensemble`.
+
     Raises:
         ValueError: for an unknown name; lists near matches.
         ConnectionError: if neither the hub's cache nor the hub gives a model of Hugging Face.
@@ -193,7 +197,12 @@ def _of_huggingface(name: str) -> Variant:
 
 
 def _of_timm(name: str) -> Variant:
-    model = name.removeprefix(TIMM_PREFIX)
+    model, _, count = name.removeprefix(TIMM_PREFIX).partition("@")
+    frames = int(count) if count.isdecimal() else 0 if "@" in name else 1
+    if frames < 1:
+        raise ValueError(
+            f"model {name}: @{count}: must be a number of frames of a clip, as in timm:vit_base_patch16_224@8"
+        )
     if not timm.is_model(model.partition(".")[0]) or (told := timm.get_pretrained_cfg(model)) is None:
         near = difflib.get_close_matches(model, timm.list_models(), n=3)
         raise ValueError(f"model {name!r}: timm has no such model; did you mean {' or '.join(near) or 'a vit_*'}?")
@@ -201,16 +210,18 @@ def _of_timm(name: str) -> Variant:
     if height != crop:
         raise ValueError(f"model {name}: takes images of {height}x{crop} pixels; ours are square")
     short, subset = math.floor(crop / told.crop_pct), infer_imagenet_subset(told.to_dict())
+    taken = "images" if frames == 1 else "clips"
+    which = "the middle frame" if frames == 1 else f"{frames} frames, {_ENSEMBLE_STRIDE} apart at 30 frames a second"
     note = (
-        f"images for {name}: the middle frame, short side {short}, crops of {crop}, mean and std of its configuration; "
+        f"{taken} for {name}: {which}, short side {short}, crops of {crop}, mean and std of its configuration; "
         f"resized bilinearly, {told.interpolation} in timm"
     )
     return Variant(
         name,
         create_frame_ensemble,
-        MappingProxyType({"model": model, "num_frames": 1, "crop_size": crop, "num_classes": told.num_classes}),
+        MappingProxyType({"model": model, "num_frames": frames, "crop_size": crop, "num_classes": told.num_classes}),
         "centred",
-        frame_stride=1,
+        frame_stride=1 if frames == 1 else _ENSEMBLE_STRIDE,
         crops=1,
         labels=None if subset is None else f"{TIMM_PREFIX}{subset}",
         mean=told.mean,  # type: ignore[arg-type]  # of three channels
