@@ -69,6 +69,10 @@ METHODS = (
     Method("ATS, scores keys", "points", {"kind": "ats", "scores": "keys"}),
     Method("ATS, scores motion", "points", {"kind": "ats", "scores": "motion"}),
 )
+# Of models without class token: what the query of the head reads, if there is one, and what few tokens read.
+OF_SOME_ROWS = Method("ATS, received by 16 rows", "points", {"kind": "ats", "scores": "received", "score_rows": 16})
+OF_THE_QUERY = Method("ATS, scores query", "points", {"kind": "ats", "scores": "query"})
+WITHOUT_CLASS = (*(method for method in METHODS if method.number != "static"), OF_SOME_ROWS)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ writes time_PAIR.json; run it on an idle machine.
 import copy
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from reducer_trials import METHODS, Bench, Output, Search, Trial
+from reducer_trials import METHODS, OF_THE_QUERY, WITHOUT_CLASS, Bench, Method, Output, Search, Trial
 from torch import Tensor, nn
 from turns import RESULTS, time_in_turns
 
@@ -49,6 +49,7 @@ class Pair:
 
     ``parts``: names of the lists on which accuracy is reported; one that is not there is left out, and said.
     ``read``: the views of ``choosing`` or of a part, and ``has``: whether they are there.
+    ``budgets``, ``methods``: what is compared.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Pair:
     read: Callable[[str], Labelled]
     has: Callable[[str], bool]
     batch: int = 8
+    budgets: tuple[float, ...] = BUDGETS
+    methods: tuple[Method, ...] = METHODS
 
 
 def clips_of(folder: str, part: str) -> Path:
@@ -114,6 +117,27 @@ def _of_clips(model: str, weights: str, folder: str, classes: int, parts: tuple[
     return Pair(name, model, folder.replace("_", " "), parts, load, read, lambda part: clips_of(folder, part).exists())
 
 
+def _trained(name: str, methods: tuple[Method, ...]) -> Pair:
+    """A model without class token that without_class_token.py makes and trains; of the plain scores, ``received``."""
+    folder = ROOT / "outputs" / "mini"
+    weights = folder / f"train_{name}" / "last.safetensors"
+
+    def has(part: str) -> bool:
+        return weights.exists() and clips_of("mini_kinetics", part).exists()
+
+    return Pair(
+        f"{name}_kinetics",
+        name,
+        "mini kinetics",
+        ("validation",),
+        lambda: create_model(str(folder / name), checkpoint=weights).eval(),
+        partial(read_clips, "mini_kinetics", "timesformer_mini", 16),
+        has,
+        budgets=(0.5,),
+        methods=methods,
+    )
+
+
 _SEEDS = ("validation", "validation_seed1", "validation_seed2")
 PAIRS = {
     pair.name: pair
@@ -131,25 +155,27 @@ PAIRS = {
             lambda part: True,
             50,
         ),
+        _trained("videomae_mini", WITHOUT_CLASS),
+        _trained("vjepa2_mini", (*WITHOUT_CLASS, OF_THE_QUERY)),
     )
 }
 
 
-def measure(pair: Pair, path: Path, budgets: Sequence[float] = BUDGETS) -> dict[str, Any]:
+def measure(pair: Pair, path: Path) -> dict[str, Any]:
     """Choose all settings, then run the chosen ones on each part; what ``path`` has is kept."""
     model = pair.load()
     result = json.loads(path.read_text()) if path.exists() else _new(pair)
 
-    names = [method.name for method in METHODS]
+    names = [method.name for method in pair.methods]
 
     def keep() -> None:
         result["rows"].sort(key=lambda row: (-row["budget"], names.index(row["method"])))
         write_text(path, json.dumps(result, indent=1) + "\n")
 
     benches: dict[str, Bench] = {}
-    for budget in budgets:
+    for budget in pair.budgets:
         chosen = [row["method"] for row in result["rows"] if row["budget"] == budget]
-        todo = [method for method in METHODS if method.name not in chosen]
+        todo = [method for method in pair.methods if method.name not in chosen]
         if todo and "choosing" not in benches:
             benches["choosing"] = _bench(pair, model, "choosing")
             search = Search(benches["choosing"])

@@ -45,7 +45,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/method.md", "temper:"): DRAWING,
     ("docs/method.md", "repeat up to"): DRAWING,
     ("docs/method.md", "video-ats evaluate"): PARSE,
-    ("docs/add_a_host.md", "import torch"): RUN,
+    ("docs/write_a_host.md", "import torch"): RUN,
     ("docs/add_a_sampler.md", "import torch"): RUN,
     ("docs/architecture.md", "file ─probe─▶"): DRAWING,
     ("docs/convert.md", "video-ats evaluate --model hf:"): RUN,

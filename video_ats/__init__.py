@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from video_ats.tokens import SamplerConfig
 
 if TYPE_CHECKING:
+    from video_ats.models.adapted import create_frame_ensemble
     from video_ats.models.calibrate import calibrate_samples
     from video_ats.models.checkpoints import load_checkpoint, save_checkpoint
     from video_ats.models.insert import insert_samplers_, remove_samplers_
@@ -23,6 +24,7 @@ __all__ = [
     "SamplerConfig",
     "calibrate_samples",
     "calibrate_setting",
+    "create_frame_ensemble",
     "create_model",
     "create_timesformer",
     "create_xvit",
@@ -37,6 +39,7 @@ __all__ = [
 _MODULES = {
     "calibrate_samples": "calibrate",
     "calibrate_setting": "search",
+    "create_frame_ensemble": "adapted",
     "create_model": "registry",
     "create_timesformer": "timesformer",
     "create_xvit": "xvit",

@@ -23,7 +23,8 @@ from transformers.utils import logging
 
 from video_ats.evaluation.configuration import EvaluateConfig
 from video_ats.evaluation.job import prepare
-from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, read_pixels
+from video_ats.models.adapters.kinds import usual_pixels
+from video_ats.models.checkpoints.huggingface import read_pixels
 from video_ats.models.registry import create_model, get_variant
 from video_ats.runs.options import ViewsConfig, plan_views
 from video_ats.video.decoders.windows import read_every
@@ -44,7 +45,7 @@ SIZES: dict[str, Any] = {
     "id2label": NAMES,
     "label2id": {name: number for number, name in NAMES.items()},
 }
-KINDS = ("timesformer", "videomae", "vivit")
+KINDS = ("timesformer", "videomae", "vivit", "vjepa2", "videoprism_vision_model")
 
 
 def theirs(kind: str, **changes: Any) -> nn.Module:
@@ -56,6 +57,20 @@ def theirs(kind: str, **changes: Any) -> nn.Module:
     elif kind == "videomae":
         model = transformers.VideoMAEForVideoClassification(
             transformers.VideoMAEConfig(patch_size=8, tubelet_size=2, **sizes)
+        )
+    elif kind == "vjepa2":
+        other = {"image_size": "crop_size", "num_frames": "frames_per_clip"}
+        sizes = {other.get(key, key): value for key, value in sizes.items() if key != "intermediate_size"}
+        sizes |= {"pred_hidden_size": 24, "pred_num_hidden_layers": 1, "pred_num_attention_heads": 3}
+        model = transformers.VJEPA2ForVideoClassification(transformers.VJEPA2Config(patch_size=8, **sizes))
+    elif kind == "videoprism_vision_model":
+        sizes |= {
+            "num_spatial_layers": sizes.pop("num_hidden_layers"),
+            "num_temporal_layers": 1,
+            "intermediate_size": 42,
+        }
+        model = transformers.VideoPrismForVideoClassification(
+            transformers.VideoPrismVisionConfig(tubelet_size=[1, 8, 8], **sizes)
         )
     else:
         model = transformers.VivitForVideoClassification(transformers.VivitConfig(tubelet_size=[2, 8, 8], **sizes))
@@ -107,7 +122,9 @@ def test_logits_are_those_of_the_librarys_own_pipeline(kind: str, workplace: Pat
     processor = transformers.AutoImageProcessor.from_pretrained(workplace / kind)
     pixels = processor(list(frames.numpy()), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(views.transpose(1, 2), pixels, rtol=0, atol=2e-5)
-    wanted = transformers.AutoModelForVideoClassification.from_pretrained(workplace / kind).eval()(pixels).logits
+    wanted = (
+        transformers.AutoModelForVideoClassification.from_pretrained(workplace / kind).eval()(pixels).logits.flatten(1)
+    )
     model: Any = create_model(str(workplace / kind))
     logits, trace = model(views, return_trace=True)
     torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-4)
@@ -196,21 +213,29 @@ def test_training_on_other_classes_gives_it_a_new_head(
     assert "replaced classifier.weight" in ended.out + ended.err
 
 
-@pytest.mark.parametrize(("kind", "stride"), [("timesformer", 32), ("videomae", 4), ("vivit", 2)])
+@pytest.mark.parametrize(
+    ("kind", "stride", "whose"),
+    [
+        ("timesformer", 32, "is usual for timesformer"),
+        ("videomae", 4, "is usual for videomae"),
+        ("vivit", 2, "is usual for vivit"),
+        ("videoprism_vision_model", 16, "is ours, as its authors name none"),
+    ],
+)
 def test_a_sampling_rate_that_is_not_said_is_the_usual_one_and_that_is_said(
-    kind: str, stride: int, workplace: Path, tmp_path: Path
+    kind: str, stride: int, whose: str, workplace: Path, tmp_path: Path
 ) -> None:
     variant = get_variant(f"hf:{workplace / kind}")
     assert variant.frame_stride == stride
-    assert any(f"{stride} is usual for {kind}" in note for note in variant.notes)
+    assert any(f"{stride} {whose}, " in note for note in variant.notes)
     config = json.loads((workplace / kind / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"frame_sampling_rate": 7}))
     variant = get_variant(str(tmp_path))
     assert variant.frame_stride == 7
-    assert not any("is usual for" in note and "frames apart" in note for note in variant.notes)
+    assert not any("frames apart" in note for note in variant.notes)
     if kind != "timesformer":
         assert any("has no preprocessor_config.json" in note for note in variant.notes)
-        assert variant.mean == DEFAULT_PIXELS[kind].mean
+        assert variant.mean == usual_pixels(kind).mean
 
 
 @pytest.mark.parametrize(
@@ -287,7 +312,7 @@ def test_a_model_without_a_head_gives_embeddings_and_nothing_else(
     views = make_views(window.frames, torch.arange(4)[None], plan)
     with torch.no_grad():
         states = base(views.transpose(1, 2)).last_hidden_state
-    wanted = states.mean(dim=1) if kind == "videomae" else states[:, 0]
+    wanted = states.mean(dim=1) if kind in ("videomae", "vjepa2", "videoprism_vision_model") else states[:, 0]
     np.testing.assert_allclose(written[:1], wanted.numpy(), rtol=1e-4, atol=1e-4)
     assert wanted.std() > 0.1
     data, training = ("--data.videos", videos), ("--train.videos", videos)
@@ -392,6 +417,31 @@ def test_an_image_model_of_timm_goes_through_every_tool(
 
 
 @torch.no_grad()
+def test_an_eva_runs_in_a_tool_with_its_weights_on_one_frame_or_two(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inner: Any = timm.create_model("eva02_tiny_patch14_224", num_classes=2).eval()
+    torch.save(inner.state_dict(), "two.pth")
+    model: Any = create_model("timm:eva02_tiny_patch14_224", num_classes=2, checkpoint="two.pth")
+    images = torch.randn(1, 3, 1, 224, 224, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(images), inner(images[:, :, 0]), rtol=0, atol=1e-4)
+    # The mean over two frames of each video.
+    two, clip = "timm:eva02_tiny_patch14_224@2", images.repeat(1, 1, 2, 1, 1) * torch.tensor([1.0, 0.5]).view(2, 1, 1)
+    of_two: Any = create_model(two, num_classes=2, checkpoint="two.pth")
+    frames = torch.stack([inner(clip[:, :, 0]), inner(clip[:, :, 1])], dim=1)
+    torch.testing.assert_close(of_two(clip), frames.mean(dim=1), rtol=0, atol=1e-4)
+    given = ["--model", two, "--checkpoint", "two.pth", "--num_classes", "2", "--views.frame_stride", "8"]
+    given += ["--data.videos", str(workplace / "videos"), "--data.num_workers", "0", "--device", "cpu"]
+    ended = run_tool_file("evaluate.py", [*given, "--sweep.samples", "[16]", "--output", "out"], monkeypatch, capsys)
+    assert ended.code == 0, ended.err
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["evaluated"] == 4
+    assert report["settings"][0]["gflops_view"]["mean"] == pytest.approx(2 * model.dense_macs() / 1e9, rel=1e-3)
+    assert any(note.startswith(f"clips for {two}: 2 frames, 32 apart") for note in report["notes"])
+
+
+@torch.no_grad()
 def test_its_logits_are_timms(pictures: Path) -> None:
     inner = timm.create_model("vit_tiny_patch16_224", num_classes=2).eval()
     inner.load_state_dict(torch.load(pictures / "two.pth", weights_only=True))
@@ -407,6 +457,8 @@ def test_its_logits_are_timms(pictures: Path) -> None:
     [
         ("timm:vit_tiny_patch16_22", "timm has no such model; did you mean .*vit_tiny_patch16_224"),
         ("timm:resnet18", "resnet18: is no ViT; supported are vit_"),
+        ("timm:vit_tiny_patch16_224@0", "@0: must be a number of frames of a clip"),
+        ("timm:vit_tiny_patch16_224@", "@: must be a number of frames of a clip"),
     ],
 )
 def test_models_of_timm_that_do_not_fit(name: str, said: str) -> None:

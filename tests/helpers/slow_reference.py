@@ -70,7 +70,8 @@ class SlowSampler:
 
     ``per_frame`` is K, or the control's count; None is as many as a whole frame has patches. ``merged``: what is not
     chosen is averaged into the most similar token that is. ``scores``: class, received, sharpness, keys or motion;
-    None: class, or received without a class token.
+    None: class, or received without a class token. ``score_rows``: of received: of so many patches; None: of all
+    tokens.
     """
 
     scope: str
@@ -79,6 +80,7 @@ class SlowSampler:
     temper: float = 1.0
     merged: bool = False
     scores: str | None = None
+    score_rows: int | None = None
 
     @property
     def reads_all_rows(self) -> bool:
@@ -374,7 +376,7 @@ def _with_class(
         class_out.append(_read([head[:1] for head in rows], values))
         if isinstance(sampler, SlowSampler):
             own_motion = [motion[places[token]] for token in members.tolist()] if motion else []
-            found = slow_scores(sampler.scores or "class", rows, keys, values, 1, own_motion)
+            found = slow_scores(sampler.scores or "class", rows, keys, values, 1, own_motion, sampler.score_rows)
             for token, score in zip(members.tolist(), found, strict=True):
                 scores[token] = score
         groups.append((members, keys, values, counts, [head[1:] for head in rows]))
@@ -407,7 +409,13 @@ def _with_class(
 
 
 def slow_scores(
-    kind: str, rows: list[Tensor], keys: Tensor, values: Tensor, leading: int, motion: list[float]
+    kind: str,
+    rows: list[Tensor],
+    keys: Tensor,
+    values: Tensor,
+    leading: int,
+    motion: list[float],
+    some: int | None = None,
 ) -> list[float]:
     """The scores of a group's patches, by a formula each.
 
@@ -418,12 +426,17 @@ def slow_scores(
         return motion
     heads, count = [head.tolist() for head in rows], len(keys)
     norms = (keys if kind == "keys" else values).norm(dim=1).tolist()
+    asked, patches = range(count), count - leading
+    if some is not None and some < patches:  # evenly spaced
+        asked = [leading + math.ceil((turn * patches - patches // 2) / some) - 1 for turn in range(1, some + 1)]
+    elif some is not None:
+        asked = range(leading, count)
     scores = []
     for column in range(leading, count):
         if kind == "class":
             score = sum(head[0][column] for head in heads) * norms[column]
         elif kind == "received":
-            score = sum(head[row][column] for head in heads for row in range(count)) / count * norms[column]
+            score = sum(head[row][column] for head in heads for row in asked) / max(len(asked), 1) * norms[column]
         elif kind == "sharpness":
             mean = [sum(head[column][other] for head in heads) / len(heads) for other in range(count)]
             score = math.log(count) + sum(part * math.log(part) for part in mean if part > 0)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from helpers.adapter_cases import HOSTS as ADAPTED
-from helpers.adapter_cases import by_clip, counted_macs, inputs, logits_of, slow_adapter
+from helpers.adapter_cases import by_clip, counted_macs, inputs, logits_of, slow_adapter, videoprism, vjepa2
 from helpers.cases import SCOPES, random_clips, small_timesformer
 from helpers.reducer_cases import HOSTS, clips_of, compare, compare_alone, model_of, same_tokens, slow_of
 from helpers.slow_reference import SlowSampler, slow_sample_inverse, slow_sample_reference, slow_topk
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from video_ats import SamplerConfig, insert_samplers_, load_checkpoint, trace_of
+from video_ats import SamplerConfig, insert_samplers_, load_checkpoint, remove_samplers_, trace_of
 from video_ats.models.host import VideoTransformer
+from video_ats.models.insert import sampler_slots
 from video_ats.tokens.configuration import Scores
 
-SCORES: tuple[Scores, ...] = get_args(Scores)
+# Those of any model; ``query`` needs a head that has one.
+SCORES: tuple[Scores, ...] = tuple(scores for scores in get_args(Scores) if scores != "query")
 BLOCKS, DEPTH = (1, 3), 4
 hosts = pytest.mark.parametrize("host", HOSTS)
 each_score = pytest.mark.parametrize("scores", SCORES)
@@ -30,7 +32,7 @@ def ats(scores: str, scope: str = "frame", **others: Any) -> SamplerConfig:
 
 
 def test_these_are_all() -> None:
-    assert set(SCORES) == {"class", "received", "sharpness", "keys", "motion"}
+    assert set(SCORES) == {"class", "received", "sharpness", "keys", "motion"} == {*get_args(Scores)} - {"query"}
 
 
 # --- the loops
@@ -264,10 +266,10 @@ def test_random_and_uniform_that_follow_read_no_scores_and_pay_for_none(scores: 
         trace = following(model, config.control(kind), clips, run.kept)  # type: ignore[arg-type]
         assert torch.equal(trace.kept_counts(), run.kept_counts())
         if kind == "topk":  # follows the counts, and reads the scores
-            assert trace.all_rows[3] == (scores != "motion")
+            assert (trace.deciding[3] is not None) == (scores != "motion")
             assert torch.equal(trace.macs(), run.macs())
             continue
-        assert not any(trace.all_rows)
+        assert trace.deciding == (None,) * DEPTH
         assert torch.equal(trace.kept[3], published.kept[3])
         assert torch.equal(trace.macs(), published.macs())
     # Motion needs two frames, but a control that follows does not read it.
@@ -311,7 +313,81 @@ def test_what_all_rows_cost(scores: str) -> None:
     assert trace.kept_counts().tolist() == usual.kept_counts().tolist()
     extra = 30 * 24**2 + 3 * (17 * 17 - 17 * 7) * 24 if scores in ("received", "sharpness") else 0
     assert int(trace.macs()) == int(usual.macs()) + extra
-    assert trace.all_rows == (False, False, False, bool(extra))
+    assert [macs is not None and int(macs) for macs in trace.deciding] == [False, False, False, extra]
+
+
+@pytest.mark.parametrize("host", ["divided", "joint"])
+@torch.no_grad()
+def test_received_from_some_rows(host: str) -> None:
+    """Of 5 of each frame, or of the clip; of more than there are it is of all patches, not of the class token."""
+    model, clips = model_of(host), clips_of(host, 2)
+    scope = "clip" if host == "joint" else "frame"
+    for rows in (5, 1000):
+        insert_samplers_(model, ats("received", scope, samples=6, score_rows=rows))
+        sampler = SlowSampler(scope, slow_sample_reference, 6, scores="received", score_rows=rows)
+        logits, trace = model(clips, return_trace=True)
+        expected = slow_of(
+            model, clips[1], dict.fromkeys(BLOCKS, sampler)
+        )  # where all tokens are asked, so costs differ
+        same_tokens(trace, 1, expected)
+        torch.testing.assert_close(logits[1], expected.logits, atol=1e-9, rtol=0)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        insert_samplers_(model, ats("received", scope, kind="topk", blocks=(3,), score_rows=5))
+        _, trace = model(clips[:1], return_trace=True)
+    assert 2 * int(trace.macs()) == counter.get_total_flops()
+    _, whole = insert_samplers_(model, ats("received", scope, kind="topk", blocks=(3,)))(clips[:1], return_trace=True)
+    assert int(trace.deciding[3]) < int(whole.deciding[3])
+
+
+@torch.no_grad()
+def test_the_query_of_the_head_scores_with_the_weights_that_its_own_attention_gives() -> None:
+    model, clips = vjepa2(attn_implementation="eager"), inputs("vjepa2")
+    insert_samplers_(model, ats("query", "clip", temper=0.5))
+    seen: list[Tensor] = []
+    for block in BLOCKS:
+        sampler_slots(model)[block].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    _, trace = trace_of(model, clips)
+    layer = model.pooler.cross_attention_layer
+    remove_samplers_(model)
+    for block, tokens in zip(BLOCKS, seen, strict=True):
+        for clip in range(2):
+            own = tokens.patches[tokens.origin.clip == clip]
+            normed = layer.layer_norm1(model.vjepa2.encoder.layernorm(own))[None]
+            _, weights = layer.cross_attn(model.pooler.query_tokens, normed, normed)  # (1, heads, 1, N)
+            expected = weights[0, :, 0].sum(dim=0) * layer.cross_attn.v_proj(normed)[0].norm(dim=1)
+            found = trace.scores[block][clip]
+            torch.testing.assert_close(found[~found.isnan()], expected)
+    insert_samplers_(model, ats("query", kind="topk"))
+    _, trace = trace_of(model, clips[:1])
+    assert int(trace.macs()) == counted_macs(lambda: model(clips[:1]))
+    for other in (ADAPTED["videomae"](), vjepa2().vjepa2):
+        with pytest.raises(ValueError, match="head has no query"):
+            insert_samplers_(other, ats("query"))
+
+
+@torch.no_grad()
+def test_the_query_of_the_head_of_videoprism_scores() -> None:
+    model, clips = videoprism().requires_grad_(False), inputs("videoprism")
+    insert_samplers_(model, ats("query", "tube", blocks=(3,)))
+    seen: list[Tensor] = []
+    sampler_slots(model)[3].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    _, trace = trace_of(model, clips)
+    insert_samplers_(model, ats("query", "tube", kind="topk"))
+    _, costs = trace_of(model, clips[:1])
+    assert int(costs.macs()) == counted_macs(lambda: model(clips[:1]))
+    remove_samplers_(model)
+    for clip, own in enumerate(seen[0].patches.split(64)):
+        normed = model.vision_model.layernorm2(model.vision_model.layernorm1(own))
+        _, weights = model.head(normed[None])  # (1, heads, 1, N)
+        expected = weights[0, :, 0].sum(dim=0) * model.head.v_proj(normed).norm(dim=1)
+        torch.testing.assert_close(trace.scores[3][clip].flatten(), expected)
+
+
+def test_score_rows_are_of_received() -> None:
+    with pytest.raises(ValueError, match=r"score_rows 5: of scores received; scores is None"):
+        SamplerConfig(score_rows=5)
+    with pytest.raises(ValueError, match=r"score_rows 0: must be an integer >= 1"):
+        SamplerConfig(scores="received", score_rows=0)
 
 
 # Where no group is longer than another.

@@ -371,7 +371,7 @@ def test_an_unknown_grouping_is_refused() -> None:
     block = small_timesformer("divided").blocks[0]
     block.groups = "fram"
     origin = Origin.whole(Grid(1, 2, 2, 2), torch.device("cpu"))
-    with pytest.raises(ValueError, match="groups 'fram': must be frame or clip"):
+    with pytest.raises(ValueError, match="groups 'fram': must be frame, clip or position"):
         block(TokenSet.of(torch.zeros(8, 24), torch.zeros(1, 1, 24), origin))
 
 

@@ -297,7 +297,7 @@ def test_the_closed_form_is_what_torch_counts_in_our_models(host: str, scope: st
 @pytest.mark.parametrize("name", ADAPTED)
 def test_and_in_models_of_other_libraries(name: str) -> None:
     model, clips = ADAPTED[name](), inputs(name, 1)
-    insert_samplers_(model, tome("tube" if name == "divided" else "frame"))
+    insert_samplers_(model, tome("tube" if name in ("divided", "videoprism") else "frame"))
     _, trace = trace_of(model, clips)
     assert int(trace.macs()) == counted_macs(lambda: model(clips)) < int(trace.dense_macs())
 

@@ -40,6 +40,7 @@ from video_ats.tokens import SamplerConfig
         (SamplerConfig("static", static=0.1), "static-t0.1"),
         (SamplerConfig("static", static=0.1, length_encoding=True), "static-t0.1-length"),
         (SamplerConfig(scores="received"), "ats-frame-kfull-received"),
+        (SamplerConfig(scores="received", score_rows=16), "ats-frame-kfull-received16"),
         (SamplerConfig(samples=8, scores="keys").control("topk"), "topk-frame-matched:8-keys"),
         (SamplerConfig("similar", static=0.1), "similar-frame-t0.9-static0.1"),
         (SamplerConfig("random", samples=4, seed=2, static=0.1), "random-frame-n4-s2-static0.1"),
@@ -72,6 +73,7 @@ def test_names(config: SamplerConfig | None, name: str) -> None:
         {"static": 0.1, "length_encoding": True},
         {"kind": "static", "samples": None, "static": 0.1},
         {"kind": "topk", "scores": "keys"},
+        {"kind": "topk", "scores": "received", "score_rows": 9},
         {"matched": True, "scores": "class"},
     ],
     ids=str,
@@ -97,6 +99,7 @@ def test_every_field_of_a_sampler_is_tried_above() -> None:
         "static",
         "length_encoding",
         "scores",
+        "score_rows",
     }
 
 

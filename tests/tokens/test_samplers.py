@@ -77,7 +77,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"kind": "tome", "r": 2, "scope": "tube", "static": 0.1}, "0.1", "tubes cannot be merged"),
     ({"scope": "tube", "static": 0.1, "dropped": "merged"}, "0.1", "take scope frame"),
     ({"length_encoding": True}, "True", "true only with static"),
-    ({"scores": "entropy"}, "'entropy'", "one of class, received, sharpness, keys, motion"),
+    ({"scores": "entropy"}, "'entropy'", "one of class, received, query, sharpness, keys, motion"),
     ({"kind": "random", "samples": 4, "scores": "keys"}, "'keys'", "reads no scores; leave it out"),
     ({"kind": "similar", "scores": "keys"}, "'keys'", "kind 'similar' reads no scores"),
     ({"kind": "tome", "r": 4, "scores": "keys"}, "'keys'", "kind 'tome' reads no scores"),
@@ -244,6 +244,9 @@ def test_the_control_of_exact_counts_has_these_counts() -> None:
     assert (control.samples, control.blocks, control.matched, control.followed()) == ((6, 4), (1, 2), False, exact)
     with pytest.raises(ValueError, match="samples 6 of kind similar: name its blocks"):
         SamplerConfig(kind="similar", samples=6).control("random")
+    topk = SamplerConfig(kind="topk", samples=(2, 1), blocks=(1, 2), scores="received", score_rows=4, temper=0.5)
+    assert topk.control("uniform") == SamplerConfig(kind="uniform", samples=(2, 1), blocks=(1, 2))
+    assert topk.control("topk") == topk
 
 
 def test_temper_1_is_the_published_method_to_the_bit() -> None:

@@ -36,8 +36,9 @@ def labelled(part: str) -> tuple[torch.Tensor, torch.Tensor]:
     return views.half(), torch.randint(CLASSES, (CLIPS,), generator=generator)
 
 
-def pair_of(parts: tuple[str, ...] = ("validation",)) -> Pair:
-    return Pair("small_drawn", "small", "drawn", parts, small_model, labelled, lambda part: True, 4)
+def pair_of(*methods: str, parts: tuple[str, ...] = ("validation",)) -> Pair:
+    compared = tuple(method_of(name) for name in methods)
+    return Pair("small_drawn", "small", "drawn", parts, small_model, labelled, lambda part: True, 4, (0.5,), compared)
 
 
 def bench_of(part: str = "choosing") -> Bench:
@@ -153,9 +154,9 @@ def test_images_have_no_static_patches_and_one_scope() -> None:
 def test_a_pair_is_measured_once_and_its_differences_are_of_the_same_clips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reducers, "METHODS", (method_of("similar"), method_of("random")))
+    pair = pair_of("similar", "random")
     path = tmp_path / "small_drawn.json"
-    measure(pair_of(), path, [0.5])
+    measure(pair, path)
     saved = json.loads(path.read_text())
     assert {row["method"] for row in saved["rows"]} == {"similar", "random"}
     views, labels = labelled("validation")
@@ -180,18 +181,18 @@ def test_a_pair_is_measured_once_and_its_differences_are_of_the_same_clips(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(Bench, "run", never)
-    measure(pair_of(), path, [0.5])
+    measure(pair, path)
     assert json.loads(path.read_text()) == saved
 
 
-def test_a_part_that_is_not_there_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reducers, "METHODS", (method_of("random"),))
-    pair = replace(pair_of(("validation", "validation_seed1")), has=lambda part: part != "validation_seed1")
-    saved = measure(pair, tmp_path / "small_drawn.json", [0.5])
+def test_a_part_that_is_not_there_is_left_out(tmp_path: Path) -> None:
+    parts = ("validation", "validation_seed1")
+    pair = replace(pair_of("random", parts=parts), has=lambda part: part != "validation_seed1")
+    saved = measure(pair, tmp_path / "small_drawn.json")
     assert list(saved["dense"]) == ["validation"]
     none = replace(pair, has=lambda part: False)
     with pytest.raises(ValueError, match="small_drawn: the choosing split is not there; draw it first"):
-        measure(none, tmp_path / "none.json", [0.5])
+        measure(none, tmp_path / "none.json")
 
 
 def test_an_unknown_pair_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,11 +202,10 @@ def test_an_unknown_pair_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
         assert capsys.readouterr().err.startswith(f"{given}: must be --time or one of timesformer_mini_kinetics")
 
 
-def test_chosen_settings_are_timed_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reducers, "METHODS", (method_of("random"),))
+def test_chosen_settings_are_timed_in_turns(tmp_path: Path) -> None:
     path = tmp_path / "small_drawn.json"
-    measure(pair_of(), path, [0.5])
-    timed = reducers.time_pair(pair_of(), path, rounds=1)
+    measure(pair_of("random"), path)
+    timed = reducers.time_pair(pair_of("random"), path, rounds=1)
     assert [(row["method"], row["budget"], row["batch"]) for row in timed] == [
         (name, 0.5, size) for size in (1, 8) for name in ("dense", "random")
     ]

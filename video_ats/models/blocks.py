@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -24,6 +25,8 @@ class Block(nn.Module):
         groups: within what ``attn`` attends, ``"frame"`` or ``"clip"``.
         drop_path: stochastic depth: timm's DropPath, or a module like it with ``drop_prob``. One draw per clip, as
             packed tokens have no batch dimension.
+        query: of tokens that come in, the scores ``Tensor[P]`` that the query of the model's head gives them, and the
+            multiply-adds ``int64 Tensor[B]``; None: the head has none.
         sampler: the sampler slot; None is the published model.
     """
 
@@ -39,6 +42,7 @@ class Block(nn.Module):
         temporal_fc: nn.Module | None = None,
         groups: Groups = "frame",
         drop_path: nn.Module | None = None,
+        query: Callable[[TokenSet], tuple[Tensor, Tensor]] | None = None,
         sampler: Reducer | None = None,
     ) -> None:
         super().__init__()
@@ -51,13 +55,15 @@ class Block(nn.Module):
         self.mlp = mlp
         self.groups = groups
         self.drop_path = DropPath() if drop_path is None else drop_path
+        self.query = query
         self.sampler: Reducer | None
         self.register_module("sampler", sampler)  # a module slot even while it is empty
 
     def forward(self, tokens: TokenSet) -> TokenSet:
         """All tokens that come in, to those that the sampler keeps."""
         tokens = self._attend_over_time(tokens)
-        update, chosen, keys = self.attn(tokens.map(self.norm1), self.groups, self.sampler)
+        scores, macs = self._scores_of_the_head(tokens)
+        update, chosen, keys, of_rows = self.attn(tokens.map(self.norm1), self.groups, self.sampler, scores)
         if chosen is not None and _merges(self.sampler):
             chosen = assign_dropped(tokens, chosen, self.sampler.config.scope)
             tokens = self._updated(tokens, update, chosen).merge(chosen)
@@ -69,7 +75,17 @@ class Block(nn.Module):
             tokens = tokens.merge(chosen)
         updated = in_few_sizes(self.mlp, self.norm2(tokens.joined), ragged=not tokens.origin.is_whole)
         out = tokens.with_joined(tokens.joined + self._dropped(updated, tokens))
-        return out if chosen is None or chosen.macs is None else replace(out, macs=chosen.macs)
+        decided = [each for each in (macs, of_rows, chosen and chosen.macs) if each is not None]
+        return replace(out, macs=torch.stack(decided).sum(dim=0)) if decided else out
+
+    def _scores_of_the_head(self, tokens: TokenSet) -> tuple[Tensor | None, Tensor | None]:
+        """See ``query``; None where no sampler reads them."""
+        sampler = self.sampler
+        if not isinstance(sampler, TokenSampler) or sampler.config.scores != "query" or not sampler.reads_scores:
+            return None, None
+        if self.query is None:
+            raise ValueError("sampler scores 'query': the model's head has no query that reads tokens; received fits")
+        return self.query(tokens)
 
     def _updated(self, tokens: TokenSet, update: TokenSet, kept: Assignment) -> TokenSet:
         """All tokens, with the ``update`` of the kept patch tokens and of the class tokens added."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from video_ats.models.adapters import recognise
+from video_ats.models.adapters import FRAME_ENCODERS, recognise
 from video_ats.models.adapters.graft import Host, graft_of
 from video_ats.models.insert import own_blocks
 
@@ -27,9 +26,11 @@ def forward_features(model: nn.Module, *inputs: Any, **named_inputs: Any) -> Ten
     Raises:
         TypeError: for a model that cannot have samplers.
     """
-    if _host(model) is None:
+    host = _host(model)
+    if host is None:
         return model.forward_features(*inputs, **named_inputs)  # type: ignore[operator]
-    return model.base_model(*inputs, **named_inputs)[0]  # type: ignore[operator]
+    entry: Any = host.entry or model.base_model
+    return entry(*inputs, **host.of_features, **named_inputs)[0]
 
 
 def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -43,15 +44,19 @@ def forward_head(model: nn.Module, x: Tensor, pre_logits: bool = False) -> Tenso
     host = _host(model)
     if host is None:
         return model.forward_head(x, pre_logits=pre_logits)  # type: ignore[operator]
-    pooled = x.mean(dim=1) if host.pooled else x[:, 0]
-    norm, classifier = getattr(model, "fc_norm", None), getattr(model, "classifier", None)
-    pooled = pooled if norm is None else norm(pooled)
+    classifier = getattr(model, "classifier", None)
+    if host.embed is not None:
+        pooled = host.embed(model, x)
+    else:
+        pooled = x.mean(dim=1) if host.pooled else x[:, 0]
+        norm = getattr(model, "fc_norm", None)
+        pooled = pooled if norm is None else norm(pooled)
     return pooled if pre_logits or classifier is None else classifier(pooled)
 
 
 def _host(model: nn.Module) -> Host | None:
     """The host of a model of transformers; None: the model has both halves itself."""
-    if own_blocks(model) is not None or isinstance(model, VisionTransformer):
+    if own_blocks(model) is not None or isinstance(model, FRAME_ENCODERS):
         return None
     graft = graft_of(model)
     return recognise(model) if graft is None else graft.host

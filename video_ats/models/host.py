@@ -201,20 +201,23 @@ def check_sizes(crop_size: int, patch_size: int, embed_dim: int, num_heads: int,
         raise ValueError(f"embed_dim {embed_dim}: must be a multiple of num_heads {num_heads}")
 
 
-def resize_positions(pos_embed: Tensor, size: tuple[int, int], mode: ResizeMode = "nearest") -> Tensor:
-    """Position embeddings ``(1, 1 + h * h, D)`` to ``(1, 1 + H * W, D)``, resized in 2-D; the class token's stays.
+def resize_positions(
+    pos_embed: Tensor, size: tuple[int, int], mode: ResizeMode = "nearest", leading: int = 1
+) -> Tensor:
+    """Position embeddings ``(1, R + h * h, D)`` to ``(1, R + H * W, D)``, resized in 2-D; those of the R ``leading``
+    tokens stay.
 
     Args:
         pos_embed: of a square grid.
         size: H, W.
         mode: ``nearest``, as in the forward pass of the released TimeSformer, or ``bicubic``, as in the released XViT.
     """
-    rows = round((pos_embed.shape[1] - 1) ** 0.5)
+    rows = round((pos_embed.shape[1] - leading) ** 0.5)
     if size == (rows, rows):
         return pos_embed
-    table = pos_embed[:, 1:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
+    table = pos_embed[:, leading:].unflatten(1, (rows, rows)).permute(0, 3, 1, 2)
     table = F.interpolate(table, size=size, mode=mode).flatten(2).transpose(1, 2)
-    return torch.cat([pos_embed[:, :1], table], dim=1)
+    return torch.cat([pos_embed[:, :leading], table], dim=1)
 
 
 def resize_time(time_embed: Tensor, num_frames: int) -> Tensor:

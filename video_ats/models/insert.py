@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -24,8 +24,8 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
     quantisation) before, not after.
 
     Args:
-        model: ours; timm's VisionTransformer with a class token; transformers' TimeSformer, ViViT and VideoMAE for
-            video classification. Of a wrapper pass ``.module``.
+        model: ours; timm's VisionTransformer and Eva; transformers' TimeSformer, ViViT, VideoMAE, V-JEPA 2 and
+            VideoPrism. Of a wrapper pass ``.module``.
 
     Raises:
         TypeError: for a model of no supported family; the message says why.
@@ -39,14 +39,23 @@ def insert_samplers_(model: Model, config: SamplerConfig) -> Model:
 def check_sampler(model: nn.Module, config: SamplerConfig) -> None:
     """Raise ValueError for blocks, a class token, several frames or a time embedding that the model does not have."""
     config.for_depth(len(sampler_slots(model)))
-    graft, leading, frames = graft_of(model), 1, 2
+    graft, host = graft_of(model), None
     if graft is not None or own_blocks(model) is None:
-        hidden = (recognise(model) if graft is None else graft.host).hidden
-        leading, frames = hidden.leading, hidden.frames
-    if config.scores == "class" and not leading:
+        host = recognise(model) if graft is None else graft.host
+    blocks: Iterable[Any] = sampler_slots(model)
+    if config.scores == "class" and any(block.attn.usual_scores != "class" for block in blocks):
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
-    if frames < 2 and (config.scores == "motion" or config.static is not None):
+    if config.scores == "query" and any(block.query is None for block in blocks):
+        raise ValueError("sampler scores 'query': the model's head has no query that reads tokens; received fits")
+    if host is not None and host.hidden.frames < 2 and (config.scores == "motion" or config.static is not None):
         raise ValueError(f"sampler {_named(config)}: motion needs two patches in time; {type(model).__name__} has one")
+    of_frames = host is not None and host.needs_patches and host.hidden.frames > 1
+    if of_frames and (config.scope == "clip" or config.static is not None):
+        named = "scope clip" if config.scope == "clip" else f"static {config.static}"
+        raise ValueError(
+            f"sampler {named}: may leave a frame without patches, and the head reads nothing else; scopes frame and "
+            "tube, without static, leave some in each"
+        )
     if config.length_encoding and getattr(model, "time_embed", None) is None:
         raise ValueError(
             f"sampler length_encoding true: {type(model).__name__} has no time embedding apart from its positions, as "

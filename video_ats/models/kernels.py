@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from video_ats.tokens import Grouping
-from video_ats.tokens.scoring import HALF, at_least_float32
+from video_ats.tokens.scoring import HALF, at_least_float32, capped
 
 # On a CPU, half precision compiles a kernel for each new number of rows: few numbers remain if they are multiples.
 _ROWS = 16
@@ -32,7 +32,7 @@ def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: boo
     return layer(F.pad(rows, (0, 0, 0, missing)))[: len(rows)]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, softcap: float | None = None) -> Tensor:
     """Attention within groups: `F.scaled_dot_product_attention`, or written out where that is faster.
 
     Args:
@@ -40,20 +40,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         k, v (Tensor[G, heads, N, d]): keys and values.
         mask (bool Tensor[G, N] or None): True where a key is real; at least one in every group with a query. Or what
             is added to the logits of each key (float Tensor[G, N]), minus infinity where there is none.
+        softcap: see `ClassAttention`; written out, as no fused kernel of torch has it.
     """
     heads_mask = None if mask is None else mask[:, None, None]
     if heads_mask is not None and heads_mask.dtype != torch.bool:
         heads_mask = heads_mask.to(q.dtype)
-    if q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP:
-        return attend_written_out(q, k, v, heads_mask)
+    if softcap is not None or (q.device.type == "cpu" and q.dtype in HALF and k.shape[2] <= _SMALL_GROUP):
+        return attend_written_out(q, k, v, heads_mask, softcap)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=heads_mask)
 
 
-def attend_written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend_written_out(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, softcap: float | None = None
+) -> Tensor:
     """`F.scaled_dot_product_attention`, step by step; ``mask``: bool or added, to fit ``(G, heads, N', N)``."""
     query, key = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)  # (G * heads, N', d), (G * heads, d, N)
     logits = torch.baddbmm(query.new_empty(()), query, key, beta=0, alpha=q.shape[-1] ** -0.5)
-    logits = logits.unflatten(0, q.shape[:2])
+    logits = capped(logits.unflatten(0, q.shape[:2]), softcap)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
     return logits.softmax(dim=-1).to(v.dtype) @ v

@@ -16,9 +16,10 @@ import timm
 from timm.data import infer_imagenet_subset
 from torch import nn
 
-from video_ats.models.adapted import create_timm, create_transformers
+from video_ats.models.adapted import create_frame_ensemble, create_transformers
+from video_ats.models.adapters.kinds import usual_pixels, usual_stride
 from video_ats.models.checkpoints import load_checkpoint
-from video_ats.models.checkpoints.huggingface import DEFAULT_PIXELS, describe_huggingface, huggingface_source
+from video_ats.models.checkpoints.huggingface import describe_huggingface, huggingface_source
 from video_ats.models.timesformer import create_timesformer
 from video_ats.models.without_torch import HUGGINGFACE_PREFIX
 from video_ats.models.xvit import create_xvit
@@ -26,8 +27,8 @@ from video_ats.tokens import SamplerConfig
 
 TIMM_PREFIX = "timm:"
 _KINETICS_CLASSES = (400, 600)
-# Frames between those of a clip, as the authors trained; for configurations that do not say it.
-_USUAL_STRIDES = {"timesformer": 32, "videomae": 4, "vivit": 2}
+# Frames between those that an encoder of images sees: eight of them are most of a clip of Kinetics, as of TimeSformer.
+_ENSEMBLE_STRIDE = 32
 _BASE_SIZES = {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
 _TIMESFORMER = "TimeSformer paper (arXiv 2102.05095) and the model zoo of its released code"
 _XVIT = "XViT paper (arXiv 2106.05968) and the model zoo of its released code"
@@ -134,6 +135,8 @@ def list_models(pattern: str = "*") -> list[str]:
 def get_variant(name: str) -> Variant:
     """The row of a registered variant, or one made for ``hf:ORG/NAME``, ``hf:FOLDER``, its folder, or ``timm:NAME``.
 
+    ``timm:NAME@8`` runs on 8 frames of each clip, see `create_frame_ensemble`.
+
     Raises:
         ValueError: for an unknown name; lists near matches.
         ConnectionError: if neither the hub's cache nor the hub gives a model of Hugging Face.
@@ -158,14 +161,14 @@ def _of_huggingface(name: str) -> Variant:
         row = Variant(name, create_transformers, {}, "centred", frame_stride=None, crops=1)
     stride, notes = found.frame_stride or row.frame_stride, []
     if stride is None:
-        stride = _USUAL_STRIDES[found.kind]
+        stride, whose = usual_stride(found.kind)
         notes.append(
-            f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} is usual "
-            f"for {found.kind}, --views.frame_stride N is another"
+            f"the configuration of {name} does not say how many frames apart those of a clip are; {stride} "
+            f"{whose}, --views.frame_stride N is another"
         )
     pixels, crop, short = found.pixels, arguments["crop_size"], None
     if pixels is None and found.kind != "timesformer":
-        pixels = DEFAULT_PIXELS[found.kind]
+        pixels = usual_pixels(found.kind)
         notes.append(f"{name} has no preprocessor_config.json; pixels are normalised as is usual for {found.kind}")
     if pixels is not None:
         row = replace(row, mean=pixels.mean, std=pixels.std)
@@ -194,7 +197,12 @@ def _of_huggingface(name: str) -> Variant:
 
 
 def _of_timm(name: str) -> Variant:
-    model = name.removeprefix(TIMM_PREFIX)
+    model, _, count = name.removeprefix(TIMM_PREFIX).partition("@")
+    frames = int(count) if count.isdecimal() else 0 if "@" in name else 1
+    if frames < 1:
+        raise ValueError(
+            f"model {name}: @{count}: must be a number of frames of a clip, as in timm:vit_base_patch16_224@8"
+        )
     if not timm.is_model(model.partition(".")[0]) or (told := timm.get_pretrained_cfg(model)) is None:
         near = difflib.get_close_matches(model, timm.list_models(), n=3)
         raise ValueError(f"model {name!r}: timm has no such model; did you mean {' or '.join(near) or 'a vit_*'}?")
@@ -202,16 +210,18 @@ def _of_timm(name: str) -> Variant:
     if height != crop:
         raise ValueError(f"model {name}: takes images of {height}x{crop} pixels; ours are square")
     short, subset = math.floor(crop / told.crop_pct), infer_imagenet_subset(told.to_dict())
+    taken = "images" if frames == 1 else "clips"
+    which = "the middle frame" if frames == 1 else f"{frames} frames, {_ENSEMBLE_STRIDE} apart at 30 frames a second"
     note = (
-        f"images for {name}: the middle frame, short side {short}, crops of {crop}, mean and std of its configuration; "
+        f"{taken} for {name}: {which}, short side {short}, crops of {crop}, mean and std of its configuration; "
         f"resized bilinearly, {told.interpolation} in timm"
     )
     return Variant(
         name,
-        create_timm,
-        MappingProxyType({"model": model, "num_frames": 1, "crop_size": crop, "num_classes": told.num_classes}),
+        create_frame_ensemble,
+        MappingProxyType({"model": model, "num_frames": frames, "crop_size": crop, "num_classes": told.num_classes}),
         "centred",
-        frame_stride=1,
+        frame_stride=1 if frames == 1 else _ENSEMBLE_STRIDE,
         crops=1,
         labels=None if subset is None else f"{TIMM_PREFIX}{subset}",
         mean=told.mean,  # type: ignore[arg-type]  # of three channels

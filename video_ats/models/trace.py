@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 from video_ats.models.adapters import recognise
 from video_ats.models.adapters.graft import graft_, graft_of, ungraft_
-from video_ats.models.attention import ALL_ROWS
 from video_ats.models.insert import own_blocks
 from video_ats.models.macs import HostShape, Pass, dense_passes
 from video_ats.tokens import Origin, TokenMerger, TokenSet
-from video_ats.tokens.samplers import scores_read
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ class Trace:
             reads scores.
         asked (bool Tensor[B, T, H/P, W/P], one per block): the tokens with a query in the block's attention: those that
             leave the block, or, if it merges after the attention, those that come in.
-        deciding (int64 Tensor[B] or None, one per block): multiply-adds that the block computed to merge.
+        deciding (int64 Tensor[B] or None, one per block): multiply-adds that the block computed only to decide which
+            tokens leave it: to score or to merge.
         stands (int64 Tensor[B, T, H/P, W/P] or None, one per block): for each patch the one, counted through the clip's
             frames in raster order, whose token stands for it when it leaves the block; -1 where it is gone. None where
             nothing was merged so far.
-        all_rows (one per block): whether the block's scores needed all rows of the attention.
         entered (bool Tensor[B, T, H/P, W/P] or None): the tokens that enter block 0; None: all.
     """
 
@@ -45,14 +43,12 @@ class Trace:
     asked: tuple[Tensor, ...] = ()
     deciding: tuple[Tensor | None, ...] = ()
     stands: tuple[Tensor | None, ...] = ()
-    all_rows: tuple[bool, ...] = ()
     entered: Tensor | None = None
 
     def macs(self) -> Tensor:
-        """Multiply-adds of each clip, int64 Tensor[B]; those for merging are among them."""
+        """Multiply-adds of each clip, int64 Tensor[B]; those for deciding are among them."""
         entered = torch.ones_like(self.kept[0]) if self.entered is None else self.entered
-        came, all_rows = (entered, *self.kept[:-1]), self.all_rows or (False,) * len(self.kept)
-        blocks = self.shape.macs(list(map(Pass, came, self.kept, self.asked or self.kept, all_rows)))
+        blocks = self.shape.macs(list(map(Pass, (entered, *self.kept[:-1]), self.kept, self.asked or self.kept)))
         return sum((macs for macs in self.deciding if macs is not None), start=blocks)
 
     def dense_macs(self) -> Tensor:
@@ -110,7 +106,6 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
     scores: list[Tensor | None] = []
     deciding: list[Tensor | None] = []
     stands: list[Tensor | None] = []
-    all_rows: list[bool] = []
     entered: list[Tensor] = []
 
     def note_scores(block: nn.Module, given: tuple[Tensor, Origin]) -> None:
@@ -125,8 +120,6 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
             entered.append(given[0].origin.presence())
         kept.append(out.origin.presence())
         asked.append(given[0].origin.presence() if isinstance(sampler, TokenMerger) else kept[-1])
-        chooses = isinstance(sampler, nn.Module) and not isinstance(sampler, TokenMerger)
-        all_rows.append(chooses and scores_read(sampler, given[0].leading) in ALL_ROWS)
         deciding.append(out.macs)
         stands.append(out.origin.standing_places())
 
@@ -143,6 +136,5 @@ def recording(blocks: Iterable[nn.Module], shape: HostShape) -> Iterator[Callabl
             tuple(asked),
             tuple(deciding),
             tuple(stands),
-            tuple(all_rows),
             entered[0],
         )

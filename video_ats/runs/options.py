@@ -50,8 +50,9 @@ class RunOptions:
 
     Attributes:
         model: a registered name; see list_models(). Or ``hf:`` and a hub name or folder of a Hugging Face TimeSformer,
-            VideoMAE or ViViT; its sizes, clips, pixels and class names are those of its configuration. Or
-            ``timm:`` and the name of an image ViT of timm, for images and frames.
+            VideoMAE, ViViT, V-JEPA 2 or VideoPrism; its sizes, clips, pixels and class names are those of its
+            configuration. Or ``timm:`` and the name of an image encoder of timm (vit_*, deit_*, eva*), for images and
+            frames; ``timm:NAME@8`` averages 8 frames of each clip.
             null: the one that the checkpoint says it is of, as those of ``video-ats train`` do.
         output: folder to write to. The same command continues an interrupted evaluation, and with ``--resume auto`` an
             interrupted training. A benchmark needs a folder without results. A demo makes a folder for each video.

@@ -216,7 +216,7 @@ def family_name(config: SamplerConfig) -> str:
 def _joined(config: SamplerConfig, amount: str | None) -> str:
     parts = [config.kind, *([config.scope] if config.kind != "static" else []), *([amount] if amount else [])]
     if config.scores is not None:
-        parts.append(config.scores)
+        parts.append(f"{config.scores}{config.score_rows or ''}")
     if config.temper != 1:
         parts.append(f"a{config.temper:g}")
     if config.dropped == "merged" and config.kind not in ("similar", "tome"):

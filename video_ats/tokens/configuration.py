@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Control = Literal["topk", "random", "uniform"]
 Kind = Literal["ats", "similar", "tome", "static", Control]
-Scores = Literal["class", "received", "sharpness", "keys", "motion"]
+Scores = Literal["class", "received", "query", "sharpness", "keys", "motion"]
 Dropped = Literal["gone", "merged"]
 Scope = Literal["frame", "tube", "clip"]
 Scheme = Literal["reference", "inverse"]
@@ -57,8 +57,10 @@ class SamplerConfig:
         length_encoding: the time embedding of a patch that static ones follow is the mean over them, see
             `tokens.static`.
         scores: by what ``ats`` and ``topk`` choose, see `tokens.scoring`: ``class``, the published one; ``received``,
-            ``sharpness``, ``keys`` or ``motion``, which need no class token. None: ``class``, in a model without class
-            token ``received``.
+            ``query``, ``sharpness``, ``keys`` or ``motion``, which need no class token. None: ``class``, in a model
+            without class token ``received``.
+        score_rows: of ``received``: how many tokens of each group, evenly spaced, are asked what they read, an integer
+            >= 1. None: all.
     """
 
     kind: Kind = "ats"
@@ -75,6 +77,7 @@ class SamplerConfig:
     static: float | None = None
     length_encoding: bool = False
     scores: Scores | None = None
+    score_rows: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("kind", Kind), ("scope", Scope), ("scheme", Scheme), ("dropped", Dropped)):
@@ -117,9 +120,11 @@ class SamplerConfig:
             raise ValueError("sampler kind static: samples in no block, so no control has its counts")
         if self.kind == "similar" and self.samples is not None and self.blocks is None:
             raise ValueError(f"sampler samples {self.samples} of kind similar: name its blocks, for the controls")
-        counted = self.kind == "similar" and self.samples is not None
-        temper = self.temper if kind == "topk" or not counted else 1.0
-        return replace(self, kind=kind, matched=not counted, temper=temper)
+        exact = (self.kind == "similar" and self.samples is not None) or (self.is_control and not self.matched)
+        control = replace(self, kind="topk", matched=not exact)
+        if exact and kind != "topk":  # reads no scores
+            control = replace(control, temper=1.0, scores=None, score_rows=None)
+        return replace(control, kind=kind)
 
     def followed(self) -> SamplerConfig | None:
         """The configuration whose counts a control has: of ``similar`` for one of exact counts in the same blocks;
@@ -238,6 +243,11 @@ class SamplerConfig:
             )
 
     def _check_scores(self) -> None:
+        if self.score_rows is not None:
+            if not _is_integer(self.score_rows) or self.score_rows < 1:
+                raise ValueError(f"sampler score_rows {self.score_rows!r}: must be an integer >= 1, or null: all")
+            if self.scores != "received":
+                raise ValueError(f"sampler score_rows {self.score_rows}: of scores received; scores is {self.scores!r}")
         if self.scores is None:
             return
         if self.scores not in get_args(Scores):

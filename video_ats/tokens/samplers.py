@@ -119,19 +119,18 @@ def select(sampler: nn.Module, scores: Tensor, origin: Origin) -> Assignment:
     return origin.select(keep, per_frame, aligned=tube)
 
 
-def scores_read(sampler: nn.Module, leading: int) -> Scores | None:
-    """By which scores a sampler chooses, in a model of so many ``leading`` tokens; None: by none.
+def scores_read(sampler: nn.Module, usual: Scores) -> Scores | None:
+    """By which scores a sampler chooses; None: by none.
 
-    A module that is no `TokenSampler` gets the usual ones.
+    A module that is no `TokenSampler` gets the ``usual`` ones of the attention: those of the class token if it has one.
 
     Raises:
         ValueError: for the scores of a class token that the model lacks.
     """
-    usual: Scores = "class" if leading else "received"
     if not isinstance(sampler, TokenSampler):
         return usual
     if not sampler.reads_scores:
-        return "class" if leading else None  # a class token's row is needed anyway
-    if sampler.config.scores == "class" and not leading:
+        return "class" if usual == "class" else None  # a class token's row is needed anyway
+    if sampler.config.scores == "class" != usual:
         raise ValueError("sampler scores 'class': the model has no class token; received, sharpness, keys, motion fit")
     return sampler.config.scores or usual

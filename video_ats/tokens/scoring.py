@@ -1,6 +1,7 @@
 """Significance scores: how much the class token reads from each token (ATS paper, section 3.1, eq. 3), and others.
 
 ``class``: `significance` of the class token's row, as published. ``received``: of the mean over all rows, ours.
+``query``: of the row of the query that reads the tokens in the model's head, with the head's values, ours.
 ``sharpness``: see there. ``keys``: their `norms`. ``motion``: how much a patch differs from the one before, see
 `tokens.static`. All are raw, at least 0, and larger where a token matters more.
 """
@@ -18,13 +19,19 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in HALF else x
 
 
-def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+def capped(logits: Tensor, softcap: float | None) -> Tensor:
+    """``c tanh(logits / c)`` for a ``softcap`` c, which keeps them within -c and c."""
+    return logits if softcap is None else (logits / softcap).tanh() * softcap
+
+
+def class_attention(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None = None) -> Tensor:
     """The class token's row of the softmax attention: one query against all keys of its group.
 
     Args:
         query (Tensor[G, heads, d]): the class token of each group.
         key (Tensor[G, heads, N, d]): the group's keys, the class token's own among them.
         mask (bool Tensor[G, N] or None): True where a key is real.
+        softcap: see `capped`.
 
     Returns:
         Tensor[G, heads, N], at least float32; rows sum to one, zero where there is no key.
@@ -32,20 +39,20 @@ def class_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     # One query per group costs little in float32; half precision would change which tokens stay.
     with torch.autocast(query.device.type, enabled=False):
         query, key = at_least_float32(query), at_least_float32(key)
-        logits = torch.einsum("ghd,ghnd->ghn", query * query.shape[-1] ** -0.5, key)
+        logits = capped(torch.einsum("ghd,ghnd->ghn", query * query.shape[-1] ** -0.5, key), softcap)
     if mask is not None:
         logits = logits.masked_fill(~mask[:, None], -torch.inf)
     return logits.softmax(dim=-1)
 
 
-def all_attention(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+def all_attention(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None = None) -> Tensor:
     """The softmax attention of every token of its group: ``(G, heads, N, d)`` to ``(G, heads, N, N)``, float32 or more.
 
     ``mask (bool Tensor[G, N] or None)``: True where a token is real; other columns are zero, other rows undefined.
     """
     with torch.autocast(query.device.type, enabled=False):
         query, key = at_least_float32(query), at_least_float32(key)
-        logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        logits = capped((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1), softcap)
     if mask is not None:
         # A group without tokens has no column to attend to; its rows are undefined, but must not be NaN.
         logits = logits.masked_fill(~mask[:, None, None], torch.finfo(logits.dtype).min)

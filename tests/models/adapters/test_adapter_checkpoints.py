@@ -54,7 +54,7 @@ def save_all(model: nn.Module, folder: Path) -> list[Path | str]:
 def test_every_host_loads_what_it_saves(name: str, tmp_path: Path) -> None:
     source = HOSTS[name]()
     expected = logits_of(insert_samplers_(HOSTS[name](), SAMPLER)(inputs(name)))
-    kind = {"vivit": "transformers", "videomae": "transformers"}.get(name, "timesformer_huggingface")
+    kind = "timesformer_huggingface" if name in ("divided", "joint", "space") else "transformers"
     for path in save_all(source, tmp_path):
         model = blank(name)
         report = load_checkpoint(model, path)
@@ -64,7 +64,7 @@ def test_every_host_loads_what_it_saves(name: str, tmp_path: Path) -> None:
         assert torch.equal(logits_of(model(inputs(name))), expected)
 
 
-@pytest.mark.parametrize("name", ["vivit", "videomae", "divided", "vit"])
+@pytest.mark.parametrize("name", ["vivit", "videomae", "divided", "vit", "eva02"])
 def test_loading_is_strict(name: str, tmp_path: Path) -> None:
     state = HOSTS[name]().state_dict()
     lost = next(key for key in state if "norm" in key)
@@ -74,6 +74,26 @@ def test_loading_is_strict(name: str, tmp_path: Path) -> None:
     torch.save({**state, f"{lost}.more": state[lost]}, tmp_path / "more.pth")
     with pytest.raises(ValueError, match=r"unexpected [^\n]+weight\.more$"):
         load_checkpoint(HOSTS[name](), tmp_path / "more.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "leading"),
+    [
+        ("vit_base_patch16_siglip_224", 0),
+        ("vit_small_patch14_reg4_dinov2", 0),  # none for its five
+        ("deit_tiny_distilled_patch16_224", 2),
+        ("eva02_tiny_patch14_224", 1),
+    ],
+)
+def test_positions_of_another_size_of_image(name: str, leading: int) -> None:
+    source, model = timm_model(name, img_size=24).pos_embed, timm_model(name)
+    report = load_checkpoint(model, timm_model(name, img_size=24).state_dict())
+    assert report.resized == ("pos_embed: 6x6 to 4x4 patches, bicubic",)
+    table = source[:, leading:].unflatten(1, (6, 6)).permute(0, 3, 1, 2)  # type: ignore[index]
+    wanted = nn.functional.interpolate(table, size=(4, 4), mode="bicubic").flatten(2).transpose(1, 2)
+    found = model.get_parameter("pos_embed")
+    torch.testing.assert_close(found[:, leading:], wanted)
+    assert torch.equal(found[:, :leading], source[:, :leading])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("make", [vivit, videomae, lambda **changes: timesformer("divided_space_time", **changes)])

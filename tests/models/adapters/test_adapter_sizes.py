@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 import timm
 import torch
-from helpers.adapter_cases import CLASSES, DEPTH, FRAMES, HOSTS, everything, inputs, spread, timesformer, vivit
+from helpers.adapter_cases import (
+    CLASSES,
+    DEPTH,
+    FRAMES,
+    HOSTS,
+    everything,
+    inputs,
+    spread,
+    timesformer,
+    timm_model,
+    videoprism,
+    vivit,
+)
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
 
@@ -25,7 +37,16 @@ def dynamic() -> Any:
         (lambda: timesformer("joint_space_time"), (2, 4, 3, 24, 24), {}, (4, 6, 6)),
         # transformers resizes ViViT's positions for one step of tubelets only, and only to another shape
         (lambda: vivit(num_frames=2), (2, 2, 3, 24, 16), {"interpolate_pos_encoding": True}, (1, 6, 4)),
+        # resizes its positions in space and time
+        (videoprism, (2, 6, 3, 24, 24), {"interpolate_pos_encoding": True}, (6, 6, 6)),
         (dynamic, (2, 3, 24, 16), {}, (1, 6, 4)),
+        (HOSTS["dinov3"], (2, 3, 24, 16), {}, (1, 6, 4)),
+        (
+            lambda: timm_model("vit_pe_core_tiny_patch16_384", rope_type="mixed", dynamic_img_size=True),
+            (2, 3, 16, 24),
+            {},
+            (1, 4, 6),
+        ),
     ],
 )
 @torch.no_grad()

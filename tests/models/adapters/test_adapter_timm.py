@@ -1,10 +1,13 @@
-"""timm's image ViTs with samplers: the published method on images, costs of DeiT-S, protected tokens, refusals."""
+"""timm's image encoders with samplers: the published method on images, costs of DeiT-S, protected tokens, refusals."""
+
+import copy
 
 import pytest
 import timm
 import torch
-from helpers.adapter_cases import counted_macs, inputs, timm_model
+from helpers.adapter_cases import counted_macs, everything, inputs, timm_model
 from helpers.cases import golden, golden_state, wave
+from timm.layers import SwiGLU
 from timm.models.vision_transformer import ResPostBlock
 from torch import nn
 
@@ -75,6 +78,61 @@ def test_features_hold_nan_where_a_token_was_dropped_and_zero_at_the_end():
     assert last.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vit_tiny_patch16_224", {"global_pool": "max", "reg_tokens": 2, "fc_norm": False, "scale_attn_norm": True}),
+        ("vit_tiny_patch16_224", {"global_pool": "avgmax", "class_token": False, "mlp_layer": SwiGLU}),
+        ("vit_tiny_patch16_224", {"global_pool": "map", "pool_include_prefix": True}),
+        ("eva_giant_patch14_224", {"init_values": 0.1}),  # biases beside a single layer, nothing turns
+        ("vit_medium_patch16_rope_reg1_gap_256", {"use_fc_norm": False, "rope_type": "mrope", "global_pool": "max"}),
+    ],
+)
+@torch.no_grad()
+def test_the_head_reads_what_is_left(name, changes):
+    """As the host's own head would, if it were given these tokens alone."""
+    model, images = timm_model(name, **changes), inputs("vit", 8)
+    dense = model(images)
+    torch.testing.assert_close(insert_samplers_(model, everything())(images), dense, rtol=0, atol=1e-4)
+    insert_samplers_(model, SamplerConfig(blocks=(1, 3), samples=6))
+    seen = []
+    model.blocks[3].register_forward_hook(lambda module, given, output: seen.append(output))
+    logits, trace = trace_of(model, images)
+    assert (logits - dense).abs().max() > 1e-3
+    remove_samplers_(model)
+    assert model.attn_pool is None or len({int(kept.sum()) for kept in trace.kept[3]}) > 1  # in a table with gaps
+    for image, kept, own in zip(seen[0], trace.kept[3].flatten(1), logits, strict=True):
+        leading, patches = image.split([model.num_prefix_tokens, len(kept)])
+        left = model.norm(torch.cat([leading, patches[kept]])[None])
+        torch.testing.assert_close(model.forward_head(left)[0], own, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_pooling_that_is_not_fused_reads_the_same():
+    for config in (SamplerConfig(blocks=(1, 3), samples=6), SamplerConfig("similar", blocks=(1,), threshold=0.2)):
+        model = insert_samplers_(timm_model("vit_tiny_patch16_224", global_pool="map"), config)
+        logits = model(inputs("vit", 8))
+        model.attn_pool.fused_attn = False
+        torch.testing.assert_close(model(inputs("vit", 8)), logits, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_encoder_without_pooling_has_zeros_where_tokens_are_gone():
+    model = insert_samplers_(
+        timm_model("vit_small_patch16_dinov3", num_classes=0, global_pool=""), SamplerConfig(blocks=(1, 3), samples=6)
+    )
+    tokens, trace = trace_of(model, inputs("vit"))
+    assert torch.equal(tokens[:, 5:].any(dim=2), trace.kept[3].flatten(1))
+
+
+def test_a_model_with_learned_angles_is_copied_after_a_pass_of_training():
+    model = insert_samplers_(timm_model("vit_small_patch16_rope_mixed_224").train(), SamplerConfig(blocks=(1,)))
+    loss = model(inputs("vit")).sum()
+    copy.deepcopy(model)(inputs("vit"))
+    loss.backward()
+    assert model.rope.freqs.grad.any()
+
+
 def test_stochastic_depth_and_dropout_run_in_training_only():
     model, images = timm_model("vit_tiny_patch16_224", drop_path_rate=0.5, proj_drop_rate=0.3), inputs("vit", 8)
     insert_samplers_(model, SamplerConfig(blocks=(1, 3), samples=6))
@@ -131,13 +189,16 @@ def unweighted(name):
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (
-            lambda: timm_model("vit_tiny_patch16_224", class_token=False, global_pool="avg"),
-            "no class token to score by",
-        ),
-        (lambda: timm_model("vit_tiny_patch16_224", global_pool="avg"), "its head pools by 'avg'"),
+        (lambda: timm_model("vit_tiny_patch16_224", global_pool="prr"), "its head is AttentionPoolPrr"),
+        (lambda: timm_model("vit_tiny_patch16_224", global_pool=""), "its head classifies every token"),
         (lambda: timm_model("vit_tiny_patch16_224", block_fn=ResPostBlock), "its blocks are ResPostBlock"),
-        (lambda: timm_model("vit_tiny_patch16_224", qk_norm=True), "its attention has q_norm and k_norm"),
+        (lambda: timm_model("vit_tiny_patch16_224", attn_layer="diff"), "its attention is DiffAttention"),
+        (lambda: exchanged(gate=nn.Linear(24, 24)), "its attention has a gate"),
+        (lambda: timm_model("eva02_tiny_patch14_224", use_post_norm=True), "its blocks are EvaBlockPostNorm"),
+        (
+            lambda: timm_model("vit_small_patch16_rope_224", qkv_fused=False, num_kv_heads=1),
+            r"its heads share keys and values \(grouped-query attention\)",
+        ),
         (lambda: exchanged(qkv=OtherLinear(24, 72)), "qkv is OtherLinear, not nn.Linear; merge"),
         (lambda: unweighted("swin_tiny_patch4_window7_224"), "runs in windows"),
         (lambda: unweighted("mvitv2_tiny"), "pools keys and values"),

@@ -12,6 +12,7 @@ from helpers.adapter_cases import (
     PLAIN,
     SIDE,
     SIDES,
+    TRANSFORMERS,
     WIDTH,
     by_clip,
     inputs,
@@ -29,7 +30,7 @@ from video_ats.models.trace import trace_of
 SAMPLED, POINTS = (1, 3), 6
 
 # An image is one frame: all scopes are the same there, which the next test asks for.
-CASES = [(name, scope) for name in PLAIN for scope in SCOPES if scope == "frame" or name in ("vivit", "videomae")]
+CASES = [(name, scope) for name in PLAIN for scope in SCOPES if scope == "frame" or name in TRANSFORMERS]
 
 
 @pytest.mark.parametrize(("name", "scope"), CASES)

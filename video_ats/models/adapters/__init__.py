@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from video_ats.models.adapters.graft import Host, refuse
+from video_ats.models.adapters.timm_eva import timm_eva
 from video_ats.models.adapters.timm_vit import timm_vit
 from video_ats.models.adapters.transformers_video import timesformer, videomae, vivit
+from video_ats.models.adapters.videoprism import videoprism, videoprism_clip
+from video_ats.models.adapters.vjepa2 import vjepa2
+
+# Classes of timm that encode images ``(B, 3, H, W)``.
+FRAME_ENCODERS = (VisionTransformer, Eva)
 
 # By name, so that transformers is not imported for other models.
 _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
@@ -20,6 +27,12 @@ _TRANSFORMERS: dict[str, Callable[[Any], Host]] = {
     "VivitModel": vivit,
     "VideoMAEForVideoClassification": videomae,
     "VideoMAEModel": videomae,
+    "VJEPA2ForVideoClassification": vjepa2,
+    "VJEPA2Model": vjepa2,
+    "VideoPrismForVideoClassification": videoprism,
+    "VideoPrismVisionModel": videoprism,
+    "VideoPrismVideoModel": videoprism,
+    "VideoPrismClipModel": videoprism_clip,
 }
 _WINDOWS = "its attention runs in windows, where no class token reads all patches"
 _POOLED = "its attention pools keys and values on the grid, which must be whole"
@@ -35,6 +48,8 @@ def recognise(model: nn.Module) -> Host:
     """
     if isinstance(model, VisionTransformer):
         return timm_vit(model)
+    if isinstance(model, Eva):
+        return timm_eva(model)
     for kind in type(model).__mro__:
         if kind.__module__.startswith("transformers.models.") and kind.__name__ in _TRANSFORMERS:
             return _TRANSFORMERS[kind.__name__](model)

@@ -8,25 +8,52 @@ module, its class, children, parameters and hooks do not change, so state dict, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from video_ats.models.adapters.sequence import HiddenStates
 from video_ats.models.macs import HostShape
-from video_ats.tokens import Grid, StillPatches
+from video_ats.tokens import Grid, Origin, StillPatches, TokenSet
 from video_ats.tokens.static import patch_motion, reads_motion
 
 SUPPORTED = (
-    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer with a class token (vit_*, "
-    "deit_*, distilled and with registers); transformers' TimeSformer, ViViT and VideoMAE, as ...Model and as "
-    "...ForVideoClassification"
+    "models of create_model, create_timesformer, create_xvit; timm's VisionTransformer and Eva (vit_*, deit_*, eva*); "
+    "transformers' TimeSformer, ViViT, VideoMAE, V-JEPA 2 and VideoPrism, as ...Model and as ...ForVideoClassification"
 )
 # Arguments of a layer that need or change the whole attention matrix.
 _REFUSED = ("attn_mask", "attention_mask", "head_mask", "is_causal", "output_attentions")
+
+
+class Stage(NamedTuple):
+    """Layers that follow those with slots, and run on the tokens that are left."""
+
+    layers: Sequence[nn.Module]
+    blocks: nn.ModuleList
+    hidden: HiddenStates
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What comes after the layers with slots and reads patch tokens; it gets those that are left.
+
+    Attributes:
+        later: layers that follow, without slots.
+        restated: modules after which the hidden states are those of the tokens that are left again; each with their
+            layout, and whether no layer follows.
+        pooler: the module that reads the tokens of a clip, or of a frame where each is a sequence of its own.
+        pool: what it returns, from its own forward, itself, and the tokens.
+        refused: modules that cannot have tokens dropped, and what to do instead.
+    """
+
+    later: Sequence[Stage] = ()
+    restated: Sequence[tuple[nn.Module, HiddenStates, bool]] = ()
+    pooler: nn.Module | None = None
+    pool: Callable[[Callable[..., Any], Any, TokenSet], Any] | None = None
+    refused: Sequence[tuple[nn.Module, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -41,8 +68,20 @@ class Host:
     attention_dropout: float = 0.0  # must be 0 in training, as our attention has none
     in_tuple: bool = False  # a layer returns ``(hidden,)``
     pooled: bool = False  # the head reads the mean over all tokens
+    needs_patches: bool = False  # the head reads the patches of each frame, and nothing else
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
+    readout: Readout = field(default_factory=Readout)
+    embed: Callable[[Any, Tensor], Tensor] | None = None  # a model's features to what its head makes of them
+    of_features: Mapping[str, Any] = field(default_factory=dict)  # arguments of a model that only gives features
+    note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None  # a layer's other arguments, to its block
+
+    def of_frames(self, count: int) -> Host:
+        """A host of images for clips of so many frames, each of which is one."""
+        restated = [(after, replace(hidden, frames=count), last) for after, hidden, last in self.readout.restated]
+        return replace(
+            self, hidden=replace(self.hidden, frames=count), readout=replace(self.readout, restated=restated)
+        )
 
 
 @dataclass(eq=False)
@@ -54,14 +93,38 @@ class Graft:
     entrance: StillPatches | None = None  # what keeps patches out of the first layer
     pixels: Tensor | None = None  # of the pass that runs, until the first layer; None unless their motion is read
     motion: Tensor | None = None  # of the pass that runs, see `Origin.motion`
-    grid: tuple[int, int] | None = None  # rows and columns of the patches in the pass that runs
+    grid: tuple[int | None, int, int] | None = None  # steps, rows and columns of the pass; None: of single frames
+    left: Origin | None = None  # of the tokens that left the latest layer
     warned: bool = False
 
     def begin(self, pixels: Tensor, out: Tensor) -> None:
         """Note what a pass starts from: what the projection takes, and makes of it ``(B, D, ..., rows, columns)``."""
-        self.grid = (out.shape[-2], out.shape[-1])
+        self.grid = (out.shape[2] if out.dim() == 5 else None, out.shape[-2], out.shape[-1])
         self.pixels = pixels.detach() if reads_motion(self.host.blocks, self.entrance) else None
         self.motion = None
+
+    def laid_out(self, hidden: Tensor, layout: HiddenStates) -> HiddenStates:
+        """The layout in the pass that runs."""
+        return layout if self.grid is None else layout.resized(hidden, *self.grid)
+
+    def tokens_left(self, x: Tensor) -> TokenSet:
+        """What is left in ``x (Tensor[S, R + N, D])``, which the last layer's output became.
+
+        Raises:
+            ValueError: for one of another pass.
+        """
+        assert self.left is not None
+        layout = self.laid_out(x, replace(self.host.hidden, leading=0))
+        if x.shape[0] == self.left.grid.clips:
+            layout = replace(layout, order="frames")
+        leading = x.shape[1] - layout.length
+        layout = replace(layout, leading=leading)
+        if x.shape[0] * layout.length != self.left.grid.size or leading not in (0, self.host.hidden.leading):
+            raise ValueError(
+                f"features {tuple(x.shape)}: are not of the latest pass, of {self.left.grid.clips} clips; with "
+                "samplers the head reads the tokens that were left there; pass on what forward_features returned"
+            )
+        return layout.take(x, self.left)
 
     def read_motion(self, grid: Grid) -> None:
         """From the pixels that `begin` noted, if there are some."""
@@ -76,17 +139,25 @@ class Graft:
 
 
 class LayerForward:
-    """The ``forward`` of a grafted layer; an object, not a closure, so that a deep copy of the model has its own."""
+    """The ``forward`` of a grafted layer; an object, not a closure, so that a deep copy of the model has its own.
 
-    def __init__(self, graft: Graft, index: int) -> None:
-        self.graft, self.index, self.layer = graft, index, graft.host.layers[index]
+    ``last``: the hidden states leave the layers, and what follows reads zeros where tokens are gone.
+    """
+
+    def __init__(
+        self, graft: Graft, layer: nn.Module, block: nn.Module, hidden: HiddenStates, *, first: bool, last: bool
+    ) -> None:
+        self.graft, self.layer, self.block, self.hidden = graft, layer, block, hidden
+        self.first, self.last = first, last
         self.modules = tuple(self.layer.modules())
-        run = {self.layer, *graft.host.blocks[index].modules()}
+        run = {self.layer, *block.modules()}
         self.bypassed = {name: module for name, module in self.layer.named_modules() if module not in run}
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own, for ``hidden_states (Tensor[S, R + N, D])``."""
         self._check(hidden_states, args, kwargs)
+        if self.graft.host.note is not None:
+            self.graft.host.note(self.block, kwargs)
         layer = self.layer
         # transformers 4 checkpoints in a layer's ``__call__``; 5 in the class's ``forward``, which does not run now.
         ours = getattr(layer, "gradient_checkpointing", False) and type(layer).__call__ is nn.Module.__call__
@@ -95,17 +166,17 @@ class LayerForward:
         return (out,) if self.graft.host.in_tuple else out
 
     def _run(self, hidden: Tensor) -> Tensor:
-        host = self.graft.host
-        layout = host.hidden if self.graft.grid is None else host.hidden.resized(hidden, *self.graft.grid)
+        layout = self.graft.laid_out(hidden, self.hidden)
         tokens = layout.take(hidden)
-        if self.index == 0:
+        if self.first:
             self.graft.read_motion(tokens.origin.grid)
         if self.graft.motion is not None:
             tokens = tokens.with_joined(tokens.joined, replace(tokens.origin, motion=self.graft.motion))
-        if self.index == 0 and self.graft.entrance is not None:
+        if self.first and self.graft.entrance is not None:
             tokens = self.graft.entrance(tokens)
-        tokens = host.blocks[self.index](tokens)
-        return layout.put(tokens, last=self.index == len(host.layers) - 1, pooled=host.pooled)
+        tokens = self.block(tokens)
+        self.graft.left = tokens.origin
+        return layout.put(tokens, last=self.last, pooled=self.graft.host.pooled)
 
     def _check(self, hidden_states: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         host, name = self.graft.host, type(self.layer).__name__
@@ -160,10 +231,25 @@ class OwnForward:
         """As the module's own."""
         if kwargs.get("output_attentions"):
             raise _no_attention_matrices(self.module, "output_attentions")
-        out = self.before(*args, **kwargs) if self.before else type(self.module).forward(self.module, *args, **kwargs)
-        if self.module is self.graft.host.projection:
+        host, module = self.graft.host, self.module
+        for refused, instead in host.readout.refused:
+            if module is refused:
+                raise ValueError(f"{type(module).__name__}: reads all tokens, which samplers drop; {instead}")
+        left = self.graft.left
+        if module is host.readout.pooler and host.readout.pool is not None and left is not None and not left.is_whole:
+            return host.readout.pool(self._own, module, self.graft.tokens_left(args[0]))
+        out = self._own(*args, **kwargs)
+        if module is host.projection:
             self.graft.begin(args[0], out)
+        for restated, hidden, last in host.readout.restated:
+            if module is restated:
+                layout = self.graft.laid_out(out, hidden)
+                out = layout.put(layout.take(out, self.graft.left), last=last, pooled=host.pooled)
         return out
+
+    def _own(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's own forward."""
+        return self.before(*args, **kwargs) if self.before else type(self.module).forward(self.module, *args, **kwargs)
 
 
 def _no_attention_matrices(module: nn.Module, given: str) -> ValueError:
@@ -175,9 +261,14 @@ def _no_attention_matrices(module: nn.Module, given: str) -> ValueError:
 
 def graft_(host: Host) -> Graft:
     """Let the layers of a host run its blocks, in place."""
-    graft = Graft(host)
-    forwards: list[tuple[nn.Module, Any]] = [(layer, LayerForward(graft, i)) for i, layer in enumerate(host.layers)]
-    forwards += [(module, OwnForward(graft, module)) for module in (host.projection, host.entry) if module is not None]
+    graft, readout, forwards = Graft(host), host.readout, list[tuple[nn.Module, Any]]()
+    for layers, blocks, hidden in (Stage(host.layers, host.blocks, host.hidden), *readout.later):
+        for layer, block in zip(layers, blocks, strict=True):
+            first, last = layer is host.layers[0], layer is layers[-1]
+            forwards.append((layer, LayerForward(graft, layer, block, hidden, first=first, last=last)))
+    others = [host.projection, host.entry, readout.pooler]
+    others += [module for module, _, _ in readout.restated] + [module for module, _ in readout.refused]
+    forwards += [(module, OwnForward(graft, module)) for module in others if module is not None]
     for module, forward in forwards:
         graft.replaced.append((module, module.__dict__.get("forward")))
         module.forward = forward

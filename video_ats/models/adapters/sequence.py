@@ -15,7 +15,7 @@ from torch import Tensor
 
 from video_ats.tokens import Grid, Origin, TokenSet
 
-Order = Literal["frames", "positions", "frame_each"]
+Order = Literal["frames", "positions", "frame_each", "position_each"]
 
 # An attribute of the tensor that saves looking for NaN and grouping again; a tensor without it works as well.
 _ORIGIN = "_video_ats_origin"
@@ -33,6 +33,7 @@ class HiddenStates:
         frames, rows, columns: the patch grid of a clip.
         order: ``frames``: one sequence per clip, frame after frame, each in raster order. ``positions``: one sequence
             per clip, position after position, each through all frames. ``frame_each``: one sequence per frame.
+            ``position_each``: one sequence per position, through all frames.
     """
 
     leading: int
@@ -41,23 +42,28 @@ class HiddenStates:
     columns: int
     order: Order = "frames"
 
-    def resized(self, hidden: Tensor, rows: int, columns: int) -> HiddenStates:
-        """The layout of clips of another size, whose frames have ``rows`` times ``columns`` patches."""
-        length, frames = hidden.shape[1] - self.leading, self.frames
-        # TimeSformer alone takes other numbers of frames; elsewhere a mask may have dropped tokens.
-        if self.order == "positions" and length % (rows * columns) == 0:
-            frames = length // (rows * columns)
+    def resized(self, hidden: Tensor, frames: int | None, rows: int, columns: int) -> HiddenStates:
+        """The layout of clips of another size, whose frames have ``rows`` times ``columns`` patches.
+
+        ``frames``: steps in time, where patches span several frames; None: to be found out.
+        """
+        length = hidden.shape[1] - self.leading
+        if frames is None:
+            # TimeSformer alone takes other numbers of frames; elsewhere a mask may have dropped tokens.
+            fits = self.order == "positions" and length % (rows * columns) == 0
+            frames = length // (rows * columns) if fits else self.frames
         return replace(self, frames=frames, rows=rows, columns=columns)
 
-    def take(self, hidden: Tensor) -> TokenSet:
-        """The tokens that are left in ``hidden (Tensor[S, R + N, D])``.
+    def take(self, hidden: Tensor, origin: Origin | None = None) -> TokenSet:
+        """The tokens that are left in ``hidden (Tensor[S, R + N, D])``; ``origin``: where that is known.
 
         Raises:
             ValueError: for another number of tokens or sequences than the model's clips have.
         """
-        origin = getattr(hidden, _ORIGIN, None)
-        if not isinstance(origin, Origin):
-            origin = self._origin(hidden)
+        self._check(hidden)
+        noted = getattr(hidden, _ORIGIN, None)
+        if origin is None:
+            origin = noted if isinstance(noted, Origin) else self._origin(hidden)
         leading = hidden[:, : self.leading].reshape(origin.grid.clips, -1, hidden.shape[-1])  # (B, R or T * R, D)
         rows = self._rows(origin.grid, origin.index)
         return TokenSet.of(hidden.flatten(0, 1)[rows], leading, origin, self.leading)
@@ -69,17 +75,20 @@ class HiddenStates:
             last: no layer follows. Dropped tokens are zero, not NaN, which would spread in the gradient of a norm.
             pooled: the head reads the mean over all tokens. Merged tokens of the last layer are the token that stands
                 for them, so that it counts as often as it stands for patches; those that are gone are the mean of the
-                clip's others, so that the mean over all is that over the others.
+                others of the sequence, of the clip if positions are sequences, so that the mean and the maximum over
+                all are those over the others.
         """
         origin, dim = tokens.origin, tokens.patches.shape[-1]
         empty = 0.0 if last else torch.nan
-        size = origin.grid.clips * self._sequences, self.leading + self._length, dim
+        size = origin.grid.clips * self._sequences, self.leading + self.length, dim
         if pooled and last:
+            # A frame may be an image of its own, or have no token left; a position never is one.
+            per_clip = self._sequences if self.order == "position_each" else 1
+            read = self._rows(origin.grid, origin.index) // (size[1] * per_clip)
             weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
-            sums = weighted.new_zeros(origin.grid.clips, dim).index_add(0, origin.clip, weighted)
-            counts = origin.sizes.new_zeros(origin.grid.clips).index_add(0, origin.clip, origin.sizes)
-            means = sums / counts[:, None].to(sums.dtype)
-            hidden = means[:, None].expand(size).flatten(0, 1).contiguous()
+            sums = weighted.new_zeros(size[0] // per_clip, dim).index_add(0, read, weighted)
+            counts = origin.sizes.new_zeros(len(sums)).index_add(0, read, origin.sizes).clamp(min=1)
+            hidden = (sums / counts[:, None].to(sums.dtype)).repeat_interleave(size[1] * per_clip, dim=0)
             if origin.stands is not None:
                 stood_for = (origin.stands < len(origin.index)).nonzero()[:, 0]
                 standing = tokens.patches.index_select(0, origin.stands[stood_for])
@@ -96,27 +105,32 @@ class HiddenStates:
 
     @property
     def _sequences(self) -> int:
-        return self.frames if self.order == "frame_each" else 1
+        return {"frame_each": self.frames, "position_each": self.rows * self.columns}.get(self.order, 1)
 
     @property
-    def _length(self) -> int:
-        return self.rows * self.columns * (1 if self.order == "frame_each" else self.frames)
+    def length(self) -> int:
+        """N, the patch tokens of a sequence."""
+        return self.frames * self.rows * self.columns // self._sequences
 
-    def _origin(self, hidden: Tensor) -> Origin:
+    def _check(self, hidden: Tensor) -> None:
         count = hidden.shape[0] // self._sequences
-        if hidden.shape[1] != self.leading + self._length or hidden.shape[0] != count * self._sequences:
+        if hidden.shape[1] != self.leading + self.length or hidden.shape[0] != count * self._sequences:
             raise ValueError(
-                f"hidden states {tuple(hidden.shape)}: with samplers must be {self.leading} + {self._length} tokens "
+                f"hidden states {tuple(hidden.shape)}: with samplers must be {self.leading} + {self.length} tokens "
                 f"in {self._sequences} sequences per clip ({self.frames} x {self.rows} x {self.columns} patches); is "
                 "the input of the size that the model was made for, and does nothing else drop tokens?"
             )
-        grid = Grid(count, self.frames, self.rows, self.columns)
+
+    def _origin(self, hidden: Tensor) -> Origin:
+        grid = Grid(hidden.shape[0] // self._sequences, self.frames, self.rows, self.columns)
         everywhere = torch.arange(grid.size, device=hidden.device)
         noted = hidden.detach().flatten(0, 1)[self._rows(grid, everywhere)][:, : _DIGITS.stop]  # in raster order
         kept = ~noted[:, 0].isnan()
+        if kept.all():
+            return Origin.whole(grid, hidden.device)
         origin = Origin(grid, kept.nonzero()[:, 0])
         digits = noted[:, _DIGITS].nan_to_num(-1)
-        if kept.all() or (digits[~kept] < 0).any():  # nothing was dropped, or nothing merged
+        if (digits[~kept] < 0).any():  # nothing was merged
             return origin
         place = (digits.long() * _BASE ** torch.arange(3, device=hidden.device)).sum(dim=1)
         stands = torch.where(kept, everywhere, everywhere // grid.per_clip * grid.per_clip + place)
@@ -135,8 +149,10 @@ class HiddenStates:
     def _rows(self, grid: Grid, index: Tensor) -> Tensor:
         """``int64 Tensor[P]``: where patches of the grid stand in the flattened ``(S * (R + N), D)``."""
         clip, frame, position = index // grid.per_clip, index // grid.positions % grid.frames, index % grid.positions
-        step = self.leading + self._length
+        step = self.leading + self.length
         if self.order == "frame_each":
             return (clip * grid.frames + frame) * step + self.leading + position
+        if self.order == "position_each":
+            return (clip * grid.positions + position) * step + self.leading + frame
         place = frame * grid.positions + position if self.order == "frames" else position * grid.frames + frame
         return clip * step + self.leading + place

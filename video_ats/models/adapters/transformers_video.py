@@ -20,6 +20,7 @@ from video_ats.models.adapters.sequence import HiddenStates, Order
 from video_ats.models.attention import ClassAttention, PatchAttention, Projections, SeparateQkv
 from video_ats.models.blocks import Block
 from video_ats.models.macs import AttentionKind, TimesformerShape, VitShape, linear_weights
+from video_ats.tokens.configuration import Scores
 
 # From ``attention_type`` of a configuration.
 ATTENTION: dict[str, AttentionKind]
@@ -29,7 +30,7 @@ ATTENTION = {"divided_space_time": "divided", "joint_space_time": "joint", "spac
 def timesformer(model: Any) -> Host:
     """The host of a `TimesformerModel` or `TimesformerForVideoClassification`."""
     config, entry = model.config, model.base_model
-    layers = _checked(model, entry.encoder.layer)
+    layers = checked_layers(model, entry.encoder.layer)
     for layer in layers:
         qkv = layer.attention.attention.qkv
         if type(qkv) is not nn.Linear:
@@ -40,7 +41,7 @@ def timesformer(model: Any) -> Host:
         layers=layers,
         blocks=nn.ModuleList(_timesformer_block(layer, kind) for layer in layers),
         projection=projection,
-        hidden=_hidden_states(config, projection, leading=1, order="frame_each" if kind == "space" else "positions"),
+        hidden=hidden_states(config, projection, leading=1, order="frame_each" if kind == "space" else "positions"),
         shape=TimesformerShape(
             attention=kind,
             embed_dim=config.hidden_size,
@@ -72,12 +73,12 @@ def videomae(model: Any) -> Host:
 def _joint(model: Any, entry: Any, layers: Any, *, leading: int) -> Host:
     """The host of a model with joint attention; without a leading token the head reads the mean."""
     config, projection = model.config, entry.embeddings.patch_embeddings.projection
-    layers = _checked(model, layers)
+    layers = checked_layers(model, layers)
     return Host(
         layers=layers,
-        blocks=nn.ModuleList(map(_joint_block, layers)),
+        blocks=nn.ModuleList(_joint_block(layer, "class" if leading else "received") for layer in layers),
         projection=projection,
-        hidden=_hidden_states(config, projection, leading=leading),
+        hidden=hidden_states(config, projection, leading=leading),
         shape=VitShape(
             embed_dim=config.hidden_size,
             mlp_weights=2 * config.hidden_size * config.intermediate_size,
@@ -110,7 +111,7 @@ def _timesformer_block(layer: Any, kind: AttentionKind) -> Block:
     )
 
 
-def _joint_block(layer: Any) -> Block:
+def _joint_block(layer: Any, usual_scores: Scores) -> Block:
     attention = layer.attention
     if hasattr(attention, "q_proj"):  # `VivitLayer` of transformers 5: one dropout after both attention and MLP
         qkv = SeparateQkv(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -121,7 +122,9 @@ def _joint_block(layer: Any) -> Block:
         proj, mlp = [out.dense, out.dropout], [layer.intermediate, layer.output.dense, layer.output.dropout]
     return Block(
         norm1=layer.layernorm_before,
-        attn=ClassAttention(Projections(qkv, nn.Sequential(*proj)), attention.num_attention_heads),
+        attn=ClassAttention(
+            Projections(qkv, nn.Sequential(*proj)), attention.num_attention_heads, usual_scores=usual_scores
+        ),
         norm2=layer.layernorm_after,
         mlp=nn.Sequential(*mlp),
         groups="clip",
@@ -145,7 +148,7 @@ class WithBiasApart(nn.Module):
         return linear(x) if bias is None else F.linear(x, linear.weight, bias)
 
 
-def _hidden_states(config: Any, projection: Any, *, leading: int, order: Order = "frames") -> HiddenStates:
+def hidden_states(config: Any, projection: Any, *, leading: int, order: Order = "frames") -> HiddenStates:
     """The layout; ``projection``: the convolution that makes patches, of frames or of tubelets."""
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
@@ -160,7 +163,7 @@ def _head_weights(model: Any) -> int:
     return linear_weights(*(head for head in heads if head is not None))
 
 
-def _checked(model: nn.Module, layers: Any) -> list[Any]:
+def checked_layers(model: nn.Module, layers: Any) -> list[Any]:
     """The layers as a list, or TypeError for none, or where accelerate moves them."""
     if not len(layers):
         refuse(model, "it has no layers")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from video_ats.models.adapted import AdaptedModel
+from video_ats.models.adapters import FRAME_ENCODERS
 from video_ats.models.checkpoints.fit import check_config, check_fit, table_rows
 from video_ats.models.checkpoints.formats import Translated, host_names, kind_of_model, translate
 from video_ats.models.checkpoints.read import read_checkpoint
 from video_ats.models.checkpoints.write import save_checkpoint
 from video_ats.models.host import ResizeMode, resize_positions, resize_time
 from video_ats.models.xvit import XViT
+
+_FRAMES_HEAD = "frames_head."  # of an ensemble of frames
 
 __all__ = ["LoadReport", "load_checkpoint", "save_checkpoint"]
 
@@ -25,8 +27,8 @@ class LoadReport:
     """What `load_checkpoint` did.
 
     ``source_format`` is ``video_ats``, ``timesformer_official``, ``timesformer_huggingface``,
-    ``timesformer_mmaction2``, ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (its
-    ViViT and VideoMAE) or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are
+    ``timesformer_mmaction2``, ``xvit_official`` or ``vit_timm``; for models of transformers also ``transformers`` (all
+    but its TimeSformer) or ``videomae_official``. The released TimeSformer's names without their prefix ``model.`` are
     our names, and count as ``video_ats``; so do the names of a timm ViT that is loaded into a space-only model.
     """
 
@@ -41,7 +43,7 @@ class LoadReport:
     @property
     def head_replaced(self) -> bool:
         """Whether the head is untrained. Then the logits mean nothing until it is fine-tuned."""
-        return any(sentence.startswith(("head.", "classifier.")) for sentence in self.replaced)
+        return any(sentence.startswith((_FRAMES_HEAD, "head.", "classifier.")) for sentence in self.replaced)
 
     def __str__(self) -> str:
         taken = f" from {self.taken}" if self.taken else ""
@@ -84,9 +86,11 @@ def load_checkpoint(
         FileNotFoundError: if there is no such file.
         ConnectionError: if a hub name cannot be downloaded.
     """
+    whole, beside = model, dict[str, Tensor]()
     if isinstance(model, AdaptedModel):
+        beside = {name: value for name, value in model.state_dict().items() if name.startswith(_FRAMES_HEAD)}
         model = model.inner
-    raw, state = read_checkpoint(source), model.state_dict()
+    raw, state = read_checkpoint(source), model.state_dict() | beside
     prefix = f"{model.base_model_prefix}." if getattr(model, "base_model", None) is model else ""
     names = host_names([f"{prefix}{name}" for name in state])  # as of a model with a head
     names = {name: own.removeprefix(prefix) for name, own in names.items()}
@@ -95,12 +99,14 @@ def load_checkpoint(
         raise ValueError(f"checkpoint {raw.label}: the model is on the meta device and has no memory to load into")
     check_config(raw, model)
     found = translate(raw, target, key)
+    if beside:
+        found = _without_head_of_images(found, target)
     frames = _time_embed_frames(model, found.tensors, target, raw.label)
     if frames is not None:
         target["time_embed"] = found.tensors["time_embed"].new_zeros(1, frames, target["time_embed"].shape[2])
-    is_timm = isinstance(model, VisionTransformer)
+    is_timm = isinstance(model, FRAME_ENCODERS)
     mode: ResizeMode = "bicubic" if is_timm else getattr(model, "resize_mode", "nearest")
-    tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode)
+    tensors, resized = _resize_embeddings(raw.label, found.tensors, target, mode, _leading_positions(model))
     replaced = _other_head(found, target)
     tensors = {name: tensor for name, tensor in tensors.items() if name not in replaced}
     check_fit(raw.label, tensors, {name: tensor for name, tensor in target.items() if name not in replaced})
@@ -108,7 +114,9 @@ def load_checkpoint(
         resized += (f"time_embed: the checkpoint's {frames} entries; segments that were as long as it follow",)
         model.set_time_embed_frames_(frames)
     # The target has the values of the replaced names. All shapes are checked, so this cannot fail half way.
-    model.load_state_dict({names[name]: tensor for name, tensor in {**target, **tensors}.items()})
+    fitted = {names[name]: tensor for name, tensor in {**target, **tensors}.items()}
+    model.load_state_dict({name: fitted[name] for name in fitted.keys() - beside.keys()})
+    whole.load_state_dict({name: fitted[name] for name in beside}, strict=False)
     return LoadReport(
         "vit_timm" if is_timm else found.source_format,
         tuple(names[name] for name in target if name in tensors and name not in found.made),
@@ -139,14 +147,22 @@ def _time_embed_frames(
     return frames
 
 
+def _leading_positions(model: nn.Module) -> int:
+    """Tokens in front of the patches with an entry in the position embedding."""
+    if not isinstance(model, FRAME_ENCODERS):
+        return 1
+    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
+
+
 def _resize_embeddings(
-    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], mode: ResizeMode
+    label: str, tensors: Mapping[str, Tensor], target: Mapping[str, Tensor], mode: ResizeMode, leading: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """All tensors, with position and time embeddings as long as the target's, and a sentence for each change."""
     fitted, resized = dict(tensors), []
     if _differ_in_length("pos_embed", tensors, target):
-        rows, wanted = table_rows(label, tensors["pos_embed"]), table_rows("of the model", target["pos_embed"])
-        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted), mode)
+        wanted = table_rows("of the model", target["pos_embed"], leading)
+        rows = table_rows(label, tensors["pos_embed"], leading)
+        fitted["pos_embed"] = resize_positions(tensors["pos_embed"], (wanted, wanted), mode, leading)
         resized.append(f"pos_embed: {rows}x{rows} to {wanted}x{wanted} patches, {mode}")
     if _differ_in_length("time_embed", tensors, target):
         frames, wanted = tensors["time_embed"].shape[1], target["time_embed"].shape[1]
@@ -162,9 +178,22 @@ def _differ_in_length(name: str, tensors: Mapping[str, Tensor], target: Mapping[
     return (rows, width) == (wanted[0], wanted[2]) and length not in (0, wanted[1])
 
 
+def _without_head_of_images(found: Translated, target: Mapping[str, Tensor]) -> Translated:
+    """The weights without a classifier of images, in whose place the target has a head that reads all frames."""
+    heads = [name for name in found.tensors if name.startswith(("head.", "head_dist.")) and name not in target]
+    sentence = ("head: classifies images; the model has one for clips",) if heads else ()
+    tensors = {name: tensor for name, tensor in found.tensors.items() if name not in heads}
+    return replace(found, tensors=tensors, ignored=found.ignored + sentence)
+
+
 def _other_head(found: Translated, target: Mapping[str, Tensor]) -> dict[str, str]:
     """The names of a head that the checkpoint lacks or has for another number of classes, each with a sentence."""
-    tensors, name = found.tensors, "classifier" if "classifier.weight" in target else "head"
+    tensors = found.tensors
+    heads = (f"{_FRAMES_HEAD}classifier", "classifier", "head")
+    name = next((name for name in heads if f"{name}.weight" in target), "head")
+    of_frames = [name for name in target if name.startswith(_FRAMES_HEAD)]
+    if of_frames and not any(name in tensors for name in of_frames):
+        return {name: f"{name}: the checkpoint has no head; left at its initial values" for name in of_frames}
     if found.source_format == "vit_timm" and not any(name.startswith("head.") for name in tensors):
         sentence = "the checkpoint has no head; left at its initial values"
         return {name: f"{name}: {sentence}" for name in target if name.startswith("head.")}

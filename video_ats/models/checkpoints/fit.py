@@ -17,7 +17,14 @@ from video_ats.models.xvit import create_xvit
 
 _LISTED = 3  # of each kind of problem
 # Keys of config.json that change what a model of transformers computes, and no shape.
-_NO_SHAPE = ("num_attention_heads", "layer_norm_eps", "hidden_act", "attention_type", "use_mean_pooling")
+_NO_SHAPE = (
+    "num_attention_heads",
+    "layer_norm_eps",
+    "hidden_act",
+    "attention_type",
+    "use_mean_pooling",
+    "attn_logit_softcapping",
+)
 # Tensors whose shapes tell the architecture, with their numbers of dimensions.
 _SIZED = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "head.weight": 2, "blocks.0.mlp.fc1.weight": 2}
 _SIZED_XVIT = {"time_embed": 3, "temporal_head.fc.weight": 2}
@@ -51,13 +58,13 @@ def check_config(raw: RawCheckpoint, model: nn.Module) -> None:
         )
 
 
-def table_rows(label: str, pos_embed: Tensor) -> int:
-    """Number of patch rows (= columns) of a position embedding ``(1, 1 + rows * rows, D)``."""
-    positions = pos_embed.shape[1] - 1
+def table_rows(label: str, pos_embed: Tensor, leading: int = 1) -> int:
+    """Number of patch rows (= columns) of a position embedding ``(1, leading + rows * rows, D)``."""
+    positions = pos_embed.shape[1] - leading
     rows = isqrt(max(positions, 0))
     if rows < 1 or rows**2 != positions:
         raise ValueError(
-            f"checkpoint {label}: pos_embed {tuple(pos_embed.shape)} must be (1, 1 + rows * rows, D) to be "
+            f"checkpoint {label}: pos_embed {tuple(pos_embed.shape)} must be (1, {leading} + rows * rows, D) to be "
             "resized; is it of a model with more class tokens, or for frames that are not square?"
         )
     return rows

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from video_ats.models.adapters.kinds import KINDS
 from video_ats.models.checkpoints.find import Weights, any_block, find_weights
 from video_ats.models.checkpoints.huggingface import is_base
 from video_ats.models.checkpoints.pickles import check_tensors
@@ -187,13 +188,17 @@ def translate(raw: RawCheckpoint, target: Mapping[str, Tensor], key: str | None 
             TimeSformer or XViT.
     """
     # A model of transformers without a head saves its names without the prefix that they have in one with a head.
-    prefix = f"{raw.config['model_type']}." if is_base(raw.config) else ""
+    prefix = _prefix(raw.config["model_type"]) if is_base(raw.config) else ""
     entries = {f"{prefix}{name}": entry for name, entry in raw.entries.items()} if prefix else raw.entries
     found = find_weights(raw.label, entries, _known_names(target or _whole_models()), key)
     if raw.pickled:
         check_tensors(raw.label, found.state)
     translated = _translate(found, target, is_ours=raw.metadata.get("format") == OUR_FORMAT)
     return replace(translated, ignored=found.left_out + translated.ignored, taken=str(found))
+
+
+def _prefix(model_type: str) -> str:
+    return KINDS[model_type].prefix if model_type in KINDS else f"{model_type}."
 
 
 def _known_names(target: Collection[str]) -> set[str]:
@@ -238,12 +243,13 @@ def _any_begins(names: Collection[str], *beginnings: str) -> bool:
 
 
 def _is_of_transformers(target: Collection[str]) -> bool:
-    """Whether the target is a ViViT or VideoMAE, which have no names of ours."""
-    return _any_begins(target, "vivit.", "videomae.")
+    """Whether the target is one of `KINDS`, which have no names of ours."""
+    return _any_begins(target, *(kind.prefix for kind in KINDS.values()))
 
 
 def _for_transformers(state: dict[str, Tensor]) -> Translated:
-    ignored = tuple(name for name in state if name.startswith("vivit.pooler."))  # not by a head, nor as an embedding
+    # No head reads this pooler, and it gives no embedding.
+    ignored = tuple(name for name in state if name.startswith("vivit.pooler."))
     state = {name: tensor for name, tensor in state.items() if name not in ignored}
     if not any(re.match(r"blocks\.\d+\.attn\.qkv\.weight$", name) for name in state):
         return Translated("transformers", rename_all(state, VIVIT | VIDEOMAE), ignored=ignored)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from video_ats.models.adapters.kinds import KINDS, Channels, Pixels, usual_pixels
 from video_ats.models.adapters.transformers_video import ATTENTION
 from video_ats.models.checkpoints.pickles import first_sentence
 from video_ats.models.without_torch import HUB_NAME, HUGGINGFACE_PREFIX
@@ -21,8 +22,6 @@ CONFIG = "config.json"
 HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PREPROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 MODEL_TYPE = "timesformer"
-# Of the models that transformers runs with our blocks: frames of a clip if config.json does not say it.
-_ADAPTED = {"videomae": 16, "vivit": 32}
 # Keys under which a configuration may say how many frames apart those of a clip are; transformers has none.
 _RATES = ("frame_sampling_rate", "sampling_rate", "frame_sample_rate", "frame_stride")
 NORM_EPS = 1e-6  # of the released models, and the default of transformers
@@ -37,34 +36,13 @@ _SIZES = (
     ("num_attention_heads", "num_heads", 12),
 )
 
-Channels = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Size and normalisation of frames; None: not said."""
-
-    mean: Channels  # of red, green and blue in [0, 1]
-    std: Channels
-    crop_size: int | None = None  # side of the square crop in pixels
-    short_side: int | None = None  # that frames are resized to before
-    stretched: bool = False  # the processor changes the shape of frames that are not square, which we do not
-
-
-# What transformers' processors do without a file. ViViT's subtracts 1 after it multiplies by 1 / 127.5, and then 0.5.
-DEFAULT_PIXELS = {
-    "timesformer": Pixels((0.45,) * 3, (0.225,) * 3),
-    "videomae": Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "vivit": Pixels((0.75,) * 3, (0.25,) * 3),
-}
-
 
 @dataclass(frozen=True)
 class HuggingFaceModel:
     """A model as its configuration describes it; None: that does not say it."""
 
     source: str  # the hub name or folder, which is also the checkpoint
-    kind: str  # its ``model_type``: ``timesformer``, ``videomae`` or ``vivit``
+    kind: str  # its ``model_type``: ``timesformer`` or one of `KINDS`
     arguments: Mapping[str, Any]  # of `create_timesformer`, or of `create_transformers` for the others
     labels: str | None  # file with the class names
     pixels: Pixels | None  # how it expects its frames
@@ -91,12 +69,12 @@ def describe_huggingface(name: str) -> HuggingFaceModel:
     if path is None:
         raise ValueError(f"checkpoint {source}: has no {CONFIG}; is it a folder that save_pretrained wrote?")
     config = parse_json(path.read_bytes(), path)
-    kind = config.get("model_type")
-    if kind in _ADAPTED:
+    kind = str(config.get("model_type"))
+    if kind in KINDS:
         arguments = {
             "config": config,
-            "num_frames": _side(config, "num_frames", _ADAPTED[kind], source),
-            "crop_size": _side(config, "image_size", 224, source),
+            "num_frames": _side(config, *KINDS[kind].frames, source),
+            "crop_size": _side(config, *KINDS[kind].side, source),
             "num_classes": _class_count(config),
         }
     else:
@@ -136,7 +114,7 @@ def read_pixels(told: Mapping[str, Any], kind: str, label: str) -> Pixels:
     if not told.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
     elif "image_mean" not in told or "image_std" not in told:
-        return DEFAULT_PIXELS[kind]
+        return usual_pixels(kind)
     rescaled = told.get("do_rescale", True)
     factor = told.get("rescale_factor", 1 / 255) if rescaled else 1
     if not isinstance(factor, int | float) or not math.isfinite(factor) or factor <= 0:
@@ -205,7 +183,7 @@ def builder_arguments(config: Mapping[str, Any], label: str) -> dict[str, Any]:
     if kind != MODEL_TYPE:
         raise ValueError(
             f"checkpoint {label}: config.json says model_type {kind!r}, must be {MODEL_TYPE!r}, or for a model of "
-            f"transformers {' or '.join(_ADAPTED)}"
+            f"transformers {' or '.join(KINDS)}"
         )
     for key, only in (("hidden_act", "gelu"), ("num_channels", 3)):
         if config.get(key, only) != only:
