@@ -300,9 +300,10 @@ def test_a_video_or_a_window_takes_no_more_views_once_it_is_sure(tmp_path: Path)
             wanted.append([logits[order].mean(dim=0).softmax(dim=0) for order in ([1], [0, 1], [0, 1, 2])])
         sureness = torch.tensor([[float(shares.max()) for shares in of_video] for of_video in wanted])
         confidence = float(sureness[:, 0].sort().values[1:3].mean())  # two of four need one view
+        listed = {"path": np.array(list(map(str, paths)))}
+        every_view = unstopped(listed)
         for stop, sure in ((StopConfig(confidence), sureness > confidence), (StopConfig(1.5), sureness > 1)):
-            stopping = Predictor(config(tmp_path, **plain, stop=stop, compare="dense"))
-            columns, every_view = (made({"path": np.array(list(map(str, paths)))}) for made in (stopping, unstopped))
+            columns = Predictor(config(tmp_path, **plain, stop=stop, compare="dense"))(listed)
             firsts = [list(columns["path"]).index(str(path)) for path in paths]
             counts = [next((n for n in (1, 2) if of_video[n - 1]), 3) for of_video in sure.tolist()]
             assert columns["views"][firsts].tolist() == counts
