@@ -25,7 +25,7 @@ PICTURE = Path("docs", "images", "reducers.png")
 _NOT_YET = "Not measured yet."
 _RECOMMENDED, _PUBLISHED, _ATS, _RANDOM = "similar", "ATS, per frame", "ATS", "random"
 _OURS = (_RECOMMENDED, "ATS, tempered and merged")
-_BELOW = 0.05  # of the budget: a method that spends so much less is said to
+_NEAR = 0.05  # of the budget: a method that spends so much more or less is said to
 # Colour-blind safe, after Okabe and Ito; scores of ATS share one.
 _COLOURS = {
     _PUBLISHED: "#56B4E9",
@@ -60,7 +60,12 @@ class Row:
     @property
     def spends_less(self) -> bool:
         """Whether it costs clearly less than the budget, since none of its settings could spend it."""
-        return self.share < self.budget * (1 - _BELOW)
+        return self.share < self.budget * (1 - _NEAR)
+
+    @property
+    def spends_more(self) -> bool:
+        """Whether it costs more on these clips than on those that its setting was found on, by more than a little."""
+        return self.share > self.budget * (1 + _NEAR)
 
     @property
     def chosen(self) -> str:
@@ -252,6 +257,8 @@ def _winner(result: PairResult, budget: float) -> str:
         told += f" Not reached: {', '.join(missing)}."
     if less := [f"{name} ({row.share:.2f})" for name, row in at.items() if row.spends_less]:
         told += f" Spend less, as no setting spends more: {', '.join(less)}."
+    if more := [f"{name} ({row.share:.2f})" for name, row in at.items() if row.spends_more]:
+        told += f" Spend more than where their settings were found: {', '.join(more)}."
     return told
 
 

@@ -15,6 +15,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "similar": {"kind": "similar", "scope": "tube", "threshold": 0.9, "blocks": [1, 2, 3]},
     "tome": {"kind": "tome", "scope": "clip", "r": 4, "blocks": [1, 2, 3]},
     "static": {"kind": "static", "static": 0.1},
+    "topk": {"kind": "topk", "samples": 9, "blocks": [1]},
     "random": {"kind": "random", "samples": 5, "blocks": [1]},
 }
 
@@ -88,14 +89,16 @@ def test_a_row_is_its_difference_from_dense_and_from_random_and_its_share(tmp_pa
 
 def test_the_best_and_those_that_cannot_be_told_from_it_are_named(tmp_path: Path) -> None:
     rows = [*made_rows(), {"method": "uniform", "budget": 0.5, "trials": [], "parts": {}}]
+    rows += [row_of("topk", 60, 55, gflops=5.3)]
     told = list(winners([PairResult(write(tmp_path, rows))]))
     assert told[0].startswith("one on drawn, 50%: **tome** is the most accurate, -2.00 [")
     assert "Not told from it: static." in told[0]  # they differ on 2 clips
     assert "Not reached: uniform." in told[0]
     assert "Spend less, as no setting spends more: ATS, per frame (0.30)." in told[0]
+    assert told[0].endswith("Spend more than where their settings were found: topk (0.53).")
     assert told[1] == (
         "Against similar at the same budget, better / not told / worse: ATS, per frame 0 / 0 / 1, tome 1 / 0 / 0, "
-        "static 1 / 0 / 0, random 0 / 0 / 1."
+        "static 1 / 0 / 0, random 0 / 0 / 1, topk 0 / 0 / 1."
     )
     assert told[2].startswith("**similar loses** on one on drawn, 50%: to tome (+8.00 [")
     assert "random" not in told[2]
