@@ -234,6 +234,7 @@ def figure_table(result: PairResult) -> str:
 
 def winners(results: Sequence[PairResult]) -> Iterator[str]:
     """Sentences: which method wins where, and which others cannot be told from it."""
+    yield _in_the_lead(results)
     for result in results:
         for budget in result.budgets:
             yield _winner(result, budget)
@@ -242,12 +243,31 @@ def winners(results: Sequence[PairResult]) -> Iterator[str]:
         yield _losses(results, ours)
 
 
-def _winner(result: PairResult, budget: float) -> str:
+def _in_the_lead(results: Sequence[PairResult]) -> str:
+    """How often each method is the best or cannot be told from it, the most often first."""
+    counts: dict[str, list[bool]] = {}
+    for result in results:
+        for budget in result.budgets:
+            best, alike = _best(result, budget)
+            for name in result.at(budget):
+                counts.setdefault(name, []).append(name == best.method or name in alike)
+    ordered = sorted(counts.items(), key=lambda item: -np.mean(item[1]))
+    told = ", ".join(f"{name} {sum(leads)} of {len(leads)}" for name, leads in ordered)
+    return f"The most accurate at its budget, or not told from it: {told}."
+
+
+def _best(result: PairResult, budget: float) -> tuple[Row, list[str]]:
+    """The most accurate at a budget, and the names of those that cannot be told from it."""
     at = result.at(budget)
     best = max(at.values(), key=lambda row: (int(row.right.sum()), -row.share))
     # A method of which another method's setting was the best has the same right answers.
     verdicts = {name: difference(best.right, row.right).verdict for name, row in at.items() if name != best.method}
-    alike = [name for name, verdict in verdicts.items() if verdict == 0]
+    return best, [name for name, verdict in verdicts.items() if verdict == 0]
+
+
+def _winner(result: PairResult, budget: float) -> str:
+    at = result.at(budget)
+    best, alike = _best(result, budget)
     told = (
         f"{result.name}, {budget:.0%}: **{best.method}** is the most accurate, "
         f"{difference(best.right, result.dense)} points from dense at {best.share:.2f}. "

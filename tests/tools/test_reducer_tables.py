@@ -90,7 +90,11 @@ def test_a_row_is_its_difference_from_dense_and_from_random_and_its_share(tmp_pa
 def test_the_best_and_those_that_cannot_be_told_from_it_are_named(tmp_path: Path) -> None:
     rows = [*made_rows(), {"method": "uniform", "budget": 0.5, "trials": [], "parts": {}}]
     rows += [row_of("topk", 60, 55, gflops=5.3)]
-    told = list(winners([PairResult(write(tmp_path, rows))]))
+    leads, *told = winners([PairResult(write(tmp_path, rows))])
+    assert leads == (
+        "The most accurate at its budget, or not told from it: tome 1 of 1, static 1 of 1, ATS, per frame 0 of 1, "
+        "similar 0 of 1, random 0 of 1, topk 0 of 1."
+    )
     assert told[0].startswith("one on drawn, 50%: **tome** is the most accurate, -2.00 [")
     assert "Not told from it: static." in told[0]  # they differ on 2 clips
     assert "Not reached: uniform." in told[0]
