@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
 from video_ats.models.calibrate import TOLERANCE
 from video_ats.models.insert import following, sampler_slots
-from video_ats.models.search import skipping, standing_in, unchanged
+from video_ats.models.search import calibrate_setting, skipping, standing_in, unchanged
 from video_ats.tokens import TokenSet
 
+_CALIBRATED = 6  # batches
 COSTED = 2  # batches on which the number of a trial is found, the first one of them before the others
 _EXACT = 2  # clips for that where all cost the same
 _CORRECTIONS = 4
@@ -35,7 +36,8 @@ class Method:
     """A row of the comparison.
 
     ``number``: what is solved for a cost: ``points`` (sampling points), ``count`` (exact, per frame), ``merged`` (per
-    frame and block), ``threshold`` (a cosine) or ``static`` (a difference of normalised pixels).
+    frame and block), ``threshold`` (a cosine) or ``static`` (a difference of normalised pixels). ``all``: nothing, as
+    `calibrate_setting` finds the whole setting, without labels.
     """
 
     name: str
@@ -45,7 +47,7 @@ class Method:
     @property
     def follows_clip(self) -> bool:
         """Whether two clips may differ in their numbers of tokens."""
-        return self.number in ("points", "threshold", "static")
+        return self.number in ("points", "threshold", "static", "all")
 
     @property
     def needs_frames(self) -> bool:
@@ -58,6 +60,7 @@ METHODS = (
     Method("ATS", "points", {"kind": "ats"}),
     Method("ATS, tempered and merged", "points", {"kind": "ats", "temper": 0.5, "dropped": "merged"}),
     Method("similar", "threshold", {"kind": "similar"}),
+    Method("calibrated", "all", {}),
     Method("tome", "merged", {"kind": "tome"}),
     Method("static", "static", {"kind": "static"}),
     Method("static, length encoding", "static", {"kind": "static", "length_encoding": True}),
@@ -116,8 +119,11 @@ def structures(method: Method, *, depth: int, frames: int, budget: float) -> lis
     """The six trials of a method: scopes times first blocks, of which the later one leaves less to save.
 
     Of images there is one scope, hence six first blocks. ATS per frame has one scope, too: its two schemes times three
-    first blocks. Static patches have no such choices: six thresholds near the one that meets the budget.
+    first blocks. Static patches have no such choices: six thresholds near the one that meets the budget. What is
+    calibrated has none.
     """
+    if method.number == "all":
+        return []
     if frames == 1 and method.needs_frames:
         return []
     if method.number == "static":
@@ -277,6 +283,8 @@ class Search:
 
     def best(self, method: Method, budget: float) -> list[Trial]:
         """All trials that reach the budget, the best first; none where the cheapest of each costs more."""
+        if method.number == "all":
+            return self._calibrated(budget)
         total, found = len(self.bench.views), []
         first = max(round(FIRST_ROUND * total / self.bench.batch), 1) * self.bench.batch
         for structure in structures(method, depth=self.depth, frames=self.frames, budget=budget):
@@ -287,6 +295,13 @@ class Search:
         if first < total:
             found[:LEFT] = [self._tried(trial, total) for trial in found[:LEFT]]
         return sorted(found, key=lambda trial: trial.rank)
+
+    def _calibrated(self, budget: float) -> list[Trial]:
+        """What `calibrate_setting` finds on some of the clips; their labels are not read."""
+        clips = self.bench.views[: _CALIBRATED * self.bench.batch].float()
+        found = calibrate_setting(self.bench.model, clips, target_ratio=budget, batch_size=self.bench.batch)
+        share = self.cost(found.sampler, COSTED * self.bench.batch)
+        return [self._tried(Trial(found.sampler, share, 0, 0, 0.0), len(self.bench.views))]
 
     def solve(self, method: Method, structure: Structure, budget: float) -> tuple[SamplerConfig, float]:
         """The sampler that costs the budget, or the most expensive one below it, and its cost.

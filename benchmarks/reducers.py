@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/reducers.py [--time] [PAIR ...]
 
-A pair is a model and data: see `PAIRS`. Each method has six trials for each budget, a share of the dense GFLOPs: see
-reducer_trials.py. The best one on the choosing split is run on the validation split, and so is a random choice of as
-many tokens in every block and group. One view of each clip. Results go to benchmarks/results/reducers/PAIR.json after
-each step, and what is there is not measured again. ``--time`` times the chosen settings of one budget instead, and
-writes time_PAIR.json; run it on an idle machine.
+A pair is a model and data: see `PAIRS`. Each method has six trials for each budget, a share of the dense GFLOPs, but
+for the one that is calibrated without labels: see reducer_trials.py. The best one on the choosing split is run on the
+validation split, and so is a random choice of as many tokens in every block and group. One view of each clip. Results
+go to benchmarks/results/reducers/PAIR.json after each step, and what is there is not measured again. ``--time`` times
+the chosen settings of one budget instead, and writes time_PAIR.json; run it on an idle machine.
 """
 
 import copy

@@ -12,7 +12,7 @@ from reducer_tables import PairResult, claims, draw_reducers, reducer_blocks, un
 CLIPS = 100
 SAMPLERS: dict[str, dict[str, Any]] = {
     "ATS, per frame": {"kind": "ats", "samples": 9, "blocks": [2, 3]},
-    "similar": {"kind": "similar", "scope": "tube", "threshold": 0.9, "blocks": [1, 2, 3]},
+    "calibrated": {"kind": "similar", "scope": "tube", "threshold": 0.9, "blocks": [1, 2, 3]},
     "tome": {"kind": "tome", "scope": "clip", "r": 4, "blocks": [1, 2, 3]},
     "static": {"kind": "static", "static": 0.1},
     "topk": {"kind": "topk", "samples": 9, "blocks": [1]},
@@ -60,7 +60,7 @@ def write(root: Path, rows: list[dict[str, Any]], name: str = "one_drawn") -> Pa
 def made_rows() -> list[dict[str, Any]]:
     return [
         row_of("ATS, per frame", 40, 20, gflops=3.0),
-        row_of("similar", 20, 50),
+        row_of("calibrated", 20, 50),
         row_of("tome", 12, 30),
         row_of("static", 14, 14),
         row_of("random", 45),
@@ -78,10 +78,10 @@ def test_a_row_is_its_difference_from_dense_and_from_random_and_its_share(tmp_pa
     assert lines[0].startswith("**one on drawn**: dense 90.0 [")
     assert lines[2] == "| method | 50%: minus dense [95%] | minus random | share |"
     cells = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in lines[4:9]}
-    # By hand: dense has the first 90 right, similar the first 80, its random control the first 50.
-    assert cells["similar"][0].startswith("-10.00 [")
-    assert cells["similar"][1].startswith("+30.00 [")
-    assert cells["similar"][2] == "0.50 |"
+    # By hand: dense has the first 90 right, calibrated the first 80, its random control the first 50.
+    assert cells["calibrated"][0].startswith("-10.00 [")
+    assert cells["calibrated"][1].startswith("+30.00 [")
+    assert cells["calibrated"][2] == "0.50 |"
     assert cells["ATS, per frame"][2] == "0.30 |"
     assert cells["random"][1] == "-"
     assert lines[-1].endswith("Source: `benchmarks/results/reducers/one_drawn.json`.")
@@ -93,7 +93,7 @@ def test_the_best_and_those_that_cannot_be_told_from_it_are_named(tmp_path: Path
     leads, *told = winners([PairResult(write(tmp_path, rows))])
     assert leads == (
         "The most accurate at its budget, or not told from it: tome 1 of 1, static 1 of 1, ATS, per frame 0 of 1, "
-        "similar 0 of 1, random 0 of 1, topk 0 of 1."
+        "calibrated 0 of 1, random 0 of 1, topk 0 of 1."
     )
     assert told[0].startswith("one on drawn, 50%: **tome** is the most accurate, -2.00 [")
     assert "Not told from it: static." in told[0]  # they differ on 2 clips
@@ -101,12 +101,13 @@ def test_the_best_and_those_that_cannot_be_told_from_it_are_named(tmp_path: Path
     assert "Spend less, as no setting spends more: ATS, per frame (0.30)." in told[0]
     assert told[0].endswith("Spend more than where their settings were found: topk (0.53).")
     assert told[1] == (
-        "Against similar at the same budget, better / not told / worse: ATS, per frame 0 / 0 / 1, tome 1 / 0 / 0, "
+        "Against calibrated at the same budget, better / not told / worse: ATS, per frame 0 / 0 / 1, tome 1 / 0 / 0, "
         "static 1 / 0 / 0, random 0 / 0 / 1, topk 0 / 0 / 1."
     )
-    assert told[2].startswith("**similar loses** on one on drawn, 50%: to tome (+8.00 [")
+    assert told[2].startswith("**calibrated loses** on one on drawn, 50%: to tome (+8.00 [")
     assert "random" not in told[2]
-    assert told[3] == "ATS, tempered and merged is nowhere shown to lose to a method that is not ours."
+    assert told[3] == "similar is nowhere shown to lose to a method that is not ours."
+    assert told[4] == "ATS, tempered and merged is nowhere shown to lose to a method that is not ours."
 
 
 def test_claims_are_counted(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_every_chosen_setting_has_its_accuracy_and_its_time(tmp_path: Path) -> N
 
 
 def test_parts_are_pooled_once_all_rows_have_them(tmp_path: Path) -> None:
-    rows = [row_of("similar", 20, 50), row_of("random", 45)]
+    rows = [row_of("calibrated", 20, 50), row_of("random", 45)]
     path = write(tmp_path, rows)
     result = json.loads(path.read_text())
     result["dense"]["validation_seed1"] = right(0) | {"gflops": 10.0}
@@ -148,13 +149,13 @@ def test_parts_are_pooled_once_all_rows_have_them(tmp_path: Path) -> None:
     path.write_text(json.dumps(result))
     pooled = PairResult(path)
     assert (len(pooled.dense), pooled.dense.sum()) == (2 * CLIPS, 190)
-    assert pooled.at(0.5)["similar"].share == pytest.approx(0.6)
+    assert pooled.at(0.5)["calibrated"].share == pytest.approx(0.6)
     assert pooled.at(0.5)["random"].right.sum() == 55 + 99
 
 
 def test_a_budget_is_shown_once_all_its_rows_are_run(tmp_path: Path) -> None:
     waiting = row_of("tome", 12, budget=0.75) | {"parts": {}}
-    path = write(tmp_path, [*made_rows(), row_of("similar", 12, budget=0.75), waiting])
+    path = write(tmp_path, [*made_rows(), row_of("calibrated", 12, budget=0.75), waiting])
     assert PairResult(path).budgets == [0.5]
     assert reducer_blocks(tmp_path)["winners"].startswith("- Run so far: one on drawn at 50%.\n")
     write(tmp_path, [waiting])

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def method_of(name: str) -> Method:
 def test_every_method_has_as_many_trials(budget: float) -> None:
     for method in METHODS:
         tried = structures(method, depth=6, frames=4, budget=budget)
-        assert len(tried) == 6
+        assert len(tried) == (0 if method.number == "all" else 6)
         for one in tried:
             for number in (0, one.numbers(method, 16)):
                 one.sampler(method, number, 16).for_depth(6)
@@ -107,6 +108,22 @@ def test_random_at_equal_tokens_has_the_tokens_of_the_run() -> None:
             assert not all(torch.equal(*both) for both in zip(kept, by_chance, strict=True))
 
 
+def test_what_is_calibrated_is_found_on_some_clips_without_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, asked = Search(bench_of()), list[Any]()
+
+    def found(model: nn.Module, clips: torch.Tensor, **given: Any) -> SimpleNamespace:
+        asked.append((len(clips), given))
+        return SimpleNamespace(sampler=SamplerConfig("similar", "frame", (1, 2, 3), samples=6))
+
+    monkeypatch.setattr(reducer_trials, "calibrate_setting", found)
+    (trial,) = search.best(method_of("calibrated"), 0.5)
+    assert asked == [(CLIPS, {"target_ratio": 0.5, "batch_size": 4})]
+    assert trial.sampler.samples == 6
+    assert trial.clips == CLIPS
+    assert trial.share == search.cost(trial.sampler, 8)
+    assert trial.right == search.bench.run(trial.sampler).right.sum()
+
+
 def test_as_many_patches_of_each_frame_enter_at_random_as_move() -> None:
     bench = bench_of()
     output = bench.run(SamplerConfig("static", static=1.0))
@@ -147,7 +164,7 @@ def test_a_number_is_shared_among_the_blocks() -> None:
 def test_images_have_no_static_patches_and_one_scope() -> None:
     for method in METHODS:
         tried = structures(method, depth=7, frames=1, budget=0.5)
-        assert len(tried) == (0 if method.needs_frames else 6)
+        assert len(tried) == (0 if method.needs_frames or method.number == "all" else 6)
         assert all(one.options["scope"] == "frame" for one in tried)
 
 
