@@ -360,7 +360,7 @@ def test_the_query_of_the_head_scores_with_the_weights_that_its_own_attention_gi
     insert_samplers_(model, ats("query", kind="topk"))
     _, trace = trace_of(model, clips[:1])
     assert int(trace.macs()) == counted_macs(lambda: model(clips[:1]))
-    for other in (ADAPTED["videomae"](), vjepa2().vjepa2):
+    for other in (ADAPTED["videomae"](), vjepa2().vjepa2, ADAPTED["vit"]()):
         with pytest.raises(ValueError, match="head has no query"):
             insert_samplers_(other, ats("query"))
 
@@ -381,6 +381,27 @@ def test_the_query_of_the_head_of_videoprism_scores() -> None:
         _, weights = model.head(normed[None])  # (1, heads, 1, N)
         expected = weights[0, :, 0].sum(dim=0) * model.head.v_proj(normed).norm(dim=1)
         torch.testing.assert_close(trace.scores[3][clip].flatten(), expected)
+
+
+@pytest.mark.parametrize("name", ["siglip", "mixed"])
+@torch.no_grad()
+def test_the_query_of_timms_attention_pooling_scores_each_image(name: str) -> None:
+    model, images = insert_samplers_(ADAPTED[name](), ats("query", kind="topk")), inputs(name)
+    pool, seen = model.attn_pool, list[Tensor]()
+    sampler_slots(model)[3].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    _, trace = trace_of(model, images)
+    for image in range(2):
+        own = model.norm(seen[0].patches[seen[0].origin.clip == image])
+        key, value = pool.kv(own).chunk(2, dim=1)
+        width, found = pool.head_dim, []
+        for head in range(pool.num_heads):
+            part = slice(head * width, (head + 1) * width)
+            query = pool.q_norm(pool.q(pool.latent)[0, 0, part])
+            found.append((pool.k_norm(key[:, part]) @ query / width**0.5).softmax(dim=0))
+        scores = trace.scores[3][image]
+        torch.testing.assert_close(scores[~scores.isnan()], sum(found) * value.norm(dim=1))
+    _, trace = trace_of(model, images[:1])
+    assert int(trace.macs()) == counted_macs(lambda: model(images[:1]))
 
 
 def test_score_rows_are_of_received() -> None:

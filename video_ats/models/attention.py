@@ -336,20 +336,19 @@ def read_by_queries(queries: Tensor, keys: Tensor, values: Tensor, origin: Origi
         Tensor[B, Q, heads * d].
     """
     groups = origin.by_clip
-    q, k, v = _of_clips(queries, keys, values, groups)
+    q, k, v = _of_groups(queries, keys, values, groups)
     mask = log_sizes(origin, groups, groups.mask, 0, torch.promote_types(k.dtype, torch.float32))
     return attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
-def scores_by_query(query: Tensor, keys: Tensor, values: Tensor, origin: Origin) -> Tensor:
-    """`significance` of what one query reads of each clip's tokens, ``Tensor[P]``; arguments of `read_by_queries`."""
-    groups = origin.by_clip
-    q, k, v = _of_clips(query, keys, values, groups)
+def scores_by_query(query: Tensor, keys: Tensor, values: Tensor, groups: Grouping) -> Tensor:
+    """`significance` of what one query reads of each group's tokens, ``Tensor[P]``; tensors of `read_by_queries`."""
+    q, k, v = _of_groups(query, keys, values, groups)
     return groups.unpad(significance(class_attention(q[:, :, 0], k, groups.mask), v))
 
 
-def _of_clips(queries: Tensor, keys: Tensor, values: Tensor, groups: Grouping) -> tuple[Tensor, Tensor, Tensor]:
-    """Three tables ``(B, heads, Q or N, d)``."""
+def _of_groups(queries: Tensor, keys: Tensor, values: Tensor, groups: Grouping) -> tuple[Tensor, Tensor, Tensor]:
+    """Three tables ``(G, heads, Q or N, d)``."""
     q = queries.expand(groups.num_groups, -1, -1, -1).transpose(1, 2)
     k, v = (groups.pad(part).unflatten(-1, (queries.shape[2], -1)).transpose(1, 2) for part in (keys, values))
     return q, k, v

@@ -14,7 +14,7 @@ from timm.models.eva import Eva, EvaBlock
 from torch import Tensor, nn
 
 from video_ats.models.adapters.graft import Host
-from video_ats.models.adapters.timm_vit import attention_misfit, image_block, image_host
+from video_ats.models.adapters.timm_vit import Query, attention_misfit, image_block, image_host
 from video_ats.models.attention import SeparateQkv
 from video_ats.models.blocks import Block
 from video_ats.models.rotary import Angles
@@ -91,7 +91,7 @@ class Scale(nn.Module):
         return x if gamma is None else gamma * x
 
 
-def _block(layer: Any, usual: Scores) -> Block:
+def _block(layer: Any, usual: Scores, query: Query | None) -> Block:
     attention, qkv = layer.attn, layer.attn.qkv
     if qkv is None:
         qkv = SeparateQkv(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -99,7 +99,7 @@ def _block(layer: Any, usual: Scores) -> Block:
         qkv = WithBiasesApart(attention)
     scales = (Scale(layer, "gamma_1"), Scale(layer, "gamma_2"))
     halves = getattr(attention, "rotate_half", False)
-    return image_block(layer, usual, qkv, scales, rotation=GivenAngles(), halves=halves)
+    return image_block(layer, usual, qkv, scales, query, rotation=GivenAngles(), halves=halves)
 
 
 def _misfit(layer: Any) -> str | None:

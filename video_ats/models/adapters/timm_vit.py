@@ -7,6 +7,7 @@ reads the class token, a mean or maximum over the patches that are left, or a le
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ import torch.nn.functional as F
 from timm.layers import Attention, AttentionPoolLatent, PatchEmbed
 from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from video_ats.models.adapters.graft import Host, Readout, refuse
 from video_ats.models.adapters.sequence import HiddenStates
-from video_ats.models.attention import ClassAttention, Projections, log_sizes
+from video_ats.models.attention import ClassAttention, Projections, log_sizes, scores_by_query
 from video_ats.models.blocks import Block
 from video_ats.models.macs import PoolingShape, VitShape, linear_weights
 from video_ats.models.rotary import QueriesAndKeys, Rotation
@@ -34,7 +35,7 @@ def timm_vit(model: VisionTransformer) -> Host:
 def image_host(
     model: Any,
     misfit: Callable[[Any], str | None],
-    block: Callable[[Any, Scores], Block],
+    block: Callable[[Any, Scores, Query | None], Block],
     *,
     reads_leading: bool,
     note: Callable[[nn.Module, Mapping[str, Any]], None] | None = None,
@@ -43,7 +44,7 @@ def image_host(
 
     Args:
         misfit: why samplers do not fit a layer, or None.
-        block: of a layer, with the scores that its samplers usually take.
+        block: of a layer, with the scores that its samplers usually take, and those of the query of the head.
         reads_leading: whether a head that pools reads the leading tokens, too.
         note: see `Host`.
     """
@@ -54,10 +55,12 @@ def image_host(
     rows, columns = model.patch_embed.grid_size
     hidden = HiddenStates(model.num_prefix_tokens, 1, rows, columns, "frame_each")
     usual: Scores = "class" if model.cls_token is not None else "received"
-    pool, pooling = model.attn_pool, None
+    pool, pooling, query = model.attn_pool, None, None
     heads = [model.get_submodule(name) for name in ("head", "head_dist") if hasattr(model, name)]
     if pool is not None:
         heads += [pool.q, pool.proj, *([] if pool.mlp is None else [pool.mlp])]
+        if pool.latent_len == 1 and pool.pos_embed is None:
+            query = Query(model.norm, pool)
         pooling = PoolingShape(
             pool.kv.out_features // 2, model.embed_dim, leading=model.num_prefix_tokens if reads_leading else 0
         )
@@ -66,7 +69,7 @@ def image_host(
     normed = pool is None and model.global_pool != "token" and not isinstance(model.norm, nn.Identity)
     return Host(
         layers=layers,
-        blocks=nn.ModuleList(block(layer, usual) for layer in layers),
+        blocks=nn.ModuleList(block(layer, usual, query) for layer in layers),
         projection=model.patch_embed.proj,
         hidden=hidden,
         shape=VitShape(
@@ -90,6 +93,7 @@ def image_block(
     usual: Scores,
     qkv: nn.Module,
     scales: tuple[nn.Module, nn.Module],
+    query: Query | None,
     *,
     rotation: Rotation | None = None,
     halves: bool = False,
@@ -112,7 +116,28 @@ def image_block(
         norm2=layer.norm2,
         mlp=nn.Sequential(layer.mlp, scales[1]),
         drop_path=layer.drop_path1,
+        query=query,
     )
+
+
+@dataclass(frozen=True)
+class Query:
+    """The scores that the query of attention pooling gives to tokens between the layers, as if they came to it.
+
+    Departure: where the query reads the leading tokens, too, they are left out. See `Block`.
+    """
+
+    norm: nn.Module  # after the last layer
+    pool: nn.Module
+
+    def __call__(self, tokens: TokenSet) -> tuple[Tensor, Tensor]:
+        """Scores ``Tensor[P]`` and multiply-adds ``int64 Tensor[B]``."""
+        pool: Any = self.pool
+        k, v = pool.kv(self.norm(tokens.patches)).unflatten(-1, (2, pool.num_heads, -1)).unbind(1)  # (P, heads, d)
+        query = pool.q_norm(pool.q(pool.latent).unflatten(-1, (pool.num_heads, -1)))  # (1, 1, heads, d)
+        scores = scores_by_query(query, pool.k_norm(k).flatten(1), v.flatten(1), tokens.origin.by_frame)
+        each = linear_weights(pool.kv) + pool.kv.out_features // 2
+        return scores, tokens.origin.by_clip.lengths * each + linear_weights(pool.q)
 
 
 def attention_misfit(attention: Any) -> str | None:
@@ -126,8 +151,8 @@ def attention_misfit(attention: Any) -> str | None:
     return None
 
 
-def _block(layer: Any, usual: Scores) -> Block:
-    return image_block(layer, usual, layer.attn.qkv, (layer.ls1, layer.ls2))
+def _block(layer: Any, usual: Scores, query: Query | None) -> Block:
+    return image_block(layer, usual, layer.attn.qkv, (layer.ls1, layer.ls2), query)
 
 
 def _misfit(layer: Any) -> str | None:

@@ -122,7 +122,7 @@ class Query:
         head: Any = self.head
         # Its class's forward: the module's own is that of whole hidden states, while samplers are in.
         x = type(self.temporal_norm).forward(self.temporal_norm, self.spatial_norm(tokens.patches))
-        scores = scores_by_query(_query(head), head.k_proj(x), head.v_proj(x), tokens.origin)
+        scores = scores_by_query(_query(head), head.k_proj(x), head.v_proj(x), tokens.origin.by_clip)
         each = linear_weights(head.k_proj, head.v_proj) + head.head_dim * head.config.num_attention_heads
         return scores, tokens.origin.by_clip.lengths * each + linear_weights(head.q_proj)
 

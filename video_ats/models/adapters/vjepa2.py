@@ -133,7 +133,7 @@ class Query:
         x = type(self.norm).forward(self.norm, tokens.patches)
         normed = pooler.cross_attention_layer.layer_norm1(x)
         query = attention.q_proj(pooler.query_tokens).unflatten(-1, (attention.num_heads, -1))
-        scores = scores_by_query(query, attention.k_proj(normed), attention.v_proj(normed), tokens.origin)
+        scores = scores_by_query(query, attention.k_proj(normed), attention.v_proj(normed), tokens.origin.by_clip)
         return scores, tokens.origin.by_clip.lengths * (2 * width + 1) * width + width**2
 
 
