@@ -399,7 +399,7 @@ def draw_reducers(root: Path) -> Path | None:
     results = pair_results(root)
     if not results:
         return None
-    figure = Figure(figsize=(4.2 * min(len(results), 2), 3.3 * ((len(results) + 1) // 2) + 0.9), dpi=110)
+    figure = Figure(figsize=(4.2 * min(len(results), 2), 3.3 * ((len(results) + 1) // 2) + 0.9), dpi=90)
     panels = figure.subplots((len(results) + 1) // 2, min(len(results), 2), squeeze=False).flatten()
     handles: dict[str, Any] = {}
     for panel, result in zip(panels, results, strict=False):
