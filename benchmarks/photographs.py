@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/photographs.py train | evaluate
 
-``train`` makes the weights, half an hour of one core. ``evaluate`` scores the dense ViT, published ATS, merging
+``train`` makes the weights, about 25 minutes of one core. ``evaluate`` scores the dense ViT, published ATS, merging
 of similar tokens, and controls of equal counts on the official test split. Results: benchmarks/results/photographs.
 """
 

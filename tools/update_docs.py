@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from beyond_tables import beyond_tables, measured
 from headline_table import headline_table
+from other_weights_tables import other_weights_blocks
+from photographs_tables import photographs_tables
 from reducer_tables import draw_reducers, reducer_blocks
 from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
@@ -74,7 +76,9 @@ def updated_documents(root: Path) -> dict[Path, str]:
         "docs/gpu.md": {"gpu": gpu_tables(root)},
         "docs/predict.md": {"long videos": long_videos_sentence(root)},
         "docs/scale.md": scale_blocks(root),
-        "docs/reducers.md": reducer_blocks(root),
+        "docs/reducers.md": reducer_blocks(root)
+        | other_weights_blocks(root)
+        | {"photographs": photographs_tables(root)},
         "docs/road.md": road_blocks(root),
         "docs/reliability.md": reliability_blocks(root) | {"kills": kills_table(root)},
     }
