@@ -17,11 +17,12 @@ _SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 
 def speed_blocks(root: Path) -> dict[str, str]:
     """Text of each block by name; a block without a result says so."""
-    single: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
+    single: dict[str, Callable[[Any], list[str]]] = {
         "peers": peers_table,
         "pipeline": pipeline_table,
         "growth": growth_table,
         "adapters": adapters_table,
+        "large_hosts": large_hosts_table,
         "reading_workers": reading_workers_table,
         "freed_memory": freed_memory_table,
         "compiled": compiled_table,
@@ -216,6 +217,19 @@ def adapters_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = {"model": "{model}", "batch": "{batch}", "what": "{setting}", "GFLOPs": "{gflops:.1f}"}
     columns |= {"of dense": "{of_dense:.2f}", "seconds": "{seconds:.3f}", "speed-up": "{speed_up:.2f}"}
     return _table(rows, columns | {"realisation": "{realisation:.2f}"})
+
+
+def large_hosts_table(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Models of other libraries at their full size: one pass dense, and one at half the GFLOPs."""
+    cells = []
+    for model, (dense, half) in models.items():
+        gflops, seconds = (
+            f"{dense[key]:.{digits}f}, {half[key]:.{digits}f}" for key, digits in (("gflops", 0), ("seconds", 1))
+        )
+        times = dense["seconds"] / half["seconds"]
+        cells.append([model, half["setting"], gflops, seconds, f"{times:.2f}", f"{times * half['share']:.2f}"])
+    heads = ["model", "setting", "GFLOPs: dense, sampled", "seconds: dense, sampled", "speed-up", "realisation"]
+    return markdown_table(heads, cells)
 
 
 def reading_workers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
