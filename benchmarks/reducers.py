@@ -281,15 +281,16 @@ def time_pair(pair: Pair, path: Path, *, budget: float = TIMED_BUDGET, rounds: i
 
 
 def main() -> int:
-    """Measure or time the pairs that are named, or all."""
+    """Measure or time the pairs that are named, or all whose data or results are there."""
     options = [word for word in sys.argv[1:] if word.startswith("--")]
-    names = [word for word in sys.argv[1:] if not word.startswith("--")] or list(PAIRS)
+    folder = RESULTS / "reducers"
+    there = [name for name, pair in PAIRS.items() if (folder / f"{name}.json").exists() or pair.has("choosing")]
+    names = [word for word in sys.argv[1:] if not word.startswith("--")] or there
     unknown = [name for name in names if name not in PAIRS] + [one for one in options if one != "--time"]
     if unknown:
         print(f"{unknown[0]}: must be --time or one of {', '.join(PAIRS)}", file=sys.stderr)
         return 1
     keep_freed_memory()
-    folder = RESULTS / "reducers"
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = folder / f"{name}.json"
