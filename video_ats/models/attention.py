@@ -262,7 +262,8 @@ class ClassAttention(nn.Module):
         """Queries and keys among ``parts (..., n, heads, d)`` from ``start`` on made ready; None: of leading tokens."""
         if self.prepare is None or not parts.numel():
             return parts
-        each = zip(("query", "key", "value")[start:], parts.unbind(-3), strict=False)
+        names = ("query", "key", "value")[start : start + parts.shape[-3]]
+        each = zip(names, parts.unbind(-3), strict=True)
         return torch.stack([x if part == "value" else self.prepare(x, part, origin) for part, x in each], dim=-3)
 
 

@@ -116,7 +116,8 @@ def load_checkpoint(
     # The target has the values of the replaced names. All shapes are checked, so this cannot fail half way.
     fitted = {names[name]: tensor for name, tensor in {**target, **tensors}.items()}
     model.load_state_dict({name: fitted[name] for name in fitted.keys() - beside.keys()})
-    whole.load_state_dict({name: fitted[name] for name in beside}, strict=False)
+    if beside:
+        whole.load_state_dict({**whole.state_dict(), **{name: fitted[name] for name in beside}})
     return LoadReport(
         "vit_timm" if is_timm else found.source_format,
         tuple(names[name] for name in target if name in tensors and name not in found.made),
