@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from video_ats import SamplerConfig, insert_samplers_, load_checkpoint, remove_samplers_, trace_of
+from video_ats.models.adapted import AdaptedModel
 from video_ats.models.host import VideoTransformer
 from video_ats.models.insert import sampler_slots
 from video_ats.tokens.configuration import Scores
@@ -402,6 +403,18 @@ def test_the_query_of_timms_attention_pooling_scores_each_image(name: str) -> No
         torch.testing.assert_close(scores[~scores.isnan()], sum(found) * value.norm(dim=1))
     _, trace = trace_of(model, images[:1])
     assert int(trace.macs()) == counted_macs(lambda: model(images[:1]))
+
+
+@torch.no_grad()
+def test_the_query_scores_each_frame_of_an_ensemble_as_an_image() -> None:
+    inner = ADAPTED["siglip"]()
+    frames = inputs("siglip", 3)
+    _, of_images = trace_of(insert_samplers_(inner, ats("query", blocks=(1,))), frames)
+    remove_samplers_(inner)
+    model = AdaptedModel(inner, num_frames=3, crop_size=frames.shape[-1])
+    insert_samplers_(model, ats("query", blocks=(1,)))
+    _, of_clip = model(frames.transpose(0, 1)[None], return_trace=True)
+    torch.testing.assert_close(of_clip.scores[1][0], of_images.scores[1][:, 0])
 
 
 def test_score_rows_are_of_received() -> None:
