@@ -85,7 +85,7 @@ _RECIPE = [
     *("--train.num_workers", "1", "--device", "cpu", "--precision", "bfloat16", "--resume", "auto"),
     *("--augment.short_side", "[96, 104]", "--log_steps", "25"),
     *("--optimiser.name", "nmuon", "--optimiser.lr", "0.003", "--optimiser.momentum", "0.95"),
-    *("--optimiser.warmup_epochs", "0.1", "--epochs", "3", "--batch_size", "16", "--micro_batch_size", "8"),
+    *("--optimiser.warmup_epochs", "0.1", "--epochs", "2", "--batch_size", "16", "--micro_batch_size", "8"),
 ]
 _OURS = ("attn.proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
 
