@@ -170,7 +170,7 @@ class ClassAttention(nn.Module):
         k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         mask = _mask_with_leading(grouping, first)
 
-        queries = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
+        queries = v.new_zeros(v.shape[0], 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
         row = macs = None
         if first:
             queries = self._prepared(_project(self, tokens.class_tokens, 0, 1), 0, None).squeeze(-3)
@@ -190,7 +190,7 @@ class ClassAttention(nn.Module):
                 assert sampler.config.score_rows is not None
                 scores, macs = self._received_from(tokens, grouping, groups, sampler.config.score_rows, k, v)
             case None:
-                scores = torch.zeros(len(tokens.origin.index), device=v.device)
+                scores = torch.zeros(tokens.origin.total, device=v.device)
             case _:
                 assert row is not None
                 scores = grouping.unpad(significance(row, v)[:, first:])
@@ -234,7 +234,7 @@ class ClassAttention(nn.Module):
         chosen = select(sampler, grouping.unpad(scores[:, first:]), tokens.origin)
         kept = _grouping(chosen.origin, groups)
         rows = kept.pad(first + grouping.place.index_select(0, chosen.rows))  # (G, N')
-        leading = torch.arange(first, device=rows.device).expand(len(rows), -1)
+        leading = torch.arange(first, device=rows.device).expand(rows.shape[0], -1)
         rows = _led(leading, rows)[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
         out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, R + N', d)
         macs = _cost_of_rows(tokens, grouping.lengths - kept.lengths, grouping.lengths, k)
@@ -374,7 +374,7 @@ def _project(
         out = in_few_sizes(qkv, x, ragged=ragged)
     else:
         linear: Any = qkv
-        part = len(linear.weight) // 3
+        part = linear.weight.shape[0] // 3
         rows = slice(start * part, stop * part)
         weight, bias = linear.weight[rows], None if linear.bias is None else linear.bias[rows]
         out = in_few_sizes(lambda x: F.linear(x, weight, bias), x, ragged=ragged)

@@ -111,7 +111,7 @@ def _places(scores: Tensor) -> Tensor:
 
 def _row_lengths(scores: Tensor, lengths: Tensor | None) -> Tensor:
     """``int64 Tensor[G, 1]``."""
-    full = (len(scores), 1)
+    full = (scores.shape[0], 1)
     return torch.full(full, scores.shape[1], device=scores.device) if lengths is None else lengths[:, None]
 
 
