@@ -57,6 +57,9 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/budget.md", "video-ats evaluate --config configs/mini"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --model timesformer_mini"): RUN,
     ("docs/evaluate.md", "torchrun --no-python"): RUN,
+    ("docs/deploy.md", "video-ats calibrate"): RUN,
+    ("docs/deploy.md", "video-ats export"): RUN,
+    ("docs/deploy.md", "import json"): RUN,
     ("docs/finetune.md", "video-ats train --train.videos my_videos"): RUN,
     ("docs/finetune.md", "output: outputs/train_my_videos"): DRAWING,  # what the command before it printed
     ("docs/finetune.md", "video-ats demo"): RUN,

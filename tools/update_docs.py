@@ -25,7 +25,7 @@ from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
 from saved_curves import redraw_curve
 from scale_tables import scale_blocks
-from speed_tables import gpu_tables, long_videos_sentence, speed_blocks
+from speed_tables import deploy_blocks, gpu_tables, long_videos_sentence, speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -74,6 +74,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         },
         "docs/speed.md": speed_blocks(root),
         "docs/gpu.md": {"gpu": gpu_tables(root)},
+        "docs/deploy.md": deploy_blocks(root),
         "docs/predict.md": {"long videos": long_videos_sentence(root)},
         "docs/scale.md": scale_blocks(root),
         "docs/reducers.md": reducer_blocks(root)

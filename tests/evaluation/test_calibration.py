@@ -32,8 +32,8 @@ MODEL: dict[str, Any] = {"model": "timesformer_mini", "checkpoint": "shipped/tim
 
 @pytest.fixture(autouse=True)
 def three_families(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(depth: int, positions: int, scopes: Any) -> list[Family]:
-        return [family for family in make_families(depth, positions, scopes) if family.first == 1][:3]
+    def make(depth: int, positions: int, scopes: Any, *, exact: bool) -> list[Family]:
+        return [family for family in make_families(depth, positions, scopes, exact=exact) if family.first == 1][:3]
 
     monkeypatch.setattr(search, "make_families", make)
 
@@ -256,6 +256,8 @@ def test_the_command_says_what_it_tried_and_an_evaluation_takes_its_answer(
     assert name in ended.out
     assert re.search(r"costs [\d.]+ on average .* on 2 held-out views of 5 videos", ended.out)
     assert "written: out/calibration.md, out/calibrated.yaml" in ended.out
+    (flow,) = re.findall(r"In other commands: `--sampler '(.*)'`", report)
+    assert setting_name(SamplerConfig(**yaml.safe_load(flow))) == name
     # An evaluation takes it as it is, and its costs are those that were told.
     settled = parse_config(EvaluateConfig, "", ["--config", "out/calibrated.yaml"])
     assert settled.budget() is None

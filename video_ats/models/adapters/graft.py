@@ -167,7 +167,9 @@ class LayerForward:
 
     def _run(self, hidden: Tensor) -> Tensor:
         layout = self.graft.laid_out(hidden, self.hidden)
-        tokens = layout.take(hidden)
+        # An exported program cannot branch on what is in its tensors; all tokens come into the first layer.
+        whole = self.first and torch.compiler.is_exporting()
+        tokens = layout.take(hidden, layout.whole(hidden) if whole else None)
         if self.first:
             self.graft.read_motion(tokens.origin.grid)
         if self.graft.motion is not None:
@@ -182,6 +184,8 @@ class LayerForward:
         host, name = self.graft.host, type(self.layer).__name__
         asked = [key for key in _REFUSED if kwargs.get(key) is not None and kwargs[key] is not False]
         given = [value for value in args if value is not None and value is not False]
+        if torch.compiler.is_exporting():  # where transformers makes a mask of all tokens
+            given = [value for value in given if not isinstance(value, Tensor)]
         if asked or given or getattr(host.config, "output_attentions", False):
             raise _no_attention_matrices(self.layer, ", ".join(asked) or "output_attentions or a mask")
         if host.attention_dropout and self.layer.training:

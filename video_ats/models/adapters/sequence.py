@@ -54,6 +54,10 @@ class HiddenStates:
             frames = length // (rows * columns) if fits else self.frames
         return replace(self, frames=frames, rows=rows, columns=columns)
 
+    def whole(self, hidden: Tensor) -> Origin:
+        """All tokens of the clips in ``hidden (Tensor[S, R + N, D])``."""
+        return Origin.whole(self._grid(hidden), hidden.device)
+
     def take(self, hidden: Tensor, origin: Origin | None = None) -> TokenSet:
         """The tokens that are left in ``hidden (Tensor[S, R + N, D])``; ``origin``: where that is known.
 
@@ -87,16 +91,17 @@ class HiddenStates:
             read = self._rows(origin.grid, origin.index) // (size[1] * per_clip)
             weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
             sums = weighted.new_zeros(size[0] // per_clip, dim).index_add(0, read, weighted)
-            counts = origin.sizes.new_zeros(len(sums)).index_add(0, read, origin.sizes).clamp(min=1)
+            counts = origin.sizes.new_zeros(sums.shape[0]).index_add(0, read, origin.sizes).clamp(min=1)
             hidden = (sums / counts[:, None].to(sums.dtype)).repeat_interleave(size[1] * per_clip, dim=0)
             if origin.stands is not None:
-                stood_for = (origin.stands < len(origin.index)).nonzero()[:, 0]
-                standing = tokens.patches.index_select(0, origin.stands[stood_for])
-                hidden = hidden.index_copy(0, self._rows(origin.grid, stood_for), standing)
+                rows = self._rows(origin.grid, torch.arange(origin.grid.size, device=hidden.device))
+                standing = tokens.patches.index_select(0, origin.stands.clamp(max=max(origin.total - 1, 0)))
+                gone = (origin.stands == origin.total)[:, None]
+                hidden = hidden.index_copy(0, rows, torch.where(gone, hidden.index_select(0, rows), standing))
         else:
             hidden = tokens.patches.new_full((size[0] * size[1], dim), empty)
         hidden = hidden.index_copy(0, self._rows(origin.grid, origin.index), tokens.patches)
-        if origin.stands is not None and not last:
+        if origin.stands is not None and not last and not torch.compiler.is_exporting():
             self._note_(hidden, origin)
         hidden = hidden.view(size)
         hidden[:, : self.leading] = tokens.class_tokens.reshape(size[0], self.leading, dim)
@@ -112,6 +117,9 @@ class HiddenStates:
         """N, the patch tokens of a sequence."""
         return self.frames * self.rows * self.columns // self._sequences
 
+    def _grid(self, hidden: Tensor) -> Grid:
+        return Grid(hidden.shape[0] // self._sequences, self.frames, self.rows, self.columns)
+
     def _check(self, hidden: Tensor) -> None:
         count = hidden.shape[0] // self._sequences
         if hidden.shape[1] != self.leading + self.length or hidden.shape[0] != count * self._sequences:
@@ -122,7 +130,7 @@ class HiddenStates:
             )
 
     def _origin(self, hidden: Tensor) -> Origin:
-        grid = Grid(hidden.shape[0] // self._sequences, self.frames, self.rows, self.columns)
+        grid = self._grid(hidden)
         everywhere = torch.arange(grid.size, device=hidden.device)
         noted = hidden.detach().flatten(0, 1)[self._rows(grid, everywhere)][:, : _DIGITS.stop]  # in raster order
         kept = ~noted[:, 0].isnan()
