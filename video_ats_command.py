@@ -89,7 +89,7 @@ COMMANDS = {
         "output model checkpoint sampler.kind sampler.scope sampler.samples sampler.blocks format clips labels",
         "--checkpoint shipped/timesformer_mini --sampler dense --output dense",
         "--checkpoint shipped/timesformer_mini --sampler "
-        "'{kind: similar, scope: tube, blocks: [1, 2, 3, 4, 5], samples: [80, 60, 45, 35, 25]}' --output sampled",
+        "'{kind: similar, scope: tube, blocks: [1, 2, 3], samples: [80, 50, 30]}' --output sampled",
         "--checkpoint weights.pyth --model timesformer_base_8x32_224 --format torch --device cuda --output program",
     ),
     "check-videos": Command(

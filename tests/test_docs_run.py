@@ -59,7 +59,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/evaluate.md", "torchrun --no-python"): RUN,
     ("docs/deploy.md", "video-ats calibrate"): RUN,
     ("docs/deploy.md", "video-ats export"): RUN,
-    ("docs/deploy.md", "import json"): RUN,
+    ("docs/deploy.md", "import numpy"): RUN,
     ("docs/finetune.md", "video-ats train --train.videos my_videos"): RUN,
     ("docs/finetune.md", "output: outputs/train_my_videos"): DRAWING,  # what the command before it printed
     ("docs/finetune.md", "video-ats demo"): RUN,

@@ -143,13 +143,14 @@ def make_families(depth: int, positions: int, scopes: Sequence[Scope], *, exact:
             continue
         blocks = tuple(range(first, depth))
         similar = SamplerConfig("similar", scope, blocks)
+        if not exact:
+            families.append(Family(first, 0, len(_THRESHOLDS) - 1, partial(_until, similar)))
         families.append(Family(first, 1, positions, partial(_falling, similar, positions)))
         if exact:
             for dropped in _DROPPED if first > 0 or depth == 1 else ():
                 top = SamplerConfig("topk", scope, blocks, samples=1, dropped=dropped)
                 families.append(Family(first, 1, positions, partial(_falling, top, positions)))
             continue
-        families.append(Family(first, 0, len(_THRESHOLDS) - 1, partial(_until, similar)))
         # Scores of the first block say little: its class token has not seen the clip.
         for temper, dropped in product(_TEMPERS, _DROPPED) if first > 0 or depth == 1 else ():
             ats = SamplerConfig("ats", scope, blocks, temper=temper, dropped=dropped)
