@@ -15,7 +15,7 @@ from video_ats.tokens.configuration import Scores
 from video_ats.tokens.mergers import Reducer
 from video_ats.tokens.samplers import TokenSampler, scores_read, select
 from video_ats.tokens.sampling import keep_uniform
-from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, sharpness, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, row_norms, sharpness, significance
 
 Groups = Literal["frame", "clip", "position"]
 
@@ -170,11 +170,10 @@ class ClassAttention(nn.Module):
         k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         mask = _mask_with_leading(grouping, first)
 
-        queries = v.new_zeros(v.shape[0], 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
         row = macs = None
         if first:
             queries = self._prepared(_project(self, tokens.class_tokens, 0, 1), 0, None).squeeze(-3)
-            queries = _per_group(queries, grouping, first)
+            queries = _per_group(queries, grouping, first)  # (G, R, heads, d), those of the leading tokens
             row = class_attention(queries[:, 0], k, mask, self.softcap)  # (G, heads, R + N)
         match scores_read(sampler, self.usual_scores):
             case "keys":
@@ -192,20 +191,20 @@ class ClassAttention(nn.Module):
             case None:
                 scores = torch.zeros(tokens.origin.total, device=v.device)
             case _:
-                assert row is not None
-                scores = grouping.unpad(significance(row, v)[:, first:])
+                assert row is not None  # `significance`, with the norms of packed values, which are found in one step
+                scores = grouping.unpad(row[:, :, first:].sum(dim=1)) * row_norms(patches[:, 1])
         chosen = select(sampler, scores, tokens.origin)
         kept = _grouping(chosen.origin, groups)
         staying = tokens.patches.index_select(0, chosen.rows)
         own = self._prepared(_project(self, staying, 0, 1, ragged=True), 0, chosen.origin).squeeze(-3)  # (P', heads, d)
-        others = queries[:, 1:]  # of the leading tokens but the class token
-        q = _led(others, kept.pad(own)).transpose(1, 2)
-        out = attend(q, k, v, mask, self.softcap)  # (G, heads, R - 1 + N', d)
-        leading, patches_out = out.split([others.shape[1], out.shape[2] - others.shape[1]], dim=2)
-        leading = leading.transpose(1, 2)
+        others = max(first - 1, 0)  # leading tokens but the class token
+        q = kept.pad(own)
+        q = _led(queries[:, 1:], q) if others else q
+        out = attend(q.transpose(1, 2), k, v, mask, self.softcap)  # (G, heads, R - 1 + N', d)
+        leading = out[:, :, :others].transpose(1, 2)
         if row is not None:
-            leading = _led(torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None], leading)  # (G, R, heads, d)
-        return _Heads(patches_out, leading, chosen, macs=macs)
+            leading = _led((row[:, :, None].to(v.dtype) @ v).transpose(1, 2), leading)  # (G, R, heads, d)
+        return _Heads(out[:, :, others:], leading, chosen, macs=macs)
 
     def _received_from(
         self, tokens: TokenSet, grouping: Grouping, groups: Groups, rows: int, k: Tensor, v: Tensor
@@ -310,7 +309,8 @@ def _table(patches: Tensor, classes: Tensor, grouping: Grouping, leading: int) -
 
 def _led(leading: Tensor, table: Tensor) -> Tensor:
     """``(G, R, ...)`` in front of the table ``(G, N, ...)``."""
-    return torch.cat([leading, table], dim=1) if leading.shape[1] else table
+    parts = [part for part in (leading, table) if part.shape[1]]
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else table
 
 
 def log_sizes(

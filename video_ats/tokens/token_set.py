@@ -113,7 +113,7 @@ class Origin:
     @cached_property
     def counts(self) -> Counts:
         """Numbers of tokens. Unless they are known, a GPU is waited for."""
-        return self.known or _counts(self._present.view(self.grid.clips, self.grid.frames, -1).sum(dim=2))[0]
+        return self.known or _counts(self._present.view(self.grid.clips, self.grid.frames, -1).sum(dim=2).tolist())[0]
 
     @property
     def per_frame(self) -> int | None:
@@ -183,11 +183,18 @@ class Origin:
         index = _marked(left, self.total // self.grid.frames)
         return Origin(grid, index, True, Counts(least, most, least, most))
 
+    @cached_property
+    def by_tubes(self) -> Grouping:
+        """``B`` groups of packed `tubes`, one per clip."""
+        if self.is_table:
+            return Grouping.complete(self.grid.clips, self.counts.most_of_frame, 1, self.index.device)
+        return self.tubes.by_frame
+
     def tube_means(self, x: Tensor) -> Tensor:
         """The mean over the frames in which a position is left: ``x (Tensor[P])`` to packed `tubes`."""
         clips, frames = self.grid[:2]
         if self.is_table:
-            return (x.view(clips, frames, -1).sum(dim=1) / frames).flatten()
+            return x.view(clips, frames, -1).mean(dim=1).flatten()
         sums = x.new_zeros(self.grid.size).index_copy_(0, self.index, x).view(clips, frames, -1).sum(dim=1)
         counts = self._present.view(clips, frames, -1).sum(dim=1)
         return (sums / counts).flatten().index_select(0, self.tubes.index)
@@ -259,12 +266,15 @@ class Origin:
         clips, frames = self.grid[:2]
         if per_frame is not None:
             counts, total = Counts.equal(frames, per_frame), clips * frames * per_frame
+        elif aligned and self.is_table:
+            of_one = keep.view(clips, frames, -1)[:, 0].sum(dim=1).tolist()
+            counts, total = _counts([[kept] * frames for kept in of_one])
         else:
             if self.per_frame is not None:
                 of_frames = keep.view(clips, frames, self.per_frame)
             else:
                 of_frames = torch.zeros_like(self._present).index_copy_(0, self.index, keep).view(clips, frames, -1)
-            counts, total = _counts(of_frames.sum(dim=2))
+            counts, total = _counts(of_frames.sum(dim=2).tolist())
         rows, stands = _marked(keep, total), None
         if self.stands is not None:
             stands = self._standing(torch.where(keep, keep.cumsum(0) - 1, total), total)
@@ -293,11 +303,11 @@ class Origin:
         return token.index_copy_(0, self.index, torch.arange(self.total, device=self.index.device))
 
 
-def _counts(of_frames: Tensor) -> tuple[Counts, int]:
-    """From the tokens of each frame ``(int64 Tensor[B, T])``: the numbers, and how many tokens there are."""
-    of_clips = of_frames.sum(dim=1)
-    numbers = torch.stack([*of_frames.aminmax(), *of_clips.aminmax(), of_clips.sum()]).tolist()
-    return Counts(*numbers[:4]), numbers[4]
+def _counts(of_frames: list[list[int]]) -> tuple[Counts, int]:
+    """From the tokens of each frame of each clip: the numbers, and how many tokens there are."""
+    of_clips = [sum(clip) for clip in of_frames]
+    least, most = min(map(min, of_frames)), max(map(max, of_frames))
+    return Counts(least, most, min(of_clips), max(of_clips)), sum(of_clips)
 
 
 def _marked(mask: Tensor, count: int) -> Tensor:
