@@ -18,6 +18,7 @@ _SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 def speed_blocks(root: Path) -> dict[str, str]:
     """Text of each block by name; a block without a result says so."""
     single: dict[str, Callable[[Any], list[str]]] = {
+        "dispatches": dispatches_table,
         "peers": peers_table,
         "pipeline": pipeline_table,
         "growth": growth_table,
@@ -237,6 +238,16 @@ def large_hosts_table(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
         cells.append([model, half["setting"], gflops, seconds, f"{times:.2f}", f"{times * half['share']:.2f}"])
     heads = ["model", "setting", "GFLOPs: dense, sampled", "seconds: dense, sampled", "speed-up", "realisation"]
     return markdown_table(heads, cells)
+
+
+def dispatches_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a sampled block costs beyond the operations that count, in another checkout and in this one."""
+    more = "{before[more per sampled block]:.0f}, {now[more per sampled block]:.0f}"
+    columns = {"model": "`{model}`", "batch": "{batch}", "sampler": "{what}", "of dense GFLOPs": "{share:.2f}"}
+    columns |= {"more operations per sampled block: before, now": more}
+    columns |= {"ms: before, now": "{before[ms]:.1f}, {now[ms]:.1f}"}
+    columns |= {"realisation: before, now": "{before[realisation]:.2f}, {now[realisation]:.2f}"}
+    return _table(rows, columns)
 
 
 def exported_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
