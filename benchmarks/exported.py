@@ -1,4 +1,5 @@
-"""Exported models: time and accuracy of ONNX Runtime, in 32 and in 8 bits, beside the model that was exported.
+"""Exported models: time and accuracy of ONNX Runtime, in 32 and 8 bits, and of OpenVINO where it is installed, beside
+the model that was exported.
 
 Usage: python benchmarks/exported.py
 
@@ -9,6 +10,7 @@ the choosing split. Accuracy: validation clips, centre crop. Times: medians of t
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +38,33 @@ def session_of(path: Path, threads: int) -> Run:
     return lambda clips: torch.from_numpy(session.run(["logits"], {"clips": clips.numpy()})[0])
 
 
+def openvino_of(path: Path, threads: int) -> Run:
+    """The same file in OpenVINO, in float32."""
+    import openvino
+
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    return lambda clips: torch.from_numpy(compiled([clips.numpy()])[0])
+
+
 def runtimes(model: torch.nn.Module, clip: Tensor, folder: Path) -> dict[str, Run]:
     """Ways to run a model, by their names in the table."""
     whole, small = folder / "model.onnx", folder / "int8.onnx"
     to_onnx(export_program(model, clip)).save(whole)
     quantize_dynamic(whole, small, weight_type=QuantType.QInt8)
     threads = torch.get_num_threads()
-    return {
+    found = {
         "this package": model,
         "ONNX Runtime": session_of(whole, threads),
         "ONNX Runtime, INT8": session_of(small, threads),
     }
+    if find_spec("openvino") is not None:
+        found["OpenVINO"] = openvino_of(whole, threads)
+    return found
 
 
 def accuracy(run: Run, views: Tensor, labels: Tensor) -> float:
@@ -55,7 +73,7 @@ def accuracy(run: Run, views: Tensor, labels: Tensor) -> float:
     return 100 * float((predicted == labels).double().mean())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def main() -> None:
     """Measure, print, write."""
     rows: list[dict[str, Any]] = []
@@ -76,14 +94,14 @@ def main() -> None:
                     insert_samplers_(one, sampler)
                 place = Path(folder, str(number))
                 place.mkdir()
-                with torch.inference_mode(mode=False):
-                    ways = runtimes(one, views[0].float(), place)
-                trace = trace_of(one, views[:8].float())[1]
+                ways = runtimes(one, views[0].float(), place)
+                expected, trace = trace_of(one, views[:8].float())
                 share = float(trace.macs().double().mean() / trace.dense_macs()[0])
                 for runtime, run in ways.items():
                     key = setting_name(sampler), runtime
                     calls[key] = run
                     row = {"model": name, "setting": key[0], "runtime": runtime, "share": share}
+                    row["difference"] = float((run(views[:8].float()) - expected).abs().max())  # of logits
                     rows.append({**row, "top1": accuracy(run, views, labels), "clips": len(labels), "ms": {}})
                     print(rows[-1], flush=True)
             for batch in BATCHES:
