@@ -49,6 +49,7 @@ def main() -> None:
         row["top1 dense"] = 100 * float(dense.right.mean())
         for name, output in found.items():
             row |= {f"top1 {name}": 100 * float(output.right.mean()), f"loss {name}": float(output.losses.mean())}
+            row[f"from dense {name}"] = float(np.abs(output.losses - dense.losses).mean())
         right = (found[name].right[None] for name in ("sizes", "no sizes"))
         row["difference"] = str(paired_difference(*right))
         rows.append(row)

@@ -179,13 +179,16 @@ def reducer_blocks(root: Path) -> dict[str, str]:
     """Text of each block by name."""
     results = pair_results(root)
     if not results:
-        return dict.fromkeys(("winners", "without class token", "claims", "differences", "figures"), _NOT_YET)
+        return dict.fromkeys(
+            ("winners", "pooled sizes", "without class token", "claims", "differences", "figures"), _NOT_YET
+        )
     drawn = f"![Top-1 minus dense against the share of the GFLOPs](images/{PICTURE.name})\n\n"
     others = [result for result in results if not result.has_class_token]
     classes = [result for result in results if result.has_class_token]
     told = "\n".join(f"- {each}" for each in (run_so_far(results), *winners(classes)))
     return {
         "winners": (drawn if (root / PICTURE).exists() else "") + told,
+        "pooled sizes": pooled_sizes(root),
         "without class token": "\n".join(f"- {told}" for told in without_class_token(others)) or _NOT_YET,
         "claims": "\n".join(f"- {told}" for told in claims(classes)),
         "differences": "\n\n".join(map(difference_table, results)),
@@ -254,6 +257,26 @@ def winners(results: Sequence[PairResult]) -> Iterator[str]:
     yield from _against(results, _RECOMMENDED)
     for ours in _OURS:
         yield _losses(results, ours)
+
+
+def pooled_sizes(root: Path) -> str:
+    """A table: a pooling head with and without the sizes of merged tokens."""
+    path = root / _RESULTS.parent / "pooled_sizes" / "result.json"
+    if not path.exists():
+        return _NOT_YET
+    rows, ways = json.loads(path.read_text())["rows"], ("sizes", "no sizes")
+    heads = ["threshold", "share", "top-1 %: dense", *ways, "difference [95%]"]
+    heads += [f"log-likelihood, mean distance from dense's: {way}" for way in ways]
+    cells = [
+        [
+            *(f"{row['threshold']:g}", f"{row['share']:.2f}", f"{row['top1 dense']:.1f}"),
+            *(f"{row[f'top1 {way}']:.1f}" for way in ways),
+            row["difference"],
+            *(f"{row[f'from dense {way}']:.3f}" for way in ways),
+        ]
+        for row in rows
+    ]
+    return "\n".join(markdown_table(heads, cells))
 
 
 def without_class_token(results: Sequence[PairResult]) -> Iterator[str]:
