@@ -7,6 +7,7 @@ import runpy
 import socket
 import sys
 import tempfile
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def run_ranks(name: str, arguments: list[str], count: int) -> Ended:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code, raised = 0, ""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # of Python 3.12 on, such as for the thread of a progress bar
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         try:
             start_processes(_run_rank, (name, arguments, count, port, folder), count, start_method="fork")
         except ProcessException as error:
