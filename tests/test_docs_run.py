@@ -26,8 +26,9 @@ from video_ats.models.insert import sampler_slots
 from video_ats_command import COMMANDS
 
 # How a block is run. RUN: every command in turn, or the Python source. PARSE: every command as far as its
-# configuration, since another test runs the same. DRAWING: it is no code.
-RUN, PARSE, DRAWING = "run", "parse", "drawing"
+# configuration, since another test runs the same. RAY: tests/prediction/test_ray.py runs it, where a cluster is up.
+# DRAWING: it is no code.
+RUN, PARSE, RAY, DRAWING = "run", "parse", "ray", "drawing"
 
 BLOCKS: dict[tuple[str, str], str] = {
     ("Makefile", "video-ats make-mini-kinetics"): RUN,
@@ -78,7 +79,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/predict.md", "video-ats predict one.mp4 --sampler"): RUN,
     ("docs/predict.md", "video-ats predict VIDEO.mp4"): RUN,
     ("docs/predict.md", "import numpy"): RUN,
-    ("docs/predict.md", "import ray"): RUN,
+    ("docs/predict.md", "import ray"): RAY,
     ("docs/videos.md", "video-ats index-tars"): RUN,
     ("docs/speed.md", "video-ats benchmark"): RUN,
     ("docs/speed.md", "from video_ats.runs.heap"): RUN,
@@ -166,7 +167,6 @@ def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     compress_less(monkeypatch)
     folder = shutil.copytree(stand_ins, tmp_path / "workplace", symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else other processes of the tests hold Ray's workers up
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
     return folder

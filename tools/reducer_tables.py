@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,12 @@ def unpacked(digits: str, clips: int) -> npt.NDArray[np.bool_]:
 
 def difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Difference:
     """Of two settings on the same clips."""
-    return paired_difference(first[None], second[None])
+    return _difference(first.tobytes(), second.tobytes())
+
+
+@cache  # the blocks ask for most of them more than once
+def _difference(first: bytes, second: bytes) -> Difference:
+    return paired_difference(*(np.frombuffer(right, np.bool_)[None] for right in (first, second)))
 
 
 def pair_results(root: Path) -> list[PairResult]:
