@@ -93,6 +93,7 @@ SHORTER = {
     "count_gflops.py": "--models [timesformer_mini] --data.num_workers 0 --count_videos 1",
     "demo.py": "--windows 1 --device cpu",
     "evaluate.py": "--views.crops 1 --target_videos 1 --data.num_workers 0 --device cpu",
+    "export.py": "--format torch",
     "make_mini_kinetics.py": "--clips_per_class 1 --splits [validation]",
     "predict.py": "--views.crops 1 --device cpu",
     "train.py": "--epochs 1 --batch_size 2 --micro_batch_size 2 --train.num_workers 0 --validation.num_workers 0 "
