@@ -184,21 +184,23 @@ def reducer_blocks(root: Path) -> dict[str, str]:
     """Text of each block by name."""
     results = pair_results(root)
     if not results:
-        return dict.fromkeys(
-            ("winners", "pooled sizes", "without class token", "claims", "differences", "figures"), _NOT_YET
-        )
+        return dict.fromkeys(("winners", "claims", "differences", "figures"), _NOT_YET)
     drawn = f"![Top-1 minus dense against the share of the GFLOPs](images/{PICTURE.name})\n\n"
-    others = [result for result in results if not result.has_class_token]
     classes = [result for result in results if result.has_class_token]
     told = "\n".join(f"- {each}" for each in (run_so_far(results), *winners(classes)))
     return {
         "winners": (drawn if (root / PICTURE).exists() else "") + told,
-        "pooled sizes": pooled_sizes(root),
-        "without class token": "\n".join(f"- {told}" for told in without_class_token(others)) or _NOT_YET,
         "claims": "\n".join(f"- {told}" for told in claims(classes)),
         "differences": "\n\n".join(map(difference_table, results)),
         "figures": "\n\n".join(map(figure_table, results)),
     }
+
+
+def without_class_blocks(root: Path) -> dict[str, str]:
+    """The blocks of docs/results.md on models without a class token."""
+    results = [result for result in pair_results(root) if not result.has_class_token]
+    told = "\n".join(f"- {told}" for told in without_class_token(results))
+    return {"without class token": told or _NOT_YET, "pooled sizes": pooled_sizes(root)}
 
 
 def run_so_far(results: Sequence[PairResult]) -> str:

@@ -20,7 +20,7 @@ from beyond_tables import beyond_tables, measured
 from headline_table import headline_table
 from other_weights_tables import other_weights_blocks
 from photographs_tables import photographs_tables
-from reducer_tables import draw_reducers, reducer_blocks
+from reducer_tables import draw_reducers, reducer_blocks, without_class_blocks
 from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
 from saved_curves import redraw_curve
@@ -61,6 +61,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         "docs/results.md": {
             "mini kinetics": "\n\n".join(shown),
             "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
+            **without_class_blocks(root),
         },
         "docs/findings.md": {
             "choosing": "\n\n".join(choosing_table(report, path) for path, report in choosing.items()),

@@ -141,7 +141,9 @@ def test_passes_shared_up_to_the_first_block_give_what_whole_passes_give(name: s
         sampled = torch.cat([search._log_probabilities(output, len(trace.kept[0])) for output, trace in passes])
         assert shared.macs == tuple(macs for _, trace in passes for macs in trace.macs().tolist())
         expected = F.kl_div(sampled, whole.dense, reduction="batchmean", log_target=True)
-        assert fmean(shared.divergences) == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
+        # A layer of another library that runs itself, before the first sampler, rounds otherwise than our block.
+        rounding = 1e-5 if name in adapter_cases.HOSTS else 1e-9
+        assert fmean(shared.divergences) == pytest.approx(float(expected), rel=rounding, abs=1e-12)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from reducer_tables import PairResult, claims, draw_reducers, reducer_blocks, unpacked, winners
+from reducer_tables import PairResult, claims, draw_reducers, reducer_blocks, unpacked, winners, without_class_blocks
 
 CLIPS = 100
 SAMPLERS: dict[str, dict[str, Any]] = {
@@ -168,9 +168,8 @@ def test_models_without_class_token_are_told_of_apart(tmp_path: Path) -> None:
     write(tmp_path, made_rows())
     scores = [row_of("ATS, received by 16 rows", 30, 50), row_of("ATS, scores query", 28, 20)]
     write(tmp_path, [*made_rows(), *scores], "two_drawn")
-    blocks = reducer_blocks(tmp_path)
-    assert blocks["winners"].count("**tome**") == 1  # of the pair with a class token
-    (told, best) = blocks["without class token"].splitlines()
+    assert reducer_blocks(tmp_path)["winners"].count("**tome**") == 1  # of the pair with a class token
+    (told, best) = without_class_blocks(tmp_path)["without class token"].splitlines()
     assert "**query** is the most accurate; not told from it: received by 16 rows. Points minus dense" in told
     # By hand: dense has 90 right, the two scores 70 and 72, their random controls 50 and 80.
     assert "received by 16 rows -20.00 [" in told
@@ -181,7 +180,7 @@ def test_models_without_class_token_are_told_of_apart(tmp_path: Path) -> None:
 
 
 def test_without_results_the_blocks_say_so(tmp_path: Path) -> None:
-    assert set(reducer_blocks(tmp_path).values()) == {"Not measured yet."}
+    assert {*reducer_blocks(tmp_path).values(), *without_class_blocks(tmp_path).values()} == {"Not measured yet."}
     assert draw_reducers(tmp_path) is None
 
 
