@@ -44,6 +44,7 @@ COMMANDS = {
         "--checkpoint weights.pyth --model timesformer_base_8x32_224 --data.videos VIDEOS --target_gflops 100 "
         "--device cuda --precision bfloat16 --output out",
         "--checkpoint shipped/xvit_mini --data.videos VIDEOS --target_ratio 0.35 --target_per video --output out",
+        "--checkpoint shipped/timesformer_mini --data.videos VIDEOS --target_ratio 0.5 --exact true --output out",
     ),
     "train": Command(
         "fine-tune, dense or with ATS in the model, on one process or many",
@@ -81,6 +82,15 @@ COMMANDS = {
         "--checkpoint weights.pyth --model xvit_base_16x16_224 --data.videos VIDEOS --device cuda "
         "--precisions bfloat16 --batch_sizes '[1, 8]' --output out",
         "--checkpoint shipped/timesformer_mini --stop.confidence 0.99 --batch_sizes '[1, 16]' --output out",
+    ),
+    "export": Command(
+        "write a model, dense or of exact counts, for ONNX Runtime or torch.export",
+        "video_ats.exporting.configuration:ExportConfig",
+        "output model checkpoint sampler.kind sampler.scope sampler.samples sampler.blocks format clips labels",
+        "--checkpoint shipped/timesformer_mini --sampler dense --output dense",
+        "--checkpoint shipped/timesformer_mini --sampler "
+        "'{kind: similar, scope: tube, blocks: [1, 2, 3], samples: [80, 50, 30]}' --output sampled",
+        "--checkpoint weights.pyth --model timesformer_base_8x32_224 --format torch --device cuda --output program",
     ),
     "check-videos": Command(
         "check which listed videos can be read, and why the others cannot",

@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from counted import OperationCounter
 from padded import padded_forward
 from ragged_attention import measure
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import RESULTS, time_in_turns
 
@@ -146,16 +146,6 @@ def realisation(run: Run) -> Iterator[Row]:
                 }
 
 
-class _Counter(TorchDispatchMode):
-    """Counts the operations that torch dispatches, without those that only make views."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += all(made.alias_info is None or made.alias_info.is_write for made in func._schema.returns)
-        return func(*args, **(kwargs or {}))
-
-
 @contextmanager
 def synchronisations(device: torch.device) -> Iterator[list[str]]:
     """The lines that wait for the device within, one each; none are seen on a CPU."""
@@ -181,7 +171,7 @@ def dispatches(run: Run) -> Iterator[Row]:
         with run.execution("bfloat16").autocast():
             for what, given in with_samplers(model, run.models[name][0]).items():
                 given(batch)
-                with _Counter() as counter:
+                with OperationCounter() as counter:
                     given(batch)
                 with synchronisations(run.device) as found:
                     given(batch)

@@ -26,8 +26,9 @@ from video_ats.models.insert import sampler_slots
 from video_ats_command import COMMANDS
 
 # How a block is run. RUN: every command in turn, or the Python source. PARSE: every command as far as its
-# configuration, since another test runs the same. DRAWING: it is no code.
-RUN, PARSE, DRAWING = "run", "parse", "drawing"
+# configuration, since another test runs the same. RAY: tests/prediction/test_ray.py runs it, where a cluster is up.
+# DRAWING: it is no code.
+RUN, PARSE, RAY, DRAWING = "run", "parse", "ray", "drawing"
 
 BLOCKS: dict[tuple[str, str], str] = {
     ("Makefile", "video-ats make-mini-kinetics"): RUN,
@@ -57,6 +58,9 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/budget.md", "video-ats evaluate --config configs/mini"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --model timesformer_mini"): RUN,
     ("docs/evaluate.md", "torchrun --no-python"): RUN,
+    ("docs/deploy.md", "video-ats calibrate"): RUN,
+    ("docs/deploy.md", "video-ats export"): RUN,
+    ("docs/deploy.md", "import numpy"): RUN,
     ("docs/finetune.md", "video-ats train --train.videos my_videos"): RUN,
     ("docs/finetune.md", "output: outputs/train_my_videos"): DRAWING,  # what the command before it printed
     ("docs/finetune.md", "video-ats demo"): RUN,
@@ -75,7 +79,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/predict.md", "video-ats predict one.mp4 --sampler"): RUN,
     ("docs/predict.md", "video-ats predict VIDEO.mp4"): RUN,
     ("docs/predict.md", "import numpy"): RUN,
-    ("docs/predict.md", "import ray"): RUN,
+    ("docs/predict.md", "import ray"): RAY,
     ("docs/videos.md", "video-ats index-tars"): RUN,
     ("docs/speed.md", "video-ats benchmark"): RUN,
     ("docs/speed.md", "from video_ats.runs.heap"): RUN,
@@ -89,6 +93,7 @@ SHORTER = {
     "count_gflops.py": "--models [timesformer_mini] --data.num_workers 0 --count_videos 1",
     "demo.py": "--windows 1 --device cpu",
     "evaluate.py": "--views.crops 1 --target_videos 1 --data.num_workers 0 --device cpu",
+    "export.py": "--format torch",
     "make_mini_kinetics.py": "--clips_per_class 1 --splits [validation]",
     "predict.py": "--views.crops 1 --device cpu",
     "train.py": "--epochs 1 --batch_size 2 --micro_batch_size 2 --train.num_workers 0 --validation.num_workers 0 "
@@ -163,7 +168,6 @@ def workplace(stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     compress_less(monkeypatch)
     folder = shutil.copytree(stand_ins, tmp_path / "workplace", symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # else other processes of the tests hold Ray's workers up
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
     return folder

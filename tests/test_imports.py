@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": {"runs", "models", "visualize", "tokens", "video"},
     "training": {"runs", "evaluation", "models", "tokens", "video"},
     "benchmarking": {"runs", "mini_kinetics", "visualize", "models", "tokens", "video"},
+    "exporting": {"runs", "mini_kinetics", "models", "tokens", "video"},
     "prediction": {"runs", "models", "visualize", "tokens", "video"},
     "demo": {"runs", "mini_kinetics", "models", "visualize", "tokens", "video"},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ _COLOURS = {
     "uniform": "#1a1a1a",
 }
 _OTHER_SCORES = "#a9c9e8"
+# Of ATS, in models without class token.
+_FEW_ROWS = "ATS, received by 16 rows"
+_SCORES = {"ATS, scores received": "received", _FEW_ROWS: "received by 16 rows", "ATS, scores query": "query"}
+_SCORES |= {f"ATS, scores {name}": name for name in ("sharpness", "keys", "motion")}
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,11 @@ class PairResult:
         return f"{model} on {data}"
 
     @property
+    def has_class_token(self) -> bool:
+        """Whether the model has one; if not, few rows of the attention are tried as scores."""
+        return _FEW_ROWS not in self.methods
+
+    @property
     def budgets(self) -> list[float]:
         """Shares of the dense multiply-adds, the largest first."""
         return sorted({row.budget for row in self.rows}, reverse=True)
@@ -157,7 +166,12 @@ def unpacked(digits: str, clips: int) -> npt.NDArray[np.bool_]:
 
 def difference(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Difference:
     """Of two settings on the same clips."""
-    return paired_difference(first[None], second[None])
+    return _difference(first.tobytes(), second.tobytes())
+
+
+@cache  # the blocks ask for most of them more than once
+def _difference(first: bytes, second: bytes) -> Difference:
+    return paired_difference(*(np.frombuffer(right, np.bool_)[None] for right in (first, second)))
 
 
 def pair_results(root: Path) -> list[PairResult]:
@@ -172,13 +186,21 @@ def reducer_blocks(root: Path) -> dict[str, str]:
     if not results:
         return dict.fromkeys(("winners", "claims", "differences", "figures"), _NOT_YET)
     drawn = f"![Top-1 minus dense against the share of the GFLOPs](images/{PICTURE.name})\n\n"
-    told = "\n".join(f"- {each}" for each in (run_so_far(results), *winners(results)))
+    classes = [result for result in results if result.has_class_token]
+    told = "\n".join(f"- {each}" for each in (run_so_far(results), *winners(classes)))
     return {
         "winners": (drawn if (root / PICTURE).exists() else "") + told,
-        "claims": "\n".join(f"- {told}" for told in claims(results)),
+        "claims": "\n".join(f"- {told}" for told in claims(classes)),
         "differences": "\n\n".join(map(difference_table, results)),
         "figures": "\n\n".join(map(figure_table, results)),
     }
+
+
+def without_class_blocks(root: Path) -> dict[str, str]:
+    """The blocks of docs/results.md on models without a class token."""
+    results = [result for result in pair_results(root) if not result.has_class_token]
+    told = "\n".join(f"- {told}" for told in without_class_token(results))
+    return {"without class token": told or _NOT_YET, "pooled sizes": pooled_sizes(root)}
 
 
 def run_so_far(results: Sequence[PairResult]) -> str:
@@ -242,6 +264,51 @@ def winners(results: Sequence[PairResult]) -> Iterator[str]:
     yield from _against(results, _RECOMMENDED)
     for ours in _OURS:
         yield _losses(results, ours)
+
+
+def pooled_sizes(root: Path) -> str:
+    """A table: a pooling head with and without the sizes of merged tokens."""
+    path = root / _RESULTS.parent / "pooled_sizes" / "result.json"
+    if not path.exists():
+        return _NOT_YET
+    rows, ways = json.loads(path.read_text())["rows"], ("sizes", "no sizes")
+    heads = ["threshold", "share", "top-1 %: dense", *ways, "difference [95%]"]
+    heads += [f"log-likelihood, mean distance from dense's: {way}" for way in ways]
+    cells = [
+        [
+            *(f"{row['threshold']:g}", f"{row['share']:.2f}", f"{row['top1 dense']:.1f}"),
+            *(f"{row[f'top1 {way}']:.1f}" for way in ways),
+            row["difference"],
+            *(f"{row[f'from dense {way}']:.3f}" for way in ways),
+        ]
+        for row in rows
+    ]
+    return "\n".join(markdown_table(heads, cells))
+
+
+def without_class_token(results: Sequence[PairResult]) -> Iterator[str]:
+    """Sentences: which scores of ATS win where there is no class token, and what merging makes of the same budget."""
+    for result in results:
+        for budget in result.budgets:
+            at = result.at(budget)
+            scored = [at[name] for name in _SCORES if name in at]
+            best = max(scored, key=lambda row: (int(row.right.sum()), -row.share))
+            alike = [
+                _SCORES[row.method]
+                for row in scored
+                if row is not best and difference(best.right, row.right).verdict == 0
+            ]
+            told = [
+                f"{_SCORES[row.method]} {difference(row.right, result.dense)} ({row.share:.2f}; over random "
+                f"{'-' if row.as_random is None else difference(row.right, row.as_random)})"
+                for row in scored
+            ]
+            yield (
+                f"{result.name}, {budget:.0%}: of the scores, **{_SCORES[best.method]}** is the most accurate; "
+                + (f"not told from it: {', '.join(alike)}. " if alike else "all others are shown to be worse. ")
+                + f"Points minus dense (share of the GFLOPs): {'; '.join(told)}."
+            )
+            yield _winner(result, budget)
 
 
 def _in_the_lead(results: Sequence[PairResult]) -> str:
@@ -395,8 +462,8 @@ def _measured(result: PairResult) -> str:
 
 
 def draw_reducers(root: Path) -> Path | None:
-    """Draw accuracy against cost, a panel for each pair; returns the path, or None without results."""
-    results = pair_results(root)
+    """Draw accuracy against cost, a panel for each pair with a class token; returns the path, or None without any."""
+    results = [result for result in pair_results(root) if result.has_class_token]
     if not results:
         return None
     figure = Figure(figsize=(4.2 * min(len(results), 2), 3.3 * ((len(results) + 1) // 2) + 0.9), dpi=90)

@@ -18,6 +18,7 @@ _SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 def speed_blocks(root: Path) -> dict[str, str]:
     """Text of each block by name; a block without a result says so."""
     single: dict[str, Callable[[Any], list[str]]] = {
+        "dispatches": dispatches_table,
         "peers": peers_table,
         "pipeline": pipeline_table,
         "growth": growth_table,
@@ -30,15 +31,22 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "start_up": start_up_table,
     }
     blocks = {"realisation": realisation_table(root), "whole videos": whole_videos_table(root)}
-    for name, table in single.items():
-        path = root / _RESULTS / name / "result.json"
-        if not path.exists():
-            blocks[name] = _NOT_YET
-            continue
-        result = json.loads(path.read_text())
-        source = f"benchmarks/{name}.py`, `{path.relative_to(root)}"
-        blocks[name] = "\n".join([*table(result["rows"]), "", _measured(result["environment"], source)])
-    return blocks
+    return blocks | {name: _block(root, name, table) for name, table in single.items()}
+
+
+def deploy_blocks(root: Path) -> dict[str, str]:
+    """The same of docs/deploy.md."""
+    return {"exported": _block(root, "exported", exported_table)}
+
+
+def _block(root: Path, name: str, table: Callable[[Any], list[str]]) -> str:
+    """The table of one result, and where it was measured."""
+    path = root / _RESULTS / name / "result.json"
+    if not path.exists():
+        return _NOT_YET
+    result = json.loads(path.read_text())
+    source = f"benchmarks/{name}.py`, `{path.relative_to(root)}"
+    return "\n".join([*table(result["rows"]), "", _measured(result["environment"], source)])
 
 
 def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> list[str]:
@@ -229,6 +237,31 @@ def large_hosts_table(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
         times = dense["seconds"] / half["seconds"]
         cells.append([model, half["setting"], gflops, seconds, f"{times:.2f}", f"{times * half['share']:.2f}"])
     heads = ["model", "setting", "GFLOPs: dense, sampled", "seconds: dense, sampled", "speed-up", "realisation"]
+    return markdown_table(heads, cells)
+
+
+def dispatches_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a sampled block costs beyond the operations that count, in another checkout and in this one."""
+    more = "{before[more per sampled block]:.0f}, {now[more per sampled block]:.0f}"
+    columns = {"model": "`{model}`", "batch": "{batch}", "sampler": "{what}", "of dense GFLOPs": "{share:.2f}"}
+    columns |= {"more operations per sampled block: before, now": more}
+    columns |= {"ms: before, now": "{before[ms]:.1f}, {now[ms]:.1f}"}
+    columns |= {"realisation: before, now": "{before[realisation]:.2f}, {now[realisation]:.2f}"}
+    return _table(rows, columns)
+
+
+def exported_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each model and setting in each runtime: accuracy, and times beside the dense model in this package."""
+    sizes, cells = list(rows[0]["ms"]), []
+    dense = {row["model"]: row["ms"] for row in rows if row["setting"] == "dense" and row["runtime"] == "this package"}
+    for row in rows:
+        ms = [f"{row['ms'][size]:.0f} ({dense[row['model']][size] / row['ms'][size]:.2f})" for size in sizes]
+        setting = row["setting"] if row["setting"] == "dense" else f"`{row['setting']}`"
+        told = [f"`{row['model']}`", setting, f"{row['share']:.2f}", row["runtime"], f"{row['difference']:.0e}"]
+        cells.append([*told, f"{row['top1']:.1f}", *ms])
+    times = [f"ms of a batch of {size} (times as fast as dense here)" for size in sizes]
+    heads = ["model", "setting", "of dense GFLOPs", "runtime", "largest difference of logits"]
+    heads += [f"top-1 % of {rows[0]['clips']} clips", *times]
     return markdown_table(heads, cells)
 
 

@@ -20,12 +20,12 @@ from beyond_tables import beyond_tables, measured
 from headline_table import headline_table
 from other_weights_tables import other_weights_blocks
 from photographs_tables import photographs_tables
-from reducer_tables import draw_reducers, reducer_blocks
+from reducer_tables import draw_reducers, reducer_blocks, without_class_blocks
 from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
 from saved_curves import redraw_curve
 from scale_tables import scale_blocks
-from speed_tables import gpu_tables, long_videos_sentence, speed_blocks
+from speed_tables import deploy_blocks, gpu_tables, long_videos_sentence, speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -61,6 +61,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         "docs/results.md": {
             "mini kinetics": "\n\n".join(shown),
             "real clips": run_table(json.loads((root / _SHOWN_RUN).read_text())),
+            **without_class_blocks(root),
         },
         "docs/findings.md": {
             "choosing": "\n\n".join(choosing_table(report, path) for path, report in choosing.items()),
@@ -74,6 +75,7 @@ def updated_documents(root: Path) -> dict[Path, str]:
         },
         "docs/speed.md": speed_blocks(root),
         "docs/gpu.md": {"gpu": gpu_tables(root)},
+        "docs/deploy.md": deploy_blocks(root),
         "docs/predict.md": {"long videos": long_videos_sentence(root)},
         "docs/scale.md": scale_blocks(root),
         "docs/reducers.md": reducer_blocks(root)

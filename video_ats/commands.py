@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from video_ats.evaluation.check import CheckConfig
     from video_ats.evaluation.configuration import CalibrateConfig, EvaluateConfig
     from video_ats.evaluation.division import MergeConfig
+    from video_ats.exporting.configuration import ExportConfig
     from video_ats.mini_kinetics import MiniKineticsConfig
     from video_ats.models.without_torch import ConvertConfig
     from video_ats.prediction.configuration import PredictConfig
@@ -113,6 +114,14 @@ def benchmark(config: BenchmarkConfig) -> None:
     with _telling(f"what was measured is in {config.output}"):
         blocks, written = run(job)
     _print_report(blocks, written)
+
+
+def export(config: ExportConfig) -> None:
+    """Write a model, dense or with samplers of exact counts, for other runtimes, and check that it says the same."""
+    from video_ats.exporting.job import export, prepare
+
+    lines, written = export(prepare(config))
+    _print_report(lines, written)
 
 
 def count_gflops(config: CountConfig) -> None:

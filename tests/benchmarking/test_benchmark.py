@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.drawn_videos import write_synthetic_dataset
+from helpers.less_work import draw_no_curves, use_small_crops
 from helpers.tools_in_process import Ended, run_tool_file
 
 from video_ats.benchmarking import job as benchmark_job
@@ -118,6 +119,8 @@ def test_bad_input_is_one_line(tool: RunTool, arguments: str, said: str) -> None
 def test_whole_videos_cost_what_an_evaluation_says(
     tool: RunTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    use_small_crops(monkeypatch)
+    draw_no_curves(monkeypatch)
     write_synthetic_dataset(tmp_path / "videos", num_classes=2, videos_per_class=2)
     shown = [*("--data.videos", "videos", "--data.num_workers", "0", "--stop.confidence", "[0.28, 1.5]")]
     ended = tool(*shown, "--batch_sizes", "[1, 4]")

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from helpers.drawn_videos import write_synthetic_dataset
+from helpers.less_work import draw_no_curves, use_small_crops
 from helpers.tools_in_process import run_tool_file
 
 from video_ats.cli import parse_config
@@ -32,10 +33,16 @@ MODEL: dict[str, Any] = {"model": "timesformer_mini", "checkpoint": "shipped/tim
 
 @pytest.fixture(autouse=True)
 def three_families(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(depth: int, positions: int, scopes: Any) -> list[Family]:
-        return [family for family in make_families(depth, positions, scopes) if family.first == 1][:3]
+    def make(depth: int, positions: int, scopes: Any, *, exact: bool) -> list[Family]:
+        return [family for family in make_families(depth, positions, scopes, exact=exact) if family.first == 1][:3]
 
     monkeypatch.setattr(search, "make_families", make)
+
+
+@pytest.fixture(autouse=True)
+def less_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_crops(monkeypatch)
+    draw_no_curves(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +263,8 @@ def test_the_command_says_what_it_tried_and_an_evaluation_takes_its_answer(
     assert name in ended.out
     assert re.search(r"costs [\d.]+ on average .* on 2 held-out views of 5 videos", ended.out)
     assert "written: out/calibration.md, out/calibrated.yaml" in ended.out
+    (flow,) = re.findall(r"In other commands: `--sampler '(.*)'`", report)
+    assert setting_name(SamplerConfig(**yaml.safe_load(flow))) == name
     # An evaluation takes it as it is, and its costs are those that were told.
     settled = parse_config(EvaluateConfig, "", ["--config", "out/calibrated.yaml"])
     assert settled.budget() is None
@@ -273,7 +282,7 @@ def test_a_target_out_of_reach_is_one_line(
     words = [*given(videos), "--target_ratio", "0.01", "--output", str(tmp_path / "out")]
     ended = run_tool_file("calibrate.py", words, monkeypatch, capsys)
     assert ended.code == 2
-    assert ended.err.startswith("error: target of 0.02776 GFLOPs per view (0.01 of dense): cannot be reached; on these")
+    assert ended.err.startswith("error: target of 0.006415 GFLOPs per view (0.01 of dense): cannot be reached; on")
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "out" / CALIBRATED).exists()
 
@@ -323,6 +332,6 @@ def test_the_cost_of_a_video_out_of_reach_is_one_line(
     words = [*given(videos), "--views.crops", "3", "--target_ratio", "0.01", "--target_per", "video"]
     ended = run_tool_file("calibrate.py", [*words, "--output", str(tmp_path / "out")], monkeypatch, capsys)
     assert ended.code == 2
-    assert ended.err.startswith("error: target of 0.08329 GFLOPs per video (0.01 of dense): cannot be reached; on")
+    assert ended.err.startswith("error: target of 0.01925 GFLOPs per video (0.01 of dense): cannot be reached; on")
     assert ended.err.count("\n") == 1
     assert not (tmp_path / "out" / CALIBRATED).exists()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.drawn_videos import write_synthetic_dataset
+from helpers.ranks import run_ranks
 from helpers.tools_in_process import run_tool_file
 
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -103,8 +104,8 @@ def shards(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(videos: Path, output: Path, ranks: int, script: Path) -> subprocess.CompletedProcess[str]:
-    """A script that is, or ends as, ``tools/evaluate.py``, under torchrun with the settings of `config`."""
+def words(videos: Path, output: Path) -> list[str]:
+    """The settings of `config`, as a command has them."""
     chosen = config(videos, output)
     settings = {
         **{name: getattr(chosen, name) for name in ("model", "output", "checkpoint", "num_classes", "target_ratio")},
@@ -115,11 +116,14 @@ def launch(videos: Path, output: Path, ranks: int, script: Path) -> subprocess.C
         "views.crops": 1,
         "sweep.controls": "[random]",
     }
+    return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def launch(videos: Path, output: Path, ranks: int, script: Path) -> subprocess.CompletedProcess[str]:
+    """A script that ends as ``tools/evaluate.py``, under torchrun."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)),
-            *(str(script), *(f"--{name}={value}" for name, value in settings.items())),
-        ],
+        [*torchrun, str(script), *words(videos, output)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         capture_output=True,
@@ -158,11 +162,11 @@ def test_one_process_writes_the_list_in_its_order(whole: Path) -> None:
 
 
 def test_three_ranks_are_as_one_process(videos: Path, whole: Path, tmp_path: Path) -> None:
-    ended = launch(videos, tmp_path / "three", 3, ROOT / "tools" / "evaluate.py")
-    assert ended.returncode == 0, ended.stderr
+    ended = run_ranks("evaluate.py", words(videos, tmp_path / "three"), 3)
+    assert ended.code == 0, ended.err
     assert_same_run(tmp_path / "three", whole)
-    assert ended.stdout.count("timesformer_mini: accuracy versus GFLOPs") == 1  # one report, said once
-    assert ended.stdout.count("calibrating on") == 1
+    assert ended.out.count("timesformer_mini: accuracy versus GFLOPs") == 1  # one report, said once
+    assert ended.out.count("calibrating on") == 1
     assert json.loads((tmp_path / "three" / "report.json").read_text())["environment"]["processes"] == "3"
 
 

@@ -47,7 +47,7 @@ def measured(host: nn.Module, sampler: SamplerConfig, clips: Tensor) -> tuple[li
 @pytest.fixture
 def few_families(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests in which it does not matter how many there are."""
-    monkeypatch.setattr(search, "make_families", lambda *sizes: make_families(*sizes)[::6])
+    monkeypatch.setattr(search, "make_families", lambda *sizes, **how: make_families(*sizes, **how)[::6])
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,9 @@ def test_passes_shared_up_to_the_first_block_give_what_whole_passes_give(name: s
         sampled = torch.cat([search._log_probabilities(output, len(trace.kept[0])) for output, trace in passes])
         assert shared.macs == tuple(macs for _, trace in passes for macs in trace.macs().tolist())
         expected = F.kl_div(sampled, whole.dense, reduction="batchmean", log_target=True)
-        assert fmean(shared.divergences) == pytest.approx(float(expected), rel=1e-9, abs=1e-12)
+        # A layer of another library that runs itself, before the first sampler, rounds otherwise than our block.
+        rounding = 1e-5 if name in adapter_cases.HOSTS else 1e-9
+        assert fmean(shared.divergences) == pytest.approx(float(expected), rel=rounding, abs=1e-12)
 
 
 @torch.no_grad()
@@ -230,3 +232,12 @@ def test_what_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
 def test_a_model_without_a_head_is_refused() -> None:
     headless = adapter_cases.vivit().vivit
     refused("gives no logits", adapter_cases.inputs("vivit", 4), headless, target_ratio=0.5)
+
+
+def test_exact_settings_cost_every_clip_nearly_the_same() -> None:
+    found = calibrate_setting(model(), CLIPS, target_ratio=0.5, exact=True)
+    assert all(one.sampler.is_exact and one.sampler.scope != "clip" for one in found.tried)
+    assert {one.sampler.kind for one in found.tried} == {"similar", "topk"}
+    # In frames, how many share a position in time follows the clip.
+    assert max(found.clip_macs) < 1.001 * min(found.clip_macs)
+    assert found.clip_macs[0] == pytest.approx(found.target_macs, rel=0.1)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.broken_decoders import crash
 from helpers.drawn_videos import synthetic_clip
+from helpers.less_work import use_small_crops
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -282,7 +283,10 @@ def test_predictions_and_embeddings_are_those_of_the_model(tmp_path: Path) -> No
     assert [one["video"] for one in table(tmp_path, "embeddings.csv")] == [str(path)]
 
 
-def test_a_video_or_a_window_takes_no_more_views_once_it_is_sure(tmp_path: Path) -> None:
+def test_a_video_or_a_window_takes_no_more_views_once_it_is_sure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_small_crops(monkeypatch)
     paths = [draw(tmp_path / f"{seed}.mp4", seed=seed) for seed in range(4)]
     for every in (None, 1.0):
         plain = {"sampler": SAMPLED, "every": every, "views": ViewsConfig(crops=3), "embeddings": True}

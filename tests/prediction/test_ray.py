@@ -1,12 +1,15 @@
 """`Predictor` under Ray Data: the rows of the command, also when one of two actors is killed."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from helpers.documents import DOCUMENTS, blocks_of
 
 from video_ats.mini_kinetics.drawing import draw_clip
 from video_ats.prediction.configuration import PredictConfig
@@ -17,6 +20,7 @@ from video_ats.video.encode import write_video
 from video_ats.video.source import DataConfig
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
 # Ray Data warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -24,17 +28,21 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(tmp_path_factory):
+    """The folder that its processes are started in."""
+    folder = tmp_path_factory.mktemp("cluster")
     # Ray's workers give way to other processes; beside the tests of another process they would hardly run.
     own_priority = {"worker_niceness": 0}
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100_000_000,
-        _system_config=own_priority,
-    )
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=100_000_000,
+            _system_config=own_priority,
+        )
+    yield folder
     ray.shutdown()
 
 
@@ -47,6 +55,12 @@ def videos(tmp_path_factory):
         write_video(folder / f"{number}.mp4", clip.frames[:60], frame_rate=clip.frame_rate)
     (folder / "damaged.mp4").write_bytes(b"no video")
     return [*map(str, sorted(folder.iterdir())), str(folder / "missing.mp4")]
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Those of all Parquet files of a folder, in the order of their paths."""
+    rows = [row for path in folder.glob("*.parquet") for row in parquet.ParquetFile(path).read().to_pylist()]
+    return sorted(rows, key=lambda row: row["path"])
 
 
 def test_two_actors_of_which_one_is_killed_give_the_same_rows(cluster, videos, tmp_path):
@@ -66,8 +80,7 @@ def test_two_actors_of_which_one_is_killed_give_the_same_rows(cluster, videos, t
     rows.write_parquet(str(tmp_path / "rows"))
 
     assert int((tmp_path / "killed").read_text()) != os.getpid()
-    assert list(Path(tmp_path / "rows").glob("*.parquet"))
-    found = sorted(ray.data.read_parquet(str(tmp_path / "rows")).take_all(), key=lambda row: row["path"])
+    found = rows_of(tmp_path / "rows")
     listed = tmp_path / "list.txt"  # on a command line, a missing file is an error at once
     listed.write_text("".join(f"{path}\n" for path in sorted(videos)))
     command = replace(config, videos=[str(listed)], output=str(tmp_path / "out"))
@@ -85,3 +98,21 @@ def test_two_actors_of_which_one_is_killed_give_the_same_rows(cluster, videos, t
             np.testing.assert_allclose(row["embedding"], same.vector(), rtol=1e-4, atol=1e-5)
         else:
             assert np.isnan([row["gflops"], row["tokens_kept"], row["probability"], *row["embedding"]]).all()
+
+
+def test_the_code_of_the_documents(cluster, videos, monkeypatch):
+    """In the cluster that is up; one of its two actors is enough for two videos."""
+    (block,) = (block for path in DOCUMENTS for block in blocks_of(path) if block.first == "import ray")
+    monkeypatch.chdir(cluster)
+    for video, name in zip(videos, ("one.mp4", "two.mp4"), strict=False):
+        shutil.copy(video, name)
+    done, usual = [], ray.data.Dataset.map_batches
+    monkeypatch.setattr(ray, "init", lambda **options: done.append(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("shut down"))
+    monkeypatch.setattr(
+        ray.data.Dataset, "map_batches", lambda *given, **options: usual(*given, **{**options, "concurrency": 1})
+    )
+    exec(compile(block.text, block.document, "exec"), {})  # noqa: S102 (our own text)
+    assert done == [{"num_cpus": 2}, "shut down"]
+    rows = rows_of(cluster / "outputs" / "rows")
+    assert [(row["path"], row["status"]) for row in rows] == [("one.mp4", "ok"), ("two.mp4", "ok")]

@@ -6,9 +6,10 @@ from itertools import product
 from typing import Any
 
 import pytest
+import yaml
 
 from video_ats.models.registry import get_variant
-from video_ats.runs.settings import SweepConfig, make_settings, setting_name
+from video_ats.runs.settings import SweepConfig, make_settings, sampler_words, setting_name
 from video_ats.runs.weights import NOTHING_GIVEN, GivenWeights, choose_settings
 from video_ats.tokens import SamplerConfig
 
@@ -48,6 +49,9 @@ from video_ats.tokens import SamplerConfig
 )
 def test_names(config: SamplerConfig | None, name: str) -> None:
     assert setting_name(config) == name
+    if config is not None:  # and what a command line takes gives the same
+        words = yaml.safe_load(sampler_words(config))
+        assert SamplerConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in words.items()}) == config
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_logits_that_are_not_finite_are_one_line(views: Tensor) -> None:
 
 @pytest.fixture
 def few_families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "make_families", lambda *sizes: make_families(*sizes)[::6])
+    monkeypatch.setattr(search, "make_families", lambda *sizes, **how: make_families(*sizes, **how)[::6])
 
 
 def cost(host: nn.Module, views: Tensor, ratio: float | None = None, gflops: float | None = None) -> StopCalibration:

@@ -66,3 +66,20 @@ def test_of_equal_sources_the_first_go(dtype: torch.dtype) -> None:
         expected = list(range(11))
         expected[first] = expected[first + 2] = 1 - first
         assert target.tolist() == [expected] * 3
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 16])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_to_a_count_groups_of_one_length_are_merged_as_groups_of_any(total: int, frames: int) -> None:
+    """Two ways: shapes that are known beforehand, and those of `lengths`."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(5, frames, total, 6, generator=generator, dtype=torch.float64)
+    x[1] = x[1, :, :1]  # all alike
+    sizes = torch.randint(1, 9, (5, total), generator=generator).double()
+    lengths = torch.full((5,), total)
+    for count in range(1, total + 2):
+        found, products = merge_similar(x, sizes, None, count=count)
+        expected, expected_products = merge_similar(x, sizes, lengths, count=count)
+        assert torch.equal(found, expected)
+        assert torch.equal(products, expected_products)
+        assert all(len(set(row.tolist())) == min(count, total) for row in found)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from reducer_tables import PairResult, claims, draw_reducers, reducer_blocks, unpacked, winners
+from reducer_tables import PairResult, claims, draw_reducers, reducer_blocks, unpacked, winners, without_class_blocks
 
 CLIPS = 100
 SAMPLERS: dict[str, dict[str, Any]] = {
@@ -17,6 +17,8 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "static": {"kind": "static", "static": 0.1},
     "topk": {"kind": "topk", "samples": 9, "blocks": [1]},
     "random": {"kind": "random", "samples": 5, "blocks": [1]},
+    "ATS, received by 16 rows": {"kind": "ats", "samples": 9, "blocks": [1], "scores": "received", "score_rows": 16},
+    "ATS, scores query": {"kind": "ats", "samples": 9, "blocks": [1], "scores": "query"},
 }
 
 
@@ -162,8 +164,23 @@ def test_a_budget_is_shown_once_all_its_rows_are_run(tmp_path: Path) -> None:
     assert reducer_blocks(tmp_path)["winners"] == "Not measured yet."
 
 
+def test_models_without_class_token_are_told_of_apart(tmp_path: Path) -> None:
+    write(tmp_path, made_rows())
+    scores = [row_of("ATS, received by 16 rows", 30, 50), row_of("ATS, scores query", 28, 20)]
+    write(tmp_path, [*made_rows(), *scores], "two_drawn")
+    assert reducer_blocks(tmp_path)["winners"].count("**tome**") == 1  # of the pair with a class token
+    (told, best) = without_class_blocks(tmp_path)["without class token"].splitlines()
+    assert "**query** is the most accurate; not told from it: received by 16 rows. Points minus dense" in told
+    # By hand: dense has 90 right, the two scores 70 and 72, their random controls 50 and 80.
+    assert "received by 16 rows -20.00 [" in told
+    assert "(0.50; over random +20.00 [" in told
+    assert "query -18.00 [" in told
+    assert "(0.50; over random -8.00 [" in told
+    assert "**tome**" in best
+
+
 def test_without_results_the_blocks_say_so(tmp_path: Path) -> None:
-    assert set(reducer_blocks(tmp_path).values()) == {"Not measured yet."}
+    assert {*reducer_blocks(tmp_path).values(), *without_class_blocks(tmp_path).values()} == {"Not measured yet."}
     assert draw_reducers(tmp_path) is None
 
 

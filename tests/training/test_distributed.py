@@ -1,4 +1,4 @@
-"""Two processes under torchrun train the same model as one."""
+"""Two processes, under torchrun or with what it sets, train the same model as one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.ranks import run_ranks
 from helpers.tools_in_process import ROOT
 from helpers.training_cases import (
     data,
@@ -54,7 +55,7 @@ def config(videos: Path, output: Path, micro_batch_size: int, clip_norm: float |
     )
 
 
-def run_two_processes(chosen: TrainConfig, videos: Path, **more: Any) -> str:
+def run_two_processes(chosen: TrainConfig, videos: Path, *, torchrun: bool = False, **more: Any) -> str:
     """The tool with the settings of `config`; ``more``: those that a command line spells otherwise."""
     clip_norm = chosen.optimiser.clip_norm
     settings = {
@@ -72,12 +73,15 @@ def run_two_processes(chosen: TrainConfig, videos: Path, **more: Any) -> str:
         "optimiser.warmup_epochs": 1,
         **more,
     }
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    if not torchrun:
+        forget_accelerator()
+        forked = run_ranks("train.py", arguments, 2)
+        assert forked.code == 0, forked.err
+        return forked.out
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-            str(ROOT / "tools" / "train.py"),
-            *(f"--{name}={value}" for name, value in settings.items()),
-        ],
+        [*launcher, str(ROOT / "tools" / "train.py"), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -90,10 +94,15 @@ def run_two_processes(chosen: TrainConfig, videos: Path, **more: Any) -> str:
 
 # Clipping hides a wrong scale of the gradient, so one of the two runs is not clipped.
 @pytest.mark.parametrize(
-    ("micro_batch_size", "clip_norm"), [(2, None), (1, 1.0)], ids=["one pass a step", "accumulated and clipped"]
+    ("micro_batch_size", "clip_norm", "torchrun"),
+    [(2, None, True), (1, 1.0, False)],
+    ids=["one pass a step", "accumulated and clipped"],
 )
-def test_two_processes_are_as_one(videos: Path, tmp_path: Path, micro_batch_size: int, clip_norm: float | None) -> None:
-    said = run_two_processes(config(videos, tmp_path / "two", micro_batch_size, clip_norm), videos)
+def test_two_processes_are_as_one(
+    videos: Path, tmp_path: Path, micro_batch_size: int, clip_norm: float | None, torchrun: bool
+) -> None:
+    chosen = config(videos, tmp_path / "two", micro_batch_size, clip_norm)
+    said = run_two_processes(chosen, videos, torchrun=torchrun)
     _, progress, _ = run(config(videos, tmp_path / "one", 2 * micro_batch_size, clip_norm))
     forget_accelerator()
     assert said.splitlines()[-1].startswith(f"trained: {tmp_path}/two/last.safetensors; best.safetensors: top-1 ")

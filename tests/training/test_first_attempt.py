@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.drawn_videos import synthetic_clip
-from helpers.tools_in_process import ROOT
+from helpers.less_work import draw_no_curves, use_small_crops
+from helpers.tools_in_process import Ended, run_tool_file
 from helpers.training_cases import data, forget_accelerator, prepare, refused, run, small_config, write_small_videos
 
 from video_ats.models.checkpoints import save_checkpoint
@@ -42,26 +40,25 @@ def draw(root: Path, *, classes: tuple[str, ...] = OWN, each: int = 10) -> Path:
     return root
 
 
-def tool(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / name), *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_three_own_classes_of_ten_clips_and_two_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One epoch instead of fifteen, one crop instead of three, and small ones, for the time that they take."""
 
+    def tool(name: str, *arguments: str) -> Ended:
+        return run_tool_file(name, list(arguments), monkeypatch, capsys)
 
-def test_three_own_classes_of_ten_clips_and_two_options(tmp_path: Path) -> None:
-    """One epoch instead of fifteen and one crop instead of three, for the time that they take."""
+    monkeypatch.chdir(tmp_path)
+    use_small_crops(monkeypatch)
+    draw_no_curves(monkeypatch)
     draw(tmp_path / "my_videos")
     (tmp_path / "my_videos" / "fading" / "3.mp4").write_bytes(b"no video")
     (tmp_path / "my_videos" / "remark.txt").touch()
     options = ["--train.videos", "my_videos", "--checkpoint", "shipped/timesformer_mini"]
-    ended = tool(tmp_path, "train.py", *options, "--epochs", "1", "--views.crops", "1")
-    assert ended.returncode == 0, ended.stderr
-    said = ended.stdout
+    forget_accelerator()
+    ended = tool("train.py", *options, "--epochs", "1", "--views.crops", "1")
+    assert ended.code == 0, ended.err
+    said = ended.out
     assert "output: outputs/train_my_videos\n" in said
     assert (
         "note: 3 classes, those of my_videos: fading, sliding, swinging; they are not those of checkpoint "
@@ -83,12 +80,12 @@ def test_three_own_classes_of_ten_clips_and_two_options(tmp_path: Path) -> None:
     assert all((tmp_path / "my_videos" / row["path"]).is_file() for row in rows)
 
     weights = "outputs/train_my_videos/last.safetensors"
-    shown = tool(tmp_path, "demo.py", "--checkpoint", weights, "my_videos/sliding/0.mp4")
-    assert shown.returncode == 0, shown.stderr
-    assert all(name in shown.stdout for name in OWN)
+    shown = tool("demo.py", "--checkpoint", weights, "my_videos/sliding/0.mp4")
+    assert shown.code == 0, shown.err
+    assert all(name in shown.out for name in OWN)
     listed = ["--data.videos", "my_videos", "--data.annotations", "outputs/train_my_videos/held_out.csv"]
-    scored = tool(tmp_path, "evaluate.py", "--checkpoint", weights, *listed, "--output", "scored", "--views.crops", "1")
-    assert scored.returncode == 0, scored.stderr
+    scored = tool("evaluate.py", "--checkpoint", weights, *listed, "--output", "scored", "--views.crops", "1")
+    assert scored.code == 0, scored.err
 
 
 # --- what is chosen

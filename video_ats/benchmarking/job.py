@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle, islice, product
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from video_ats.benchmarking.configuration import BenchmarkConfig
 from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import Figures, benchmark_blocks, make_figures, write_benchmark
-from video_ats.mini_kinetics.drawing import draw_clip
-from video_ats.mini_kinetics.motion import CLASSES
+from video_ats.mini_kinetics.views import draw_views
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.options import check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting
@@ -30,7 +28,6 @@ from video_ats.runs.weights import (
     load_model,
 )
 from video_ats.video.source import DataConfig, read_some_views
-from video_ats.video.transforms import make_views
 from video_ats.video.views import ViewPlan
 
 
@@ -56,13 +53,8 @@ def read_clips(
 
 def draw_clips(plan: ViewPlan, count: int, *, seed: int = 0) -> Clips:
     """All views of drawn videos of the mini Kinetics at the plan's size, one class after the other."""
-    views = []
-    for number, name in enumerate(islice(cycle(CLASSES), count)):
-        clip = draw_clip(name, np.random.default_rng((seed, number)))
-        positions = plan.frame_indices(len(clip.frames), clip.frame_rate)
-        views.append(make_views(torch.from_numpy(clip.frames), positions, plan))
     drawn = "clips" if plan.num_views == 1 else "videos"
-    return Clips(torch.cat(views), f"{count} drawn {drawn} (mini Kinetics, seed {seed})")
+    return Clips(draw_views(plan, count, seed=seed), f"{count} drawn {drawn} (mini Kinetics, seed {seed})")
 
 
 @dataclass(frozen=True)

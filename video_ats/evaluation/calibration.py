@@ -14,7 +14,7 @@ from video_ats.models.search import SettingCalibration
 from video_ats.runs.budget import calibrate_budget, describe_settled, write_calibrated
 from video_ats.runs.files import sole_user
 from video_ats.runs.options import CALIBRATED
-from video_ats.runs.settings import setting_name
+from video_ats.runs.settings import sampler_words, setting_name
 from video_ats.runs.stopping import StopCalibration
 from video_ats.runs.tables import Block, Table, as_markdown_text, number
 
@@ -46,6 +46,7 @@ def calibrate(config: CalibrateConfig, say: Callable[[str], None] = print) -> tu
         (found,) = settled.found
         assert isinstance(found, SettingCalibration | StopCalibration)
         expected = describe_settled(settled, budget)
+        expected += tuple(f"In other commands: `--sampler '{sampler_words(one)}'`" for one in settled.samplers)
         report = folder / "calibration.md"
         write_text(report, as_markdown_text(_blocks(found, expected, len(found.tried))))
         labelled = replace(job.config, data=replace(job.config.data, labelled=config.data.labelled))

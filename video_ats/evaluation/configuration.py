@@ -13,6 +13,7 @@ from video_ats.runs.options import (
     CALIBRATED,
     RANDOM_WEIGHTS,
     TARGET_VIDEOS,
+    Budget,
     Ensemble,
     Finds,
     LabelledRunOptions,
@@ -163,11 +164,13 @@ class CalibrateConfig(LabelledRunOptions):
             as --config.
         data: which videos; labels are not used.
         views: which views of each.
+        exact: try only settings that keep the same number of tokens of every frame, for ``video-ats export``.
         batch_size: clips in one forward pass.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    exact: bool = False
     batch_size: int = 8
 
     def __post_init__(self) -> None:
@@ -180,6 +183,11 @@ class CalibrateConfig(LabelledRunOptions):
         """Always the whole setting."""
         return "setting"
 
+    def budget(self) -> Budget | None:
+        """See `LabelledRunOptions.budget`."""
+        budget = super().budget()
+        return budget and replace(budget, exact=self.exact)
+
     def check_output(self) -> None:
         """Raise for a folder that cannot be written to, or that holds what a calibration found."""
         super().check_output()
@@ -188,5 +196,5 @@ class CalibrateConfig(LabelledRunOptions):
 
     def evaluation(self) -> EvaluateConfig:
         """An evaluation of the same videos with the same target, in a folder within ``output``."""
-        shared = {each.name: getattr(self, each.name) for each in fields(self)}
+        shared = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "exact"}
         return EvaluateConfig(**{**shared, "output": str(Path(self.output, "evaluation")), "calibrate": "setting"})

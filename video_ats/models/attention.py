@@ -15,7 +15,7 @@ from video_ats.tokens.configuration import Scores
 from video_ats.tokens.mergers import Reducer
 from video_ats.tokens.samplers import TokenSampler, scores_read, select
 from video_ats.tokens.sampling import keep_uniform
-from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, sharpness, significance
+from video_ats.tokens.scoring import all_attention, class_attention, mean_row, norms, row_norms, sharpness, significance
 
 Groups = Literal["frame", "clip", "position"]
 
@@ -170,11 +170,10 @@ class ClassAttention(nn.Module):
         k, v = _table(patches, classes, grouping, first)  # (G, heads, R + N, d)
         mask = _mask_with_leading(grouping, first)
 
-        queries = v.new_zeros(len(v), 0, *v.shape[1::2])  # (G, R, heads, d), those of the leading tokens
         row = macs = None
         if first:
             queries = self._prepared(_project(self, tokens.class_tokens, 0, 1), 0, None).squeeze(-3)
-            queries = _per_group(queries, grouping, first)
+            queries = _per_group(queries, grouping, first)  # (G, R, heads, d), those of the leading tokens
             row = class_attention(queries[:, 0], k, mask, self.softcap)  # (G, heads, R + N)
         match scores_read(sampler, self.usual_scores):
             case "keys":
@@ -190,22 +189,22 @@ class ClassAttention(nn.Module):
                 assert sampler.config.score_rows is not None
                 scores, macs = self._received_from(tokens, grouping, groups, sampler.config.score_rows, k, v)
             case None:
-                scores = torch.zeros(len(tokens.origin.index), device=v.device)
+                scores = torch.zeros(tokens.origin.total, device=v.device)
             case _:
-                assert row is not None
-                scores = grouping.unpad(significance(row, v)[:, first:])
+                assert row is not None  # `significance`, with the norms of packed values, which are found in one step
+                scores = grouping.unpad(row[:, :, first:].sum(dim=1)) * row_norms(patches[:, 1])
         chosen = select(sampler, scores, tokens.origin)
         kept = _grouping(chosen.origin, groups)
         staying = tokens.patches.index_select(0, chosen.rows)
         own = self._prepared(_project(self, staying, 0, 1, ragged=True), 0, chosen.origin).squeeze(-3)  # (P', heads, d)
-        others = queries[:, 1:]  # of the leading tokens but the class token
-        q = _led(others, kept.pad(own)).transpose(1, 2)
-        out = attend(q, k, v, mask, self.softcap)  # (G, heads, R - 1 + N', d)
-        leading, patches_out = out.split([others.shape[1], out.shape[2] - others.shape[1]], dim=2)
-        leading = leading.transpose(1, 2)
+        others = max(first - 1, 0)  # leading tokens but the class token
+        q = kept.pad(own)
+        q = _led(queries[:, 1:], q) if others else q
+        out = attend(q.transpose(1, 2), k, v, mask, self.softcap)  # (G, heads, R - 1 + N', d)
+        leading = out[:, :, :others].transpose(1, 2)
         if row is not None:
-            leading = _led(torch.einsum("ghn,ghnd->ghd", row.to(v.dtype), v)[:, None], leading)  # (G, R, heads, d)
-        return _Heads(patches_out, leading, chosen, macs=macs)
+            leading = _led((row[:, :, None].to(v.dtype) @ v).transpose(1, 2), leading)  # (G, R, heads, d)
+        return _Heads(out[:, :, others:], leading, chosen, macs=macs)
 
     def _received_from(
         self, tokens: TokenSet, grouping: Grouping, groups: Groups, rows: int, k: Tensor, v: Tensor
@@ -234,7 +233,7 @@ class ClassAttention(nn.Module):
         chosen = select(sampler, grouping.unpad(scores[:, first:]), tokens.origin)
         kept = _grouping(chosen.origin, groups)
         rows = kept.pad(first + grouping.place.index_select(0, chosen.rows))  # (G, N')
-        leading = torch.arange(first, device=rows.device).expand(len(rows), -1)
+        leading = torch.arange(first, device=rows.device).expand(rows.shape[0], -1)
         rows = _led(leading, rows)[:, None, :, None].expand(-1, attention.shape[1], -1, attention.shape[3])
         out = attention.gather(2, rows).to(v.dtype) @ v  # (G, heads, R + N', d)
         macs = _cost_of_rows(tokens, grouping.lengths - kept.lengths, grouping.lengths, k)
@@ -310,7 +309,8 @@ def _table(patches: Tensor, classes: Tensor, grouping: Grouping, leading: int) -
 
 def _led(leading: Tensor, table: Tensor) -> Tensor:
     """``(G, R, ...)`` in front of the table ``(G, N, ...)``."""
-    return torch.cat([leading, table], dim=1) if leading.shape[1] else table
+    parts = [part for part in (leading, table) if part.shape[1]]
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else table
 
 
 def log_sizes(
@@ -374,7 +374,7 @@ def _project(
         out = in_few_sizes(qkv, x, ragged=ragged)
     else:
         linear: Any = qkv
-        part = len(linear.weight) // 3
+        part = linear.weight.shape[0] // 3
         rows = slice(start * part, stop * part)
         weight, bias = linear.weight[rows], None if linear.bias is None else linear.bias[rows]
         out = in_few_sizes(lambda x: F.linear(x, weight, bias), x, ragged=ragged)

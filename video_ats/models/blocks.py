@@ -89,7 +89,7 @@ class Block(nn.Module):
 
     def _updated(self, tokens: TokenSet, update: TokenSet, kept: Assignment) -> TokenSet:
         """All tokens, with the ``update`` of the kept patch tokens and of the class tokens added."""
-        classes = torch.arange(len(tokens.origin.index), len(tokens.joined), device=tokens.joined.device)
+        classes = torch.arange(tokens.origin.total, tokens.joined.shape[0], device=tokens.joined.device)
         added = self._dropped(update.joined, update)
         return tokens.with_joined(
             tokens.joined.index_add(0, torch.cat([kept.rows, classes]), added.to(tokens.joined.dtype))
@@ -111,7 +111,7 @@ class Block(nn.Module):
         clips, count = tokens.class_tokens.shape[:2]
         scale = self.drop_path(update.new_ones(clips, 1))
         clip = tokens.origin.clip
-        if len(update) > len(clip):
+        if update.shape[0] > clip.shape[0]:
             clip = torch.cat([clip, torch.arange(clips, device=clip.device).repeat_interleave(count)])
         return update * scale[clip]
 

@@ -25,11 +25,11 @@ def in_few_sizes(layer: Callable[[Tensor], Tensor], rows: Tensor, *, ragged: boo
 
     ``ragged``: whether tokens were dropped, so that P differs from batch to batch; else the layer is just called.
     """
-    missing = -len(rows) % _ROWS
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
-    if not ragged or not missing or rows.device.type != "cpu" or dtype not in HALF:
+    if not ragged or rows.device.type != "cpu" or dtype not in HALF:
         return layer(rows)
-    return layer(F.pad(rows, (0, 0, 0, missing)))[: len(rows)]
+    missing = -rows.shape[0] % _ROWS
+    return layer(F.pad(rows, (0, 0, 0, missing)))[: rows.shape[0]] if missing else layer(rows)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, softcap: float | None = None) -> Tensor:
@@ -68,12 +68,12 @@ def attend_within(qkv: Tensor, groups: Grouping) -> Tensor:
     After sampling, most positions are left in a few frames only, so a table of all groups would be mostly padding. On
     a CPU, groups of equal length are computed together instead, without padding or mask: the fastest of torch's ways
     there (benchmarks/ragged_attention.py). On a GPU, where many small kernels cost most, groups are padded, and many
-    short ones are computed some at a time.
+    short ones are computed some at a time. So they are padded in an exported model, whose shapes are fixed.
     """
-    if groups.slots is None or qkv.device.type != "cpu":
+    on_cpu = qkv.device.type == "cpu"
+    if groups.slots is None or not on_cpu or torch.compiler.is_exporting():
         table = groups.pad(qkv)  # (G, N, 3, heads, d)
-        short = 0 < groups.longest <= _TILE // 2 and groups.num_groups >= _MANY_GROUPS
-        if short and qkv.device.type != "cpu":
+        if not on_cpu and 0 < groups.longest <= _TILE // 2 and groups.num_groups >= _MANY_GROUPS:
             return groups.unpad(attend_in_buckets(table, groups.mask))
         q, k, v = table.transpose(1, 3).unbind(2)  # three of (G, heads, N, d)
         return groups.unpad(attend(q, k, v, groups.mask).transpose(1, 2))

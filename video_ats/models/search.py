@@ -86,6 +86,7 @@ def calibrate_setting(
     target_gflops: float | None = None,
     target_ratio: float | None = None,
     scope: Scope | None = None,
+    exact: bool = False,
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> SettingCalibration:
@@ -104,6 +105,8 @@ def calibrate_setting(
             that has nothing so near, but costs less, takes part with its most expensive setting below.
         target_ratio: the same as a share of the dense model's, between 0 and 1. Give one of the two.
         scope: of the samplers; None: ``tube`` and ``frame`` are tried, with joint attention ``clip`` too.
+        exact: only families of exact counts, which can be exported: similar tokens merged, and the highest scores kept,
+            the others merged or gone; without ``clip``.
         progress: called with the numbers of families that are done and of all, over all rounds.
 
     Raises:
@@ -114,7 +117,7 @@ def calibrate_setting(
     check_clips(model, clips, least=2)
     half = (len(clips) + 1) // 2
     with restoring(model), torch.no_grad():
-        search = SettingSearch(model, clips[:half], scope, batch_size, progress)
+        search = SettingSearch(model, clips[:half], scope, batch_size, progress, exact=exact)
         dense = search.dense
         target = 1e9 * target_gflops if target_gflops is not None else dense * (target_ratio or 0)
         (tried,) = search.narrow([target])
@@ -129,16 +132,25 @@ def calibrate_setting(
     return SettingCalibration(sampler, target, dense, found.macs, found.divergences, found.agreeing, tuple(tried))
 
 
-def make_families(depth: int, positions: int, scopes: Sequence[Scope]) -> list[Family]:
-    """The families that are tried in a model of ``depth`` blocks with frames of ``positions`` patches."""
+def make_families(depth: int, positions: int, scopes: Sequence[Scope], *, exact: bool = False) -> list[Family]:
+    """The families that are tried in a model of ``depth`` blocks with frames of ``positions`` patches.
+
+    ``exact``: as of `calibrate_setting`.
+    """
     families = []
     for scope, first in product(scopes, sorted({0, 1, 2, 3, depth // 4, depth // 2})):
         if first >= depth:
             continue
         blocks = tuple(range(first, depth))
         similar = SamplerConfig("similar", scope, blocks)
-        families.append(Family(first, 0, len(_THRESHOLDS) - 1, partial(_until, similar)))
+        if not exact:
+            families.append(Family(first, 0, len(_THRESHOLDS) - 1, partial(_until, similar)))
         families.append(Family(first, 1, positions, partial(_falling, similar, positions)))
+        if exact:
+            for dropped in _DROPPED if first > 0 or depth == 1 else ():
+                top = SamplerConfig("topk", scope, blocks, samples=1, dropped=dropped)
+                families.append(Family(first, 1, positions, partial(_falling, top, positions)))
+            continue
         # Scores of the first block say little: its class token has not seen the clip.
         for temper, dropped in product(_TEMPERS, _DROPPED) if first > 0 or depth == 1 else ():
             ats = SamplerConfig("ats", scope, blocks, temper=temper, dropped=dropped)
@@ -179,12 +191,21 @@ class SettingSearch:
     """
 
     def __init__(
-        self, model: nn.Module, clips: Tensor, scope: Scope | None, batch_size: int, progress: Progress | None
+        self,
+        model: nn.Module,
+        clips: Tensor,
+        scope: Scope | None,
+        batch_size: int,
+        progress: Progress | None,
+        *,
+        exact: bool = False,
     ) -> None:
         grid, self.dense = dense_cost(model, clips, SamplerConfig("topk", samples=1))
         slots, self.cheapest = sampler_slots(model), float("inf")
         scopes = _scopes(grid[0], slots) if scope is None else (scope,)
-        self._families = make_families(len(slots), grid[1] * grid[2], scopes)
+        if exact and scope is None:
+            scopes = tuple(one for one in scopes if one != "clip")
+        self._families = make_families(len(slots), grid[1] * grid[2], scopes, exact=exact)
         self._progress = progress
         total, few = len(clips), min(_FEW, len(clips))
         sizes = [(few, len(self._families))]

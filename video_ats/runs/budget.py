@@ -127,7 +127,7 @@ def calibrate_budget(
     with execution.autocast():
         if budget.finds == "setting":
             with setting_bar() as progress:
-                found.append(calibrate_setting(model, views, progress=progress, **options))
+                found.append(calibrate_setting(model, views, exact=budget.exact, progress=progress, **options))
         else:
             options["max_samples"] = budget.max_samples
             found += [calibrate_samples(model, views, sampler, **options) for sampler in samplers]

@@ -126,9 +126,12 @@ class Budget:
     max_samples: int | None  # largest K to try; None: as many as a whole frame has patches
     finds: Finds = "k"  # the whole setting, or the K of given samplers
     per: Per = "view"
+    exact: bool = False  # only settings of exact counts
 
     def __post_init__(self) -> None:
         check_target(target_gflops=self.target_gflops, target_ratio=self.target_ratio, max_samples=self.max_samples)
+        if self.exact and self.per == "video":
+            raise ValueError("exact true: goes with target_per view; videos that stop have no fixed cost")
         if self.per == "video" and self.finds == "k":
             raise ValueError("target_per video: finds a whole setting and its confidence; K alone is found per view")
         if self.finds == "setting":
@@ -140,7 +143,8 @@ class Budget:
     def asked(self, samplers: Sequence[SamplerConfig]) -> dict[str, Any]:
         """Everything that a calibration depends on: the target and the samplers whose K it finds."""
         given = samplers if self.finds == "k" else ()
-        return {**asdict(self), "samplers": [asdict(sampler) for sampler in given]}
+        told = {name: value for name, value in asdict(self).items() if name != "exact" or value}
+        return {**told, "samplers": [asdict(sampler) for sampler in given]}
 
     @property
     def question(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from typing import Any, Literal
+
+import yaml
 
 from video_ats.tokens import SamplerConfig
 from video_ats.tokens.configuration import Control, Scheme, Scope
@@ -206,6 +208,18 @@ def setting_name(config: SamplerConfig | None) -> str:
     elif amount is None:
         amount = ("k" if config.kind == "ats" else "n") + (counts or "full")
     return _joined(config, amount)
+
+
+def sampler_words(config: SamplerConfig) -> str:
+    """What ``--sampler`` takes on a command line, such as ``{kind: similar, scope: tube, threshold: 0.9}``."""
+    told = {
+        each.name: list(value) if isinstance(value, tuple) else value
+        for each in fields(SamplerConfig)
+        if (value := getattr(config, each.name)) != each.default or each.name in ("kind", "scope")
+    }
+    if config.kind in ("similar", "tome"):
+        del told["dropped"]  # follows from the kind
+    return yaml.safe_dump(told, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
 
 
 def family_name(config: SamplerConfig) -> str:

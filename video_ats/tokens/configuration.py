@@ -110,6 +110,12 @@ class SamplerConfig:
         return self.kind in get_args(Control)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether all clips keep as many tokens as the configuration says, whatever they show."""
+        counted = self.is_control or self.kind == "tome" or (self.kind == "similar" and self.samples is not None)
+        return counted and not self.matched and self.static is None
+
+    @property
     def least_samples(self) -> int:
         """The smallest valid ``samples``: 2 sampling points, or an exact count of 1 token."""
         return 2 if self.kind == "ats" or self.matched else 1

@@ -40,8 +40,8 @@ class Grouping:
     @staticmethod
     def ragged(slots: Tensor, mask: Tensor) -> Grouping:
         """Groups of any length, empty ones included."""
-        full = len(slots) == mask.numel()
-        return Grouping(None, len(mask), mask.shape[1], slots, None if full else mask, slots.device)
+        full = slots.shape[0] == mask.numel()
+        return Grouping(None, mask.shape[0], mask.shape[1], slots, None if full else mask, slots.device)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -89,7 +89,7 @@ class Grouping:
         if then is None:
             return by_token.flatten(0, 2)
         count = outer * length * inner
-        packed = table.new_empty(count + len(then), *table.shape[2:])
+        packed = table.new_empty(count + then.shape[0], *table.shape[2:])
         packed[:count].unflatten(0, self.layout).copy_(by_token)
         packed[count:] = then
         return packed

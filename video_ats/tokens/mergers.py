@@ -90,8 +90,8 @@ def assign_dropped(tokens: TokenSet, kept: Assignment, scope: Scope) -> Assignme
     whose similarity is the mean over the frames; ``clip``: the frame if a token of it is kept, else the clip.
     """
     units, origin, chosen = unit(tokens.patches), tokens.origin, kept.origin
-    into = torch.zeros(len(units), dtype=torch.long, device=units.device)
-    into[kept.rows] = torch.arange(len(kept.rows), device=units.device)
+    into = torch.zeros(units.shape[0], dtype=torch.long, device=units.device)
+    into[kept.rows] = torch.arange(kept.rows.shape[0], device=units.device)
     gone = torch.ones_like(into, dtype=torch.bool).index_fill_(0, kept.rows, False)
     per_frame = None
     if origin.per_frame is not None and chosen.per_frame is not None:

@@ -89,10 +89,12 @@ def merge_similar(
         products of D numbers of each group, int64 Tensor[G].
     """
     groups, frames, total, _ = x.shape
-    left = torch.full((groups,), total, device=x.device) if lengths is None else lengths
     # A cosine does not depend on length, so sums weighted by size do for means: `units` times `norms` are these sums.
     units, norms = _unit(at_least_float32(x).contiguous())
     norms = norms * sizes[:, None, :, None]
+    if lengths is None and count is not None:
+        return _merge_to_count(units, norms, count)
+    left = torch.full((groups,), total, device=x.device) if lengths is None else lengths
     places = torch.arange(total, device=x.device)
     target, products, rounds = places.repeat(groups, 1), torch.zeros_like(left), 0
     # Groups that may still merge, and the places that are left in them: the rows of `units`, `norms` and `left`.
@@ -133,6 +135,47 @@ def merge_similar(
     return target, products
 
 
+def _merge_to_count(units: Tensor, norms: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`merge_similar` where all groups have as many places, so that all shapes are known beforehand.
+
+    ``units (Tensor[G, F, N, D])``, ``norms``: as of `_unit`, the norms times the sizes.
+    """
+    groups, frames, total, width = units.shape
+    places = torch.arange(total, device=units.device).expand(groups, -1)
+    target = place = places  # (G, N); of the n places that are left, (G, n)
+    products, left = 0, total
+    while left > count:
+        sources, targets = (left + 1) // 2, left // 2
+        products += frames * sources * targets
+        merged = min(left - count, sources)
+        own, others = units[:, :, 0::2], units[:, :, 1::2]  # (G, F, S, D), (G, F, M, D)
+        into, cosine = nearest(own, others, None)
+        source = cosine.argsort(dim=1, descending=True, stable=True)[:, :merged]  # (G, m)
+        into = into.gather(1, source)
+        went, to = place.gather(1, 2 * source), place.gather(1, 2 * into + 1)
+        target = places.scatter(1, went, to).gather(1, target)
+        left -= merged
+        if left == count:
+            break
+        everywhere = (groups, frames, merged, width)
+        lost = (2 * source)[:, None, :, None]
+        moved = (units * norms).gather(2, lost.expand(everywhere))
+        sums = (others * norms[:, :, 1::2]).scatter_add(2, into[:, None, :, None].expand(everywhere), moved)
+        grown = torch.zeros_like(others[:, 0, :, 0], dtype=torch.bool).scatter(1, into, True)[:, None, :, None]
+        stay = torch.zeros_like(place, dtype=torch.uint8).scatter(1, 2 * source, 1)
+        stay = stay.argsort(dim=1, stable=True)[:, :left]  # those that are left first, in order
+        news = zip((units, norms), _unit(sums), strict=True)
+        units, norms = (_replaced(table, torch.where(grown, new, table[:, :, 1::2]), stay) for table, new in news)
+        place = place.gather(1, stay)
+    return target, torch.full((groups,), products, device=units.device)
+
+
+def _replaced(table: Tensor, others: Tensor, stay: Tensor) -> Tensor:
+    """The places that ``stay (int64 Tensor[G, n])`` of a table, whose every second place is one of ``others``."""
+    table = table.slice_scatter(others, 2, 1, None, 2)
+    return table.gather(2, stay[:, None, :, None].expand(-1, table.shape[1], -1, table.shape[3]))
+
+
 @torch.no_grad()
 def match_bipartite(keys: Tensor, lengths: Tensor | None, r: int, *, first: int) -> tuple[Tensor, Tensor]:
     """Where each place of a group goes in one block of token merging.
@@ -151,8 +194,8 @@ def match_bipartite(keys: Tensor, lengths: Tensor | None, r: int, *, first: int)
         As `merge_similar`, with products of d numbers.
     """
     groups, frames, total, _ = keys.shape
-    left = torch.full((groups,), total, device=keys.device) if lengths is None else lengths
     target = torch.arange(total, device=keys.device).repeat(groups, 1)
+    left = target.new_full((groups,), total) if lengths is None else lengths
     targets = (left + first) // 2
     sources = torch.where(targets > 0, left - targets, 0)
     if total < 2 or not r:

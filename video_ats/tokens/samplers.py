@@ -79,7 +79,7 @@ class TokenSampler(nn.Module):
             return self._choose(scores, origin, origin.by_clip, per_frame * origin.grid.frames)
         # Departure: the mean is over raw scores, not over scores divided by each frame's sum. So a position counts by
         # how much the class token, the mean of its copies over the frames, attends to it.
-        kept = self._choose(origin.tube_means(scores), origin.tubes, origin.tubes.by_frame, per_frame)
+        kept = self._choose(origin.tube_means(scores), origin, origin.by_tubes, per_frame)
         return origin.of_tubes(kept)
 
     def _choose(self, scores: Tensor, origin: Origin, groups: Grouping, points_or_count: int) -> Tensor:
@@ -100,6 +100,7 @@ class TokenSampler(nn.Module):
             return groups.unpad(keep_uniform(table, lengths, count))
         if kind == "random":  # by a random rank for every place of a clip, without ties
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.block)
+            origin = origin.tubes if self.config.scope == "tube" else origin
             rank = torch.randperm(origin.grid.per_clip, generator=generator).double().to(scores.device)
             table = groups.pad(rank[origin.index % origin.grid.per_clip])
         return groups.unpad(keep_top(table, lengths, count))

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from video_ats.tokens.scoring import at_least_float32
 
+_TINY = torch.finfo(torch.float64).tiny
+
 
 def sample_reference(scores: Tensor, lengths: Tensor | None, num_samples: int) -> Tensor:
     """The released code's sampling: equally spaced points on the normalised cumulative sum of ascending scores.
@@ -36,12 +38,11 @@ def sample_reference(scores: Tensor, lengths: Tensor | None, num_samples: int) -
     cumulative = _filled(ascending, valid, 0).cumsum(dim=1, dtype=torch.float64)
     first = cumulative[:, :1]
     span = cumulative[:, -1:] - first  # zero for a single token only: then all points fall on it
-    cumulative = (cumulative - first) / span.masked_fill(span == 0, 1)
+    cumulative = (cumulative - first) / span.clamp(min=_TINY)
     start = cumulative.masked_fill(cumulative <= 0, 1).amin(dim=1, keepdim=True)
     steps = torch.arange(num_samples, device=scores.device, dtype=torch.float64) / (num_samples - 1)
     taken = _nearest(cumulative, start + (1 - start) * steps)
-    kept = _at(taken, scores)
-    return _and(torch.empty_like(kept).scatter_(1, order, kept), valid)
+    return _and(_at(order.gather(1, taken), scores), valid)
 
 
 def sample_inverse(scores: Tensor, lengths: Tensor | None, num_samples: int) -> Tensor:
@@ -53,7 +54,7 @@ def sample_inverse(scores: Tensor, lengths: Tensor | None, num_samples: int) -> 
     total = cumulative[:, -1:]
     cumulative = cumulative / total.masked_fill(total == 0, 1)
     points = (2 * torch.arange(num_samples, device=scores.device, dtype=torch.float64) + 1) / (2 * num_samples)
-    taken = torch.searchsorted(cumulative, points.expand(scores.shape[0], -1).contiguous())
+    taken = torch.searchsorted(cumulative, points.repeat(scores.shape[0], 1))
     return _and(_at(taken.clamp(max=scores.shape[1] - 1), scores), valid)
 
 
@@ -111,7 +112,7 @@ def _places(scores: Tensor) -> Tensor:
 
 def _row_lengths(scores: Tensor, lengths: Tensor | None) -> Tensor:
     """``int64 Tensor[G, 1]``."""
-    full = (len(scores), 1)
+    full = (scores.shape[0], 1)
     return torch.full(full, scores.shape[1], device=scores.device) if lengths is None else lengths[:, None]
 
 

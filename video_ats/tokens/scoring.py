@@ -108,3 +108,8 @@ def norms(x: Tensor) -> Tensor:
     precise = torch.promote_types(x.dtype, torch.float32)
     of_head = torch.linalg.vector_norm(x, dim=3, dtype=precise)  # (G, heads, N)
     return of_head.square().sum(dim=1).sqrt()
+
+
+def row_norms(x: Tensor) -> Tensor:
+    """The same of packed ones ``(Tensor[P, heads, d])``: Tensor[P]."""
+    return torch.linalg.vector_norm(x, dim=(1, 2), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -86,6 +86,6 @@ class StillPatches(nn.Module):
         out = tokens.select(kept)
         if not self.length_encoding or time is None:
             return out
-        sums = time.new_zeros(len(kept.rows), time.shape[1]).index_add(0, into, time[frame.flatten()])
+        sums = time.new_zeros(kept.rows.shape[0], time.shape[1]).index_add(0, into, time[frame.flatten()])
         encoding = sums / kept.origin.sizes.to(time.dtype)[:, None] - time[kept.origin.frame]
-        return out.with_joined(torch.cat([out.patches + encoding, out.joined[len(kept.rows) :]]))
+        return out.with_joined(torch.cat([out.patches + encoding, out.joined[kept.rows.shape[0] :]]))

@@ -101,14 +101,19 @@ class Origin:
         return Origin(grid, torch.arange(grid.size, device=device), True, known, motion=motion)
 
     @property
+    def total(self) -> int:
+        """``P``; a symbol while a model is exported for any number of clips."""
+        return self.index.shape[0]
+
+    @property
     def is_whole(self) -> bool:
         """True while no token has been dropped."""
-        return self.index.numel() == self.grid.size
+        return self.total == self.grid.size
 
     @cached_property
     def counts(self) -> Counts:
         """Numbers of tokens. Unless they are known, a GPU is waited for."""
-        return self.known or _counts(self._present.view(self.grid.clips, self.grid.frames, -1).sum(dim=2))[0]
+        return self.known or _counts(self._present.view(self.grid.clips, self.grid.frames, -1).sum(dim=2).tolist())[0]
 
     @property
     def per_frame(self) -> int | None:
@@ -149,7 +154,7 @@ class Origin:
         lengths = self._present.view(num_groups, -1).sum(dim=1)
         longest = most + -most % _TABLE_LENGTH
         mask = torch.arange(longest, device=device) < lengths[:, None]
-        return Grouping.ragged(_marked(mask.flatten(), len(self.index)), mask)
+        return Grouping.ragged(_marked(mask.flatten(), self.total), mask)
 
     @cached_property
     def by_position(self) -> Grouping:
@@ -160,7 +165,7 @@ class Origin:
         positions = self.grid.positions
         if self.aligned:  # whole tubes, which differ in number among clips
             tube = self.tubes._token.index_select(0, positions * self.clip + self.index % positions)
-            mask = torch.ones(len(self.index) // frames, frames, dtype=torch.bool, device=tube.device)
+            mask = torch.ones(self.total // frames, frames, dtype=torch.bool, device=tube.device)
             return Grouping.ragged(frames * tube + self.frame, mask)
         # A table by frame of all places, transposed.
         places = torch.arange(self.grid.size, device=self.index.device)
@@ -175,14 +180,21 @@ class Origin:
         if not self.aligned:
             return Origin(grid, left.nonzero().flatten())
         least, most = self.counts[:2]
-        index = _marked(left, len(self.index) // self.grid.frames)
+        index = _marked(left, self.total // self.grid.frames)
         return Origin(grid, index, True, Counts(least, most, least, most))
+
+    @cached_property
+    def by_tubes(self) -> Grouping:
+        """``B`` groups of packed `tubes`, one per clip."""
+        if self.is_table:
+            return Grouping.complete(self.grid.clips, self.counts.most_of_frame, 1, self.index.device)
+        return self.tubes.by_frame
 
     def tube_means(self, x: Tensor) -> Tensor:
         """The mean over the frames in which a position is left: ``x (Tensor[P])`` to packed `tubes`."""
         clips, frames = self.grid[:2]
         if self.is_table:
-            return (x.view(clips, frames, -1).sum(dim=1) / frames).flatten()
+            return x.view(clips, frames, -1).mean(dim=1).flatten()
         sums = x.new_zeros(self.grid.size).index_copy_(0, self.index, x).view(clips, frames, -1).sum(dim=1)
         counts = self._present.view(clips, frames, -1).sum(dim=1)
         return (sums / counts).flatten().index_select(0, self.tubes.index)
@@ -201,20 +213,17 @@ class Origin:
         ``step``: 1 or -1. ``segment``: frames that see each other; T is a multiple of it.
         """
         token = self._token.view(-1, segment, self.grid.positions)  # (B * T / F, F, H * W)
-        none = len(self.index)
-        later = (
-            F.pad(token[:, 1:], (0, 0, 0, 1), value=none)
-            if step == 1
-            else F.pad(token[:, :-1], (0, 0, 1, 0), value=none)
-        )
-        return later.flatten().index_select(0, self.index)
+        none = torch.full_like(token[:, :1], self.total)
+        later = [token[:, 1:], none] if step == 1 else [none, token[:, :-1]]
+        return torch.cat(later, dim=1).flatten().index_select(0, self.index)
 
     @cached_property
     def sizes(self) -> Tensor:
         """``float Tensor[P]``: how many patches each token stands for."""
         if self.stands is None:
-            return torch.ones(len(self.index), device=self.index.device)
-        return torch.bincount(self.stands, minlength=len(self.index) + 1)[:-1].float()
+            return torch.ones(self.total, device=self.index.device)
+        counts = torch.zeros(self.total + 1, device=self.index.device)
+        return counts.index_add(0, self.stands, torch.ones_like(self.stands, dtype=counts.dtype))[:-1]
 
     def in_tubes(self) -> Origin:
         """The same, known to be `aligned`.
@@ -234,17 +243,18 @@ class Origin:
 
         ``per_frame``, ``aligned``: as of `select`; ``macs``: as of `Assignment`.
         """
-        keep = target == torch.arange(len(target), device=target.device)
+        keep = target == torch.arange(target.shape[0], device=target.device)
         kept = self.select(keep, per_frame, aligned=aligned)
         return self.absorb(kept, (keep.cumsum(0) - 1).index_select(0, target), macs)
 
     def absorb(self, kept: Assignment, into: Tensor, macs: Tensor | None) -> Assignment:
         """The same kept tokens, with the others averaged into them; arguments as of `Assignment`."""
-        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, len(kept.rows))), into, macs)
+        return Assignment(kept.rows, replace(kept.origin, stands=self._standing(into, kept.rows.shape[0])), into, macs)
 
     def _standing(self, into: Tensor, kept: int) -> Tensor:
         """`Origin.stands` after each token went ``into (int64 Tensor[P])`` one of so many."""
-        return F.pad(into, (0, 1), value=kept).index_select(0, self._token if self.stands is None else self.stands)
+        into = torch.cat([into, into.new_full((1,), kept)])
+        return into.index_select(0, self._token if self.stands is None else self.stands)
 
     def select(self, keep: Tensor, per_frame: int | None = None, *, aligned: bool = False) -> Assignment:
         """Only the tokens that ``keep (bool Tensor[P])`` marks.
@@ -256,12 +266,15 @@ class Origin:
         clips, frames = self.grid[:2]
         if per_frame is not None:
             counts, total = Counts.equal(frames, per_frame), clips * frames * per_frame
+        elif aligned and self.is_table:
+            of_one = keep.view(clips, frames, -1)[:, 0].sum(dim=1).tolist()
+            counts, total = _counts([[kept] * frames for kept in of_one])
         else:
             if self.per_frame is not None:
                 of_frames = keep.view(clips, frames, self.per_frame)
             else:
                 of_frames = torch.zeros_like(self._present).index_copy_(0, self.index, keep).view(clips, frames, -1)
-            counts, total = _counts(of_frames.sum(dim=2))
+            counts, total = _counts(of_frames.sum(dim=2).tolist())
         rows, stands = _marked(keep, total), None
         if self.stands is not None:
             stands = self._standing(torch.where(keep, keep.cumsum(0) - 1, total), total)
@@ -286,19 +299,23 @@ class Origin:
     @cached_property
     def _token(self) -> Tensor:
         """``int64 Tensor[B * T * H * W]``: the token at each place of the grid; P where there is none."""
-        token = torch.full((self.grid.size,), len(self.index), device=self.index.device)
-        return token.index_copy_(0, self.index, torch.arange(len(self.index), device=self.index.device))
+        token = torch.full((self.grid.size,), self.total, device=self.index.device)
+        return token.index_copy_(0, self.index, torch.arange(self.total, device=self.index.device))
 
 
-def _counts(of_frames: Tensor) -> tuple[Counts, int]:
-    """From the tokens of each frame ``(int64 Tensor[B, T])``: the numbers, and how many tokens there are."""
-    of_clips = of_frames.sum(dim=1)
-    numbers = torch.stack([*of_frames.aminmax(), *of_clips.aminmax(), of_clips.sum()]).tolist()
-    return Counts(*numbers[:4]), numbers[4]
+def _counts(of_frames: list[list[int]]) -> tuple[Counts, int]:
+    """From the tokens of each frame of each clip: the numbers, and how many tokens there are."""
+    of_clips = [sum(clip) for clip in of_frames]
+    least, most = min(map(min, of_frames)), max(map(max, of_frames))
+    return Counts(least, most, min(of_clips), max(of_clips)), sum(of_clips)
 
 
 def _marked(mask: Tensor, count: int) -> Tensor:
     """``int64 Tensor[count]``: where ``mask (bool Tensor[P])`` is True, ``count`` times; a GPU is not waited for."""
+    if torch.compiler.is_exporting():  # to formats that do not have the other
+        places = torch.where(mask, mask.cumsum(0) - 1, count)
+        rows = torch.arange(mask.shape[0], device=mask.device)
+        return rows.new_zeros(count + 1).scatter(0, places, rows)[:-1]
     return torch.nonzero_static(mask, size=count).flatten()
 
 
@@ -323,9 +340,9 @@ class TokenSet:
     macs: Tensor | None = None
 
     def __post_init__(self) -> None:
-        patches, clips = len(self.origin.index), self.origin.grid.clips
+        patches, clips = self.origin.total, self.origin.grid.clips
         rows = [patches + clips * self.leading * sets for sets in (1, self.origin.grid.frames)]
-        if self.joined.dim() != 2 or len(self.joined) not in rows:
+        if self.joined.dim() != 2 or self.joined.shape[0] not in rows:
             raise ValueError(
                 f"joined {tuple(self.joined.shape)} must be (P + B * C, D) with {rows[0]} or {rows[1]} rows for "
                 f"P = {patches} origins and B = {clips} clips"
@@ -334,8 +351,8 @@ class TokenSet:
     @staticmethod
     def of(patches: Tensor, class_tokens: Tensor, origin: Origin, leading: int = 1) -> TokenSet:
         """From patch tokens ``(Tensor[P, D])`` and class tokens ``(Tensor[B, C, D])``, which are copied."""
-        if patches.dim() != 2 or len(patches) != len(origin.index):
-            raise ValueError(f"patches {tuple(patches.shape)} must be (P, D) with P = {len(origin.index)} origins")
+        if patches.dim() != 2 or patches.shape[0] != origin.total:
+            raise ValueError(f"patches {tuple(patches.shape)} must be (P, D) with P = {origin.total} origins")
         clips, width, counts = origin.grid.clips, patches.shape[1], [leading, leading * origin.grid.frames]
         if tuple(class_tokens.shape) not in [(clips, count, width) for count in counts]:
             fit = f"({clips}, {counts[0]} or {counts[1]}, {width})"
@@ -345,7 +362,7 @@ class TokenSet:
     @property
     def patches(self) -> Tensor:
         """``Tensor[P, D]``, a view."""
-        return self.joined[: len(self.origin.index)]
+        return self.joined[: self.origin.total]
 
     @property
     def class_tokens(self) -> Tensor:
@@ -354,9 +371,9 @@ class TokenSet:
 
     def split(self, joined: Tensor) -> tuple[Tensor, Tensor]:
         """Patch tokens ``(P, ...)`` and class tokens ``(B, C, ...)`` of a tensor with the rows of `joined`."""
-        patches, clips = len(self.origin.index), self.origin.grid.clips
+        patches, clips = self.origin.total, self.origin.grid.clips
         classes = joined[patches:]
-        return joined[:patches], classes.unflatten(0, (clips, len(classes) // clips))
+        return joined[:patches], classes.unflatten(0, (clips, classes.shape[0] // clips))
 
     def __repr__(self) -> str:
         return (
@@ -375,12 +392,12 @@ class TokenSet:
     def merge(self, to: Assignment) -> TokenSet:
         """Each kept patch token the mean of those that go into it, weighted by `Origin.sizes`; all class tokens."""
         assert to.into is not None
-        patches, classes = self.joined.split([len(self.origin.index), len(self.joined) - len(self.origin.index)])
-        means = weighted_mean(patches, self.origin.sizes, to.into, len(to.rows))
+        patches, classes = self.joined.split([self.origin.total, self.joined.shape[0] - self.origin.total])
+        means = weighted_mean(patches, self.origin.sizes, to.into, to.rows.shape[0])
         return self.with_joined(torch.cat([means, classes]), to.origin)
 
     def select(self, chosen: Assignment) -> TokenSet:
         """Only the chosen patch tokens, and all class tokens."""
-        classes = torch.arange(len(self.origin.index), len(self.joined), device=self.joined.device)
+        classes = torch.arange(self.origin.total, self.joined.shape[0], device=self.joined.device)
         stay = torch.cat([chosen.rows, classes])
         return self.with_joined(self.joined.index_select(0, stay), chosen.origin)

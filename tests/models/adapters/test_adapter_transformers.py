@@ -100,7 +100,8 @@ def test_eager_attention_is_patched_alike():
         clips = inputs("vivit")
         insert_samplers_(model, SOME)
         insert_samplers_(expected, SOME)
-        assert torch.equal(model(clips).logits, expected(clips).logits)
+        # Layers before the first sampler run themselves, by the attention that they were made with.
+        torch.testing.assert_close(model(clips).logits, expected(clips).logits, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -69,6 +69,9 @@ class Host:
     in_tuple: bool = False  # a layer returns ``(hidden,)``
     pooled: bool = False  # the head reads the mean over all tokens
     needs_patches: bool = False  # the head reads the patches of each frame, and nothing else
+    same_operations: bool = (
+        True  # a layer computes what its block does, so that it runs itself where all tokens are left
+    )
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
     readout: Readout = field(default_factory=Readout)
@@ -149,6 +152,7 @@ class LayerForward:
     ) -> None:
         self.graft, self.layer, self.block, self.hidden = graft, layer, block, hidden
         self.first, self.last = first, last
+        self.before = layer.__dict__.get("forward")
         self.modules = tuple(self.layer.modules())
         run = {self.layer, *block.modules()}
         self.bypassed = {name: module for name, module in self.layer.named_modules() if module not in run}
@@ -159,15 +163,43 @@ class LayerForward:
         if self.graft.host.note is not None:
             self.graft.host.note(self.block, kwargs)
         layer = self.layer
+        if self._runs_itself(hidden_states):
+            return self._own(hidden_states, *args, **kwargs)
+        if not self.graft.warned:
+            self._warn_of_hooks()
         # transformers 4 checkpoints in a layer's ``__call__``; 5 in the class's ``forward``, which does not run now.
         ours = getattr(layer, "gradient_checkpointing", False) and type(layer).__call__ is nn.Module.__call__
         recompute = ours and layer.training and torch.is_grad_enabled()
         out = layer._gradient_checkpointing_func(self._run, hidden_states) if recompute else self._run(hidden_states)  # type: ignore[operator]
         return (out,) if self.graft.host.in_tuple else out
 
+    def _runs_itself(self, hidden: Tensor) -> bool:
+        """Whether the layer's own forward does what the block would: all tokens are left, and nobody looks at them."""
+        block, graft = self.block, self.graft
+        if not graft.host.same_operations or block.sampler is not None or block._forward_hooks:
+            return False
+        note = self.hidden.note_of(hidden)
+        if note is None:
+            return self.first and graft.entrance is None and graft.pixels is None and not torch.compiler.is_exporting()
+        return note.origin.is_whole and note.origin.stands is None and graft.motion is None
+
+    def _own(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The layer's own forward, for all tokens; what it gives says so."""
+        layout, note = self.graft.laid_out(hidden, self.hidden), self.hidden.note_of(hidden)
+        self.graft.left = origin = layout.whole(hidden) if note is None else note.origin
+        out = (
+            self.before(hidden, *args, **kwargs)
+            if self.before
+            else type(self.layer).forward(self.layer, hidden, *args, **kwargs)
+        )
+        layout.note(out[0] if self.graft.host.in_tuple else out, origin, note and note.rows)
+        return out
+
     def _run(self, hidden: Tensor) -> Tensor:
         layout = self.graft.laid_out(hidden, self.hidden)
-        tokens = layout.take(hidden)
+        # An exported program cannot branch on what is in its tensors; all tokens come into the first layer.
+        whole = self.first and torch.compiler.is_exporting()
+        tokens = layout.take(hidden, layout.whole(hidden) if whole else None)
         if self.first:
             self.graft.read_motion(tokens.origin.grid)
         if self.graft.motion is not None:
@@ -182,12 +214,12 @@ class LayerForward:
         host, name = self.graft.host, type(self.layer).__name__
         asked = [key for key in _REFUSED if kwargs.get(key) is not None and kwargs[key] is not False]
         given = [value for value in args if value is not None and value is not False]
+        if torch.compiler.is_exporting():  # where transformers makes a mask of all tokens
+            given = [value for value in given if not isinstance(value, Tensor)]
         if asked or given or getattr(host.config, "output_attentions", False):
             raise _no_attention_matrices(self.layer, ", ".join(asked) or "output_attentions or a mask")
         if host.attention_dropout and self.layer.training:
             raise ValueError(f"{name}: attention dropout {host.attention_dropout} in training: with samplers must be 0")
-        if not self.graft.warned:
-            self._warn_of_hooks()
         recomputed = self.layer.training and getattr(self.layer, "gradient_checkpointing", False)
         if recomputed and self.graft.motion is not None:
             raise ValueError(

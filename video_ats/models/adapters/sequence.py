@@ -8,7 +8,7 @@ pass.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,10 +18,18 @@ from video_ats.tokens import Grid, Origin, TokenSet
 Order = Literal["frames", "positions", "frame_each", "position_each"]
 
 # An attribute of the tensor that saves looking for NaN and grouping again; a tensor without it works as well.
-_ORIGIN = "_video_ats_origin"
+_NOTE = "_video_ats_note"
 # Channel 0 of a dropped token is NaN; the next hold a place of the clip as digits that bfloat16 can represent.
 _DIGITS, _BASE = slice(1, 4), 128
 _GONE = _BASE**3 - 1  # the place of no token: -1 in these digits
+
+
+class _Note(NamedTuple):
+    """Of hidden states that a layer gave: the origin of their tokens, and where they stand in which layout."""
+
+    origin: Origin
+    layout: HiddenStates
+    rows: Tensor  # int64 Tensor[P + S * R], of packed patch and leading tokens in the flattened (S * (R + N), D)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,10 @@ class HiddenStates:
             frames = length // (rows * columns) if fits else self.frames
         return replace(self, frames=frames, rows=rows, columns=columns)
 
+    def whole(self, hidden: Tensor) -> Origin:
+        """All tokens of the clips in ``hidden (Tensor[S, R + N, D])``."""
+        return Origin.whole(self._grid(hidden), hidden.device)
+
     def take(self, hidden: Tensor, origin: Origin | None = None) -> TokenSet:
         """The tokens that are left in ``hidden (Tensor[S, R + N, D])``; ``origin``: where that is known.
 
@@ -61,12 +73,21 @@ class HiddenStates:
             ValueError: for another number of tokens or sequences than the model's clips have.
         """
         self._check(hidden)
-        noted = getattr(hidden, _ORIGIN, None)
+        note = self.note_of(hidden)
         if origin is None:
-            origin = noted if isinstance(noted, Origin) else self._origin(hidden)
-        leading = hidden[:, : self.leading].reshape(origin.grid.clips, -1, hidden.shape[-1])  # (B, R or T * R, D)
-        rows = self._rows(origin.grid, origin.index)
-        return TokenSet.of(hidden.flatten(0, 1)[rows], leading, origin, self.leading)
+            origin = self._origin(hidden) if note is None else note.origin
+        known = note is not None and note.layout == self and note.origin is origin
+        rows = note.rows if known and note is not None else self._all_rows(origin)
+        return TokenSet(hidden.flatten(0, 1).index_select(0, rows), origin, self.leading)
+
+    def note_of(self, hidden: Tensor) -> _Note | None:
+        """What `put` or `note` wrote on these hidden states."""
+        note = getattr(hidden, _NOTE, None)
+        return note if isinstance(note, _Note) else None
+
+    def note(self, hidden: Tensor, origin: Origin, rows: Tensor | None = None) -> None:
+        """Write on hidden states whose tokens they are."""
+        setattr(hidden, _NOTE, _Note(origin, self, self._all_rows(origin) if rows is None else rows))
 
     def put(self, tokens: TokenSet, *, last: bool = False, pooled: bool = False) -> Tensor:
         """The hidden states of ``tokens``, ``Tensor[S, R + N, D]``.
@@ -78,30 +99,35 @@ class HiddenStates:
                 others of the sequence, of the clip if positions are sequences, so that the mean and the maximum over
                 all are those over the others.
         """
-        origin, dim = tokens.origin, tokens.patches.shape[-1]
-        empty = 0.0 if last else torch.nan
+        origin, dim, rows = tokens.origin, tokens.joined.shape[-1], self._all_rows(tokens.origin)
         size = origin.grid.clips * self._sequences, self.leading + self.length, dim
         if pooled and last:
-            # A frame may be an image of its own, or have no token left; a position never is one.
-            per_clip = self._sequences if self.order == "position_each" else 1
-            read = self._rows(origin.grid, origin.index) // (size[1] * per_clip)
-            weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
-            sums = weighted.new_zeros(size[0] // per_clip, dim).index_add(0, read, weighted)
-            counts = origin.sizes.new_zeros(len(sums)).index_add(0, read, origin.sizes).clamp(min=1)
-            hidden = (sums / counts[:, None].to(sums.dtype)).repeat_interleave(size[1] * per_clip, dim=0)
-            if origin.stands is not None:
-                stood_for = (origin.stands < len(origin.index)).nonzero()[:, 0]
-                standing = tokens.patches.index_select(0, origin.stands[stood_for])
-                hidden = hidden.index_copy(0, self._rows(origin.grid, stood_for), standing)
+            hidden = self._with_means(tokens, size)
         else:
-            hidden = tokens.patches.new_full((size[0] * size[1], dim), empty)
-        hidden = hidden.index_copy(0, self._rows(origin.grid, origin.index), tokens.patches)
-        if origin.stands is not None and not last:
+            hidden = tokens.joined.new_full((size[0] * size[1], dim), 0.0 if last else torch.nan)
+        hidden = hidden.index_copy_(0, rows, tokens.joined)
+        if origin.stands is not None and not last and not torch.compiler.is_exporting():
             self._note_(hidden, origin)
         hidden = hidden.view(size)
-        hidden[:, : self.leading] = tokens.class_tokens.reshape(size[0], self.leading, dim)
-        setattr(hidden, _ORIGIN, origin)
+        self.note(hidden, origin, rows)
         return hidden
+
+    def _with_means(self, tokens: TokenSet, size: tuple[int, int, int]) -> Tensor:
+        """See ``pooled`` of `put`: what stands in the places of tokens that are not left, ``(S * (R + N), D)``."""
+        origin, dim = tokens.origin, size[2]
+        # A frame may be an image of its own, or have no token left; a position never is one.
+        per_clip = self._sequences if self.order == "position_each" else 1
+        read = self._rows(origin.grid, origin.index) // (size[1] * per_clip)
+        weighted = tokens.patches * origin.sizes[:, None].to(tokens.patches.dtype)
+        sums = weighted.new_zeros(size[0] // per_clip, dim).index_add(0, read, weighted)
+        counts = origin.sizes.new_zeros(sums.shape[0]).index_add(0, read, origin.sizes).clamp(min=1)
+        hidden = (sums / counts[:, None].to(sums.dtype)).repeat_interleave(size[1] * per_clip, dim=0)
+        if origin.stands is None:
+            return hidden
+        rows = self._rows(origin.grid, torch.arange(origin.grid.size, device=hidden.device))
+        standing = tokens.patches.index_select(0, origin.stands.clamp(max=max(origin.total - 1, 0)))
+        gone = (origin.stands == origin.total)[:, None]
+        return hidden.index_copy(0, rows, torch.where(gone, hidden.index_select(0, rows), standing))
 
     @property
     def _sequences(self) -> int:
@@ -111,6 +137,9 @@ class HiddenStates:
     def length(self) -> int:
         """N, the patch tokens of a sequence."""
         return self.frames * self.rows * self.columns // self._sequences
+
+    def _grid(self, hidden: Tensor) -> Grid:
+        return Grid(hidden.shape[0] // self._sequences, self.frames, self.rows, self.columns)
 
     def _check(self, hidden: Tensor) -> None:
         count = hidden.shape[0] // self._sequences
@@ -122,7 +151,7 @@ class HiddenStates:
             )
 
     def _origin(self, hidden: Tensor) -> Origin:
-        grid = Grid(hidden.shape[0] // self._sequences, self.frames, self.rows, self.columns)
+        grid = self._grid(hidden)
         everywhere = torch.arange(grid.size, device=hidden.device)
         noted = hidden.detach().flatten(0, 1)[self._rows(grid, everywhere)][:, : _DIGITS.stop]  # in raster order
         kept = ~noted[:, 0].isnan()
@@ -145,6 +174,15 @@ class HiddenStates:
         dropped = (~origin.presence()).flatten().nonzero()[:, 0]
         digits = places.flatten()[dropped][:, None] // _BASE ** torch.arange(3, device=hidden.device) % _BASE
         hidden[self._rows(origin.grid, dropped), _DIGITS] = digits.to(hidden.dtype)
+
+    def _all_rows(self, origin: Origin) -> Tensor:
+        """Rows of `TokenSet.joined`: those of the patch tokens, then those of the leading ones."""
+        rows = self._rows(origin.grid, origin.index)
+        if not self.leading:
+            return rows
+        starts = torch.arange(origin.grid.clips * self._sequences, device=rows.device) * (self.leading + self.length)
+        leading = starts[:, None] + torch.arange(self.leading, device=rows.device)
+        return torch.cat([rows, leading.flatten()])
 
     def _rows(self, grid: Grid, index: Tensor) -> Tensor:
         """``int64 Tensor[P]``: where patches of the grid stand in the flattened ``(S * (R + N), D)``."""

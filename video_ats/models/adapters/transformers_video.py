@@ -53,6 +53,7 @@ def timesformer(model: Any) -> Host:
         attention_dropout=config.attention_probs_dropout_prob,
         in_tuple=True,
         config=config,
+        same_operations=kind != "divided",  # theirs computes the class token once a frame
     )
 
 

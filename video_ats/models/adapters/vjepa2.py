@@ -88,7 +88,7 @@ class Rotation3d:
         omega = 1.0 / _BASE**omega
         parts = [place // self.side**2, within // self.side, within % self.side]
         angles = [(part[:, None] * omega).repeat(1, 2) for part in parts]
-        still = like.new_zeros(len(place), self.head_dim - 3 * third)
+        still = like.new_zeros(place.shape[0], self.head_dim - 3 * third)
         angle = torch.cat([*angles, still], dim=1)  # (N, d)
         return Angles(angle.sin(), angle.cos())
 

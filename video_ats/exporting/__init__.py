@@ -1,0 +1,1 @@
+"""Models of fixed shapes, for other runtimes."""
