@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/dispatches.py OTHER_CHECKOUT
 
-Counts what torch dispatches, without operations that only make views. Each round of a checkout is a process of its own;
-times are medians over passes and rounds. Shipped mini models, drawn clips.
+Counts what torch dispatches, without operations that only make views. Each round of a checkout is a process of its own,
+in which the settings take turns; times are medians over passes, then over rounds. Shipped mini models, drawn clips.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROUNDS, PASSES, BATCHES = 3, 7, (1, 8)
+ROUNDS, PASSES, BATCHES = 3, 12, (1, 8)
 SAMPLED_BLOCKS = 4
 HERE = Path(__file__).resolve().parents[1]
 MODELS = ("timesformer_mini", "xvit_mini")
@@ -33,6 +33,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 
 def measure() -> None:
     """Print what this process finds, as a line of JSON; ``video_ats`` is that of ``PYTHONPATH``."""
+    import copy
     import time
 
     import torch
@@ -47,24 +48,25 @@ def measure() -> None:
     for name in MODELS:
         plan = plan_views(get_variant(name), ViewsConfig(clips=1, crops=1))
         views = draw_clips(plan, max(BATCHES)).views
-        for what, given in {"dense": None, **SAMPLERS}.items():
-            model = create_model(name, num_classes=16, checkpoint=f"shipped/{name}").eval()
-            model = remove_samplers_(model) if given is None else insert_samplers_(model, SamplerConfig(**given))
-            for batch in BATCHES:
-                clips = views[:batch]
-                with torch.inference_mode():
-                    model(clips)
-                    with OperationCounter() as counter:
-                        model(clips)
-                    seconds = []
-                    for _ in range(PASSES):
+        models = {"dense": remove_samplers_(create_model(name, num_classes=16, checkpoint=f"shipped/{name}").eval())}
+        for what, given in SAMPLERS.items():
+            models[what] = insert_samplers_(copy.deepcopy(models["dense"]), SamplerConfig(**given))
+        for batch in BATCHES:
+            clips = views[:batch]
+            seconds: dict[str, list[float]] = {what: [] for what in models}
+            with torch.inference_mode():
+                for _ in range(PASSES + 1):
+                    for what, model in models.items():
                         since = time.perf_counter()
                         model(clips)
-                        seconds.append(time.perf_counter() - since)
+                        seconds[what].append(time.perf_counter() - since)
+                for what, model in models.items():
+                    with OperationCounter() as counter:
+                        model(clips)
                     trace = trace_of(model, clips)[1]
-                share = float(trace.macs().double().mean() / trace.dense_macs()[0])
-                row = {"model": name, "what": what, "batch": batch, "share": share, "operations": counter.count}
-                rows.append({**row, "ms": 1e3 * statistics.median(seconds)})
+                    share = float(trace.macs().double().mean() / trace.dense_macs()[0])
+                    row = {"model": name, "what": what, "batch": batch, "share": share, "operations": counter.count}
+                    rows.append({**row, "ms": 1e3 * statistics.median(seconds[what][1:])})
     print(json.dumps(rows))
 
 

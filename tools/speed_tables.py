@@ -18,7 +18,6 @@ _SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 def speed_blocks(root: Path) -> dict[str, str]:
     """Text of each block by name; a block without a result says so."""
     single: dict[str, Callable[[Any], list[str]]] = {
-        "dispatches": dispatches_table,
         "peers": peers_table,
         "pipeline": pipeline_table,
         "growth": growth_table,
@@ -36,7 +35,8 @@ def speed_blocks(root: Path) -> dict[str, str]:
 
 def deploy_blocks(root: Path) -> dict[str, str]:
     """The same of docs/deploy.md."""
-    return {"exported": _block(root, "exported", exported_table)}
+    tables: dict[str, Callable[[Any], list[str]]] = {"exported": exported_table, "dispatches": dispatches_table}
+    return {name: _block(root, name, table) for name, table in tables.items()}
 
 
 def _block(root: Path, name: str, table: Callable[[Any], list[str]]) -> str:
@@ -244,10 +244,8 @@ def dispatches_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a sampled block costs beyond the operations that count, in another checkout and in this one."""
     more = "{before[more per sampled block]:.0f}, {now[more per sampled block]:.0f}"
     columns = {"model": "`{model}`", "batch": "{batch}", "sampler": "{what}", "of dense GFLOPs": "{share:.2f}"}
-    columns |= {"more operations per sampled block: before, now": more}
-    columns |= {"ms: before, now": "{before[ms]:.1f}, {now[ms]:.1f}"}
-    columns |= {"realisation: before, now": "{before[realisation]:.2f}, {now[realisation]:.2f}"}
-    return _table(rows, columns)
+    sampled = [row for row in rows if row["what"] != "dense"]
+    return _table(sampled, columns | {"more operations per sampled block: before, now": more})
 
 
 def exported_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
