@@ -103,6 +103,31 @@ def test_a_hook_that_does_not_run_is_announced_once(name: str, bypassed: str, ru
     assert 2 not in ran
 
 
+@pytest.mark.parametrize(
+    ("name", "within", "runs_itself"),
+    [
+        ("videomae", "videomae.encoder.layer.0.attention", True),
+        ("vit", "blocks.0.attn", True),
+        # Its layer computes the class token once a frame, and would cost more than is counted.
+        ("divided", "timesformer.encoder.layer.0.attention.attention", False),
+    ],
+)
+@torch.no_grad()
+def test_layers_before_the_first_sampler_run_themselves(name: str, within: str, runs_itself: bool) -> None:
+    model, pixels, ran = HOSTS[name](), inputs(name), list[int]()
+    model.get_submodule(within).register_forward_hook(lambda *_: ran.append(1))
+    insert_samplers_(model, SOME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if runs_itself else "ignore")
+        model(pixels)
+    assert bool(ran) == runs_itself
+    ran.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trace_of(model, pixels)  # which watches the blocks
+    assert not ran
+
+
 def test_a_mask_is_not_taken_for_fewer_frames() -> None:
     base = insert_samplers_(HOSTS["videomae"]().base_model, SOME)  # type: ignore[arg-type]
     masked = (torch.arange(32) % 2 == 0).expand(2, -1)

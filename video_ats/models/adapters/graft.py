@@ -69,9 +69,7 @@ class Host:
     in_tuple: bool = False  # a layer returns ``(hidden,)``
     pooled: bool = False  # the head reads the mean over all tokens
     needs_patches: bool = False  # the head reads the patches of each frame, and nothing else
-    same_operations: bool = (
-        True  # a layer computes what its block does, so that it runs itself where all tokens are left
-    )
+    same_operations: bool = True  # in a layer as in its block; then it runs itself while all tokens are left
     config: Any = None  # of transformers
     entry: nn.Module | None = None  # takes ``output_attentions``, and does not pass it on to the layers
     readout: Readout = field(default_factory=Readout)
@@ -98,6 +96,7 @@ class Graft:
     motion: Tensor | None = None  # of the pass that runs, see `Origin.motion`
     grid: tuple[int | None, int, int] | None = None  # steps, rows and columns of the pass; None: of single frames
     left: Origin | None = None  # of the tokens that left the latest layer
+    watched: bool = False  # in the pass that runs, a block has a hook or another forward, so that all blocks run
     warned: bool = False
 
     def begin(self, pixels: Tensor, out: Tensor) -> None:
@@ -176,7 +175,9 @@ class LayerForward:
     def _runs_itself(self, hidden: Tensor) -> bool:
         """Whether the layer's own forward does what the block would: all tokens are left, and nobody looks at them."""
         block, graft = self.block, self.graft
-        if not graft.host.same_operations or block.sampler is not None or block._forward_hooks:
+        if self.first:
+            graft.watched = any(each._forward_hooks or "forward" in vars(each) for each in graft.host.blocks)
+        if not graft.host.same_operations or graft.watched or block.sampler is not None:
             return False
         note = self.hidden.note_of(hidden)
         if note is None:
