@@ -80,6 +80,18 @@ def test_a_program_of_torch(export: Any, weights: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(program.module()(clips), model_with_samplers(weights)(clips), atol=1e-5, rtol=1e-5)
 
 
+def test_what_cannot_be_run_is_not_kept(export: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        (tmp_path / "out" / "model.onnx").write_bytes(b"half")
+        (tmp_path / "out" / "model.onnx.data").write_bytes(b"weights of a large model")
+        raise ValueError("not this operator")
+
+    monkeypatch.setattr(job_module, "_write_onnx", fail)
+    ended = export("--sampler", "dense")
+    assert (ended.code, ended.err) == (2, "error: not this operator\n")
+    assert not list((tmp_path / "out").glob("model.*"))
+
+
 def test_what_differs_is_not_kept(export: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(job_module, "TOLERANCE", -1.0)
     ended = export("--sampler", "dense", "--format", "torch")

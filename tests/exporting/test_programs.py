@@ -121,6 +121,12 @@ def test_what_follows_the_content_is_refused(sampler: SamplerConfig, why: str) -
         export_program(insert_samplers_(small_timesformer("divided"), sampler), random_clips(1)[0])
 
 
+def test_static_patches_are_refused_in_a_model_of_another_library() -> None:
+    model = insert_samplers_(adapter_cases.HOSTS["videomae"](), SamplerConfig("static", static=0.1))
+    with pytest.raises(ValueError, match="sampler static: follows the content"):
+        export_program(model, adapter_cases.inputs("videomae", 1)[0])
+
+
 def test_a_module_of_unknown_counts_is_refused() -> None:
     model = remove_samplers_(small("divided"))
     model.blocks[0].register_module("sampler", nn.Identity())

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from video_ats.runs.files import check_folder
-from video_ats.runs.options import ClassOptions, RunOptions, ViewsConfig, check_at_least_one
+from video_ats.runs.options import RunOptions, ViewsConfig, check_at_least_one
 from video_ats.tokens import SamplerConfig
 
 Format = Literal["onnx", "torch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(ClassOptions, RunOptions):
+class ExportConfig(RunOptions):
     """Configuration of ``video-ats export``.
 
     Attributes:
@@ -22,7 +22,7 @@ class ExportConfig(ClassOptions, RunOptions):
         format: ``onnx``, for ONNX Runtime and others, or ``torch``, a program of torch.export on ``device``.
         sampler: of exact counts, in scope ``frame`` or ``tube``, or ``dense``; null: that of a model whose name ends
             with ``_ats``, or the one that the weights were trained with, else none.
-        labels: as of ``video-ats predict``; class names for model.json.
+        labels: as of ``video-ats predict``, as many as the checkpoint has classes; they go into model.json.
         views: the clips that it is for; they change what model.json says of frames and pixels.
         clips: of a batch; null: any number.
     """
@@ -36,8 +36,7 @@ class ExportConfig(ClassOptions, RunOptions):
     endings: ClassVar[dict[Format, str]] = {"onnx": "model.onnx", "torch": "model.pt2"}
 
     def __post_init__(self) -> None:
-        RunOptions.__post_init__(self)
-        ClassOptions.__post_init__(self)
+        super().__post_init__()
         if self.clips is not None:
             check_at_least_one(self, "clips")
         if isinstance(self.sampler, SamplerConfig):

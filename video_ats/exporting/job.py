@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -62,12 +63,11 @@ def prepare(config: ExportConfig) -> ExportJob:
     if sampler is not None:
         check_exact(sampler)
     device = open_device(config.device if config.format == "torch" else "cpu")
-    given = load_model(variant, weights, config.checkpoint_key, num_classes=len(label_names), seed=config.seed).to(
-        device
-    )
-    model = given.model.eval()
+    sizes = {"num_classes": len(label_names), "seed": config.seed}
+    given = load_model(variant, weights, config.checkpoint_key, **sizes).to(device)
+    given.model.eval()
     if sampler is not None:
-        insert_samplers_(model, sampler)
+        insert_samplers_(given.model, sampler)
     return ExportJob(config, given, sampler, plan, label_names, device)
 
 
@@ -85,27 +85,31 @@ def export(job: ExportJob, say: Callable[[str], None] = print) -> tuple[list[str
         expected, trace = trace_of(model, views)
     program = export_program(model, views[0], clips=config.clips)
     described = _describe(job, int(trace.macs()[0]), int(trace.dense_macs()[0]))
-    with sole_user(Path(config.output)):
+    with sole_user(Path(config.output)), _gone_on_failure(config.model_file):
         if config.format == "onnx":
             logits = _write_onnx(program, config.model_file, described, views)
         else:
             torch.export.save(program, config.model_file, extra_files={"video_ats.json": json.dumps(described)})
             with torch.no_grad():
                 logits = torch.export.load(config.model_file).module()(views)
-        try:
-            difference = _compare(logits, expected)
-        except ValueError:
-            config.model_file.unlink()
-            raise
-        described["largest_difference_of_logits"] = difference
+        described["largest_difference_of_logits"] = difference = _compare(logits, expected)
         beside = config.model_file.with_suffix(".json")
         write_text(beside, json.dumps(described, indent=1) + "\n")
     gflops, dense = described["gflops_per_clip"], described["dense_gflops_per_clip"]
-    how = f"{described['setting']}: {gflops:.4g} of {dense:.4g} GFLOPs per clip"
-    return [f"{how}; logits differ by at most {difference:.2g} on {len(views)} drawn clips"], [
-        config.model_file,
-        beside,
-    ]
+    told = f"{described['setting']}: {gflops:.4g} of {dense:.4g} GFLOPs per clip"
+    told += f"; logits differ by at most {difference:.2g} on {len(views)} drawn clips"
+    return [told], [config.model_file, beside]
+
+
+@contextmanager
+def _gone_on_failure(path: Path) -> Iterator[None]:
+    """Delete a model that was not finished or not checked, and the file beside it that large ONNX models have."""
+    try:
+        yield
+    except BaseException:
+        for file in (path, path.with_name(f"{path.name}.data")):
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _describe(job: ExportJob, macs: int, dense: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from video_ats.exporting.configuration import check_exact
+from video_ats.models.adapters.graft import graft_of
 from video_ats.models.insert import sampler_slots
 from video_ats.tokens import TokenMerger, TokenSampler
 
@@ -42,13 +43,14 @@ def export_program(model: nn.Module, clip: Tensor, *, clips: int | None = None) 
     """
     for block in sampler_slots(model):
         _check_sampler(block.sampler)
-    if getattr(model, "entrance", None) is not None:
+    if getattr(graft_of(model) or model, "entrance", None) is not None:
         raise ValueError("sampler static: follows the content of each clip, and an exported model has fixed shapes")
     example = clip.expand(clips or _EXAMPLES, *clip.shape)
     shapes = {} if clips is not None else {0: Dim("clips", min=1)}
     training = model.training
     try:
         with torch.no_grad():
+            # Strict means traced by Dynamo, which cannot enter the lock of cached_property in Python 3.11.
             return torch.export.export(model.eval(), (example.clone(),), dynamic_shapes=(shapes,), strict=False)
     finally:
         model.train(training)
