@@ -245,7 +245,8 @@ def dispatches_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     more = "{before[more per sampled block]:.0f}, {now[more per sampled block]:.0f}"
     columns = {"model": "`{model}`", "batch": "{batch}", "sampler": "{what}", "of dense GFLOPs": "{share:.2f}"}
     sampled = [row for row in rows if row["what"] != "dense"]
-    return _table(sampled, columns | {"more operations per sampled block: before, now": more})
+    columns |= {"more operations per sampled block: before, now": more}
+    return _table(sampled, columns | {"realisation: before, now": "{before[realisation]:.2f}, {now[realisation]:.2f}"})
 
 
 def exported_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
