@@ -8,7 +8,7 @@ import pytest
 from video_ats import create_model
 from video_ats.benchmarking.configuration import BenchmarkConfig, CountConfig
 from video_ats.demo.configuration import DemoConfig
-from video_ats.evaluation.configuration import EvaluateConfig
+from video_ats.evaluation.configuration import CalibrateConfig, EvaluateConfig
 from video_ats.models.registry import get_variant
 from video_ats.runs.options import DATASET_CLASSES, StopConfig, ViewsConfig, check_samplers, fill_in, plan_views
 from video_ats.runs.settings import Setting, SweepConfig
@@ -162,6 +162,10 @@ def test_a_target_per_video_that_cannot_be_meant(given: dict[str, Any], message:
         EvaluateConfig(**NEEDED, target_per="video", **given)
     with pytest.raises(ValueError, match=r"^target_per video: finds a whole setting and its confidence; K alone"):
         TrainConfig(**NEEDED, target_per="video", target_ratio=0.5)
+    with pytest.raises(
+        ValueError, match=r"^exact true: goes with target_per view; videos that stop have no fixed cost$"
+    ):
+        CalibrateConfig(**NEEDED, target_per="video", target_ratio=0.5, exact=True)
     with pytest.raises(ValueError, match=r"^target_videos 1: must be at least 2, half of which are held out$"):
         EvaluateConfig(**NEEDED, target_videos=1, stop=StopConfig(agreement=0.9))
 

@@ -143,6 +143,7 @@ class Budget:
     def asked(self, samplers: Sequence[SamplerConfig]) -> dict[str, Any]:
         """Everything that a calibration depends on: the target and the samplers whose K it finds."""
         given = samplers if self.finds == "k" else ()
+        # Runs that were begun before there were exact counts go on.
         told = {name: value for name, value in asdict(self).items() if name != "exact" or value}
         return {**told, "samplers": [asdict(sampler) for sampler in given]}
 

@@ -113,8 +113,12 @@ def select(sampler: nn.Module, scores: Tensor, origin: Origin) -> Assignment:
         return origin.select(keep)
     config, per_frame = sampler.config, None
     tube = config.scope == "tube" and origin.aligned
-    exact = config.kind != "ats" and not config.matched and sampler._counts is None
-    if exact and origin.per_frame is not None and (tube or config.scope == "frame"):
+    if (
+        config.is_exact
+        and sampler._counts is None
+        and origin.per_frame is not None
+        and (tube or config.scope == "frame")
+    ):
         assert isinstance(config.samples, int)
         per_frame = min(config.samples, origin.per_frame)  # of every frame: nothing to wait for
     return origin.select(keep, per_frame, aligned=tube)
