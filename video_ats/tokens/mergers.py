@@ -58,7 +58,9 @@ class TokenMerger(nn.Module):
             place, products = match_bipartite(table, lengths, self.config.r * per_group, first=first)
         else:
             x = groups.pad(tokens.patches).unflatten(0, (-1, frames))  # (G, F, N, D)
-            sizes = groups.pad(origin.sizes).unflatten(0, (-1, frames))[:, 0]  # equal in the frames of a tube
+            sizes = None  # equal in the frames of a tube
+            if origin.stands is not None:
+                sizes = groups.pad(origin.sizes).unflatten(0, (-1, frames))[:, 0]
             threshold, per_frame, width = self.config.threshold, self.config.samples, x.shape[-1]
             assert not isinstance(threshold, Sequence)
             assert not isinstance(per_frame, Sequence)

@@ -13,6 +13,9 @@ Tables are ``(G, F, N, D)``: G groups that are decided in one, N places in each,
 
 from __future__ import annotations
 
+from itertools import count as count_from
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -26,7 +29,8 @@ _TINY = 1e-12  # a shorter vector is no direction
 
 def unit(x: Tensor) -> Tensor:
     """``x (Tensor[..., D])`` of length 1, at least float32: half precision would change which tokens are alike."""
-    return _unit(at_least_float32(x))[0]
+    x = at_least_float32(x)
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=_TINY)
 
 
 def weighted_mean(x: Tensor, sizes: Tensor, into: Tensor, count: int) -> Tensor:
@@ -70,7 +74,7 @@ def nearest(sources: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Ten
 
 @torch.no_grad()
 def merge_similar(
-    x: Tensor, sizes: Tensor, lengths: Tensor | None, *, threshold: float | None = None, count: int | None = None
+    x: Tensor, sizes: Tensor | None, lengths: Tensor | None, *, threshold: float | None = None, count: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Where each place of a group goes when similar ones are merged.
 
@@ -79,8 +83,11 @@ def merge_similar(
     any pair of the group exceeds it and at least four places are left. With ``count``, the most similar sources go
     first, of equally similar ones the first, until so many are left, in as many rounds as that takes.
 
+    A GPU is waited for once for lengths, and once in each round with a threshold.
+
     Args:
-        x (Tensor[G, F, N, D]), sizes (float Tensor[G, N]): features, and the patches that each stands for.
+        x (Tensor[G, F, N, D]): features.
+        sizes (float Tensor[G, N] or None): the patches that each place stands for; None: one each.
         lengths (int64 Tensor[G] or None): real places.
         threshold, count: one of the two; a group of ``count`` places or fewer stays as it is.
 
@@ -88,92 +95,157 @@ def merge_similar(
         ``target`` (int64 Tensor[G, N]): the place that each place goes to, its own if it stays; and the number of
         products of D numbers of each group, int64 Tensor[G].
     """
-    groups, frames, total, _ = x.shape
-    # A cosine does not depend on length, so sums weighted by size do for means: `units` times `norms` are these sums.
-    units, norms = _unit(at_least_float32(x).contiguous())
-    norms = norms * sizes[:, None, :, None]
+    places = torch.arange(x.shape[2], device=x.device).expand(x.shape[0], -1)
+    table = _Places(at_least_float32(x), sizes, places)
     if lengths is None and count is not None:
-        return _merge_to_count(units, norms, count)
-    left = torch.full((groups,), total, device=x.device) if lengths is None else lengths
-    places = torch.arange(total, device=x.device)
-    target, products, rounds = places.repeat(groups, 1), torch.zeros_like(left), 0
-    # Groups that may still merge, and the places that are left in them: the rows of `units`, `norms` and `left`.
-    going, place = torch.arange(groups, device=x.device), target.clone()
-    while place.shape[1] > (_FEWEST - 1 if count is None else count):
-        rounds += 1
-        active = left >= _FEWEST if count is None else left > count
-        sources, targets = (left + 1) // 2, left // 2
-        products.index_add_(0, going, active * frames * sources * targets)
-        own, others = units[:, :, 0::2], units[:, :, 1::2]  # (A, F, S, D), (A, F, M, D)
-        columns = places[: own.shape[2]]
-        padded = lengths is not None or rounds > 1  # rows may differ in length
-        into, cosine = nearest(own, others, columns[: others.shape[2]] < targets[:, None] if padded else None)
-        merged = active[:, None] & (columns < sources[:, None])
-        if count is None:
-            assert threshold is not None
-            merged = merged & (cosine > threshold)
-        else:
-            merged = _most_similar(cosine, merged, torch.minimum(left - count, sources))
-        group, source = merged.nonzero(as_tuple=True)
-        if not len(group):
-            break
-        went, to = 2 * source, 2 * into[group, source] + 1
-        now = places.repeat(len(going), 1)
-        now[group, place[group, went]] = place[group, to]
-        target[going] = now.gather(1, target[going])
-        if count is None and rounds == _ROUNDS:
-            break
-        _absorb(units, norms, group, went, to)
-        on = merged.any(dim=1).nonzero().flatten()
-        left = (left - merged.sum(dim=1))[on]
-        gone = torch.zeros_like(place, dtype=torch.uint8)
-        gone[:, 0::2] = merged
-        stay = gone[on].argsort(dim=1, stable=True)[:, : int(left.max())]  # those that are left first, in order
-        going, place = going[on], place[on].gather(1, stay)
-        rows, shape = _rows(units, on, stay), (len(on), frames, stay.shape[1], -1)
-        units, norms = (table.flatten(0, 2).index_select(0, rows).view(shape) for table in (units, norms))
-    return target, products
+        return _merge_to_count(table, count)
+    return _merge_ragged(table, [x.shape[2]] * x.shape[0] if lengths is None else lengths.tolist(), threshold, count)
 
 
-def _merge_to_count(units: Tensor, norms: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`merge_similar` where all groups have as many places, so that all shapes are known beforehand.
+class _Pairs(NamedTuple):
+    """What merges in a round, as many places of each group.
 
-    ``units (Tensor[G, F, N, D])``, ``norms``: as of `_unit`, the norms times the sizes.
+    Attributes:
+        source (int64 Tensor[G, m]): s of the places 2s that go, each once.
+        into (int64 Tensor[G, m]): t of the places 2t + 1 that they go to.
+        real (bool Tensor[G, m] or None): whether they go; None: all do.
     """
-    groups, frames, total, width = units.shape
-    places = torch.arange(total, device=units.device).expand(groups, -1)
-    target = place = places  # (G, N); of the n places that are left, (G, n)
-    products, left = 0, total
+
+    source: Tensor
+    into: Tensor
+    real: Tensor | None = None
+
+
+class _Places(NamedTuple):
+    """The places that are left, padded.
+
+    Attributes:
+        x (Tensor[G, F, n, D]): features; of places that others went to, sums weighted by sizes: a cosine does not
+            depend on length.
+        sizes (float Tensor[G, n] or None): by what features are still to be weighted; None: by nothing.
+        place (int64 Tensor[G, n]): where they stood at first, 0 to N - 1.
+    """
+
+    x: Tensor
+    sizes: Tensor | None
+    place: Tensor
+
+    def select(self, groups: list[int]) -> _Places:
+        """Some of the groups."""
+        rows = torch.tensor(groups, device=self.x.device)
+        sizes = None if self.sizes is None else self.sizes.index_select(0, rows)
+        return _Places(self.x.index_select(0, rows), sizes, self.place.index_select(0, rows))
+
+    def to_nearest(self, lengths: tuple[list[int], list[int]] | None) -> tuple[Tensor, Tensor]:
+        """`nearest` of the places 0, 2, ... among the places 1, 3, ...; ``lengths``: of each group, real ones of both.
+
+        The cosine of padding is minus infinity.
+        """
+        units = unit(self.x)
+        own, others = units[:, :, 0::2], units[:, :, 1::2]  # (G, F, S, D), (G, F, M, D)
+        if lengths is None:
+            return nearest(own, others, None)
+        columns = torch.arange(own.shape[2], device=own.device)
+        sources, targets = (columns < _column(each, own) for each in lengths)
+        into, cosine = nearest(own, others, targets[:, : others.shape[2]])
+        return into, cosine.masked_fill(~sources, -torch.inf)
+
+    def follow(self, pairs: _Pairs, target: Tensor) -> Tensor:
+        """``target (int64 Tensor[G, N])`` of the rounds before, and now of the places that go."""
+        went, to = self.place.gather(1, 2 * pairs.source), self.place.gather(1, 2 * pairs.into + 1)
+        if pairs.real is not None:
+            to = torch.where(pairs.real, to, went)
+        places = torch.arange(target.shape[1], device=target.device).expand(target.shape[0], -1)
+        return places.scatter(1, went, to).gather(1, target)
+
+    def merge(self, pairs: _Pairs, left: int) -> _Places:
+        """First those that are left, in order; ``left`` of the longest group."""
+        gone = torch.zeros_like(self.place, dtype=torch.uint8)
+        gone = gone.scatter(1, 2 * pairs.source, 1 if pairs.real is None else pairs.real.to(gone.dtype))
+        stay = gone.argsort(dim=1, stable=True)[:, :left]  # (G, n')
+        columns = torch.arange(left, device=stay.device).expand_as(stay)
+        into = torch.zeros_like(self.place).scatter(1, stay, columns).gather(1, 2 * pairs.into + 1)  # in 0 to n' - 1
+        kept, moved = self._weighted(stay), self._weighted(2 * pairs.source)
+        if pairs.real is not None:  # what does not go may be padding of any value
+            moved = moved.where(self._of_frames(pairs.real), 0)
+        x = kept.index_add_(0, self._rows(into, left), moved).view(*self.x.shape[:2], left, -1)
+        return _Places(x, None, self.place.gather(1, stay))
+
+    def _weighted(self, places: Tensor) -> Tensor:
+        """Features of ``places (int64 Tensor[G, m])``, times their sizes: ``Tensor[G * F * m, D]``."""
+        x = self.x.flatten(0, 2).index_select(0, self._rows(places, self.x.shape[2]))
+        return x if self.sizes is None else x.mul_(self._of_frames(self.sizes.gather(1, places)))
+
+    def _rows(self, places: Tensor, width: int) -> Tensor:
+        """Rows of ``places (int64 Tensor[G, m])`` in each frame of a flattened table ``(G, F, width)``."""
+        groups, frames = self.x.shape[:2]
+        starts = width * torch.arange(groups * frames, device=places.device).view(groups, frames, 1)
+        return (starts + places[:, None]).flatten()
+
+    def _of_frames(self, x: Tensor) -> Tensor:
+        """``Tensor[G, m]``, the same for each frame, to ``Tensor[G * F * m, 1]``."""
+        return x[:, None].expand(-1, self.x.shape[1], -1).reshape(-1, 1)
+
+
+def _merge_to_count(table: _Places, count: int) -> tuple[Tensor, Tensor]:
+    """`merge_similar` where all groups have as many places, so that all shapes are known beforehand."""
+    groups, frames, left = table.x.shape[:3]
+    target, products = table.place, 0
     while left > count:
         sources, targets = (left + 1) // 2, left // 2
         products += frames * sources * targets
-        merged = min(left - count, sources)
-        own, others = units[:, :, 0::2], units[:, :, 1::2]  # (G, F, S, D), (G, F, M, D)
-        into, cosine = nearest(own, others, None)
-        source = cosine.argsort(dim=1, descending=True, stable=True)[:, :merged]  # (G, m)
-        into = into.gather(1, source)
-        went, to = place.gather(1, 2 * source), place.gather(1, 2 * into + 1)
-        target = places.scatter(1, went, to).gather(1, target)
-        left -= merged
-        if left == count:
+        into, cosine = table.to_nearest(None)
+        source = cosine.argsort(dim=1, descending=True, stable=True)[:, : min(left - count, sources)]  # (G, m)
+        pairs = _Pairs(source, into.gather(1, source))
+        target, left = table.follow(pairs, target), left - source.shape[1]
+        if left > count:
+            table = table.merge(pairs, left)
+    return target, torch.full((groups,), products, device=target.device)
+
+
+def _merge_ragged(table: _Places, left: list[int], threshold: float | None, count: int | None) -> tuple[Tensor, Tensor]:
+    """`merge_similar` where groups may differ in length, ``left``."""
+    groups, frames = table.x.shape[:2]
+    fewest = _FEWEST if count is None else count + 1
+    target, products = table.place, [0] * groups
+    going = on = list(range(groups))  # groups that may still merge: those of `table` and `left`
+    for number in count_from(1):
+        on = [row for row in on if left[row] >= fewest]
+        if not on:
             break
-        everywhere = (groups, frames, merged, width)
-        lost = (2 * source)[:, None, :, None]
-        moved = (units * norms).gather(2, lost.expand(everywhere))
-        sums = (others * norms[:, :, 1::2]).scatter_add(2, into[:, None, :, None].expand(everywhere), moved)
-        grown = torch.zeros_like(others[:, 0, :, 0], dtype=torch.bool).scatter(1, into, True)[:, None, :, None]
-        stay = torch.zeros_like(place, dtype=torch.uint8).scatter(1, 2 * source, 1)
-        stay = stay.argsort(dim=1, stable=True)[:, :left]  # those that are left first, in order
-        news = zip((units, norms), _unit(sums), strict=True)
-        units, norms = (_replaced(table, torch.where(grown, new, table[:, :, 1::2]), stay) for table, new in news)
-        place = place.gather(1, stay)
-    return target, torch.full((groups,), products, device=units.device)
+        if len(on) < len(going):
+            table, left, going = table.select(on), [left[row] for row in on], [going[row] for row in on]
+        sources, targets = [(size + 1) // 2 for size in left], [size // 2 for size in left]
+        for group, own, others in zip(going, sources, targets, strict=True):
+            products[group] += frames * own * others
+        into, cosine = table.to_nearest(None if min(left) == table.x.shape[2] else (sources, targets))
+        cosine, order = cosine.sort(dim=1, descending=True, stable=True)
+        if threshold is not None:
+            merged = (cosine > threshold).sum(dim=1).tolist()
+        else:
+            merged = [min(size + 1 - fewest, own) for size, own in zip(left, sources, strict=True)]
+        if not any(merged):
+            break
+        source = order[:, : max(merged)]
+        columns = torch.arange(source.shape[1], device=source.device)
+        real = None if min(merged) == max(merged) else columns < _column(merged, source)
+        pairs = _Pairs(source, into.gather(1, source), real)
+        if len(going) == groups:
+            target = table.follow(pairs, target)
+        else:
+            rows = torch.tensor(going, device=target.device)
+            target = target.index_copy(0, rows, table.follow(pairs, target.index_select(0, rows)))
+        if threshold is not None and number == _ROUNDS:
+            break
+        left = [size - gone for size, gone in zip(left, merged, strict=True)]
+        table = table.merge(pairs, max(left))
+        on = [row for row, gone in enumerate(merged) if gone]
+    return target, torch.tensor(products, device=target.device)
 
 
-def _replaced(table: Tensor, others: Tensor, stay: Tensor) -> Tensor:
-    """The places that ``stay (int64 Tensor[G, n])`` of a table, whose every second place is one of ``others``."""
-    table = table.slice_scatter(others, 2, 1, None, 2)
-    return table.gather(2, stay[:, None, :, None].expand(-1, table.shape[1], -1, table.shape[3]))
+def _column(numbers: list[int], like: Tensor) -> Tensor:
+    """``int64 Tensor[G, 1]``."""
+    return torch.tensor(numbers, device=like.device)[:, None]
 
 
 @torch.no_grad()
@@ -217,33 +289,3 @@ def _most_similar(cosine: Tensor, among: Tensor, count: Tensor) -> Tensor:
     order = cosine.masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
     first = torch.arange(cosine.shape[1], device=cosine.device) < count[:, None]
     return torch.empty_like(among).scatter_(1, order, first) & among
-
-
-def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """``x (Tensor[..., D])`` of length 1, and the lengths ``Tensor[..., 1]``."""
-    norms = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=_TINY)
-    return x / norms, norms
-
-
-def _absorb(units: Tensor, norms: Tensor, group: Tensor, went: Tensor, to: Tensor) -> None:
-    """Add places that ``went`` to those that they went ``to``, each in its ``group (int64 Tensor[M])``, in place.
-
-    ``units (Tensor[G, F, N, D])``, ``norms``: contiguous, as of `_unit`.
-    """
-    frames, width = units.shape[1:3]
-    changed, into = (width * group + to).unique(return_inverse=True)
-    kept, moved = _rows(units, changed // width, (changed % width)[:, None]), _rows(units, group, went[:, None])
-    units, norms = units.flatten(0, 2), norms.flatten(0, 2)
-    sums, more = (units.index_select(0, rows) * norms.index_select(0, rows) for rows in (kept, moved))
-    sums.index_add_(0, (frames * into[:, None] + torch.arange(frames, device=into.device)).flatten(), more)
-    for table, new in zip((units, norms), _unit(sums), strict=True):
-        table.index_copy_(0, kept, new)
-
-
-def _rows(table: Tensor, groups: Tensor, places: Tensor) -> Tensor:
-    """Rows of the flattened ``table (Tensor[G, F, N, D])``: of ``groups (int64 Tensor[M])``, in each frame, its
-    ``places (int64 Tensor[M, S])``.
-    """
-    frames, width = table.shape[1:3]
-    starts = width * (frames * groups[:, None] + torch.arange(frames, device=groups.device))  # (M, F)
-    return (starts[:, :, None] + places[:, None]).flatten()
