@@ -83,3 +83,25 @@ def test_to_a_count_groups_of_one_length_are_merged_as_groups_of_any(total: int,
         assert torch.equal(found, expected)
         assert torch.equal(products, expected_products)
         assert all(len(set(row.tolist())) == min(count, total) for row in found)
+
+
+@pytest.mark.parametrize("how", [{"threshold": 0.5}, {"threshold": 0.95}, {"count": 3}, {"count": 9}])
+@pytest.mark.parametrize("sized", [False, True])
+def test_groups_in_a_padded_table_are_merged_as_each_alone(how: dict[str, float], sized: bool) -> None:
+    """Groups of 0 to 24 places that take one to four rounds: neither padding nor the others' rounds count."""
+    generator = torch.Generator().manual_seed(3)
+    noise, lengths = torch.tensor([0.0, 0.05, 0.3, 3.0]).repeat(5)[:, None, None, None], list(range(5, 25))
+    lengths[:4] = [0, 1, 3, 4]
+    x = torch.randn(20, 2, 1, 6, generator=generator) + noise * torch.randn(20, 2, 24, 6, generator=generator)
+    sizes = torch.randint(1, 9, (20, 24), generator=generator).float() if sized else None
+    for group, length in enumerate(lengths):
+        x[group, :, length:] = torch.nan
+    target, products = merge_similar(x, sizes, torch.tensor(lengths), **how)
+    rounds = set()
+    for group, length in enumerate(lengths):
+        own = None if sizes is None else sizes[group : group + 1, :length]
+        alone, cost = merge_similar(x[group : group + 1, :, :length], own, torch.tensor([length]), **how)
+        assert torch.equal(target[group, :length], alone[0])
+        assert int(products[group]) == int(cost)
+        rounds.add(int(products[group]) / max(length**2, 1))
+    assert len(rounds) > 4  # how often they were compared
