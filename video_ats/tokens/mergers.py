@@ -66,7 +66,7 @@ class TokenMerger(nn.Module):
             assert not isinstance(per_frame, Sequence)
             count = None if per_frame is None else per_frame * per_group
             place, products = merge_similar(x, sizes, lengths, threshold=threshold, count=count)
-        target = _starts(groups)[groups.group] + groups.unpad(place.repeat_interleave(frames, dim=0))
+        target = _packed(place, groups, groups, frames)
         macs = width * products.view(origin.grid.clips, -1).sum(dim=1)
         known = self._left_of(origin.per_frame, tokens.leading) if scope != "clip" else None
         return origin.merge(target, macs, known, aligned=scope == "tube")
@@ -120,11 +120,19 @@ def _nearest_in(
     targets, sources = groups.pad(units[kept.rows]), of_dropped.pad(units[dropped.rows])  # (G, N, D)
     mask = None if groups.mask is None else groups.mask[::frames]
     place, _ = nearest(sources.unflatten(0, (-1, frames)), targets.unflatten(0, (-1, frames)), mask)
-    found = _starts(groups)[of_dropped.group] + of_dropped.unpad(place.repeat_interleave(frames, dim=0))
+    found = _packed(place, of_dropped, groups, frames)
     products = groups.lengths * of_dropped.lengths
     return found, products.view(kept.origin.grid.clips, -1).sum(dim=1)
 
 
-def _starts(groups: Grouping) -> Tensor:
-    """``int64 Tensor[G]``: the packed token at which each group in raster order begins."""
-    return groups.lengths.cumsum(0) - groups.lengths
+def _packed(place: Tensor, of: Grouping, groups: Grouping, frames: int) -> Tensor:
+    """From places in ``groups`` to their packed tokens: ``int64 Tensor[P]`` for the P tokens ``of`` other groups.
+
+    Groups in raster order. ``place (int64 Tensor[G / frames, N])``: of the tokens in a table, for all frames alike.
+    """
+    if frames > 1:
+        place = place.repeat_interleave(frames, dim=0)
+    if of.slots is None and groups.slots is None:  # one after the other, all equally long
+        return (place + groups.longest * torch.arange(groups.num_groups, device=place.device)[:, None]).flatten()
+    starts = groups.lengths.cumsum(0) - groups.lengths
+    return starts[of.group] + of.unpad(place)
