@@ -41,6 +41,8 @@ class BenchmarkConfig(ClassOptions, RunOptions):
         clips: number of different clips to time on, one of each video, or with ``stop`` of videos; null: as many as
             the largest batch.
         rounds: passes of every setting over every clip or video; the results are medians over them.
+        fastest_blocks: also time each sampler, not the controls, in those of its blocks alone with which this machine
+            is fastest. They are searched for at each precision and batch size, and named in the results.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -52,6 +54,7 @@ class BenchmarkConfig(ClassOptions, RunOptions):
     precisions: list[Precision] = field(default_factory=lambda: list[Precision](["float32"]))
     clips: int | None = None
     rounds: int = 5
+    fastest_blocks: bool = False
 
     def __post_init__(self) -> None:
         RunOptions.__post_init__(self)
@@ -65,6 +68,8 @@ class BenchmarkConfig(ClassOptions, RunOptions):
         check_at_least_one(self, "rounds")
         if self.clips is not None and self.clips < max(self.batch_sizes):
             raise ValueError(f"clips {self.clips}: must be at least the largest of batch_sizes {self.batch_sizes}")
+        if self.fastest_blocks and self.stop.confidences:
+            raise ValueError("fastest_blocks true: is of single clips, not of whole videos; leave stop.confidence out")
         for name in ("clips", "crops"):
             if not self.stop.confidences and (given := getattr(self.views, name)) not in (None, 1):
                 raise ValueError(

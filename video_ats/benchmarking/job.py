@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from video_ats.benchmarking.configuration import BenchmarkConfig
+from video_ats.benchmarking.fastest import fastest_blocks
 from video_ats.benchmarking.measure import time_settings
 from video_ats.benchmarking.report import Figures, benchmark_blocks, make_figures, write_benchmark
 from video_ats.mini_kinetics.views import draw_views
+from video_ats.models.insert import sampler_slots
 from video_ats.runs.execution import Execution, describe_environment, open_device
 from video_ats.runs.options import check_samplers, fill_in, plan_views
-from video_ats.runs.settings import Setting
+from video_ats.runs.settings import Setting, block_ranges, keeps_alike, setting_name
 from video_ats.runs.tables import Block, progress_bar
 from video_ats.runs.weights import (
     NOTHING_GIVEN,
@@ -125,7 +128,35 @@ def run(job: BenchmarkJob) -> tuple[list[Block], list[Path]]:
     with progress_bar(batches * len(job.settings) * (config.rounds + 1), "pass") as bar:
         for precision, size in product(config.precisions, config.batch_sizes):
             execution = Execution(job.device, precision, size)
-            timings = time_settings(model, job.settings, views, execution, progress=bar, **how)
+            settings = job.settings
+            if config.fastest_blocks:
+                more, told = _in_fastest_blocks(model, settings, views, execution, config.rounds)
+                description[f"fastest blocks, {precision}, batch {size}"] = told
+                bar.total += len(more) * (len(views) // size) * (config.rounds + 1)
+                settings = (*settings, *more)
+            timings = time_settings(model, settings, views, execution, progress=bar, **how)
             figures += make_figures(timings, execution)
             written = write_benchmark(Path(config.output), description, environment, figures)
     return benchmark_blocks(description, environment, figures), written
+
+
+def _in_fastest_blocks(
+    model: nn.Module, settings: Sequence[Setting], views: Tensor, execution: Execution, rounds: int
+) -> tuple[list[Setting], str]:
+    """The settings with a sampler in its fastest blocks alone, where these are not all or none; and all in words."""
+    more, told = list[Setting](), list[str]()
+    depth = len(sampler_slots(model))
+    for setting in settings:
+        if setting.sampler is None or not setting.reduces or not setting.sampler.for_depth(depth):
+            continue
+        found = fastest_blocks(model, setting.sampler, views, execution, rounds=rounds)
+        if found is None:
+            told.append(f"{setting.name} in none, dense is faster")
+        elif keeps_alike(found, setting.sampler, depth):
+            told.append(f"{setting.name} in all of its blocks")
+        else:
+            assert found.blocks is not None
+            told.append(f"{setting.name} in {block_ranges(found.blocks)}")
+            more.append(Setting(setting_name(found), found))
+    known = {setting.name for setting in settings}
+    return [one for one in {one.name: one for one in more}.values() if one.name not in known], "; ".join(told) or "-"

@@ -165,6 +165,16 @@ class SamplerConfig:
             block: module(replace(self, blocks=None, **own), block) for block, own in zip(blocks, each, strict=True)
         }
 
+    def only_in(self, chosen: Sequence[int], depth: int) -> SamplerConfig:
+        """The same sampler in some of the blocks that it has in a model of ``depth`` blocks, with their own values."""
+        blocks = list(self.for_depth(depth))
+        kept: dict[str, Any] = {
+            name: tuple(value for block, value in zip(blocks, values, strict=True) if block in chosen)
+            for name in _PER_BLOCK
+            if isinstance(values := getattr(self, name), Sequence)
+        }
+        return replace(self, blocks=tuple(block for block in blocks if block in chosen), **kept)
+
     def check_single(self) -> None:
         """Raise ValueError for values per block, which `for_depth` divides among its samplers."""
         for name in _PER_BLOCK:

@@ -152,7 +152,8 @@ class LayerForward:
         self.graft, self.layer, self.block, self.hidden = graft, layer, block, hidden
         self.first, self.last = first, last
         self.before = layer.__dict__.get("forward")
-        self.modules = tuple(self.layer.modules())
+        # Of each module, what holds its children, and which they are: quicker to compare than to walk through them.
+        self.children = [(each._modules, tuple(each._modules.values())) for each in self.layer.modules()]
         run = {self.layer, *block.modules()}
         self.bypassed = {name: module for name, module in self.layer.named_modules() if module not in run}
 
@@ -233,7 +234,7 @@ class LayerForward:
                 f"{name}: input on {hidden_states.device}, layer on {device}: a model with samplers cannot be "
                 "replicated by nn.DataParallel; use DistributedDataParallel, one process per device"
             )
-        if self.modules != tuple(self.layer.modules()):
+        if any(tuple(now.values()) != before for now, before in self.children):
             raise RuntimeError(f"{name}: its modules were exchanged after samplers were inserted; insert them again")
 
     def _warn_of_hooks(self) -> None:
