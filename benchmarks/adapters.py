@@ -4,12 +4,14 @@ Usage: python benchmarks/adapters.py [ROUNDS]
 
 timm's DeiT-S on images, transformers' TimeSformer on clips. Weights and inputs are random: K, not content, decides how
 many tokens stay; at K of a whole frame, the published setting, random weights drop little. "our blocks" is the model
-with all tokens kept.
+with all tokens kept; "fastest blocks" those of the sampler's blocks in which it pays (`video-ats benchmark
+--fastest_blocks true` finds them too).
 """
 
+import copy
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import timm
@@ -18,8 +20,10 @@ from torch import Tensor, nn
 from transformers import TimesformerConfig, TimesformerForVideoClassification
 from turns import time_in_turns, write_result
 
-from video_ats import SamplerConfig, insert_samplers_, remove_samplers_, trace_of
-from video_ats.runs.execution import open_device
+from video_ats import SamplerConfig, insert_samplers_, trace_of
+from video_ats.benchmarking.fastest import fastest_blocks
+from video_ats.runs.execution import Execution, open_device
+from video_ats.runs.settings import block_ranges
 
 SETTINGS: dict[str, SamplerConfig | None] = {
     "the host, dense": None,
@@ -57,26 +61,28 @@ def cases() -> list[Case]:
 def measure(case: Case, *, rounds: int, device: torch.device) -> list[dict[str, Any]]:
     """One row for each setting. Multiply-adds are ours; the host's own divided attention repeats the class token."""
     model, inputs = case.model.to(device), case.inputs.to(device)
-
-    def run(sampler: SamplerConfig | None) -> Callable[[], object]:
-        # The settings share one model, so that weights and memory are the same. Inserting takes about a millisecond.
-        def call() -> object:
-            insert_samplers_(model, sampler) if sampler is not None else remove_samplers_(model)
-            return model(inputs)
-
-        return call
-
-    seconds = time_in_turns({name: run(sampler) for name, sampler in SETTINGS.items()}, rounds=rounds, device=device)
-    rows = []
+    execution, settings = Execution(device, batch_size=len(inputs)), dict(SETTINGS)
     for name, sampler in SETTINGS.items():
-        insert_samplers_(model, sampler) if sampler is not None else remove_samplers_(model)
-        _, trace = trace_of(model, inputs)
+        if sampler is not None and sampler.kind == "ats":
+            found = fastest_blocks(model, sampler, inputs, execution, rounds=rounds)
+            where = "none" if found is None or found.blocks is None else block_ranges(found.blocks)
+            settings[f"{name}, fastest blocks: {where}"] = found
+    weights = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    models = dict[str, nn.Module]()
+    for name, sampler in settings.items():
+        models[name] = copy.deepcopy(model, dict(weights))  # the same weights in memory
+        if sampler is not None:
+            insert_samplers_(models[name], sampler)
+    calls = {name: partial(each, inputs) for name, each in models.items()}
+    seconds = time_in_turns(calls, rounds=rounds, device=device)
+    rows = []
+    for name, each in models.items():
+        _, trace = trace_of(each, inputs)
         share = float(trace.macs().double().mean() / trace.dense_macs().double().mean())
         speed_up = seconds["the host, dense"] / seconds[name]
         row = {"model": case.name, "batch": len(inputs), "setting": name, "seconds": seconds[name]}
         row |= {"gflops": float(trace.macs().double().mean()) / 1e9, "of_dense": share, "speed_up": speed_up}
         rows.append({**row, "realisation": speed_up * share})
-    remove_samplers_(model)
     return rows
 
 

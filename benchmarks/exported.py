@@ -1,5 +1,5 @@
-"""Exported models: time and accuracy of ONNX Runtime, in 32 and 8 bits, and of OpenVINO where it is installed, beside
-the model that was exported.
+"""Exported models: time and accuracy of ONNX Runtime, in 32 and 8 bits, of OpenVINO where it is installed, and of the
+program compiled by torch, beside the model that was exported.
 
 Usage: python benchmarks/exported.py
 
@@ -54,11 +54,13 @@ def openvino_of(path: Path, threads: int) -> Run:
 def runtimes(model: torch.nn.Module, clip: Tensor, folder: Path) -> dict[str, Run]:
     """Ways to run a model, by their names in the table."""
     whole, small = folder / "model.onnx", folder / "int8.onnx"
-    to_onnx(export_program(model, clip)).save(whole)
+    program = export_program(model, clip)
+    to_onnx(program).save(whole)
     quantize_dynamic(whole, small, weight_type=QuantType.QInt8)
     threads = torch.get_num_threads()
     found = {
         "this package": model,
+        "torch.compile of the program": torch.compile(program.module(), fullgraph=True, dynamic=False),
         "ONNX Runtime": session_of(whole, threads),
         "ONNX Runtime, INT8": session_of(small, threads),
     }

@@ -58,6 +58,7 @@ BLOCKS: dict[tuple[str, str], str] = {
     ("docs/budget.md", "video-ats evaluate --config configs/mini"): RUN,
     ("docs/evaluate.md", "video-ats evaluate --model timesformer_mini"): RUN,
     ("docs/evaluate.md", "torchrun --no-python"): RUN,
+    ("docs/deploy.md", "video-ats benchmark"): RUN,
     ("docs/deploy.md", "video-ats calibrate"): RUN,
     ("docs/deploy.md", "video-ats export"): RUN,
     ("docs/deploy.md", "import numpy"): RUN,

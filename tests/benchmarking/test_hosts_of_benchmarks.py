@@ -1,10 +1,12 @@
-"""The models of benchmarks/large_hosts.py and without_class_token.py, at a small size."""
+"""The models of benchmarks: adapters.py, large_hosts.py and without_class_token.py, at a small size."""
 
 from pathlib import Path
 from typing import Any
 
+import adapters
 import large_hosts
 import pytest
+import timm
 import torch
 import without_class_token
 from helpers.adapter_cases import HOSTS, inputs
@@ -44,3 +46,18 @@ def test_a_model_starts_from_the_spatial_half_of_the_shipped_timesformer(name: s
     frame = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     patches = projection(frame[:, :, None].expand(-1, -1, 2, -1, -1))[:, :, 0]
     torch.testing.assert_close(patches, source.patch_embed.proj(frame), rtol=0, atol=1e-5)
+
+
+def test_rows_of_models_of_other_libraries() -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=4, num_classes=3, embed_dim=48).eval()
+    case = adapters.Case("vit", model, torch.randn(2, 3, 64, 64))
+    rows = adapters.measure(case, rounds=1, device=torch.device("cpu"))
+    names = [row["setting"].partition(": ")[0] for row in rows]
+    ats = ["ats, K = a whole frame", "ats, K = 64"]
+    assert names == ["the host, dense", "our blocks, all kept", *ats, *(f"{name}, fastest blocks" for name in ats)]
+    assert [row["of_dense"] for row in rows[:2]] == [1, 1]
+    assert all(row["of_dense"] < 1 for row in rows[2:4])
+    for row in rows:
+        assert row["gflops"] == pytest.approx(row["of_dense"] * rows[0]["gflops"])
+        assert row["realisation"] == pytest.approx(rows[0]["seconds"] / row["seconds"] * row["of_dense"])
