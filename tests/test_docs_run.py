@@ -2,7 +2,8 @@
 
 `BLOCKS` names each by its document and the beginning of its first line, and says how. A block without a row fails, and
 so does a row without a block. What a command needs of a person (a checkpoint, videos, lists) is made small under the
-same name: `stand_ins`. What takes many minutes is shortened by the arguments in `SHORTER`, and by nothing else.
+same name: `stand_ins`. What takes many minutes is shortened by the arguments in `SHORTER`, an export by
+`export_two_blocks`, and nothing else is.
 """
 
 import re
@@ -16,7 +17,7 @@ import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from helpers.documents import DOCUMENTS, Block, Command, blocks_of, commands_of, configuration_of
-from helpers.stand_ins import compress_less, make_workplace, shorten_mini_kinetics, use_narrow_models
+from helpers.stand_ins import compress_less, export_two_blocks, make_workplace, shorten_mini_kinetics, use_narrow_models
 from helpers.tools_in_process import ROOT, run_tool_file
 from helpers.training_cases import forget_accelerator
 from torch.distributed.run import get_args_parser
@@ -187,7 +188,11 @@ def name_of(block: Block) -> str:
 
 
 @pytest.mark.parametrize("block", blocks_to(RUN, "python"), ids=name_of)
-def test_python(block: Block, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python(
+    block: Block, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "export_program(" in block.text:
+        export_two_blocks(monkeypatch)
     names: dict[str, Any] = {}
     exec(compile(block.text, block.document, "exec"), names)  # noqa: S102 (our own text)
     printed = capsys.readouterr().out
@@ -205,6 +210,7 @@ def test_python(block: Block, workplace: Path, capsys: pytest.CaptureFixture[str
 def test_shell(
     document: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    export_two_blocks(monkeypatch)
     for block in blocks_to(RUN, ""):
         for command in commands_of(block) if block.document == document else ():
             if command.tool:

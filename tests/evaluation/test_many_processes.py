@@ -1,11 +1,8 @@
 """One list scored by several processes, in shards, and after one was killed: the digits of one process alone."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.drawn_videos import write_synthetic_dataset
-from helpers.ranks import run_ranks
+from helpers.ranks import run_ranks, run_torchrun
 from helpers.tools_in_process import run_tool_file
 
 from video_ats.evaluation.configuration import EvaluateConfig
@@ -119,20 +116,6 @@ def words(videos: Path, output: Path) -> list[str]:
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
-def launch(videos: Path, output: Path, ranks: int, script: Path) -> subprocess.CompletedProcess[str]:
-    """A script that ends as ``tools/evaluate.py``, under torchrun."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    return subprocess.run(
-        [*torchrun, str(script), *words(videos, output)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def lines_of(*paths: Path) -> list[dict[str, Any]]:
     """Without times, in the order of the file, scores to the last digit."""
     lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
@@ -194,7 +177,7 @@ def test_a_rank_that_was_killed_costs_its_unfinished_videos(
     script, output = tmp_path / "killed.py", tmp_path / "out"
     script.write_text(_KILLED)
     monkeypatch.setenv("ROOT", str(ROOT))
-    ended = launch(videos, output, 2, script)
+    ended = run_torchrun(script, words(videos, output), 2)
     assert ended.returncode != 0
     assert not (output / "report.json").exists()
     (part,) = output.glob("predictions.part-*.jsonl")

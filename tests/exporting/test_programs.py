@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from helpers import adapter_cases
 from helpers.cases import random_clips, small_timesformer, small_xvit
 from onnxruntime import InferenceSession
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from video_ats import SamplerConfig, insert_samplers_, remove_samplers_
 from video_ats.exporting.programs import export_program, to_onnx
@@ -34,9 +36,18 @@ def small(host: str) -> nn.Module:
     return small_xvit(depth=2) if host == "xvit" else small_timesformer(host, depth=2)
 
 
-def same_for_any_number(model: nn.Module, clips: Tensor) -> None:
+@cache
+def exported(setting: str) -> tuple[nn.Module, ExportedProgram]:
+    """A model with samplers in both of its blocks, and its program: made once for torch and for ONNX."""
+    model = small("divided")
+    if (sampler := EXACT[setting]) is not None:
+        insert_samplers_(model, sampler)
+    return model, export_program(model, random_clips(1)[0])
+
+
+def same_for_any_number(model: nn.Module, program: ExportedProgram, clips: Tensor) -> None:
     """The program, made of one clip, says of one and of three what the model says."""
-    run = export_program(model, clips[0]).module()
+    run = program.module()
     for count in (1, 3):
         with torch.no_grad():
             torch.testing.assert_close(run(clips[:count]), model(clips[:count]), atol=1e-5, rtol=1e-5)
@@ -44,16 +55,14 @@ def same_for_any_number(model: nn.Module, clips: Tensor) -> None:
 
 @pytest.mark.parametrize("setting", EXACT)
 def test_every_kind_of_exact_counts(setting: str) -> None:
-    model = small("divided")
-    if (sampler := EXACT[setting]) is not None:
-        insert_samplers_(model, sampler)
-    same_for_any_number(model, random_clips(3))
+    same_for_any_number(*exported(setting), random_clips(3))
 
 
 @pytest.mark.parametrize(("host", "setting"), [("xvit", "top of frames"), ("joint", "similar tubes")])
 def test_other_hosts_of_ours(host: str, setting: str) -> None:
     model = insert_samplers_(small(host), EXACT[setting])
-    same_for_any_number(model, random_clips(3, frames=4 if host == "xvit" else 3))
+    clips = random_clips(3, frames=4 if host == "xvit" else 3)
+    same_for_any_number(model, export_program(model, clips[0]), clips)
 
 
 @pytest.mark.parametrize("host", ADAPTED)
@@ -85,17 +94,15 @@ def test_a_program_compiles_in_one_graph() -> None:
 
 def test_the_model_is_left_as_it_was() -> None:
     model = insert_samplers_(small("divided"), EXACT["top tubes"]).train()
-    export_program(model, random_clips(1)[0])
+    export_program(model, random_clips(1)[0], clips=1)  # of a fixed number, which takes half the time
     assert model.training
     assert sum(block.sampler is not None for block in model.blocks) == 2
 
 
 @pytest.mark.parametrize("setting", ["top of frames", "the others merged"])
 def test_onnx_runtime_says_the_same(setting: str, tmp_path: Path) -> None:
-    model, clips = small("divided"), random_clips(3)
-    if (sampler := EXACT[setting]) is not None:
-        insert_samplers_(model, sampler)
-    to_onnx(export_program(model, clips[0])).save(tmp_path / "model.onnx")
+    (model, program), clips = exported(setting), random_clips(3)
+    to_onnx(program).save(tmp_path / "model.onnx")
     onnx.checker.check_model(tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 3):

@@ -1,10 +1,14 @@
-"""Several ranks of a tool, forked with the variables that torchrun sets: none of them has to import torch again."""
+"""Several ranks of a tool, forked so that none of them has to import torch again.
+
+`run_ranks` sets the variables that torchrun sets; `run_torchrun` has torchrun start, watch and end them.
+"""
 
 from __future__ import annotations
 
 import os
 import runpy
 import socket
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -35,6 +39,28 @@ def run_ranks(name: str, arguments: list[str], count: int) -> Ended:
             code, raised = 1, str(error)
         out, err = ("".join(path.read_text() for path in sorted(Path(folder).glob(f"*.{kind}"))) for kind in _STREAMS)
     return Ended(code, out, err + raised)
+
+
+# The program ``torchrun``, after imports.
+_TORCHRUN = """
+import video_ats.evaluation.job, video_ats.training.job, video_ats.training.run
+from torch.distributed.run import main
+main()
+"""
+
+
+def run_torchrun(script: Path, arguments: list[str], count: int) -> subprocess.CompletedProcess[str]:
+    """``torchrun --standalone --nproc_per_node <count> <script>``, which has imported what its ranks import."""
+    forked = ["--standalone", "--start_method", "fork", "--run_path", "--nproc_per_node", str(count)]
+    return subprocess.run(
+        [sys.executable, "-c", _TORCHRUN, *forked, str(script), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 _STREAMS = ("stdout", "stderr")

@@ -21,6 +21,9 @@ from helpers.drawn_videos import synthetic_clip
 from helpers.tools_in_process import ROOT
 from video_ats import mini_kinetics
 from video_ats.models import registry
+from video_ats.models.host import VideoTransformer
+from video_ats.models.insert import insert_samplers_
+from video_ats.tokens import SamplerConfig
 from video_ats.video.encode import write_video
 from video_ats.video.lists.label_names import load_label_names
 
@@ -103,6 +106,18 @@ def compress_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Image.Image, "save", lambda *given, **more: save(*given, **{**more, "optimize": False, "compress_level": 1})
     )
+
+
+def export_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samplers go into all blocks that they name; then two blocks are left: each costs seconds of an export."""
+
+    def insert(model: VideoTransformer, sampler: SamplerConfig) -> VideoTransformer:
+        insert_samplers_(model, sampler)
+        del model.blocks[2:]
+        return model
+
+    monkeypatch.setattr("video_ats.insert_samplers_", insert)
+    monkeypatch.setattr("video_ats.exporting.job.insert_samplers_", insert)
 
 
 def _write_dataset(videos: Path, lists: list[Path], names: tuple[str, ...]) -> None:

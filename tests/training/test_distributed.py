@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.ranks import run_ranks
+from helpers.ranks import run_ranks, run_torchrun
 from helpers.tools_in_process import ROOT
 from helpers.training_cases import (
     data,
@@ -27,7 +24,7 @@ from safetensors.torch import load_file
 from video_ats.runs.options import ViewsConfig
 from video_ats.training.configuration import OptimiserConfig, TrainConfig
 
-EPOCHS = 5  # of two steps
+EPOCHS = 3  # of two steps
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +76,7 @@ def run_two_processes(chosen: TrainConfig, videos: Path, *, torchrun: bool = Fal
         forked = run_ranks("train.py", arguments, 2)
         assert forked.code == 0, forked.err
         return forked.out
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    ended = subprocess.run(
-        [*launcher, str(ROOT / "tools" / "train.py"), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ended = run_torchrun(ROOT / "tools" / "train.py", arguments, 2)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
