@@ -1,8 +1,8 @@
-"""The time to a first answer, and its peak memory, of this checkout and of another, in turns.
+"""The time to a first answer, or to import the package, and its peak memory, of this checkout and of another, in turns.
 
 Usage: python benchmarks/start_up.py OTHER_CHECKOUT
 
-Each command line is a process of its own. Medians over the rounds; the first round is not counted.
+Each command line or statement is a process of its own. Medians over the rounds; the first round is not counted.
 """
 
 import os
@@ -30,11 +30,18 @@ ANSWERS = {
     "an output in use": (f"evaluate {MODEL} --checkpoint shipped/timesformer_mini --device cpu --output used", 2),
     "`check-videos`, three videos": ("check-videos --data.videos videos --output scan-{number}", 0),
 }
+# Python statements, and what is imported for the packages alone.
+IMPORTS = ("import torch", "import torch, timm", "import video_ats", "from video_ats import create_model")
 
 
 def answer(checkout: Path, words: Sequence[str], status: int) -> tuple[float, float]:
-    """Wall seconds of a command of a checkout, and the peak MiB of its largest process."""
-    program = [sys.executable, "-c", "import video_ats_command as c; c.main()", *words]
+    """`run`, of a command of a checkout."""
+    return run(checkout, ["import video_ats_command as c; c.main()", *words], status)
+
+
+def run(checkout: Path, source: Sequence[str], status: int) -> tuple[float, float]:
+    """Wall seconds of a Python source with its arguments, and the peak MiB of its largest process."""
+    program = [sys.executable, "-c", *source]
     since = time.perf_counter()
     # This process imports no torch: a child's peak begins with the size of its parent.
     child = subprocess.Popen(
@@ -43,7 +50,7 @@ def answer(checkout: Path, words: Sequence[str], status: int) -> tuple[float, fl
     _, ended, used = os.wait4(child.pid, 0)
     seconds, child.returncode = time.perf_counter() - since, os.waitstatus_to_exitcode(ended)
     if child.returncode != status:
-        raise RuntimeError(f"{checkout}: {' '.join(words)}: ended with {child.returncode}, not {status}")
+        raise RuntimeError(f"{checkout}: {' '.join(source)}: ended with {child.returncode}, not {status}")
     return seconds, used.ru_maxrss / 1024
 
 
@@ -67,7 +74,8 @@ def workplace() -> Iterator[None]:
 
 def measure(other: Path) -> list[dict[str, object]]:
     """A row for each answer."""
-    taken: dict[str, dict[str, list[tuple[float, float]]]] = {name: {"before": [], "now": []} for name in ANSWERS}
+    names = [*ANSWERS, *(f"`{statement}`" for statement in IMPORTS)]
+    taken: dict[str, dict[str, list[tuple[float, float]]]] = {name: {"before": [], "now": []} for name in names}
     number = 0
     with workplace():
         for _ in range(ROUNDS + 1):
@@ -75,6 +83,9 @@ def measure(other: Path) -> list[dict[str, object]]:
                 for when, checkout in (("before", other), ("now", HERE)):
                     number += 1
                     taken[name][when].append(answer(checkout, line.format(number=number).split(), status))
+            for statement in IMPORTS:
+                for when, checkout in (("before", other), ("now", HERE)):
+                    taken[f"`{statement}`"][when].append(run(checkout, [statement], 0))
     rows: list[dict[str, object]] = []
     for name, of in taken.items():
         row: dict[str, object] = {"answer": name, "rounds": ROUNDS}
