@@ -11,6 +11,9 @@ from typing import Any
 from video_ats.runs.tables import markdown_table
 
 _RESULTS = Path("benchmarks", "results")
+# Columns of a benchmark's figures.
+_MS = "{dense[latency][median]:.0f}, {latency[median]:.0f}"
+_SPEED_UP = "{speedup[median]:.2f} [{speedup[p25]:.2f}, {speedup[p75]:.2f}]"
 _NOT_YET = "Not measured yet."
 _SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 
@@ -36,7 +39,8 @@ def speed_blocks(root: Path) -> dict[str, str]:
 def deploy_blocks(root: Path) -> dict[str, str]:
     """The same of docs/deploy.md."""
     tables: dict[str, Callable[[Any], list[str]]] = {"exported": exported_table, "dispatches": dispatches_table}
-    return {name: _block(root, name, table) for name, table in tables.items()}
+    blocks = {name: _block(root, name, table) for name, table in tables.items()}
+    return blocks | {"fastest_blocks": fastest_blocks_table(root)}
 
 
 def _block(root: Path, name: str, table: Callable[[Any], list[str]]) -> str:
@@ -63,8 +67,8 @@ def realisation_table(root: Path) -> str:
         "batch": "{batch_size}",
         "setting": "{setting}",
         "GFLOPs per clip: dense, sampled": "{dense[gflops][mean]:.1f}, {gflops[mean]:.1f}",
-        "ms: dense, sampled": "{dense[latency][median]:.0f}, {latency[median]:.0f}",
-        "speed-up [quartiles]": "{speedup[median]:.2f} [{speedup[p25]:.2f}, {speedup[p75]:.2f}]",
+        "ms: dense, sampled": _MS,
+        "speed-up [quartiles]": _SPEED_UP,
         "realisation": "{realisation:.2f}",
         "peak MiB: dense, sampled": "{memory}",
     }
@@ -109,6 +113,28 @@ def _realised(root: Path, timed: str) -> tuple[list[dict[str, Any]], list[str]]:
                 rows.append({**f, "model": weights, "dense": whole, "memory": memory})
         measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
     return rows, measured
+
+
+def fastest_blocks_table(root: Path) -> str:
+    """Samplers in all of their blocks, and in those alone that `video-ats benchmark --fastest_blocks` found."""
+    rows, measured = list[dict[str, Any]](), []
+    for path in sorted((root / _RESULTS / "fastest_blocks").glob("*/benchmark.json")):
+        result = json.loads(path.read_text())
+        dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
+        for f in result["figures"]:
+            if f["realisation"] is None:
+                continue
+            told = result["run"]["fastest blocks, {precision}, batch {batch_size}".format(**f)]
+            found = dict(one.split(" in ", 1) for one in told.split("; "))
+            where, whole = found.get(f["setting"], "**found**"), dense[_place(f)]
+            share = f["gflops"]["mean"] / whole["gflops"]["mean"]
+            rows.append({**f, "model": path.parent.name, "where": where, "dense": whole, "share": share})
+        measured.append(_measured(result["environment"], f"benchmarks/fastest_blocks.py`, `{path.relative_to(root)}"))
+    columns = {"model": "`{model}`", "batch": "{batch_size}", "setting": "{setting}", "pays in blocks": "{where}"}
+    columns |= {"of dense GFLOPs": "{share:.2f}", "ms: dense, sampled": _MS, "speed-up [quartiles]": _SPEED_UP}
+    return (
+        "\n".join([*_table(rows, columns | {"realisation": "{realisation:.2f}"}), "", *measured]) if rows else _NOT_YET
+    )
 
 
 def gpu_tables(root: Path) -> str:

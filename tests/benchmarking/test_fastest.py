@@ -121,7 +121,7 @@ def test_a_model_of_another_library_and_its_own_samplers_are_left_as_they_were(
     ]
 
 
-def test_where_the_whole_model_is_not_faster_there_is_none(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_model_decides(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks alone look fast, such as where what lies between them takes the time that they save."""
     model, clips = MODELS["timesformer"](), torch.randn(2, 3, 2, 32, 32)
     sampler, forward = SamplerConfig(**COUNTS), type(model).forward
@@ -129,11 +129,14 @@ def test_where_the_whole_model_is_not_faster_there_is_none(clock: Clock, monkeyp
 
     def slow(self: Any, *args: Any) -> Any:
         out = forward(self, *args)
-        clock.now += 10**6 * sum(block.sampler is not None for block in self.blocks)
+        clock.now += 10**6 * (sum(block.sampler is not None for block in self.blocks) in slow_with)
         return out
 
     monkeypatch.setattr(type(model), "forward", slow)
+    slow_with = range(1, 5)
     assert fastest_blocks(model, sampler, clips, EXECUTION, rounds=1) is None
+    clock.of_a_sampler, slow_with = 9, range(1, 4)  # the best blocks are two
+    assert fastest_blocks(model, sampler, clips, EXECUTION, rounds=1) == sampler
 
 
 @pytest.mark.parametrize(
@@ -196,3 +199,20 @@ def test_whole_videos_have_none(
         2,
         "error: fastest_blocks true: is of single clips, not of whole videos; leave stop.confidence out\n",
     )
+
+
+def test_it_times_clips_from_all_over(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four clips at least, in whole batches, the first and the last among them."""
+    model, seen = MODELS["timesformer"](), list[list[float]]()
+    clips = torch.arange(11.0)[:, None, None, None, None].expand(-1, 3, 2, 32, 32)
+    forward = type(model).forward
+
+    def watched(self: Any, batch: torch.Tensor) -> Any:
+        seen.append(batch[:, 0, 0, 0, 0].tolist())
+        return forward(self, batch)
+
+    monkeypatch.setattr(type(model), "forward", watched)
+    for size, expected in ((1, [[0], [3], [7], [10]]), (3, [[0, 2, 4], [6, 8, 10]]), (8, [[0, 1, 3, 4, 6, 7, 9, 10]])):
+        seen.clear()
+        fastest_blocks(model, SamplerConfig(**COUNTS), clips, Execution(torch.device("cpu"), batch_size=size), rounds=1)
+        assert seen[: len(expected)] == expected

@@ -36,7 +36,8 @@ def fastest_blocks(
 
     A sampler takes time, and what it drops saves time in its block and in all later ones. Each block is timed, dense
     and sampled, on the tokens that come to it. Of the ways through the blocks so far on which the same sampler was the
-    last, only the fastest is continued. At the end the whole model is timed, in turns with the dense one.
+    last, only the fastest is continued. At the end the whole model is timed so, dense, and with the sampler in all of
+    its blocks, in turns; the fastest of the three is returned.
 
     The result depends on the device, the precision and the batch size, and the predictions of a model depend on it:
     choose once, and write the blocks that were found into the configuration.
@@ -44,7 +45,8 @@ def fastest_blocks(
     Args:
         model: ours, or one of another library that takes samplers; its samplers and mode are restored afterwards.
         sampler: of any kind but ``static``, which has no block.
-        clips (float Tensor[N, ...]): what the model takes, on the device; the first batches with four clips are timed.
+        clips (float Tensor[N, ...]): what the model takes, on the device. Four of them are timed, or one batch if
+            that is larger.
         rounds: times are medians of so many, and of ten times as many where they are short.
 
     Raises:
@@ -54,7 +56,10 @@ def fastest_blocks(
         raise ValueError(f"sampler kind {sampler.kind}: samples in no block, so there is none to choose")
     if sampler.matched:
         raise ValueError("sampler matched: it follows the counts of another; choose the blocks of that one")
-    batches = clips.split(execution.batch_size)[: -(-_CLIPS // execution.batch_size)]
+    # Neighbours may be alike, such as those of one class: the clips come from all over.
+    count = min(execution.batch_size * -(-_CLIPS // execution.batch_size), len(clips))
+    places = torch.linspace(0, len(clips) - 1, count, dtype=torch.float64).round().long()
+    batches = clips[places.to(clips.device)].split(execution.batch_size)
     with restoring(model), execution.cast_weights(model), execution.autocast():
         insert_samplers_(model, sampler)
         blocks = sampler_slots(model)
@@ -64,10 +69,11 @@ def fastest_blocks(
                 ways = _through(ways, index, block, execution, rounds)
                 bar.update()
         chosen = min(ways, key=lambda way: way.seconds).blocks
-        if not chosen:
-            return None
-        found = sampler.only_in(chosen, len(blocks))
-        return found if _is_faster(model, found, batches, execution, rounds) else None
+        candidates: list[SamplerConfig | None] = [None, sampler]
+        if 0 < len(chosen) < len(sampler.for_depth(len(blocks))):
+            candidates.append(sampler.only_in(chosen, len(blocks)))
+        found = _fastest_of(candidates, model, batches, execution, rounds)
+        return None if found is None else found.only_in(range(len(blocks)), len(blocks))
 
 
 def _entering(model: nn.Module, block: nn.Module, batch: Tensor) -> TokenSet:
@@ -110,18 +116,22 @@ def _is_behind(way: _Way, other: _Way) -> bool:
     return way.seconds > other.seconds and of_way >= of_other
 
 
-def _is_faster(
-    model: nn.Module, sampler: SamplerConfig, batches: Sequence[Tensor], execution: Execution, rounds: int
-) -> bool:
-    """Whether the whole model is faster with a sampler than without, which stays in the model."""
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for number in range(_TIMES * rounds + 1):
-        if number > rounds and sum(map(sum, seconds.values())) > _SECONDS:
+def _fastest_of(
+    samplers: Sequence[SamplerConfig | None],
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    execution: Execution,
+    rounds: int,
+) -> SamplerConfig | None:
+    """The one with which the whole model takes least time, None for without; the last one stays in the model."""
+    seconds = [list[float]() for _ in samplers]
+    for number in range(_TIMES * rounds + 1):  # the first is not counted
+        if number > rounds and sum(map(sum, seconds)) > _SECONDS:
             break
-        for sampled, taken in seconds.items():
-            insert_samplers_(model, sampler) if sampled else remove_samplers_(model)
+        for sampler, taken in zip(samplers, seconds, strict=True):
+            insert_samplers_(model, sampler) if sampler is not None else remove_samplers_(model)
             since = execution.clock()
             for batch in batches:
                 model(batch)
             taken.append(execution.clock() - since)
-    return median(seconds[True][1:]) < median(seconds[False][1:])
+    return min(zip(samplers, seconds, strict=True), key=lambda one: median(one[1][1:]))[0]
