@@ -148,3 +148,8 @@ def test_kept_counts_are_in_the_graph(tmp_path: Path) -> None:
     rows = {node.meta["val"].shape[0] for node in program.graph.nodes if node.name.startswith("gelu")}
     # 3 frames of 9 and of 4 tubes, and the class token.
     assert rows == {3 * 9 + 1, 3 * 4 + 1}, json.dumps(sorted(rows))
+
+
+def test_a_batch_in_the_place_of_a_clip_is_told() -> None:
+    with pytest.raises(ValueError, match=r"clip \(2, 3, .*\): must be one clip \(3, T, H, W\), without a batch"):
+        export_program(small_timesformer("divided"), random_clips(2))

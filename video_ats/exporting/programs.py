@@ -39,8 +39,10 @@ def export_program(model: nn.Module, clip: Tensor, *, clips: int | None = None) 
         a program from clips (float Tensor[B, 3, T, H, W]) to logits (Tensor[B, num_classes]).
 
     Raises:
-        ValueError: for a sampler that follows the content of each clip.
+        ValueError: for a sampler that follows the content of each clip, or a batch in the place of a clip.
     """
+    if clip.dim() != 4:
+        raise ValueError(f"clip {tuple(clip.shape)}: must be one clip (3, T, H, W), without a batch; take clips[0]")
     for block in sampler_slots(model):
         _check_sampler(block.sampler)
     if getattr(graft_of(model) or model, "entrance", None) is not None:
