@@ -41,7 +41,7 @@ def export_program(model: nn.Module, clip: Tensor, *, clips: int | None = None) 
     Raises:
         ValueError: for a sampler that follows the content of each clip, or a batch in the place of a clip.
     """
-    if clip.dim() != 4:
+    if clip.dim() > 4:  # an image model of another library takes (3, H, W)
         raise ValueError(f"clip {tuple(clip.shape)}: must be one clip (3, T, H, W), without a batch; take clips[0]")
     for block in sampler_slots(model):
         _check_sampler(block.sampler)
