@@ -30,12 +30,12 @@ ANSWERS = {
     "an output in use": (f"evaluate {MODEL} --checkpoint shipped/timesformer_mini --device cpu --output used", 2),
     "`check-videos`, three videos": ("check-videos --data.videos videos --output scan-{number}", 0),
 }
-# Python statements, and what is imported for the packages alone.
+# Python statements; those without this package are there to compare with.
 IMPORTS = ("import torch", "import torch, timm", "import video_ats", "from video_ats import create_model")
 
 
 def answer(checkout: Path, words: Sequence[str], status: int) -> tuple[float, float]:
-    """`run`, of a command of a checkout."""
+    """As `run`, for a command line of a checkout."""
     return run(checkout, ["import video_ats_command as c; c.main()", *words], status)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from video_ats.runs.tables import markdown_table
 
-_RESULTS = Path("benchmarks", "results")
+RESULTS = Path("benchmarks", "results")
 # Columns of a benchmark's figures.
-_MS = "{dense[latency][median]:.0f}, {latency[median]:.0f}"
-_SPEED_UP = "{speedup[median]:.2f} [{speedup[p25]:.2f}, {speedup[p75]:.2f}]"
-_NOT_YET = "Not measured yet."
+MS = "{dense[latency][median]:.0f}, {latency[median]:.0f}"
+SPEED_UP = "{speedup[median]:.2f} [{speedup[p25]:.2f}, {speedup[p75]:.2f}]"
+NOT_YET = "Not measured yet."
 _SETTING = {"precision": "{precision}", "batch": "{batch}", "what": "{what}"}
 
 
@@ -33,51 +33,44 @@ def speed_blocks(root: Path) -> dict[str, str]:
         "start_up": start_up_table,
     }
     blocks = {"realisation": realisation_table(root), "whole videos": whole_videos_table(root)}
-    return blocks | {name: _block(root, name, table) for name, table in single.items()}
+    return blocks | {name: block_of(root, name, table) for name, table in single.items()}
 
 
-def deploy_blocks(root: Path) -> dict[str, str]:
-    """The same of docs/deploy.md."""
-    tables: dict[str, Callable[[Any], list[str]]] = {"exported": exported_table, "dispatches": dispatches_table}
-    blocks = {name: _block(root, name, table) for name, table in tables.items()}
-    return blocks | {"fastest_blocks": fastest_blocks_table(root)}
-
-
-def _block(root: Path, name: str, table: Callable[[Any], list[str]]) -> str:
+def block_of(root: Path, name: str, table: Callable[[Any], list[str]]) -> str:
     """The table of one result, and where it was measured."""
-    path = root / _RESULTS / name / "result.json"
+    path = root / RESULTS / name / "result.json"
     if not path.exists():
-        return _NOT_YET
+        return NOT_YET
     result = json.loads(path.read_text())
     source = f"benchmarks/{name}.py`, `{path.relative_to(root)}"
-    return "\n".join([*table(result["rows"]), "", _measured(result["environment"], source)])
+    return "\n".join([*table(result["rows"]), "", measured(result["environment"], source)])
 
 
-def _table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> list[str]:
+def table_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> list[str]:
     """A Markdown table: each column by its header, with the format that is filled in from a row."""
     return markdown_table(list(columns), [[form.format_map(row) for form in columns.values()] for row in rows])
 
 
 def realisation_table(root: Path) -> str:
     """Each setting of each model beside the dense model, on clips."""
-    rows, measured = _realised(root, "clips")
+    rows, sources = _realised(root, "clips")
     columns = {
         "model": "`{model}`",
         "precision": "{precision}",
         "batch": "{batch_size}",
         "setting": "{setting}",
         "GFLOPs per clip: dense, sampled": "{dense[gflops][mean]:.1f}, {gflops[mean]:.1f}",
-        "ms: dense, sampled": _MS,
-        "speed-up [quartiles]": _SPEED_UP,
+        "ms: dense, sampled": MS,
+        "speed-up [quartiles]": SPEED_UP,
         "realisation": "{realisation:.2f}",
         "peak MiB: dense, sampled": "{memory}",
     }
-    return "\n".join([*_table(rows, columns), "", *measured]) if measured else _NOT_YET
+    return "\n".join([*table_of(rows, columns), "", *sources]) if sources else NOT_YET
 
 
 def whole_videos_table(root: Path) -> str:
     """Each setting of each model beside the dense model on all views of whole videos, at each batch size."""
-    rows, measured = _realised(root, "videos")
+    rows, sources = _realised(root, "videos")
     sizes = sorted({row["batch_size"] for row in rows})
     of = {(row["model"], row["setting"], row["batch_size"]): row for row in rows}
     columns = {
@@ -93,48 +86,26 @@ def whole_videos_table(root: Path) -> str:
         columns |= {f"realisation, batch {size}": f"{{{at}[realisation]:.2f}}"}
     settings = dict.fromkeys((model, setting) for model, setting, _ in of)
     found = [[of[model, setting, size] for size in sizes] for model, setting in settings]
-    table = _table(({**at_sizes[0], "of": at_sizes} for at_sizes in found), columns)
-    return "\n".join([*table, "", *measured]) if measured else _NOT_YET
+    table = table_of(({**at_sizes[0], "of": at_sizes} for at_sizes in found), columns)
+    return "\n".join([*table, "", *sources]) if sources else NOT_YET
 
 
 def _realised(root: Path, timed: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of the benchmarks of ``clips`` or ``videos``, each with the ``dense`` one beside it; where measured."""
-    rows, measured = [], []
-    for path in sorted((root / _RESULTS / "realisation").glob("*/benchmark.json")):
+    rows, sources = [], []
+    for path in sorted((root / RESULTS / "realisation").glob("*/benchmark.json")):
         result = json.loads(path.read_text())
         if timed not in result["run"]:
             continue
-        dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
+        dense = {place_of(f): f for f in result["figures"] if f["setting"] == "dense"}
         for f in result["figures"]:
             if f["realisation"] is not None:
-                whole = dense[_place(f)]
+                whole = dense[place_of(f)]
                 memory = f"{_mib(whole['peak_mib'])}, {_mib(f['peak_mib'])}"
                 weights = path.parent.name.removesuffix("_videos")  # of one model, there may be several
                 rows.append({**f, "model": weights, "dense": whole, "memory": memory})
-        measured.append(_measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
-    return rows, measured
-
-
-def fastest_blocks_table(root: Path) -> str:
-    """Samplers in all of their blocks, and in those alone that `video-ats benchmark --fastest_blocks` found."""
-    rows, measured = list[dict[str, Any]](), []
-    for path in sorted((root / _RESULTS / "fastest_blocks").glob("*/benchmark.json")):
-        result = json.loads(path.read_text())
-        dense = {_place(f): f for f in result["figures"] if f["setting"] == "dense"}
-        for f in result["figures"]:
-            if f["realisation"] is None:
-                continue
-            told = result["run"]["fastest blocks, {precision}, batch {batch_size}".format(**f)]
-            found = dict(one.split(" in ", 1) for one in told.split("; "))
-            where, whole = found.get(f["setting"], "**found**"), dense[_place(f)]
-            share = f["gflops"]["mean"] / whole["gflops"]["mean"]
-            rows.append({**f, "model": path.parent.name, "where": where, "dense": whole, "share": share})
-        measured.append(_measured(result["environment"], f"benchmarks/fastest_blocks.py`, `{path.relative_to(root)}"))
-    columns = {"model": "`{model}`", "batch": "{batch_size}", "setting": "{setting}", "pays in blocks": "{where}"}
-    columns |= {"of dense GFLOPs": "{share:.2f}", "ms: dense, sampled": _MS, "speed-up [quartiles]": _SPEED_UP}
-    return (
-        "\n".join([*_table(rows, columns | {"realisation": "{realisation:.2f}"}), "", *measured]) if rows else _NOT_YET
-    )
+        sources.append(measured(result["environment"], f"benchmarks/realisation.py`, `{path.relative_to(root)}"))
+    return rows, sources
 
 
 def gpu_tables(root: Path) -> str:
@@ -142,7 +113,7 @@ def gpu_tables(root: Path) -> str:
     names = ("realisation", "graphs", "dispatches", "peers", "pipeline")
     now, before = ({name: _gpu_rows(root, folder, name) for name in names} for folder in ("gpu", "gpu_before"))
     if not now["realisation"]:
-        return _NOT_YET
+        return NOT_YET
     was = {_gpu_key(row): f"{row['speed-up']:.2f}" for row in before["realisation"] if row["precision"] == "bfloat16"}
     sampled = [
         {**row, "dense": row["ms"] * row["speed-up"], "before": was.get(_gpu_key(row), "-")}
@@ -151,14 +122,14 @@ def gpu_tables(root: Path) -> str:
     ]
     columns = {"model": "`{model}`", "batch": "{batch}", "setting": "{what}", "GFLOPs of dense": "{of dense:.2f}"}
     columns |= {"ms: dense, sampled": "{dense:.1f}, {ms:.1f}", "speed-up before": "{before}"}
-    lines = _table(sampled, columns | {"speed-up": "{speed-up:.2f}", "realisation": "{realisation:.2f}"})
+    lines = table_of(sampled, columns | {"speed-up": "{speed-up:.2f}", "realisation": "{realisation:.2f}"})
     captured = [
         {**row, "what": row["what"].removesuffix(", graph")}
         for row in now["graphs"]
         if row["what"].endswith("graph") and row["seconds"] is not None
     ]
     columns = {"model": "`{model}`", "batch": "{batch}", "captured setting": "{what}", "ms": "{ms:.1f}"}
-    lines += ["", *_table(captured, columns | {"over the faster dense": "{over the faster dense:.2f}"})]
+    lines += ["", *table_of(captured, columns | {"over the faster dense": "{over the faster dense:.2f}"})]
     waits = "synchronisations per sampled block"
     counts = {(row["model"], row["what"]): row[waits] for row in before["dispatches"] if waits in row}
     dispatches = [{**row, "before": counts[row["model"], row["what"]]} for row in now["dispatches"] if waits in row]
@@ -167,18 +138,18 @@ def gpu_tables(root: Path) -> str:
         "waits per block": f"{{{waits}:.1f}}",
         "more kernels per block than dense": "{more operations per sampled block:.0f}",
     }
-    lines += ["", *_table(dispatches, columns)]
-    lines += ["", *_table(now["peers"], _SETTING | {"ms": "{ms:.1f}", "times ours": "{times ours:.2f}"})]
+    lines += ["", *table_of(dispatches, columns)]
+    lines += ["", *table_of(now["peers"], _SETTING | {"ms": "{ms:.1f}", "times ours": "{times ours:.2f}"})]
     first = {row["what"]: row["videos/s"] for row in before["pipeline"]}
     pipeline = [{**row, "before": first[row["what"]]} for row in now["pipeline"]]
     columns = {"from files to logits": "{what}", "workers": "{workers}", "videos/s before": "{before:.0f}"}
-    lines += ["", *_table(pipeline, columns | {"videos/s": "{videos/s:.0f}"}), ""]
-    environment = json.loads((root / _RESULTS / "gpu" / "realisation.json").read_text())["environment"]
-    return "\n".join([*lines, _measured(environment, "benchmarks/gpu.sh`, `benchmarks/results/gpu")])
+    lines += ["", *table_of(pipeline, columns | {"videos/s": "{videos/s:.0f}"}), ""]
+    environment = json.loads((root / RESULTS / "gpu" / "realisation.json").read_text())["environment"]
+    return "\n".join([*lines, measured(environment, "benchmarks/gpu.sh`, `benchmarks/results/gpu")])
 
 
 def _gpu_rows(root: Path, folder: str, name: str) -> list[dict[str, Any]]:
-    path = root / _RESULTS / folder / f"{name}.json"
+    path = root / RESULTS / folder / f"{name}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     return [{**row, "ms": 1000 * row["seconds"]} if row.get("seconds") is not None else row for row in rows]
 
@@ -187,7 +158,8 @@ def _gpu_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["model"], row["batch"], row["what"]
 
 
-def _place(figures: Mapping[str, Any]) -> tuple[str, int]:
+def place_of(figures: Mapping[str, Any]) -> tuple[str, int]:
+    """Precision and batch size: figures of one place were measured side by side."""
     return figures["precision"], figures["batch_size"]
 
 
@@ -197,7 +169,7 @@ def _mib(value: float | None) -> str:
 
 def peers_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Seconds for the same clips in our models and in others."""
-    return _table(rows, _SETTING | {"seconds": "{seconds:.2f}", "times ours": "{times ours:.2f}"})
+    return table_of(rows, _SETTING | {"seconds": "{seconds:.2f}", "times ours": "{times ours:.2f}"})
 
 
 def pipeline_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -239,7 +211,7 @@ def growth_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "realisation": "{realisation:.2f}",
         "peak MiB: dense, sampled": "{memory}",
     }
-    return _table(both, columns)
+    return table_of(both, columns)
 
 
 def _size(row: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -250,7 +222,7 @@ def adapters_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Models of other libraries: as they are, with our blocks, and with samplers."""
     columns = {"model": "{model}", "batch": "{batch}", "what": "{setting}", "GFLOPs": "{gflops:.1f}"}
     columns |= {"of dense": "{of_dense:.2f}", "seconds": "{seconds:.3f}", "speed-up": "{speed_up:.2f}"}
-    return _table(rows, columns | {"realisation": "{realisation:.2f}"})
+    return table_of(rows, columns | {"realisation": "{realisation:.2f}"})
 
 
 def large_hosts_table(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
@@ -263,30 +235,6 @@ def large_hosts_table(models: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
         times = dense["seconds"] / half["seconds"]
         cells.append([model, half["setting"], gflops, seconds, f"{times:.2f}", f"{times * half['share']:.2f}"])
     heads = ["model", "setting", "GFLOPs: dense, sampled", "seconds: dense, sampled", "speed-up", "realisation"]
-    return markdown_table(heads, cells)
-
-
-def dispatches_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a sampled block costs beyond the operations that count, in another checkout and in this one."""
-    more = "{before[more per sampled block]:.0f}, {now[more per sampled block]:.0f}"
-    columns = {"model": "`{model}`", "batch": "{batch}", "sampler": "{what}", "of dense GFLOPs": "{share:.2f}"}
-    sampled = [row for row in rows if row["what"] != "dense"]
-    columns |= {"more operations per sampled block: before, now": more}
-    return _table(sampled, columns | {"realisation: before, now": "{before[realisation]:.2f}, {now[realisation]:.2f}"})
-
-
-def exported_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each model and setting in each runtime: accuracy, and times beside the dense model in this package."""
-    sizes, cells = list(rows[0]["ms"]), []
-    dense = {row["model"]: row["ms"] for row in rows if row["setting"] == "dense" and row["runtime"] == "this package"}
-    for row in rows:
-        ms = [f"{row['ms'][size]:.0f} ({dense[row['model']][size] / row['ms'][size]:.2f})" for size in sizes]
-        setting = row["setting"] if row["setting"] == "dense" else f"`{row['setting']}`"
-        told = [f"`{row['model']}`", setting, f"{row['share']:.2f}", row["runtime"], f"{row['difference']:.0e}"]
-        cells.append([*told, f"{row['top1']:.1f}", *ms])
-    times = [f"ms of a batch of {size} (times as fast as dense here)" for size in sizes]
-    heads = ["model", "setting", "of dense GFLOPs", "runtime", "largest difference of logits"]
-    heads += [f"top-1 % of {rows[0]['clips']} clips", *times]
     return markdown_table(heads, cells)
 
 
@@ -306,7 +254,7 @@ def freed_memory_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "times faster": "{faster:.2f}",
         "new pages: given back, kept": "{pages, given back:,.0f}, {pages, kept:,.0f}",
     }
-    table = _table(
+    table = table_of(
         ({**row, "faster": row["seconds, given back"] / row["seconds, kept"]} for row in rows), _SETTING | columns
     )
     largest = []
@@ -323,14 +271,14 @@ def start_up_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "seconds: before, now": "{before[seconds]:.2f}, {now[seconds]:.2f}",
         "peak MiB: before, now": "{before[peak MiB]:,.0f}, {now[peak MiB]:,.0f}",
     }
-    return _table(rows, columns)
+    return table_of(rows, columns)
 
 
 def long_videos_sentence(root: Path) -> str:
     """What ``video-ats predict --every 2 --embeddings true`` takes for a short and for a long video."""
-    path = root / _RESULTS / "long_videos" / "result.json"
+    path = root / RESULTS / "long_videos" / "result.json"
     if not path.exists():
-        return _NOT_YET
+        return NOT_YET
     result, told = json.loads(path.read_text()), []
     for row in result["rows"]:
         sizes = [f"{row[f'peak MiB, {process}']:,.0f} MiB" for process in ("command", "reader")]
@@ -339,14 +287,14 @@ def long_videos_sentence(root: Path) -> str:
             f"{sizes[0]} in the command's process and {sizes[1]} in the one that reads"
         )
     source = f"benchmarks/long_videos.py`, `{path.relative_to(root)}"
-    return ";\n".join(told) + f".\n{_measured(result['environment'], source)}"
+    return ";\n".join(told) + f".\n{measured(result['environment'], source)}"
 
 
 def compiled_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The model as it is, and through torch.compile."""
     columns = {"seconds: as it is, compiled": "{as it is:.2f}, {compiled:.2f}", "times faster": "{faster:.2f}"}
     faster = ({**row, "faster": row["as it is"] / row["compiled"]} for row in rows)
-    return _table(faster, _SETTING | columns | {"compiling, s": "{compiling:.0f}"})
+    return table_of(faster, _SETTING | columns | {"compiling, s": "{compiling:.0f}"})
 
 
 def ragged_attention_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -363,7 +311,8 @@ def ragged_attention_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return markdown_table(["groups", "precision", "clips", *(f"{way}, ms" for way in ways)], table)
 
 
-def _measured(environment: Mapping[str, str], source: str) -> str:
+def measured(environment: Mapping[str, str], source: str) -> str:
+    """The line under a table: the machine, and the script and its results, ``script`, `results``."""
     return (
         f"Measured here: {environment['device']} ({environment['processor']}, {environment['threads']} threads), torch "
         f"{environment['torch']}, by `{source}`."

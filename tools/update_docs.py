@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from beyond_tables import beyond_tables, measured
+from deploy_tables import deploy_blocks
 from headline_table import headline_table
 from other_weights_tables import other_weights_blocks
 from photographs_tables import photographs_tables
@@ -25,7 +26,7 @@ from reliability_tables import kills_table, reliability_blocks
 from road_tables import road_blocks
 from saved_curves import redraw_curve
 from scale_tables import scale_blocks
-from speed_tables import deploy_blocks, gpu_tables, long_videos_sentence, speed_blocks
+from speed_tables import gpu_tables, long_videos_sentence, speed_blocks
 
 from video_ats.cli import parse_config, run_tool
 from video_ats.evaluation.configuration import EvaluateConfig

@@ -206,7 +206,7 @@ def _merge_to_count(table: _Places, count: int) -> tuple[Tensor, Tensor]:
 def _merge_ragged(table: _Places, left: list[int], threshold: float | None, count: int | None) -> tuple[Tensor, Tensor]:
     """`merge_similar` where groups may differ in length, ``left``."""
     groups, frames = table.x.shape[:2]
-    fewest = _FEWEST if count is None else count + 1
+    fewest = _FEWEST if count is None else count + 1  # places of a group that may still merge
     target, products = table.place, [0] * groups
     going = on = list(range(groups))  # groups that may still merge: those of `table` and `left`
     for number in count_from(1):
@@ -220,10 +220,11 @@ def _merge_ragged(table: _Places, left: list[int], threshold: float | None, coun
             products[group] += frames * own * others
         into, cosine = table.to_nearest(None if min(left) == table.x.shape[2] else (sources, targets))
         cosine, order = cosine.sort(dim=1, descending=True, stable=True)
-        if threshold is not None:
-            merged = (cosine > threshold).sum(dim=1).tolist()
+        if count is not None:
+            merged = [min(size - count, own) for size, own in zip(left, sources, strict=True)]
         else:
-            merged = [min(size + 1 - fewest, own) for size, own in zip(left, sources, strict=True)]
+            assert threshold is not None
+            merged = (cosine > threshold).sum(dim=1).tolist()
         if not any(merged):
             break
         source = order[:, : max(merged)]
@@ -235,7 +236,7 @@ def _merge_ragged(table: _Places, left: list[int], threshold: float | None, coun
         else:
             rows = torch.tensor(going, device=target.device)
             target = target.index_copy(0, rows, table.follow(pairs, target.index_select(0, rows)))
-        if threshold is not None and number == _ROUNDS:
+        if count is None and number == _ROUNDS:
             break
         left = [size - gone for size, gone in zip(left, merged, strict=True)]
         table = table.merge(pairs, max(left))

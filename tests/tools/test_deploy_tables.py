@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speed_tables import fastest_blocks_table
+from deploy_tables import fastest_blocks_table
 
 
 def figure(setting: str, batch: int, macs: float, ms: float, dense_ms: float | None) -> dict[str, Any]:
